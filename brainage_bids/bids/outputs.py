@@ -1,0 +1,115 @@
+"""The file names of OUTPUT_DIR: the only place that spells them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainage_bids.schema import Scan, VolumeSpec
+
+
+def model_label(name: str) -> str:
+    """Return a model name as a BIDS label part: ``rnc-demo`` -> ``RncDemo`` (letters and digits only)."""
+    return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^0-9A-Za-z]+", name) if part)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Paths below OUTPUT_DIR.
+
+    Parameters
+    ----------
+    root
+        OUTPUT_DIR.
+    """
+
+    root: Path
+
+    # --- one scan -----------------------------------------------------------------------------------------------
+
+    def anat(self, scan: Scan) -> Path:
+        """Folder of a scan's images: ``sub-01[/ses-1]/anat``."""
+        return self.root.joinpath(*filter(None, [scan.participant_id, scan.session_id]), "anat")
+
+    def _volume_stem(self, scan: Scan, spec: VolumeSpec) -> str:
+        return f"{scan.prefix}_space-{spec.template}_res-{spec.res_label}"
+
+    def volume(self, scan: Scan, spec: VolumeSpec) -> Path:
+        """Preprocessed T1w on the model's grid."""
+        return self.anat(scan) / f"{self._volume_stem(scan, spec)}_desc-preproc_T1w.nii.gz"
+
+    def mask(self, scan: Scan, spec: VolumeSpec) -> Path:
+        """Brain mask on the same grid."""
+        return self.anat(scan) / f"{self._volume_stem(scan, spec)}_desc-brain_mask.nii.gz"
+
+    def transform(self, scan: Scan, spec: VolumeSpec) -> Path:
+        """Affine from the native scan to the template (ITK text format)."""
+        return self.anat(scan) / f"{scan.prefix}_from-T1w_to-{spec.template}_mode-image_xfm.txt"
+
+    def saliency(self, scan: Scan, spec: VolumeSpec, model: str) -> Path:
+        """Signed Grad-RAM map, years."""
+        return self.anat(scan) / f"{self._volume_stem(scan, spec)}_desc-gradram{model_label(model)}_saliency.nii.gz"
+
+    def prediction(self, scan: Scan) -> Path:
+        """Prediction table, one row per model."""
+        return self.anat(scan) / f"{scan.prefix}_desc-brainage_pred.tsv"
+
+    # --- one participant ----------------------------------------------------------------------------------------
+
+    def participant_page(self, participant_id: str) -> Path:
+        """HTML page of one participant."""
+        return self.root / f"{participant_id}.html"
+
+    def participant_figures(self, participant_id: str) -> Path:
+        """Folder of one participant's pictures."""
+        return self.root / participant_id / "figures"
+
+    def qc_figure(self, scan: Scan, name: str) -> Path:
+        """QC picture of one scan; ``name`` is ``mask`` (native) or ``template``."""
+        return self.participant_figures(scan.participant_id) / f"{scan.prefix}_desc-{name}_qc.png"
+
+    # --- models -------------------------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> Path:
+        """Folder of the models trained here."""
+        return self.root / "models"
+
+    def model(self, name: str) -> Path:
+        """Folder of one model."""
+        return self.models / name
+
+    # --- the whole dataset --------------------------------------------------------------------------------------
+
+    def run_log(self, run_id: str) -> Path:
+        """Folder of one run's record."""
+        return self.root / "logs" / run_id
+
+    @property
+    def group_page(self) -> Path:
+        """HTML page of the group level."""
+        return self.root / "group.html"
+
+    def group_table(self, name: str) -> Path:
+        """Table of the group level: ``brainage``, ``accuracy``, ``correlations``, ..."""
+        return self.root / "group" / f"{name}.tsv"
+
+    @property
+    def bias_correction(self) -> Path:
+        """Age-bias lines of the group level."""
+        return self.root / "group" / "biascorrection.json"
+
+    @property
+    def group_figures(self) -> Path:
+        """Folder of the group level's figures."""
+        return self.root / "group" / "figures"
+
+    def group_map(self, spec: VolumeSpec, model: str, subset: str, kind: str) -> Path:
+        """Mean Grad-RAM map of a subset (``age=[20,40)``, ``group=AD``, ``sex=F``); ``kind`` ``mean`` or ``signed``."""
+        label = model_label(subset.replace("inf", "up"))
+        return (
+            self.root / "group" / "maps"
+            / f"space-{spec.template}_res-{spec.res_label}_desc-gradram{model_label(model)}{label}{kind.capitalize()}"
+            "_saliency.nii.gz"
+        )

@@ -1,0 +1,70 @@
+"""The error family. Each error knows the exit code it becomes; only the command line turns one into the other.
+
+The codes follow the draft BIDS execution specification and sysexits.
+"""
+
+
+class BrainageError(Exception):
+    """Base of every error a user may meet; the message is one sentence: the thing, its value, the way out."""
+
+    exit_code = 1
+
+
+class ParticipantsFailed(BrainageError):
+    """Some participants failed; the others are finished and the failures are listed."""
+
+    exit_code = 1
+
+
+class InvalidDatasetError(BrainageError):
+    """The BIDS dataset has faults that make its numbers unsafe to use."""
+
+    exit_code = 16
+
+
+class UnknownLevelError(BrainageError):
+    """The analysis level is neither participant nor group."""
+
+    exit_code = 17
+
+
+class NothingSelectedError(BrainageError):
+    """The filters leave no scan."""
+
+    exit_code = 18
+
+
+class UsageError(BrainageError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 64
+
+
+class BadDataError(BrainageError):
+    """A file is there, but what it holds cannot be used."""
+
+    exit_code = 65
+
+
+class NoInputError(BrainageError):
+    """An input that the command needs is not there."""
+
+    exit_code = 66
+
+
+class CannotCreateError(BrainageError):
+    """An output cannot be created."""
+
+    exit_code = 73
+
+
+class InputOutputError(BrainageError):
+    """Reading or writing failed half way (disk full, network file system gone)."""
+
+    exit_code = 74
+
+
+class TryAgainError(BrainageError):
+    """A passing condition (a lock, memory) stopped the run; running again may work."""
+
+    exit_code = 75
