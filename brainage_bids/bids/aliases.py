@@ -1,0 +1,132 @@
+"""The names under which public data keep ages, sexes, groups, sites and scores, and the values they may take.
+
+Tables only: this module reads nothing. Names are compared after :func:`normalise`, exactly and in the given order;
+there is no substring matching (``adas13`` must never pass for ``adas11``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+def normalise(name: str) -> str:
+    """Return a column name or group value in lower case with only letters a-z and digits left."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+# --- who and when ---------------------------------------------------------------------------------------------------
+
+SESSION_COLUMNS = (
+    "sessionid", "session", "ses", "visit", "visitid", "visitcode", "viscode", "eventid", "timepoint", "wave",
+)  # fmt: skip
+
+AGE_SESSION = (
+    "age", "ageatsession", "ageatsessions", "ageatvisit", "ageatscan", "scanage", "agemri", "ageyears", "ageinyears",
+    "agey", "participantage", "interviewage", "agemonths", "ageinmonths", "agemo",
+)  # fmt: skip
+AGE_PARTICIPANT = (*AGE_SESSION, "ageatfirstscanyears", "ageatfirstscan")
+AGE_BASELINE = ("agebl", "ageatentry", "ageatbaseline", "agebaseline", "enrollage")
+AGE_UNUSABLE = ("ageatrecruitment", "ageatrecruitmentf2102200")  # UK Biobank: years before the first scan
+AGE_UNIT_BY_NAME = {
+    "interviewage": "month", "agemonths": "month", "ageinmonths": "month", "agemo": "month",
+    "ageyears": "year", "ageinyears": "year", "agey": "year", "ageatfirstscanyears": "year",
+}  # fmt: skip
+PPMI_BASELINE = "enrollage"
+# Months since baseline of the PPMI visit codes (PPMI schedule of activities); used only beside ENROLL_AGE.
+PPMI_VISIT_MONTHS = {
+    "sc": 0, "bl": 0, "v01": 3, "v02": 6, "v03": 9, "v04": 12, "v05": 18, "v06": 24, "v07": 30, "v08": 36, "v09": 42,
+    "v10": 48, "v11": 54, "v12": 60,
+}  # fmt: skip
+
+SEX = ("sex", "gender", "ptgender", "biologicalsex", "sexf3100")
+GROUP = (
+    "group", "diagnosis", "diagnosisbl", "diagnosissc", "diagnostic", "dx", "dxbl", "dxgroup", "researchgroup",
+    "cohort", "cohortdefinition", "concohort", "pathology",
+)  # fmt: skip
+SITE = ("site", "siteid", "center", "centre", "blindedsite")
+FAMILY = ("familyid", "blindedfamily")
+MEDICATION_STATE = ("pdstate", "updrsstate", "medstate")
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+CONTROL_VALUES = frozenset(
+    "cn nc hc con ctl ctrl control controls healthycontrol healthycontrols healthy healthyvolunteer healthyvolunteers "
+    "normalcontrol normalcontrols cognitivelynormal".split()
+)
+DISEASE_VALUES = {
+    **dict.fromkeys(("ad", "dementia", "alzheimersdisease", "alzheimerdisease"), "AD"),
+    **dict.fromkeys(("mci", "emci", "lmci"), "MCI"),
+    **dict.fromkeys(("pd", "parkinsonsdisease", "parkinsondisease", "pddenovo"), "PD"),
+}
+PPMI_COHORT_CODES = {"1": "PD", "2": "control"}
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+SCORE_SENTINELS = frozenset({-1.0, -4.0})
+
+
+@dataclass(frozen=True)
+class ScoreRule:
+    """A recognised clinical score.
+
+    Parameters
+    ----------
+    title
+        Name in full.
+    aliases
+        Normalised column names, in order.
+    low, high, step
+        Possible values: ``low`` to ``high`` in multiples of ``step``.
+    sentinels
+        Numbers that stand for missing.
+    """
+
+    title: str
+    aliases: tuple[str, ...]
+    low: float
+    high: float
+    step: float = 1.0
+    sentinels: frozenset[float] = frozenset({-4.0, -1.0, 999.0})
+
+
+SCORE_RULES = {
+    "adas11": ScoreRule(
+        "ADAS-Cog-11",
+        ("adas11", "adascog11", "adascog11total", "adas11total", "adastotal11"),
+        0.0, 70.0, step=1.0 / 3.0 / 100.0,  # trial means are averaged: thirds, printed with two decimals
+    ),
+    "updrs3": ScoreRule(
+        "MDS-UPDRS part III",
+        (
+            "np3totoff", "np3tot", "np3toton", "updrs3off", "updrs3", "updrs3on", "updrs3score", "updrs3scoreon",
+            "updrsiii", "updrsiiioff", "updrsiiion", "updrsiiitotal", "updrspartiii", "mdsupdrsiii", "mdsupdrs3",
+            "mdsupdrs3total",
+        ),
+        0.0, 132.0,
+    ),
+    "hy": ScoreRule(
+        "Hoehn & Yahr stage",
+        (
+            "nhyoff", "nhy", "nhyon", "hy", "hny", "handy", "hystage", "hoehnyahr", "hoehnyahrstage", "hoehnyahrscore",
+            "hoehnyahroff", "hoehnyahron", "hoehnandyahr", "hoehnyahrstagescor",
+        ),
+        0.0, 5.0, step=0.5, sentinels=frozenset({-4.0, -1.0, 101.0, 999.0}),
+    ),
+    "mmse": ScoreRule("Mini-Mental State Examination", ("mms", "mmse", "mmsetot", "mmsetotal", "mmscore"), 0.0, 30.0),
+    "moca": ScoreRule("Montreal Cognitive Assessment", ("moca", "mcatot", "mocatotal"), 0.0, 30.0),
+    "cdr_global": ScoreRule("Clinical Dementia Rating, global", ("cdrglobal", "cdglobal", "cdr"), 0.0, 3.0, step=0.5),
+    "cdr_sb": ScoreRule("Clinical Dementia Rating, sum of boxes", ("cdrsb", "sumbox"), 0.0, 18.0, step=0.5),
+}  # fmt: skip
+
+
+def canonical_score(name: str) -> str | None:
+    """Return the canonical name of a score or of a column that holds it, None when it is not a recognised one."""
+    key = normalise(name)
+    return next((canon for canon, rule in SCORE_RULES.items() if key == normalise(canon) or key in rule.aliases), None)
+
+
+def score_state(name: str) -> str:
+    """Return the medication state a column name tells: ``off``, ``on`` or an empty string."""
+    key = normalise(name)
+    return "off" if key.endswith("off") else "on" if key.endswith("on") else ""

@@ -1,0 +1,275 @@
+"""Turn the cells of BIDS tables into ages, sexes, scores, groups and labels.
+
+Plain functions on text: this module opens no file and knows no table. What cannot be read becomes None, together with
+a short flag that says why, and never a guess.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from brainage_bids.bids.aliases import (
+    CONTROL_VALUES,
+    DISEASE_VALUES,
+    PPMI_COHORT_CODES,
+    SCORE_RULES,
+    SCORE_SENTINELS,
+    canonical_score,
+    normalise,
+)
+from brainage_bids.errors import UsageError
+from brainage_bids.schema import AGE_BINS
+
+MISSING_TEXT = frozenset({"", "n/a", "N/A"})  # for text cells: a site may be called NA and a group None
+MISSING_NUMBER = frozenset({"", "n/a", "na", "nan", "none", "null", "."})  # compared in lower case
+
+AGE_MAX = 120.0  # years
+TOP_CODE = 89.0  # years; BIDS asks that older people are entered as 89
+UNITS_PER_YEAR = {"year": 1.0, "month": 12.0, "week": 365.25 / 7.0, "day": 365.25}
+
+_UNIT_WORDS = {
+    "year": "y yr yrs yo year years yearsold a annee annees",
+    "month": "m mo mos mon month months",
+    "week": "w wk wks week weeks",
+    "day": "d day days",
+}
+_UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
+_AGE = re.compile(r"(?P<over>>=?|≥)?\s*(?P<number>[+-]?\d+(?:[.,]\d*)?)\s*(?P<plus>\+)?\s*(?P<unit>[A-Za-z]+(?: old)?)?")
+_RANGE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:-|–|to)\s*\d+(?:[.,]\d+)?\+?")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
+
+_SEX_WORDS = {
+    "F": {"f", "female", "females", "woman", "women", "girl", "girls"},
+    "M": {"m", "male", "males", "man", "men", "boy", "boys"},
+    "O": {"o", "other", "others"},
+}
+
+
+def clean(text: Any) -> str:
+    """Return a cell without surrounding blanks, non-breaking spaces and quotation marks."""
+    cell = str("" if text is None else text).replace("\xa0", " ").strip()
+    return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def parse_text(text: Any) -> str | None:
+    """Return a text cell, None when missing; only an empty cell and ``n/a`` are missing, ``NA`` and ``None`` are text."""
+    cell = clean(text)
+    return None if cell in MISSING_TEXT else cell
+
+
+def unit_name(text: Any) -> str | None:
+    """Return ``year``, ``month``, ``week`` or ``day`` for a unit as people write it, None when unknown."""
+    return _UNIT_OF.get(normalise(str(text or "")))
+
+
+# --- ages -----------------------------------------------------------------------------------------------------------
+
+
+def parse_age(text: Any, unit: str = "year") -> tuple[float | None, str | None]:
+    """Read one age.
+
+    Parameters
+    ----------
+    text
+        Cell as written: ``72``, ``72,5``, ``89+``, ``>89``, ``072Y`` (DICOM), ``864 months``, ``n/a``.
+    unit
+        Unit of a number that carries none: ``year``, ``month``, ``week`` or ``day``.
+
+    Returns
+    -------
+    value, flag
+        Age in years, or None. The flag is None or one of ``decimal_comma``, ``top_coded`` (89 or older, exact age
+        hidden), ``possibly_top_coded`` (exactly 89, the cap of BIDS), ``unit_suffix``, ``sentinel`` (a number that
+        stands for missing), ``out_of_range`` (outside 0-120 years), ``age_range`` (``35-40``: no age can be chosen
+        from it), ``unreadable``.
+    """
+    cell = clean(text)
+    if cell.lower() in MISSING_NUMBER:
+        return None, None
+    if _RANGE.fullmatch(cell):
+        return None, "age_range"
+    match = _AGE.fullmatch(cell)
+    own_unit = unit_name(match["unit"]) if match and match["unit"] else None
+    if not match or (match["unit"] and own_unit is None):
+        return None, "unreadable"
+    number = float(match["number"].replace(",", "."))
+    if is_age_sentinel(number, own_unit or unit):
+        return None, "sentinel"
+    years = number / UNITS_PER_YEAR[own_unit or unit]
+    if not 0.0 < years <= AGE_MAX:
+        return None, "out_of_range"
+    if match["over"] or match["plus"]:
+        return years, "top_coded"
+    if years == TOP_CODE:
+        return years, "possibly_top_coded"
+    if own_unit:
+        return years, "unit_suffix"
+    return years, "decimal_comma" if "," in match["number"] else None
+
+
+def is_age_sentinel(number: float, unit: str) -> bool:
+    """Say whether a number in an age column stands for missing (999 months is 83 years, so 999 counts for years only)."""
+    return number in {-1.0, -4.0, -8.0, -9.0, -99.0, -999.0, -9999.0} or (unit == "year" and number in {999.0, 9999.0})
+
+
+def age_bin(age: float | None) -> str:
+    """Return the paper's age bin (half-open, years): ``<20``, ``20-40``, ``40-60``, ``60-80``, ``80+``; else ``n/a``."""
+    if age is None or not math.isfinite(age):
+        return "n/a"
+    for low, high in AGE_BINS:
+        if low <= age < high:
+            return f"{low:g}+" if math.isinf(high) else f"{low:g}-{high:g}"
+    return f"<{AGE_BINS[0][0]:g}"
+
+
+# --- numbers and scores ---------------------------------------------------------------------------------------------
+
+
+def parse_number(text: Any, decimal_comma: bool = False) -> tuple[float | None, str | None]:
+    """Read one number; the flag is None or ``unreadable``. A comma is a decimal sign only when ``decimal_comma``."""
+    cell = clean(text)
+    if cell.lower() in MISSING_NUMBER:
+        return None, None
+    if not _NUMBER.fullmatch(cell) or ("," in cell and not decimal_comma) or ("." in cell and decimal_comma):
+        return None, "unreadable"
+    return float(cell.replace(",", ".")), None
+
+
+def has_decimal_comma(cells: Iterable[Any]) -> bool:
+    """Say whether a column uses the decimal comma: some value does, and every value can be read that way.
+
+    A column that mixes ``72,5`` and ``72.5`` does not: the comma may separate thousands there.
+    """
+    values = [cell for cell in map(clean, cells) if cell.lower() not in MISSING_NUMBER]
+    return any("," in cell for cell in values) and not any("." in cell for cell in values if _NUMBER.fullmatch(cell))
+
+
+def parse_numbers(cells: Sequence[Any]) -> tuple[list[float | None], list[int]]:
+    """Read a numeric column.
+
+    Returns
+    -------
+    values, unreadable
+        One number or None per cell, and the indices of the cells that hold something other than a number.
+    """
+    comma = has_decimal_comma(cells)
+    parsed = [parse_number(cell, comma) for cell in cells]
+    return [value for value, _ in parsed], [index for index, (_, flag) in enumerate(parsed) if flag]
+
+
+def check_score(name: str, value: float) -> tuple[float | None, str | None]:
+    """Return a score with its flag: None, ``sentinel`` or ``out_of_range`` (both make the value None).
+
+    Ranges and sentinels are those of :data:`brainage_bids.bids.aliases.SCORE_RULES`; a score of another name has no
+    range, only the sentinels -1 and -4. 101 is a possible UPDRS-III total but means "unable to rate" in Hoehn & Yahr.
+    """
+    rule = SCORE_RULES.get(canonical_score(name) or "")
+    if value in (rule.sentinels if rule else SCORE_SENTINELS):
+        return None, "sentinel"
+    if rule and not (rule.low <= value <= rule.high and float(value / rule.step).is_integer()):
+        return None, "out_of_range"
+    return value, None
+
+
+def parse_score(name: str, text: Any) -> float | None:
+    """Read one clinical score; missing, sentinel and impossible values are None."""
+    cell = clean(text)
+    value, _ = parse_number(cell, decimal_comma="," in cell)
+    return None if value is None else check_score(name, value)[0]
+
+
+# --- sex and group --------------------------------------------------------------------------------------------------
+
+
+def level_meaning(text: Any, levels: Mapping[str, Any] | None) -> str | None:
+    """Return what ``Levels`` of a JSON sidecar says about a value, None when it says nothing."""
+    cell = clean(text)
+    if not isinstance(levels, Mapping):
+        return None
+    keys = {clean(key).casefold(): key for key in levels}
+    key = keys.get(cell.casefold())
+    if key is None and re.fullmatch(r"\d+\.0+", cell):
+        key = keys.get(cell.split(".")[0])
+    meaning = levels.get(key) if key is not None else None
+    if isinstance(meaning, Mapping):
+        meaning = meaning.get("Description") or meaning.get("LongName")
+    return clean(meaning) if meaning is not None else None
+
+
+def parse_sex(text: Any, levels: Mapping[str, Any] | None = None) -> str | None:
+    """Read a sex as ``F``, ``M``, ``O`` or None.
+
+    Numbers are read through ``levels`` (of participants.json) only: public data use 0, 1 and 2 both ways. A word that
+    contradicts its level is None.
+    """
+    cell = clean(text)
+    own = next((sex for sex, words in _SEX_WORDS.items() if cell.casefold() in words), None)
+    meaning = level_meaning(cell, levels)
+    if meaning is None:
+        return own
+    words = set(re.findall(r"[a-z]+", meaning.casefold()))
+    told = {sex for sex, known in _SEX_WORDS.items() if words & known}
+    if len(told) != 1:
+        return own
+    return told.pop() if own is None or own in told else None
+
+
+def disease_class(value: Any, column: str = "", levels: Mapping[str, Any] | None = None) -> str | None:
+    """Return ``control``, ``AD``, ``MCI`` or ``PD`` for a recognised group value, else None.
+
+    Case and punctuation do not matter. A number is recognised through ``levels`` or the PPMI column name ``COHORT``.
+    """
+    meaning = level_meaning(value, levels)
+    for text in (clean(value), meaning or ""):
+        key = normalise(text)
+        if key in CONTROL_VALUES:
+            return "control"
+        if key in DISEASE_VALUES:
+            return DISEASE_VALUES[key]
+    return PPMI_COHORT_CODES.get(clean(value)) if normalise(column) == "cohort" and not meaning else None
+
+
+def is_control(value: Any, controls: Iterable[str] = ()) -> bool:
+    """Say whether a group value is a healthy control.
+
+    Parameters
+    ----------
+    value
+        Group as written in the data; None is no control.
+    controls
+        Values that count as controls (case does not matter). When empty, the recognised ones: CN, NC, HC, CON, CTL,
+        control, healthy control, healthy, ... An unknown label is never a control.
+    """
+    if value is None:
+        return False
+    chosen = {clean(control).casefold() for control in controls}
+    return clean(value).casefold() in chosen if chosen else disease_class(value) == "control"
+
+
+# --- labels ---------------------------------------------------------------------------------------------------------
+
+
+def label(text: Any, prefix: str) -> str | None:
+    """Return ``sub-01`` for ``01`` or ``sub-01`` (``prefix`` ``sub``); None for an empty cell or ``n/a``.
+
+    Raises
+    ------
+    UsageError
+        When the label holds anything but letters, digits and ``+``.
+    """
+    cell, head = clean(text), prefix.rstrip("-") + "-"
+    if cell in MISSING_TEXT:
+        return None
+    bare = cell[len(head) :] if cell.casefold().startswith(head) else cell
+    if not re.fullmatch(r"[0-9A-Za-z+]+", bare):
+        raise UsageError(f"{cell!r} is not a BIDS label; use letters and digits only, with or without {head!r}")
+    return head + bare
+
+
+def natural_key(text: str | None) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts ``ses-2`` before ``ses-10``."""
+    parts = re.findall(r"\d+|\D+", text or "")
+    return tuple((0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts)

@@ -1,0 +1,371 @@
+"""The command line: argv and environment become values, values become ONE call of the pipeline, errors exit codes.
+
+The only file that knows typer. Everything heavy (torch, nipype, pandas) is imported after the arguments are understood,
+so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from brainage_bids import __version__
+from brainage_bids.errors import BrainageError, InputOutputError, UnknownLevelError, UsageError
+from brainage_bids.schema import DEFAULT_SEED
+
+LEVELS = ("participant", "group")
+LOG = logging.getLogger("brainage_bids")
+
+# Options that take several values after one flag, as users of argparse-based BIDS Apps type them.
+SEVERAL = {
+    "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
+    "--session_label", "--model", "--control", "--score", "--covariate", "--predictions",
+}  # fmt: skip
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+tools_app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Everything around the BIDS App: a phantom cohort, the demo, the models at hand.",
+)
+
+
+def spread(argv: Sequence[str]) -> list[str]:
+    """Turn ``--flag a b c`` into ``--flag a --flag b --flag c`` for the options that take several values.
+
+    The values of such a flag end at the next option, so the three positional arguments come first or after ``--``.
+    """
+    spread_args: list[str] = []
+    flag = None
+    for arg in argv:
+        if arg.startswith("--"):
+            flag = arg if arg in SEVERAL else None
+            if flag is None:
+                spread_args.append(arg)
+        elif arg.startswith("-") and len(arg) > 1:
+            flag = None
+            spread_args.append(arg)
+        elif flag is not None:
+            spread_args += [flag, arg]
+        else:
+            spread_args.append(arg)
+    return spread_args
+
+
+def from_config(argv: Sequence[str]) -> list[str]:
+    """Append the options of ``--config-file FILE.toml`` that the command line does not give itself.
+
+    Keys are option names without dashes in front (``nprocs = 2``, ``control = ["CN"]``, ``dry-run = true``).
+    """
+    argv = list(argv)
+    if "--config-file" not in argv:
+        return argv
+    at = argv.index("--config-file")
+    if at + 1 == len(argv):
+        raise UsageError("--config-file needs the path of a TOML file")
+    path = Path(argv[at + 1])
+    del argv[at : at + 2]
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config-file {path} cannot be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config-file {path} is not TOML: {error}") from error
+    given = {arg.replace("_", "-") for arg in argv if arg.startswith("-")}
+    for key, value in values.items():
+        flag = "--" + key.replace("_", "-")
+        if flag in given or value is False:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            argv += [flag] if item is True else [flag, str(item)]
+    return argv
+
+
+def memory_gb(text: str | None) -> float | None:
+    """Understand ``--mem``: a bare number is GB; ``16G``, ``16GB``, ``16000M`` are read as they say."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text.lower())
+    if not found or float(found[1]) == 0:
+        raise UsageError(f"--mem {text!r} is not an amount of memory; write for example 16 or 16G or 16000M")
+    scale = {"": 1.0, "k": 1e-6, "m": 1e-3, "g": 1.0, "t": 1e3}[found[2]]
+    return float(found[1]) * scale
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"brainage-bids {__version__}")
+        raise typer.Exit
+
+
+@app.command(help="Brain age, brain age gap and Grad-RAM maps from T1-weighted MRI in BIDS.")
+def bids_app(
+    bids_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset")],
+    output_dir: Annotated[Path, typer.Argument(help="folder for everything that is written")],
+    level: Annotated[str, typer.Argument(metavar="{participant,group}", help="analysis level")],
+    participant_label: Annotated[
+        list[str],
+        typer.Option(
+            "--participant-label", "--participant_label", help="only these participants (or text files of labels)"
+        ),
+    ] = [],  # noqa: B006
+    exclude_participant_label: Annotated[
+        list[str], typer.Option("--exclude-participant-label", help="not these participants")
+    ] = [],  # noqa: B006
+    session_label: Annotated[
+        list[str], typer.Option("--session-label", "--session-id", "--session_label", help="only these sessions")
+    ] = [],  # noqa: B006
+    bids_filter_file: Annotated[
+        Path | None, typer.Option(help='JSON filters as in the NiPreps apps, e.g. {"t1w": {"acquisition": "mprage"}}')
+    ] = None,
+    skip_bids_validation: Annotated[
+        bool, typer.Option("--skip-bids-validation", help="accept a dataset without dataset_description.json")
+    ] = False,
+    model: Annotated[
+        list[str], typer.Option(help="model trained in OUTPUT_DIR, or a model folder; default: all trained there")
+    ] = [],  # noqa: B006
+    train: Annotated[str | None, typer.Option(help="train this recipe first (see brainage-tools recipes)")] = None,
+    train_on: Annotated[
+        str | None, typer.Option(help="pandas query over the scans table; default: the healthy controls")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="out-of-fold prediction for everyone")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="people per batch, instead of the recipe's")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="epochs of the first stage, instead of the recipe's")] = None,
+    engine: Annotated[str, typer.Option(help="preprocessing engine: builtin")] = "builtin",
+    preprocess_only: Annotated[bool, typer.Option("--preprocess-only", help="stop after the volumes")] = False,
+    group_column: Annotated[str | None, typer.Option(help="column that holds the diagnosis")] = None,
+    control: Annotated[list[str], typer.Option(help="value of that column that means healthy control")] = [],  # noqa: B006
+    score: Annotated[list[str], typer.Option(help="clinical score, NAME=FILE:COLUMN")] = [],  # noqa: B006
+    covariate: Annotated[list[str], typer.Option(help="covariate, default age and sex (and site)")] = [],  # noqa: B006
+    predictions: Annotated[
+        list[str], typer.Option(help="predictions made elsewhere, NAME=FILE[:idcol:agecol]")
+    ] = [],  # noqa: B006
+    bias_fit: Annotated[str, typer.Option(help="where the age-bias line comes from: model, controls, none")] = "model",
+    bias_query: Annotated[
+        str | None, typer.Option(help="rows that fit the age-bias line and leave the tests (pandas query)")
+    ] = None,
+    session_select: Annotated[str, typer.Option(help="session for cross-sectional tests: first, last, LABEL")] = "first",
+    max_score_gap: Annotated[float, typer.Option(min=0, help="months between scan and score at most")] = 6.0,
+    work_dir: Annotated[Path | None, typer.Option("--work-dir", "-w", help="default: OUTPUT_DIR/work")] = None,
+    nprocs: Annotated[
+        int | None,
+        typer.Option("--nprocs", "--nthreads", "--n-cpus", "--n_cpus", min=1, help="scans at the same time"),
+    ] = None,
+    omp_nthreads: Annotated[int, typer.Option(min=1, help="threads of one scan")] = 1,
+    mem: Annotated[str | None, typer.Option(help="memory to stay under, a bare number is GB")] = None,
+    use_plugin: Annotated[Path | None, typer.Option(help="nipype plugin file, as in fMRIPrep")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, write nothing")] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="do again what is already done")] = False,
+    reports_only: Annotated[bool, typer.Option("--reports-only", help="only write the pages again")] = False,
+    boilerplate_only: Annotated[
+        bool, typer.Option("--boilerplate-only", help="only write logs/CITATION.md, the methods text")
+    ] = False,
+    stop_on_first_crash: Annotated[bool, typer.Option("--stop-on-first-crash", help="stop at the first failure")] = False,
+    clean_workdir: Annotated[
+        bool, typer.Option("--clean-workdir", help="empty the work directory before starting")
+    ] = False,
+    random_seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = DEFAULT_SEED,
+    config_file: Annotated[Path | None, typer.Option(help="TOML file of options; the command line wins")] = None,
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="more words; twice: tracebacks")] = 0,
+    notrack: Annotated[
+        bool, typer.Option("--notrack", help="accepted for compatibility: there is no telemetry")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print it")] = False,
+) -> None:
+    """Understand the arguments, then call the pipeline once."""
+    del config_file, notrack, version  # config_file was unfolded into argv before typer saw it
+    if level not in LEVELS:
+        raise UnknownLevelError(f"analysis level {level!r} is not known; use participant or group")
+    if not bids_dir.is_dir():
+        from brainage_bids.errors import NoInputError
+
+        raise NoInputError(f"BIDS_DIR {bids_dir} is not a folder; check the path (in a container: the bind mount)")
+    if engine != "builtin":
+        raise UsageError(f"--engine {engine!r} is not available; this version has: builtin")
+    if bias_fit not in ("model", "controls", "none"):
+        raise UsageError(f"--bias-fit {bias_fit!r} is not known; use model, controls or none")
+    memory = memory_gb(mem)
+    _log_to_screen(verbose)
+    if memory is not None:
+        LOG.info("memory: %.1f GB", memory)
+
+    from brainage_bids.bids.read import DatasetQuery, parse_score_option
+    from brainage_bids.model.options import ModelOptions
+    from brainage_bids.preprocess.options import PreprocessOptions
+
+    bids_dir, output_dir = bids_dir.resolve(), output_dir.resolve()
+    work = (work_dir or output_dir / "work").resolve()
+    query = DatasetQuery(
+        bids_dir=bids_dir,
+        participant_label=tuple(participant_label),
+        exclude_participant_label=tuple(exclude_participant_label),
+        session_label=tuple(session_label),
+        filter_file=bids_filter_file,
+        group_column=group_column,
+        controls=tuple(control),
+        scores=tuple(parse_score_option(text) for text in score),
+        max_score_gap=max_score_gap,
+        skip_validation=skip_bids_validation,
+    )
+    command = _command_line()
+    if level == "group":
+        from brainage_bids.pipeline.group import GroupOptions, run_group
+
+        run_group(
+            GroupOptions(
+                query=query,
+                output_dir=output_dir,
+                predictions=tuple(predictions),
+                covariates=tuple(covariate) or ("age", "sex"),
+                bias_fit=bias_fit,
+                bias_query=bias_query,
+                session_select=session_select,
+                seed=random_seed,
+                dry_run=dry_run,
+                command=command,
+            )
+        )
+        return
+    from brainage_bids.pipeline.participant import ParticipantOptions, run_participant
+
+    run_participant(
+        ParticipantOptions(
+            query=query,
+            output_dir=output_dir,
+            preprocess=PreprocessOptions(
+                engine=engine,
+                work_dir=work,
+                nprocs=nprocs or len(os.sched_getaffinity(0)),
+                omp_nthreads=omp_nthreads,
+                mem_gb=memory,
+                plugin_file=use_plugin,
+                seed=random_seed,
+                rerun=rerun,
+                stop_on_first_crash=stop_on_first_crash,
+                device=device,
+                progress=sys.stderr.isatty() or verbose > 0,
+            ),
+            model=ModelOptions(
+                device=device,
+                precision=precision,
+                batch_size=batch_size,
+                epochs=epochs,
+                folds=folds,
+                seed=random_seed,
+                progress=sys.stderr.isatty() or verbose > 0,
+            ),
+            models=tuple(model),
+            train=train,
+            train_on=train_on,
+            preprocess_only=preprocess_only,
+            dry_run=dry_run,
+            rerun=rerun,
+            reports_only=reports_only,
+            boilerplate_only=boilerplate_only,
+            clean_workdir=clean_workdir,
+            command=command,
+        )
+    )
+
+
+@tools_app.command(help="Make a phantom cohort: synthetic heads with planted ageing, disease effects and scores.")
+def phantom(
+    out_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset to write")],
+    n: Annotated[int, typer.Option("--n", min=6, help="people")] = 60,
+    voxel_mm: Annotated[float, typer.Option(min=1.0, help="voxel size, mm")] = 3.0,
+    random_seed: Annotated[int, typer.Option(min=0, help="seed")] = DEFAULT_SEED,
+) -> None:
+    """Write a phantom BIDS dataset."""
+    from brainage_bids.phantom.cohort import make_cohort
+
+    _log_to_screen(0)
+    make_cohort(out_dir.resolve(), n=n, seed=random_seed, voxel_mm=voxel_mm)
+    LOG.info("phantom cohort of %d people: %s (the truth is in planted.json)", n, out_dir)
+
+
+@tools_app.command(help="The whole path on a phantom cohort: preprocess, train rnc-demo, predict, group pages.")
+def demo(
+    out_dir: Annotated[Path, typer.Argument(help="folder to write everything into")] = Path("demo"),
+    n: Annotated[int, typer.Option("--n", min=24, help="people")] = 60,
+    nprocs: Annotated[int | None, typer.Option(min=1, help="scans at the same time")] = None,
+    random_seed: Annotated[int, typer.Option(min=0, help="seed")] = DEFAULT_SEED,
+) -> None:
+    """Run the demo."""
+    from brainage_bids.pipeline.demo import run_demo
+
+    _log_to_screen(0)
+    run_demo(out_dir.resolve(), n=n, nprocs=nprocs or len(os.sched_getaffinity(0)), seed=random_seed)
+
+
+@tools_app.command(help="List the recipes that --train understands.")
+def recipes() -> None:
+    """Print one line per packaged recipe."""
+    from brainage_bids.pipeline.recipes import describe_recipes
+
+    typer.echo(describe_recipes())
+
+
+def _log_to_screen(verbose: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(logging.DEBUG if verbose else logging.INFO)
+    LOG.handlers[:] = [handler]
+    LOG.setLevel(logging.DEBUG)
+    LOG.propagate = False
+
+
+def _command_line() -> str:
+    import shlex
+
+    return shlex.join(["brainage-bids", *sys.argv[1:]])
+
+
+def _run(application: typer.Typer, prepare: Callable[[list[str]], list[str]], program: str) -> None:
+    """Run one of the two applications; every ending becomes an exit code."""
+    show_traceback = sum(arg.count("v") for arg in sys.argv[1:] if re.fullmatch("-v+|--verbose", arg)) > 1
+    # nipype asks its home server for the latest version at import unless told not to.
+    os.environ.setdefault("NO_ET", "1")
+    os.environ.setdefault("NIPYPE_NO_ET", "1")
+    try:
+        code = application(prepare(sys.argv[1:]), standalone_mode=False, prog_name=program)
+        sys.exit(code if isinstance(code, int) else 0)
+    except BrainageError as error:
+        _fail(error, error.exit_code, show_traceback)
+    except (typer.TyperException, typer.Abort) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else "stopped"
+        _fail(UsageError(f"{message.rstrip('.')}; see {program} --help"), UsageError.exit_code, show_traceback)
+    except KeyboardInterrupt:
+        _fail(UsageError("stopped by the keyboard; the same command goes on where it was"), 130, False)
+    except OSError as error:
+        _fail(error, InputOutputError.exit_code, show_traceback)
+
+
+def _fail(error: BaseException, code: int, show_traceback: bool) -> None:
+    if show_traceback:
+        import traceback
+
+        traceback.print_exception(error)
+    typer.echo(f"brainage-bids: {error}", err=True)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Entry point of ``brainage-bids``."""
+    _run(app, lambda argv: spread(from_config(argv)), "brainage-bids")
+
+
+def tools() -> None:
+    """Entry point of ``brainage-tools``."""
+    _run(tools_app, list, "brainage-tools")

@@ -1,0 +1,78 @@
+"""Grad-RAM: how many years each cell of the last stage adds to the predicted age.
+
+Knows a network and a volume; knows nothing of training or of BIDS. The map is signed and in years; what is shown or
+averaged (rectified, scaled to [0, 1]) is derived from it elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch import Tensor
+
+from brainage_bids.bids.files import atomic
+from brainage_bids.model.resnet import ResNet3D
+
+
+def gradram(model: ResNet3D, volume: np.ndarray | Tensor) -> tuple[float, np.ndarray]:
+    """Return the predicted age and the signed Grad-RAM map of one volume.
+
+    With global average pooling and one linear layer the gradient of the age with respect to activation A_k is the
+    constant w_k / Z, so the gradient-weighted sum (Selvaraju et al. 2017, equations 1-2, without the final ReLU)
+    needs no backward pass: ``map = sum_k w_k A_k / Z``, and ``map.sum() + bias`` is the age.
+
+    Parameters
+    ----------
+    model
+        Network in evaluation mode.
+    volume
+        ``(D, H, W)`` on the grid the model was trained for, RAS+.
+
+    Returns
+    -------
+    age
+        Years.
+    map
+        Years per cell, float32 ``(d, h, w)`` on the grid of the last stage (see `map_affine`).
+
+    Raises
+    ------
+    ValueError
+        When the model is in training mode (its batch statistics would make the age meaningless) or the volume is not 3D.
+    """
+    if model.training:
+        raise ValueError("Grad-RAM needs the model in evaluation mode: call model.eval() first")
+    x = torch.as_tensor(volume)
+    if x.ndim != 3:
+        raise ValueError(f"Grad-RAM takes one volume (D, H, W), not shape {tuple(x.shape)}")
+    x = x[None, None].to(model.head.weight)  # (1, 1, D, H, W)
+    with torch.inference_mode():
+        activations = model.last_stage(x)[0].double()  # (F, d, h, w)
+        weights = model.head.weight[0].double()  # (F,)
+        cells = torch.einsum("k,kxyz->xyz", weights, activations) / activations[0].numel()  # (d, h, w)
+        age = model.head.bias.double() + cells.sum()
+    return float(age), cells.float().cpu().numpy()
+
+
+def map_affine(model: ResNet3D, image_affine: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """Return the 4 x 4 voxel-to-world matrix (mm) of a Grad-RAM map: ``A_img @ diag(s, s, s, 1)``, s the total stride.
+
+    Cell k is centred on input voxel ``s * k``; interpolating by array size instead misplaces cells by up to 13 mm.
+    """
+    stride = model.total_stride
+    return np.asarray(image_affine, dtype=float) @ np.diag([stride, stride, stride, 1.0])
+
+
+def write_map(path: str | Path, cells: np.ndarray, affine: np.ndarray) -> Path:
+    """Write a map atomically as float32 NIfTI with its own affine (mm, template space)."""
+    image = nib.Nifti1Image(np.asarray(cells, dtype=np.float32), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code="mni")
+    image.set_qform(affine, code="mni")
+    with atomic(path) as temporary:
+        nib.save(image, temporary)
+    return Path(path)

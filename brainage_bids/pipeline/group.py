@@ -1,0 +1,304 @@
+"""The group level: prediction tables -> group tables -> mean maps -> page. Never opens an image of BIDS_DIR."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from brainage_bids import __version__
+from brainage_bids.bids.files import read_json, write_json, write_tsv
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.predictions import read_predictions
+from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
+from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.pipeline.participant import say_faults
+from brainage_bids.pipeline.predictions import model_spec, read_predictions_of_scan, sidecar
+from brainage_bids.pipeline.record import RunRecord, last_events, software
+from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, Scan, VolumeSpec
+
+LOG = logging.getLogger("brainage_bids")
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """What the group level was asked to do; made by the command line."""
+
+    query: DatasetQuery
+    output_dir: Path
+    predictions: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ("age", "sex")
+    bias_fit: str = "model"
+    bias_query: str | None = None
+    session_select: str = "first"
+    seed: int = 0
+    dry_run: bool = False
+    command: str = "brainage-bids"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the participant level left: the table, who failed, the models and where their maps are."""
+
+    table: pd.DataFrame
+    failed: pd.DataFrame
+    models: tuple[str, ...]
+    folders: dict[str, Path]
+    maps: pd.DataFrame
+
+
+def run_group(options: GroupOptions) -> None:
+    """Run the group level.
+
+    Raises
+    ------
+    NoInputError
+        When no participant has a prediction.
+    BrainageError
+        When the dataset or an option makes the numbers unsafe.
+    """
+    outputs = Outputs(options.output_dir)
+    dataset = read_dataset(options.query)
+    say_faults(dataset)
+    raise_on_errors(dataset)
+    collected = add_external(collect(dataset, outputs), options.predictions)
+    if not collected.models:
+        raise NoInputError(
+            f"no prediction is in {outputs.root}: run the participant level first, or give --predictions NAME=FILE"
+        )
+    if options.dry_run:
+        print(f"{len(collected.table)} scans, models {', '.join(collected.models)}, {len(collected.failed)} without result")
+        return
+    record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
+    handler = record.start_log()
+    try:
+        for note in dataset.notes:
+            record.note(note)
+        _run_steps(options, outputs, dataset, collected, record)
+    finally:
+        record.save(0)
+        LOG.removeHandler(handler)
+        handler.close()
+    LOG.info("group page: %s", outputs.group_page)
+
+
+def _run_steps(
+    options: GroupOptions, outputs: Outputs, dataset: Dataset, collected: Collected, record: RunRecord
+) -> None:
+    from brainage_bids.pipeline.pages import group_page
+    from brainage_bids.stats.cohort import select_rows
+
+    table, lines, fitting = bias_corrected(collected, dataset, options)
+    write_tsv(outputs.group_table("brainage"), table, _brainage_meanings(table))
+    write_json(outputs.bias_correction, lines)
+    write_tsv(outputs.group_table("failed"), collected.failed, {"reason": "why the scan has no result"})
+    tested = table[~table.index.isin(fitting)]
+    selected, left_out = select_rows(tested, options.session_select)
+    left_out = pd.concat([left_out, table.loc[fitting, ["participant_id", "session_id"]].assign(
+        reason="fits the age-bias line (--bias-query)")], ignore_index=True)
+    tables = statistics(selected, table, collected, dataset, options)
+    for name, result in tables.items():
+        write_tsv(outputs.group_table(name), result)
+    maps = mean_maps(selected, collected, outputs)
+    group_page(options, outputs, dataset, collected, table, {**tables, "left_out": left_out}, lines, maps, record)
+
+
+def collect(dataset: Dataset, outputs: Outputs) -> Collected:
+    """Read every prediction table of the dataset's scans into one table (one row per scan)."""
+    rows, failed, maps, seen = [], [], [], {}
+    events = last_events(outputs)
+    folders = {path.parent.name: path.parent for path in sorted(outputs.models.glob("*/model.json"))}
+    for scan in dataset.scans:
+        predictions = read_predictions_of_scan(outputs.prediction(scan))
+        if predictions.empty:
+            failed.append(_failure(scan, events.get(scan.prefix)))
+            continue
+        specs = _specs_of(scan, outputs)
+        row = _scan_columns(scan, specs)
+        for values in predictions.to_dict("records"):
+            name = values["model"]
+            seen[name] = None
+            bag = values["predicted_age"] - (float("nan") if scan.age is None else scan.age)
+            row |= {
+                f"predicted_age_{name}": values["predicted_age"],
+                f"bag_{name}": bag,
+                f"bag_corrected_{name}": values["bag_corrected"],
+            }
+            flags = values["flags"].split(";")
+            row["in_training"] = max(row["in_training"], int("in_training" in flags))
+            for spec in specs:
+                path = outputs.saliency(scan, spec, name)
+                if path.is_file():
+                    maps.append({"prefix": scan.prefix, "model": name, "map": str(path), "spec": spec})
+        rows.append({**row, "prefix": scan.prefix})
+    columns = [*BRAINAGE_COLUMNS, *dataset.score_names]
+    columns += [f"{kind}_{name}" for name in seen for kind in ("predicted_age", "bag", "bag_corrected")]
+    table = pd.DataFrame(rows, columns=["prefix", *columns]).set_index("prefix")
+    numeric = [c for c in columns if c == "age" or c in dataset.score_names or c.startswith(("predicted_age_", "bag_"))]
+    table[numeric] = table[numeric].astype("float64")
+    return Collected(
+        table,
+        pd.DataFrame(failed, columns=FAILED_COLUMNS),
+        tuple(seen),
+        folders,
+        pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
+    )
+
+
+def _specs_of(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
+    """Return the specs of the volumes that exist for this scan."""
+    specs = []
+    for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-preproc_T1w.json"):
+        values = read_json(path).get("VolumeSpec")
+        if values:
+            specs.append(VolumeSpec.from_dict(values))
+    return sorted(specs, key=lambda spec: spec.resolution)
+
+
+def _scan_columns(scan: Scan, specs: Sequence[VolumeSpec]) -> dict:
+    return {
+        "participant_id": scan.participant_id,
+        "session_id": scan.session_id,
+        "run": scan.run,
+        "age": scan.age,
+        "age_source": scan.age_source,
+        "age_flags": ";".join(scan.age_flags) or None,
+        "sex": scan.sex,
+        "group": scan.group,
+        "site": scan.site,
+        "qc_pass": 1,
+        "in_training": 0,
+        **dict(scan.scores),
+    }
+
+
+def _failure(scan: Scan, event: dict | None) -> dict:
+    if event is None:
+        step, reason = "participant", "never processed: run the participant level for this scan"
+    elif event["status"] == "failed":
+        step, reason = event["step"], event["reason"]
+    else:
+        step, reason = "predict", "preprocessed, but no model has predicted it yet"
+    return {"participant_id": scan.participant_id, "session_id": scan.session_id, "step": step, "reason": reason}
+
+
+def add_external(collected: Collected, predictions: Sequence[str]) -> Collected:
+    """Add the columns of predictions made elsewhere, matched by participant and session."""
+    table, models = collected.table.copy(), list(collected.models)
+    for text in predictions:
+        name, external = read_predictions(text)
+        if name in models:
+            raise UsageError(f"--predictions {name}: there is a model of that name already; choose another name")
+        by_session = {(r.participant_id, r.session_id): r.predicted_age for r in external.itertuples()}
+        ages = [
+            by_session.get((row.participant_id, row.session_id), by_session.get((row.participant_id, None), float("nan")))
+            for row in table.itertuples()
+        ]
+        table[f"predicted_age_{name}"] = pd.Series(ages, index=table.index, dtype="float64")
+        table[f"bag_{name}"] = table[f"predicted_age_{name}"] - table["age"]
+        table[f"bag_corrected_{name}"] = float("nan")
+        models.append(name)
+        unmatched = sorted(set(external["participant_id"]) - set(table["participant_id"]))
+        if unmatched:
+            LOG.warning("--predictions %s: %d participants are not in the dataset (%s)", name, len(unmatched), unmatched[:5])
+    return dataclasses.replace(collected, table=table, models=tuple(models))
+
+
+def bias_corrected(
+    collected: Collected, dataset: Dataset, options: GroupOptions
+) -> tuple[pd.DataFrame, dict[str, dict], pd.Index]:
+    """Fill ``bag_corrected_<model>``; return the table, the line of every model, and the rows that fitted it."""
+    from brainage_bids.stats.bias import corrected_bag, crossfit_controls, fit_line
+
+    table, lines = collected.table.copy(), {}
+    fitting = pd.Index([])
+    if options.bias_query:
+        try:
+            fitting = table.query(options.bias_query).index
+        except Exception as error:
+            raise UsageError(f"--bias-query {options.bias_query!r} cannot be evaluated: {error}") from error
+        if fitting.empty:
+            raise UsageError(f"--bias-query {options.bias_query!r} selects no row; no age-bias line can be fitted")
+    for name in collected.models:
+        column = f"bag_corrected_{name}"
+        age, predicted = table["age"], table[f"predicted_age_{name}"]
+        if len(fitting):
+            line = fit_line(age[fitting], predicted[fitting], source=f"query: {options.bias_query}")
+            table[column] = corrected_bag(line, age, table[f"bag_{name}"])
+        elif options.bias_fit == "none":
+            table[column] = float("nan")
+            lines[name] = {"method": "none", "source": "none", "warnings": []}
+            continue
+        elif options.bias_fit == "controls" or name not in collected.folders:
+            if not dataset.controls:
+                table[column] = float("nan")
+                lines[name] = {"method": "none", "source": "none", "warnings": ["no control group to fit the line on"]}
+                continue
+            table[column], line = crossfit_controls(table, name, dataset.controls, seed=options.seed)
+        else:
+            calibration = pd.DataFrame(
+                read_json(collected.folders[name] / "model.json")["calibration"], columns=["age", "predicted_age", "fold"]
+            )
+            line = fit_line(calibration["age"], calibration["predicted_age"], source="model_card")
+        lines[name] = dataclasses.asdict(line)
+    return table, lines, fitting
+
+
+def statistics(
+    selected: pd.DataFrame, table: pd.DataFrame, collected: Collected, dataset: Dataset, options: GroupOptions
+) -> dict[str, pd.DataFrame]:
+    """Compute every group table."""
+    from brainage_bids.stats.accuracy import accuracy, model_comparison
+    from brainage_bids.stats.cohort import cohort_table
+    from brainage_bids.stats.correlate import correlations
+    from brainage_bids.stats.groups import group_differences, roc
+
+    models, controls = list(collected.models), list(dataset.controls)
+    means = {name: read_json(folder / "model.json")["training"]["age_mean"] for name, folder in collected.folders.items()}
+    scores = list(dataset.score_names)
+    return {
+        "cohort": cohort_table(table),
+        "accuracy": accuracy(selected, models, controls, means, seed=options.seed),
+        "modelcomparison": model_comparison(selected, models, controls),
+        "correlations": correlations(selected, models, scores, covariates=options.covariates, controls=controls),
+        "groupdiff": group_differences(selected, models, controls, covariates=options.covariates),
+        "roc": roc(selected, models, controls),
+    }
+
+
+def mean_maps(selected: pd.DataFrame, collected: Collected, outputs: Outputs) -> pd.DataFrame:
+    """Average the Grad-RAM maps of the analysed scans by age group, sex and group."""
+    from brainage_bids.preprocess.template import template_volume
+    from brainage_bids.stats.maps import mean_maps as average
+
+    found = []
+    for (name, spec), part in collected.maps[collected.maps["prefix"].isin(selected.index)].groupby(["model", "spec"]):
+        grid = spec if spec.resolution >= 2 else VolumeSpec.on_grid(2, spec.template, spec.intensity)
+        records = part.set_index("prefix").join(selected[["age", "sex", "group"]])
+        _, mask = template_volume(grid)
+        found.append(
+            average(
+                records, grid, mask,
+                lambda subset, kind, name=name, grid=grid: outputs.group_map(grid, name, subset, kind),
+            ).assign(model=name)
+        )
+    columns = ["model", "subset", "n", "n_empty", "kind", "path"]
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+
+
+def _brainage_meanings(table: pd.DataFrame) -> dict[str, str]:
+    meanings = dict(BRAINAGE_COLUMNS)
+    for name in table.columns:
+        if name.startswith("predicted_age_"):
+            meanings[name] = "predicted age (years)"
+        elif name.startswith("bag_corrected_"):
+            meanings[name] = "brain age gap after correction for age bias (years)"
+        elif name.startswith("bag_"):
+            meanings[name] = "brain age gap: predicted minus chronological age (years)"
+        else:
+            meanings.setdefault(name, "clinical score as found in the data")
+    return meanings

@@ -1,0 +1,281 @@
+"""The participant level: dataset -> volumes -> (training) -> ages and maps -> pages, each step through its room's door."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainage_bids import __version__
+from brainage_bids.bids.derivative import prepare_output
+from brainage_bids.bids.files import read_json
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
+from brainage_bids.errors import BrainageError, NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
+from brainage_bids.pipeline.pages import participant_pages, write_citation
+from brainage_bids.pipeline.predictions import predict_scans, prediction_is_current
+from brainage_bids.pipeline.record import RunRecord
+from brainage_bids.schema import Scan, VolumeSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from brainage_bids.model.options import ModelOptions
+    from brainage_bids.model.recipe import Recipe
+    from brainage_bids.preprocess.options import PreprocessOptions
+
+LOG = logging.getLogger("brainage_bids")
+
+
+@dataclass(frozen=True)
+class ParticipantOptions:
+    """What the participant level was asked to do; made by the command line."""
+
+    query: DatasetQuery
+    output_dir: Path
+    preprocess: PreprocessOptions
+    model: ModelOptions
+    models: tuple[str, ...] = ()
+    train: str | None = None
+    train_on: str | None = None
+    preprocess_only: bool = False
+    dry_run: bool = False
+    rerun: bool = False
+    reports_only: bool = False
+    boilerplate_only: bool = False
+    clean_workdir: bool = False
+    command: str = "brainage-bids"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will touch: the recipe to train, the models to predict with, the grids they need."""
+
+    recipe: Recipe | None
+    models: tuple[tuple[str, Path], ...]
+    specs: tuple[VolumeSpec, ...]
+
+
+def run_participant(options: ParticipantOptions) -> None:
+    """Run the participant level.
+
+    Raises
+    ------
+    ParticipantsFailed
+        After everything else is finished, when some scans failed.
+    BrainageError
+        When the dataset, the options or the model make the run impossible.
+    """
+    outputs = Outputs(options.output_dir)
+    dataset = read_dataset(options.query)
+    say_faults(dataset)
+    raise_on_errors(dataset)
+    if not dataset.scans:
+        raise NothingSelectedError(f"no T1w image is left in {dataset.bids_dir} after the filters; check the labels")
+    plan = make_plan(options, outputs)
+    if options.dry_run:
+        print(describe_plan(options, outputs, dataset, plan))
+        return
+    if options.boilerplate_only:
+        write_citation(outputs, plan.specs, [folder for _, folder in plan.models if (folder / "model.json").is_file()])
+        return
+    prepare_output(outputs, dataset, __version__)
+    record = RunRecord(outputs, "participant", options.command, _settings(options))
+    handler = record.start_log()
+    code = 1
+    try:
+        for note in dataset.notes:
+            record.note(note)
+        _run_steps(options, outputs, dataset, plan, record)
+        code = ParticipantsFailed.exit_code if record.failures else 0
+    except BrainageError as error:
+        code = error.exit_code
+        record.note(f"stopped: {error}")
+        raise
+    finally:
+        record.save(code)
+        LOG.removeHandler(handler)
+        handler.close()
+    if record.failures:
+        names = sorted({event["prefix"] for event in record.failures})
+        raise ParticipantsFailed(
+            f"{len(names)} of {len(dataset.scans)} scans failed ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''}); "
+            f"the others are finished; the reasons are in {record.folder / 'run.json'}"
+        )
+
+
+def _run_steps(
+    options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan, record: RunRecord
+) -> None:
+    from brainage_bids.preprocess.workflow import preprocess
+
+    work = options.preprocess.work_dir
+    if options.clean_workdir and work.is_dir():
+        for name in ("preprocess", "train"):
+            shutil.rmtree(work / name, ignore_errors=True)
+    if options.reports_only:
+        scans = [scan for scan in dataset.scans if outputs.prediction(scan).is_file()]
+        participant_pages(options, outputs, dataset, record, scans)
+        return
+    room = dataclasses.replace(options.preprocess, work_dir=work / "preprocess")
+    outcomes = preprocess(dataset.scans, plan.specs, outputs, room)
+    for outcome in outcomes:
+        record.event(outcome.scan, outcome.step or "preprocess", outcome.status, outcome.reason)
+    ready = [outcome.scan for outcome in outcomes if outcome.status != "failed"]
+    counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
+    record.note(
+        f"preprocessing: {counts['done']} done, {counts['skipped']} already there, {counts['failed']} failed "
+        f"of {len(outcomes)} scans"
+    )
+    if not ready:
+        return
+    if not options.preprocess_only:
+        if plan.recipe is not None:
+            train_recipe(options, outputs, dataset, plan.recipe, ready, record)
+        for name, folder in plan.models:
+            predict_scans(name, folder, ready, outputs, options, record)
+    participant_pages(options, outputs, dataset, record, [outcome.scan for outcome in outcomes])
+    for folder in (work / "preprocess", work / "train", work):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
+    """Find the recipe, the models and the volumes they need.
+
+    Raises
+    ------
+    NoInputError
+        When there is nothing to predict with.
+    UsageError
+        When a name is neither a trained model nor a model folder.
+    """
+    from brainage_bids.model.recipe import load_recipe
+
+    recipe = load_recipe(options.train) if options.train else None
+    if recipe is not None and options.preprocess_only:
+        raise UsageError("--train and --preprocess-only exclude each other; leave one out")
+    specs: list[VolumeSpec] = [recipe.spec] if recipe else []
+    models: list[tuple[str, Path]] = [(recipe.name, outputs.model(recipe.name))] if recipe else []
+    if not options.preprocess_only or options.models:
+        trained = sorted(path.parent.name for path in outputs.models.glob("*/model.json"))
+        wanted = options.models or (() if recipe else trained)
+        if not wanted and recipe is None and not options.reports_only:
+            raise NoInputError(
+                f"no model is trained in {outputs.root} and none is bundled: add --train RECIPE, --model FOLDER, "
+                "or --preprocess-only"
+            )
+        for name in wanted:
+            folder = find_model(name, outputs, trained)
+            if (folder.name, folder) not in models:
+                models.append((folder.name, folder))
+            specs.append(VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"]))
+    if not specs:
+        specs = [VolumeSpec.on_grid(1)]
+    return Plan(recipe, tuple(models), tuple(dict.fromkeys(specs)))
+
+
+def find_model(name: str, outputs: Outputs, trained: Sequence[str]) -> Path:
+    """Return the folder of a model given by name or path."""
+    for folder in (outputs.model(name), Path(name)):
+        if (folder / "model.json").is_file():
+            return folder.resolve()
+    have = ", ".join(trained) or "none"
+    raise UsageError(f"--model {name!r} is neither trained in {outputs.root} (there: {have}) nor a model folder")
+
+
+def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
+    """Say which scans may train: a boolean column and the rule in words."""
+    if train_on:
+        try:
+            chosen = table.query(train_on).index
+        except Exception as error:
+            raise UsageError(f"--train-on {train_on!r} cannot be evaluated on the scans table: {error}") from error
+        return table.index.isin(chosen) & table["age"].notna(), f"--train-on {train_on}"
+    if dataset.group_column is None:
+        return table["age"].notna(), "everyone (the dataset has no group column)"
+    if not dataset.controls:
+        raise UsageError(
+            f"column {dataset.group_column!r} holds no recognised control value "
+            f"({', '.join(sorted(table['group'].dropna().unique()))}); name it with --control VALUE or use --train-on"
+        )
+    rule = f"{dataset.group_column} = {' or '.join(dataset.controls)}"
+    return table["group"].isin(dataset.controls) & table["age"].notna(), rule
+
+
+def train_recipe(
+    options: ParticipantOptions,
+    outputs: Outputs,
+    dataset: Dataset,
+    recipe: Recipe,
+    scans: Sequence[Scan],
+    record: RunRecord,
+) -> None:
+    """Train a recipe on the healthy participants among ``scans`` (resumes; a finished model is kept)."""
+    from brainage_bids.model.train import train_model
+
+    table = scans_table(scans, dataset.score_names)
+    chosen, rule = trainable_rows(table, dataset, options.train_on)
+    sidecars = [read_json(_sidecar(outputs.volume(scan, recipe.spec))) for scan in scans]
+    passed = [bool(sidecar.get("qc_pass")) for sidecar in sidecars]
+    table["trainable"] = chosen & passed
+    table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
+    n_people = table.loc[table["trainable"], "participant_id"].nunique()
+    record.note(f"training {recipe.name} on {n_people} participants: {rule}")
+    train_model(
+        table,
+        recipe,
+        outputs.model(recipe.name),
+        options.preprocess.work_dir / "train" / recipe.name,
+        dataclasses.replace(options.model),
+    )
+
+
+def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan) -> str:
+    """Return the plan as text: which scan, which age and from where, which model, what is already done."""
+    from brainage_bids.preprocess.workflow import is_done
+
+    lines = [f"dataset: {dataset.name} ({dataset.bids_dir})", *dataset.notes]
+    if plan.recipe is not None:
+        lines.append(f"train: {plan.recipe.name}")
+    lines += [f"model: {name} ({folder})" for name, folder in plan.models]
+    lines += [f"volume: {spec.template}, {spec.resolution:g} mm, {' x '.join(map(str, spec.shape))}" for spec in plan.specs]
+    lines.append("scan\tage\tage_source\tgroup\tvolume\tprediction")
+    for scan in dataset.scans:
+        volume = "done" if is_done(scan, plan.specs, outputs, options.preprocess.engine) else "to do"
+        current = bool(plan.models) and all(
+            prediction_is_current(scan, name, folder, outputs) for name, folder in plan.models
+        )
+        prediction = "not asked" if options.preprocess_only else ("done" if current else "to do")
+        age = "n/a" if scan.age is None else f"{scan.age:g}"
+        flags = f" [{', '.join(scan.age_flags)}]" if scan.age_flags else ""
+        lines.append(
+            f"{scan.prefix}\t{age}{flags}\t{scan.age_source or 'n/a'}\t{scan.group or 'n/a'}\t{volume}\t{prediction}"
+        )
+    return "\n".join(lines)
+
+
+def say_faults(dataset: Dataset) -> None:
+    """Print the warnings of the dataset (the errors are raised together)."""
+    for fault in dataset.faults:
+        if fault.severity == "warning":
+            LOG.warning("%s: %s", fault.code, fault.message)
+
+
+def _sidecar(image: Path) -> Path:
+    return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
+
+
+def _settings(options: ParticipantOptions) -> dict:
+    return {
+        "query": dataclasses.asdict(options.query),
+        "preprocess": dataclasses.asdict(options.preprocess),
+        "model": dataclasses.asdict(options.model),
+        "models": options.models,
+        "train": options.train,
+        "train_on": options.train_on,
+    }

@@ -1,0 +1,142 @@
+"""Ages and maps of a set of scans with one model, kept in one prediction table per scan.
+
+A prediction is kept when the weights, the volume and the age it was made from are unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from brainage_bids.bids.files import numbers, read_json, read_tsv, write_json, write_tsv
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.pipeline.record import RunRecord
+from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
+
+if TYPE_CHECKING:
+    from brainage_bids.pipeline.participant import ParticipantOptions
+
+
+def sidecar(path: Path) -> Path:
+    """Return the JSON file beside an image or table."""
+    return path.with_name(path.name.removesuffix(".gz").rsplit(".", 1)[0] + ".json")
+
+
+def model_spec(folder: Path) -> VolumeSpec:
+    """Return the volume a model needs."""
+    return VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"])
+
+
+def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
+    """Return a hash of everything a prediction was made from: weights, volume, age."""
+    image = outputs.volume(scan, model_spec(folder))
+    parts = [
+        hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest(),
+        read_json(sidecar(image)).get("InputHash"),
+        model_spec(folder).fingerprint,
+        scan.age,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def prediction_is_current(scan: Scan, name: str, folder: Path, outputs: Outputs) -> bool:
+    """Say whether the table of this scan already holds this model's prediction from the same inputs."""
+    table = outputs.prediction(scan)
+    if not (table.is_file() and sidecar(table).is_file() and (folder / "model.json").is_file()):
+        return False
+    if not outputs.saliency(scan, model_spec(folder), name).is_file():
+        return False
+    if not sidecar(outputs.volume(scan, model_spec(folder))).is_file():
+        return False
+    return read_json(sidecar(table)).get("Keys", {}).get(name) == prediction_key(scan, folder, outputs)
+
+
+def predict_scans(
+    name: str,
+    folder: Path,
+    scans: Sequence[Scan],
+    outputs: Outputs,
+    options: ParticipantOptions,
+    record: RunRecord,
+) -> None:
+    """Predict the scans that have no current prediction of this model; write ages, intervals and maps."""
+    from brainage_bids.model.predict import predict_table
+    from brainage_bids.stats.bias import correct_with_calibration
+
+    todo = [s for s in scans if options.rerun or not prediction_is_current(s, name, folder, outputs)]
+    record.note(f"prediction with {name}: {len(todo)} to do, {len(scans) - len(todo)} already there")
+    if not todo:
+        return
+    spec = model_spec(folder)
+    by_prefix = {scan.prefix: scan for scan in todo}
+    table = pd.DataFrame(
+        {
+            "participant_id": [scan.participant_id for scan in todo],
+            "prefix": list(by_prefix),
+            "age": pd.Series([scan.age for scan in todo], dtype="float64"),
+            "volume": [str(outputs.volume(scan, spec)) for scan in todo],
+            "saliency": [str(outputs.saliency(scan, spec, name)) for scan in todo],
+        }
+    )
+    predicted = predict_table(folder, table, options.model, name=name).set_index("prefix").loc[list(by_prefix)]
+    calibration = pd.DataFrame(read_json(folder / "model.json")["calibration"], columns=["age", "predicted_age", "fold"])
+    rows = pd.DataFrame(
+        {
+            "age": table["age"].to_numpy(),
+            "predicted_age": predicted["predicted_age"].to_numpy(dtype="float64"),
+            "fold": predicted["fold"].to_numpy(),
+        },
+        index=predicted.index,
+    )
+    corrected = correct_with_calibration(rows, calibration)
+    for prefix, scan in by_prefix.items():
+        flags = [
+            *predicted.at[prefix, "flags"],
+            *corrected.at[prefix, "flags"],
+            *scan.age_flags,
+            *(["qc_warn"] if read_json(sidecar(outputs.volume(scan, spec))).get("qc_warn") else []),
+        ]
+        _write_row(
+            outputs.prediction(scan),
+            {
+                "model": name,
+                "predicted_age": rows.at[prefix, "predicted_age"],
+                "chronological_age": scan.age,
+                "age_source": scan.age_source,
+                "bag": rows.at[prefix, "predicted_age"] - rows.at[prefix, "age"],
+                "bag_corrected": corrected.at[prefix, "bag_corrected"],
+                "pred_lo": corrected.at[prefix, "pred_lo"],
+                "pred_hi": corrected.at[prefix, "pred_hi"],
+                "flags": ";".join(dict.fromkeys(flags)),
+            },
+            prediction_key(scan, folder, outputs),
+        )
+        record.event(scan, f"predict:{name}", "done")
+
+
+def _write_row(path: Path, row: dict, key: str) -> None:
+    """Put one model's row into the table of a scan; the rows of other models stay."""
+    keys = read_json(sidecar(path)).get("Keys", {}) if sidecar(path).is_file() else {}
+    kept = read_predictions_of_scan(path)
+    kept = kept[kept["model"] != row["model"]]
+    rows = [*kept.to_dict("records"), row]
+    table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS)).sort_values("model", kind="stable")
+    write_tsv(path, table)
+    meanings = {name: {"Description": text} for name, text in PREDICTION_COLUMNS.items()}
+    # The keys go last: a run killed between the two files predicts this scan again.
+    write_json(sidecar(path), {**meanings, "Keys": {**keys, row["model"]: key}})
+
+
+def read_predictions_of_scan(path: Path) -> pd.DataFrame:
+    """Return a scan's prediction table (empty when there is none), numbers as float64."""
+    if not path.is_file():
+        return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
+    table = read_tsv(path)
+    for name in ("predicted_age", "chronological_age", "bag", "bag_corrected", "pred_lo", "pred_hi"):
+        table[name] = numbers(table[name])
+    return table

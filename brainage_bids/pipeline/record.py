@@ -1,0 +1,125 @@
+"""The record of one run: what was asked, what happened to every scan, what was said on the way.
+
+``logs/<run_id>/run.json`` is what the group level reads to say why a participant is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from brainage_bids import __version__
+from brainage_bids.bids.files import read_json, write_json
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.errors import BadDataError
+from brainage_bids.schema import Scan
+
+LOG = logging.getLogger("brainage_bids")
+PACKAGES = "numpy scipy pandas nibabel nilearn nipype SimpleITK deepbet torch statsmodels matplotlib".split()
+
+
+@dataclass
+class RunRecord:
+    """Collects what happened; ``save`` writes it. One per run, handed from step to step."""
+
+    outputs: Outputs
+    level: str
+    command: str
+    settings: dict
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    events: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """``logs/<run_id>``: sorts by time, unique per process."""
+        return self.outputs.run_log(self.started.replace("-", "").replace(":", "")[:15] + f"-{os.getpid()}")
+
+    def note(self, text: str) -> None:
+        """Say something to the user and keep it."""
+        LOG.info("%s", text)
+        self.notes.append(text)
+
+    def event(self, scan: Scan, step: str, status: str, reason: str | None = None) -> None:
+        """Keep what a step did with a scan; ``status`` is ``done``, ``skipped`` or ``failed``."""
+        self.events.append(
+            {
+                "participant_id": scan.participant_id,
+                "session_id": scan.session_id,
+                "prefix": scan.prefix,
+                "step": step,
+                "status": status,
+                "reason": reason,
+            }
+        )
+        if status == "failed":
+            LOG.warning("%s failed at %s: %s", scan.prefix, step, reason)
+
+    @property
+    def failures(self) -> list[dict]:
+        """The events that failed."""
+        return [event for event in self.events if event["status"] == "failed"]
+
+    def start_log(self) -> logging.Handler:
+        """Copy everything that is said into ``brainage.log`` of this run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.folder / "brainage.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOG.addHandler(handler)
+        return handler
+
+    def save(self, exit_code: int) -> Path:
+        """Write ``run.json``."""
+        return write_json(
+            self.folder / "run.json",
+            {
+                "Version": __version__,
+                "Level": self.level,
+                "Command": self.command,
+                "Started": self.started,
+                "Finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "ExitCode": exit_code,
+                "Settings": self.settings,
+                "Software": software(),
+                "Notes": self.notes,
+                "Events": self.events,
+            },
+        )
+
+
+def software() -> dict[str, str]:
+    """Return the versions that decide the numbers."""
+    versions = {"brainage-bids": __version__, "python": platform.python_version(), "platform": sys.platform}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def last_events(outputs: Outputs) -> dict[str, dict]:
+    """Return, per scan prefix, the newest event of all participant runs in OUTPUT_DIR."""
+    newest: dict[str, dict] = {}
+    for path in sorted((outputs.root / "logs").glob("*/run.json")):
+        try:
+            record = read_json(path)
+        except BadDataError:
+            continue  # a record that a killed machine left half written says nothing
+        newest.update(_by_prefix(record.get("Events", [])))
+    return newest
+
+
+def _by_prefix(events: Iterable[dict]) -> dict[str, dict]:
+    worst: dict[str, dict] = {}
+    for event in events:
+        if worst.get(event["prefix"], {}).get("status") != "failed":
+            worst[event["prefix"]] = event
+    return worst

@@ -1,0 +1,270 @@
+"""Plots of the group level and the interval graphic of one person: plain functions from numbers to a Figure.
+
+Knows nothing of files or HTML; no statistic of the tables is computed here, only what a picture needs to be drawn
+(a regression line with its band, a mean with its interval). No pyplot, no global state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+# Okabe-Ito, dark enough on white in this order; black is kept for lines and text.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+INK, GRID = "#1a1a1a", "#d9d9d9"
+HEXBIN_FROM = 2000
+_JITTER_SEED = 20251127
+
+
+def style(groups: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return one colour and one marker per group, so that colour is never the only sign."""
+    return {group: (COLOURS[i % 8], MARKERS[(i + i // 8) % 8]) for i, group in enumerate(groups)}
+
+
+def age_histogram(ages: Mapping[str, np.ndarray], bin_years: float = 5.0) -> Figure:
+    """Draw stacked age histograms, one panel per group on a shared axis.
+
+    Parameters
+    ----------
+    ages
+        Ages in years per group; empty groups are left out.
+    bin_years
+        Width of a bar, years.
+    """
+    ages = {group: np.asarray(values, float) for group, values in ages.items() if len(values)}
+    figure, panels = _figure(8.0, 0.6 + 1.25 * len(ages), len(ages), 1, sharex=True)
+    everyone = np.concatenate(list(ages.values()))
+    edges = np.arange(np.floor(everyone.min() / bin_years), np.floor(everyone.max() / bin_years) + 2) * bin_years
+    colours = style(list(ages))
+    for axes, (group, values) in zip(panels, ages.items(), strict=True):
+        axes.hist(values, edges, color=colours[group][0], edgecolor="white", linewidth=0.8)
+        axes.set_title(f"{group} (n = {values.size})", loc="left", fontsize=10)
+        axes.set_ylabel("people")
+        axes.yaxis.get_major_locator().set_params(integer=True, nbins=4)
+    panels[-1].set_xlabel("age at the scan (years)")
+    return figure
+
+
+def age_scatter(age: np.ndarray, predicted: np.ndarray, groups: Sequence[str], order: Sequence[str]) -> Figure:
+    """Draw predicted against chronological age (years) with the line of identity; hexagons above 2,000 people.
+
+    Parameters
+    ----------
+    age, predicted
+        Years, (n,).
+    groups
+        Group of each person, (n,).
+    order
+        Groups in the order of the legend.
+    """
+    figure, (axes,) = _figure(6.4, 5.8)
+    age, predicted, groups = np.asarray(age, float), np.asarray(predicted, float), np.asarray(groups, object)
+    low, high = min(age.min(), predicted.min()) - 3, max(age.max(), predicted.max()) + 3
+    axes.plot([low, high], [low, high], color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label="identity", zorder=4)
+    if age.size > HEXBIN_FROM:
+        _hexagons(figure, axes, age, predicted)
+    else:
+        for group, (colour, marker) in style(order).items():
+            chosen = groups == group
+            label = f"{group} (n = {chosen.sum()})"
+            if chosen.any():
+                axes.scatter(age[chosen], predicted[chosen], 26, colour, marker, alpha=0.75, linewidths=0, label=label)
+    axes.set(xlim=(low, high), ylim=(low, high), xlabel="chronological age (years)", ylabel="predicted age (years)")
+    axes.set_aspect("equal")
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    return figure
+
+
+def gap_violins(gaps: Mapping[str, np.ndarray], label: str) -> Figure:
+    """Draw the gap per group: the distribution, each person (up to 2,000), and the mean with its 95 % interval.
+
+    Parameters
+    ----------
+    gaps
+        Gaps in years per group.
+    label
+        Label of the value axis.
+    """
+    gaps = {group: np.asarray(values, float) for group, values in gaps.items() if len(values)}
+    figure, (axes,) = _figure(max(4.6, 1.5 + 1.25 * len(gaps)), 4.8)
+    jitter = np.random.default_rng(_JITTER_SEED)
+    axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
+    for place, (group, (colour, marker)) in enumerate(style(list(gaps)).items()):
+        values = gaps[group]
+        if values.size >= 5 and np.ptp(values) > 0:
+            body = axes.violinplot(values, [place], widths=0.85, showextrema=False)["bodies"][0]
+            body.set(facecolor=colour, edgecolor=colour, alpha=0.22)
+        if values.size <= HEXBIN_FROM:
+            spread = place + jitter.uniform(-0.13, 0.13, values.size)
+            axes.scatter(spread, values, 16, colour, marker, alpha=0.6, linewidths=0)
+        mean, half = mean_interval(values)
+        axes.errorbar(place, mean, half, fmt="_", color=INK, markersize=16, capsize=5, linewidth=1.8, zorder=5)
+    ticks = [f"{group}\nn = {values.size}" for group, values in gaps.items()]
+    axes.set_xticks(range(len(gaps)), ticks)
+    axes.set(ylabel=label, xlim=(-0.6, len(gaps) - 0.4))
+    return figure
+
+
+def score_scatter(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
+    """Draw the gap against a score, one panel per group, with the least-squares line and its 95 % band.
+
+    Parameters
+    ----------
+    panels
+        Each with ``group``, ``score`` (n,), ``gap`` (n,) in years, ``title`` (the correlation in words), ``colour``,
+        ``marker`` and ``name`` (of the score).
+    label
+        Label of the gap axis.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = _figure(4.4 * columns + 0.3, 4.1 * rows, rows, columns, sharey=True)
+    for place, panel in enumerate(panels):
+        one, score, gap = axes[place], np.asarray(panel["score"], float), np.asarray(panel["gap"], float)
+        one.axhline(0, color=GRID, linewidth=1.2)
+        if score.size > HEXBIN_FROM:
+            _hexagons(figure, one, score, gap)
+        else:
+            one.scatter(score, gap, 24, panel["colour"], panel["marker"], alpha=0.75, linewidths=0)
+        if (band := line_band(score, gap)) is not None:
+            x, fit, half = band
+            one.fill_between(x, fit - half, fit + half, color=panel["colour"], alpha=0.16, linewidth=0)
+            one.plot(x, fit, color=panel["colour"], linewidth=2)
+        one.set_title(panel["title"], loc="left", fontsize=9.5)
+        one.set_xlabel(panel["name"])
+        if place % columns == 0:
+            one.set_ylabel(label)
+    for empty in axes[len(panels):]:
+        empty.set_axis_off()
+    return figure
+
+
+def forest(rows: Sequence[Mapping[str, Any]], label: str) -> Figure:
+    """Draw estimates with their 95 % intervals, one line each.
+
+    Parameters
+    ----------
+    rows
+        Each with ``label``, ``estimate``, ``low``, ``high``, ``note`` (the numbers in words) and ``series`` (colour).
+    label
+        Label of the value axis.
+    """
+    figure, (axes,) = _figure(9.2, 1.1 + 0.36 * len(rows))
+    axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
+    series = style(list(dict.fromkeys(row["series"] for row in rows)))
+    for place, row in enumerate(rows):
+        colour, marker = series[row["series"]]
+        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot(row["estimate"], place, marker, color=colour, markersize=8)
+        axes.text(1.01, place, row["note"], transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=label)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def bias_lines(
+    age: np.ndarray, before: np.ndarray, after: np.ndarray, controls: np.ndarray, line: Mapping[str, float] | None
+) -> Figure:
+    """Draw the gap against age before and after removal of the age-bias line.
+
+    Parameters
+    ----------
+    age, before, after
+        Years, (n,): age, raw gap, corrected gap.
+    controls
+        Who is a control, bool (n,).
+    line
+        ``slope``, ``intercept``, ``age_min``, ``age_max`` of the line that was removed, or None.
+    """
+    figure, axes = _figure(9.6, 4.2, 1, 2, sharey=True, sharex=True)
+    names = ("others", "controls") if controls.any() else ("everyone", "controls")
+    for one, gap, title in zip(axes, (before, after), ("before: raw gap", "after: corrected gap"), strict=True):
+        one.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
+        if age.size > HEXBIN_FROM:
+            _hexagons(figure, one, age, gap)
+        else:
+            for chosen, name, colour, marker in (
+                (~controls, names[0], COLOURS[1], "^"), (controls, names[1], COLOURS[0], "o")
+            ):
+                if chosen.any():
+                    label = f"{name} (n = {chosen.sum()})"
+                    one.scatter(age[chosen], gap[chosen], 20, colour, marker, alpha=0.6, linewidths=0, label=label)
+        one.set_title(title, loc="left", fontsize=10)
+        one.set_xlabel("chronological age (years)")
+    if line is not None:
+        ends = np.array([line["age_min"], line["age_max"]])
+        axes[0].plot(ends, line["slope"] * ends + line["intercept"], color=INK, linewidth=2.2, label="line removed")
+    axes[0].set_ylabel("brain age gap (years)")
+    axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def interval_graphic(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw where a person's corrected gap lies against the band that holds 95 % of healthy held-out people.
+
+    Parameters
+    ----------
+    rows
+        One per model: ``model``, ``gap`` (corrected, years), ``half`` (half width of the 95 % interval, years, or None).
+    """
+    figure, (axes,) = _figure(7.6, 1.25 + 0.62 * len(rows))
+    reach = max([5.0, *(abs(row["gap"]) for row in rows), *(row["half"] or 0 for row in rows)]) * 1.25
+    axes.axvline(0, color=INK, linewidth=1.2)
+    for place, row in enumerate(rows):
+        if row["half"] is not None:
+            axes.barh(place, 2 * row["half"], 0.56, -row["half"], color="#BFDDF0", edgecolor="#0072B2", linewidth=1)
+        axes.plot(row["gap"], place, "D", color="#B34700", markersize=11, markeredgecolor="white", zorder=5)
+        text = f"{row['gap']:+.1f}".replace("-", "\u2212")
+        axes.annotate(text, (row["gap"], place), (0, 11), textcoords="offset points", ha="center", fontweight="bold")
+    axes.set_yticks(range(len(rows)), [row["model"] for row in rows])
+    axes.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -0.75))
+    axes.set_xlabel("\u2190 younger-looking      corrected brain age gap (years)      older-looking \u2192")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the half width of its 95 % t interval; the half width is 0 for fewer than 2 values."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, 0.0
+    quantile = stats.t.ppf(0.975, len(values) - 1)
+    return mean, float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def line_band(x: np.ndarray, y: np.ndarray, points: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return the least-squares line of y on x over the range of x and the half width of its 95 % confidence band.
+
+    Half width = t(.975, n - 2) * s * sqrt(1/n + (x - mean x)^2 / Sxx). None for fewer than 3 points or a constant x.
+    """
+    if len(x) < 3 or np.ptp(x) == 0:
+        return None
+    slope, intercept = np.polyfit(x, y, 1)
+    spread = np.sum((x - x.mean()) ** 2)
+    residual = np.sqrt(np.sum((y - intercept - slope * x) ** 2) / (len(x) - 2))
+    grid = np.linspace(x.min(), x.max(), points)
+    half = stats.t.ppf(0.975, len(x) - 2) * residual * np.sqrt(1 / len(x) + (grid - x.mean()) ** 2 / spread)
+    return grid, intercept + slope * grid, half
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **share: bool) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    panels = list(np.ravel(figure.subplots(rows, columns, **share)))
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(labelsize=9.5)
+    return figure, panels
+
+
+def _hexagons(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    drawn = axes.hexbin(x, y, gridsize=45, bins="log", mincnt=1, cmap="cividis_r", linewidths=0)
+    figure.colorbar(drawn, ax=axes, label="people per hexagon", shrink=0.8)

@@ -1,0 +1,173 @@
+"""From values to one self-contained page: the template environment, number formats and embedded pictures.
+
+Knows nothing of brains or statistics. Autoescape is always on, because participant labels, group names and file
+names come from the data; pictures travel inside the page; nothing is fetched from the net.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+from PIL import Image, UnidentifiedImageError
+
+from brainage_bids.bids.files import write_text
+from brainage_bids.errors import BadDataError
+
+NOT_AVAILABLE = "n/a"
+MINUS = "\u2212"
+_LOSSY_QUALITY = 88
+_HEADING = re.compile(r"#{1,6}\s+(.*)")
+
+
+def number(value: Any) -> float | None:
+    """Return a cell as a finite float, or None when it is missing, text or not finite."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        return None
+    return result if math.isfinite(result) else None
+
+
+def text(value: Any) -> str:
+    """Return a cell as text; what means missing (None, NaN, empty, ``n/a``) gives ``n/a``. A group named None stays."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return NOT_AVAILABLE
+    if isinstance(value, float):
+        return f"{value:g}".replace("-", MINUS, 1) if value < 0 else f"{value:g}"
+    words = str(value).strip()
+    return NOT_AVAILABLE if words.lower() in {"", "n/a", "nan", "<na>", "nat", "inf", "-inf"} else words
+
+
+def decimals(value: Any, places: int = 2, sign: bool = False) -> str:
+    """Return a number with fixed decimals (``-0.00`` becomes ``0.00``), ``n/a`` when missing; ``sign`` shows a plus."""
+    given = number(value)
+    if given is None:
+        return NOT_AVAILABLE
+    body = f"{abs(given):.{places}f}"
+    if float(body) == 0:
+        return body
+    return (MINUS if given < 0 else "+" if sign else "") + body
+
+
+def p_value(value: Any) -> str:
+    """Return a p (or q) value with 3 significant digits, ``<0.001`` below that."""
+    given = number(value)
+    if given is None:
+        return NOT_AVAILABLE
+    return "<0.001" if given < 0.001 else f"{given:#.3g}".rstrip(".")
+
+
+def count(value: Any) -> str:
+    """Return a whole number with thin spaces between thousands."""
+    given = number(value)
+    return NOT_AVAILABLE if given is None else f"{round(given):,}".replace(",", "\u202f").replace("-", MINUS)
+
+
+def interval(low: Any, high: Any, places: int = 2, sign: bool = False) -> str:
+    """Return ``low to high``, or ``n/a`` when an end is missing."""
+    if number(low) is None or number(high) is None:
+        return NOT_AVAILABLE
+    return f"{decimals(low, places, sign)} to {decimals(high, places, sign)}"
+
+
+def paragraphs(source: str) -> Markup:
+    """Turn plain text into HTML: blank lines part paragraphs, ``#`` starts a heading, ``-`` an item; all is escaped."""
+    parts = []
+    for block in re.split(r"\n\s*\n", str(source or "").strip()):
+        lines = [line.strip() for line in block.splitlines() if line.strip()]
+        while lines and (heading := _HEADING.match(lines[0])):
+            parts.append(Markup("<h4>{}</h4>").format(heading.group(1)))
+            lines.pop(0)
+        if lines and all(line.startswith("- ") for line in lines):
+            items = Markup("").join(Markup("<li>{}</li>").format(line[2:]) for line in lines)
+            parts.append(Markup("<ul>{}</ul>").format(items))
+        elif lines:
+            parts.append(Markup("<p>{}</p>").format(" ".join(lines)))
+    return Markup("\n").join(parts)
+
+
+def embed_image(source: str | Path | bytes, lossless: bool = False, max_width: int = 1800) -> Markup:
+    """Return a picture as a WebP data URI.
+
+    Parameters
+    ----------
+    source
+        A picture file, or its bytes.
+    lossless
+        True for plots (flat colours stay sharp and small), False for pictures of brains.
+    max_width
+        Wider pictures are shrunk to this many pixels.
+
+    Raises
+    ------
+    BadDataError
+        When the picture cannot be read.
+    """
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise BadDataError(f"{name} cannot be read as a picture ({error}); write it again or leave it out") from error
+    if picture.width > max_width:
+        height = max(1, round(picture.height * max_width / picture.width))
+        picture = picture.resize((max_width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=lossless, quality=_LOSSY_QUALITY if not lossless else 60, method=4)
+    return Markup("data:image/webp;base64,") + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Fill one of the packaged templates; an unknown name in the template is an error, never an empty string."""
+    return _environment().get_template(template).render(**values)
+
+
+def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Path:
+    """Render a template and write it atomically.
+
+    Raises
+    ------
+    CannotCreateError
+        When the folder of ``path`` cannot be written.
+    """
+    return write_text(path, render(template, values))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("brainage_bids.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        text=text,
+        years=decimals,
+        signed=lambda value: decimals(value, 2, sign=True),
+        decimals=decimals,
+        p=p_value,
+        count=count,
+        paragraphs=paragraphs,
+        sortkey=_sort_key,
+    )
+    environment.globals.update(interval=interval)
+    return environment
+
+
+def _sort_key(value: Any) -> str:
+    """Return what the column sorter compares: the full number, or the text."""
+    given = number(value)
+    return "" if text(value) == NOT_AVAILABLE else repr(given) if given is not None else str(escape(text(value)))

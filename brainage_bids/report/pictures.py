@@ -1,0 +1,49 @@
+"""From a Figure to files and to bytes, the same bytes every time.
+
+Knows nothing of what is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from brainage_bids.bids.files import atomic
+
+_FIXED = {"svg.hashsalt": "brainage", "svg.fonttype": "path", "font.family": "sans-serif"}
+_NO_DATE = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+
+
+def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
+    """Render a figure as PNG."""
+    return _render(figure, "png", dpi)
+
+
+def save_both(figure: Figure, stem: Path, dpi: int = 200) -> tuple[bytes, list[Path]]:
+    """Write ``stem.png`` and ``stem.svg`` atomically; return the PNG's bytes and both paths.
+
+    Raises
+    ------
+    CannotCreateError
+        When the folder cannot be written.
+    """
+    drawn = {kind: _render(figure, kind, dpi) for kind in ("png", "svg")}
+    paths = []
+    for kind, content in drawn.items():
+        path = stem.with_name(f"{stem.name}.{kind}")
+        with atomic(path) as temporary:
+            temporary.write_bytes(content)
+        paths.append(path)
+    return drawn["png"], paths
+
+
+def _render(figure: Figure, kind: str, dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_FIXED):
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=_NO_DATE[kind])
+    return buffer.getvalue()

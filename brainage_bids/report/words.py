@@ -1,0 +1,133 @@
+"""What codes mean in words a clinician reads: flags, scores, subsets, statuses and test variants.
+
+Knows no numbers and no HTML.
+"""
+
+from __future__ import annotations
+
+import re
+
+from brainage_bids.report.html import NOT_AVAILABLE, text
+
+FLAGS = {
+    "age_extrapolated": "The age lies outside the ages the model was trained on, so the prediction is an extrapolation "
+    "and may be far off.",
+    "in_training": "The model was trained on this scan, so the gap is smaller than it would be for a new person; "
+    "the row is left out of the accuracy and of the control group.",
+    "out_of_fold": "The prediction comes from a model that was trained without this person (cross-validation), "
+    "so it is a fair prediction.",
+    "top_coded": "The dataset hides the exact age of the oldest people (for example 89+), so the true age may be "
+    "higher and the brain age gap smaller than shown.",
+    "saturated": "The prediction sits at the end of the range the model can give, so the true value may lie beyond it.",
+    "qc_warn": "The image processing raised a warning; look at the pictures below before using the numbers.",
+    "qc_fail": "The image processing did not pass a quality gate; do not use the numbers.",
+    "bias_extrapolated": "The age lies outside the ages on which the age-bias line was fitted, so the corrected gap is "
+    "less certain than its interval says.",
+    "bias_offset": "Too few healthy people were there to fit an age-bias line; only a constant offset was removed.",
+    "bias_none": "No age-bias line was available, so there is no corrected gap.",
+    "age_missing": "The dataset gives no age, so there is a predicted age but no brain age gap.",
+    "no_age": "The dataset gives no age, so there is a predicted age but no brain age gap.",
+    "age_not_session_specific": "The age was given once per person and not for this session; if the scan was made "
+    "later, the gap is too large by the years in between.",
+    "age_range": "The dataset gives an age range instead of an age; its middle was used.",
+    "age_rounded": "The age is given in whole years, which adds up to half a year of error.",
+    "phantom": "The image or the model is synthetic; the numbers say nothing about a person.",
+}
+
+SCORES = {
+    "adas11": "ADAS-Cog-11",
+    "adas13": "ADAS-Cog-13",
+    "updrs3": "UPDRS-III",
+    "hy": "Hoehn & Yahr",
+    "mmse": "MMSE",
+    "moca": "MoCA",
+    "cdr_global": "CDR global",
+    "cdr_sb": "CDR sum of boxes",
+}
+
+STATUSES = {
+    "ok": "",
+    "ok_no_ci": "too few people for a confidence interval",
+    "insufficient_n": "too few people for this test",
+    "constant_input": "all values are equal",
+    "zero_variance": "no variation",
+    "perfect": "a perfect relation, most likely two copies of one quantity",
+    "degenerate": "no interval can be given",
+    "no_controls": "no control group",
+    "rank_deficient": "the covariates repeat each other",
+    "confounded": "site and group cannot be told apart",
+    "skipped": "not applicable",
+}
+
+_STATISTICS = {"pearson": "Pearson r", "spearman": "Spearman ρ", "kendall": "Kendall τ-b"}
+_SEX = {"F": "women", "M": "men", "O": "other sex"}
+_FACTS = {"age": "Age at the scan", "age_source": "Source of the age", "sex": "Sex", "group": "Group", "site": "Site"}
+_METRICS = {
+    "snr": "Signal-to-noise ratio",
+    "cnr": "Contrast-to-noise ratio",
+    "ncc": "Similarity to the template (normalised cross-correlation)",
+    "dice": "Overlap with the template brain (Dice)",
+}
+
+
+def flags_in_words(flags: object) -> list[tuple[str, str]]:
+    """Return ``(flag, sentence)`` for each flag of a ``;`` list; an unknown flag keeps its name."""
+    names = [name.strip() for name in text(flags).split(";")]
+    unknown = "No explanation is known for this flag; see the documentation of the step that set it."
+    return [(name, FLAGS.get(name, unknown)) for name in names if name and name != NOT_AVAILABLE]
+
+
+def score_name(name: str) -> str:
+    """Return the usual spelling of a clinical score; other names stay as they are."""
+    return SCORES.get(name, name)
+
+
+def fact_name(name: str) -> str:
+    """Return the label of a fact about a scan."""
+    return _FACTS.get(name, SCORES.get(name, name.replace("_", " ")))
+
+
+def metric_name(name: str) -> str:
+    """Return a QC metric's label: known ones in words, others with their unit taken from the end of the name."""
+    known = _METRICS.get(name)
+    if known:
+        return known
+    stem, unit = re.fullmatch(r"(.*?)(?:_(ml|mm|deg|s))?", name).groups()
+    label = stem.replace("_", " ")
+    return label[:1].upper() + label[1:] + (f" ({ {'ml': 'mL', 'deg': 'degrees'}.get(unit, unit) })" if unit else "")
+
+
+def statistic_name(name: str) -> str:
+    """Return a correlation coefficient's name with its symbol."""
+    return _STATISTICS.get(name, name)
+
+
+def variant_name(variant: str) -> str:
+    """Return which gap was tested and what was held constant, in words."""
+    name, _, covariates = text(variant).partition(":")
+    held = covariates.replace("+", ", ").replace(", ", " and ") if covariates.count("+") < 2 else (
+        ", ".join(covariates.split("+")[:-1]) + " and " + covariates.split("+")[-1]
+    )
+    if name in {"partial", "ancova"} and covariates:
+        return f"raw gap, adjusted for {held}"
+    return {"raw": "raw gap", "corrected": "age-bias-corrected gap"}.get(name, text(variant))
+
+
+def subset_name(subset: str) -> str:
+    """Return ``age=[20,40)`` as ``age 20 to under 40``, ``sex=F`` as ``women``, ``group=AD`` as ``AD``."""
+    family, _, value = text(subset).partition("=")
+    if family == "age" and (ends := re.fullmatch(r"\[([\d.]+),\s*([\d.]+|inf)\)", value)):
+        low, high = ends.groups()
+        return f"age {low} and above" if high == "inf" else f"age {low} to under {high}"
+    if family == "age" and value.startswith("<"):
+        return f"age under {value[1:]}"
+    if family == "sex":
+        return _SEX.get(value, f"sex {value}")
+    named = {"all": "everyone", "group": value, "split": f"{value} set", "site": f"site {value}"}
+    return named.get(family, text(subset))
+
+
+def family_of(subset: str) -> str:
+    """Return what a subset is a level of: ``all``, ``group``, ``split``, ``age``, ``sex``, ``site`` or ``other``."""
+    family = text(subset).partition("=")[0]
+    return family if family in {"all", "group", "split", "age", "sex", "site"} else "other"

@@ -1,0 +1,279 @@
+"""How well predicted ages match true ages, by subset, and which of two models is closer.
+
+Knows the table and names of groups; corrected gaps are never used here (a "corrected" accuracy measures the age
+it was given: Butler 2021, de Lange 2022).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from brainage_bids.schema import ACCURACY_COLUMNS, AGE_BINS, DEFAULT_SEED, MODELCOMPARISON_COLUMNS
+from brainage_bids.stats.tables import (
+    ALL,
+    age_label,
+    bin_label,
+    control_label,
+    frame,
+    is_constant,
+    is_member,
+    joined,
+    levels,
+    number,
+    text,
+)
+
+N_RESAMPLES = 10_000
+BCA_MAX_N = 2_000  # above it the normal interval of a mean is as good, and 10,000 resamples take minutes
+BATCH_CELLS = 2_000_000  # resampled values held at once (16 MB)
+MIN_N = 3
+SEX_DIFFERENCE = "sex=M-F"
+
+
+def accuracy(
+    table: pd.DataFrame,
+    models: Sequence[str],
+    controls: Sequence[str],
+    train_mean_age: Mapping[str, float] | None = None,
+    seed: int = DEFAULT_SEED,
+) -> pd.DataFrame:
+    """Measure each model in everyone, each group, and by age, sex, site and split within the controls.
+
+    Parameters
+    ----------
+    table
+        Rows that ``select_rows`` kept: one per participant.
+    models
+        Suffixes of the ``predicted_age_`` columns.
+    controls
+        Labels of the healthy controls; without any in the table the subsets are made of everyone (said in ``note``).
+    train_mean_age
+        Mean training age (years) by model, for ``mae_null``, the error of always answering it.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``ACCURACY_COLUMNS``. ``sex=M-F`` holds the difference of the mean gaps with Welch's test.
+    """
+    means = train_mean_age or {}
+    rows = []
+    for model in models:
+        age, predicted = number(table, "age"), number(table, f"predicted_age_{model}")
+        for subset, member, note in _subsets(table, controls):
+            row = accuracy_of(age[member], predicted[member], means.get(model, math.nan), seed)
+            rows.append({"model": model, "subset": subset, **row, "note": joined([note, row["note"]])})
+        rows.append({"model": model, **_sex_difference(table, predicted - age, controls)})
+    return frame(rows, ACCURACY_COLUMNS)
+
+
+def accuracy_of(
+    age: np.ndarray, predicted: np.ndarray, train_mean_age: float = math.nan, seed: int = DEFAULT_SEED
+) -> dict:
+    """Measure one set of people.
+
+    Parameters
+    ----------
+    age, predicted
+        ``(n,)`` years; pairs with a missing value are counted in ``n_missing``.
+    train_mean_age
+        Years; NaN leaves ``mae_null`` missing.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        The measures of ``ACCURACY_COLUMNS``. R2 = 1 - SSres / SStot with the chronological age as the truth, and
+        ``zero_variance`` where ages (or gaps) do not vary. Fewer than 3 people: n and MAE only.
+    """
+    age, predicted = np.asarray(age, dtype="float64"), np.asarray(predicted, dtype="float64")
+    both = np.isfinite(age) & np.isfinite(predicted)
+    n_missing, age, predicted = int((~both).sum()), age[both], predicted[both]
+    bag = predicted - age
+    error = np.abs(bag)
+    row = {"n": age.size, "n_missing": n_missing}
+    if age.size:
+        row["mae"] = error.mean()
+    if age.size < MIN_N:
+        return row | {"status": "insufficient_n", "note": f"fewer than {MIN_N} people"}
+    row |= {"ae_sd": _sd(error), "medae": np.median(error), "rmse": math.sqrt(np.mean(bag**2))}
+    row["mae_null"] = np.mean(np.abs(age - train_mean_age))
+    row["mae_ci_lo"], row["mae_ci_hi"], note = mean_interval(error, seed)
+    test = one_sample_t(bag)
+    row |= {f"bag_{name}": test[name] for name in ("mean", "sd", "t", "df", "p", "ci_lo", "ci_hi")}
+    fit, fit_status, fit_note = _against_age(age, predicted)
+    status = "zero_variance" if "zero_variance" in (test["status"], fit_status) else "ok"
+    return row | fit | {"status": status, "note": joined([fit_note, test["note"], note])}
+
+
+def one_sample_t(values: np.ndarray) -> dict:
+    """Test a mean against zero: mean, sd (n - 1), t, df, p (two-sided), 95 % CI, status, note.
+
+    ``zero_variance`` where all values are equal (the test would answer t = inf, p = 0).
+    """
+    values = np.asarray(values, dtype="float64")
+    values = values[np.isfinite(values)]
+    nan = math.nan
+    row = {"n": values.size, "mean": nan, "sd": nan, "t": nan, "df": nan, "p": nan, "ci_lo": nan, "ci_hi": nan}
+    if values.size:
+        row["mean"] = float(values.mean())
+    if values.size < 2:
+        return row | {"status": "insufficient_n", "note": "fewer than 2 values"}
+    row["sd"] = _sd(values)
+    if row["sd"] == 0.0:
+        return row | {"status": "zero_variance", "note": "all gaps are equal: no test of their mean"}
+    result = stats.ttest_1samp(values, 0.0)
+    low, high = result.confidence_interval(0.95)
+    row |= {"t": result.statistic, "df": values.size - 1, "p": result.pvalue, "ci_lo": low, "ci_hi": high}
+    return row | {"status": "ok", "note": ""}
+
+
+def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
+    """Return the 95 % CI of a mean and a note: BCa with 10,000 resamples, the normal interval above 2,000 values."""
+    n = values.size
+    if n < MIN_N or is_constant(values):
+        return math.nan, math.nan, "no CI of the mean error: all errors are equal"
+    if n > BCA_MAX_N:
+        margin = stats.norm.ppf(0.975) * values.std(ddof=1) / math.sqrt(n)
+        return values.mean() - margin, values.mean() + margin, f"normal CI of the mean error (n > {BCA_MAX_N})"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # told in the note instead
+        result = stats.bootstrap(
+            (values,),
+            np.mean,
+            n_resamples=N_RESAMPLES,
+            batch=max(1, BATCH_CELLS // n),
+            vectorized=True,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = map(float, result.confidence_interval)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return math.nan, math.nan, "no CI of the mean error: the bootstrap is degenerate"
+    return low, high, ""
+
+
+def model_comparison(
+    table: pd.DataFrame, models: Sequence[str], controls: Sequence[str] = (), seed: int = DEFAULT_SEED
+) -> pd.DataFrame:
+    """Compare the absolute errors of every pair of models on the people both have predicted.
+
+    Parameters
+    ----------
+    table, models, controls, seed
+        As in ``accuracy``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``MODELCOMPARISON_COLUMNS`` for everyone, each group and each split; ``mae_diff`` is model_a minus model_b
+        (negative: model_a is closer). Paired t test, Wilcoxon signed-rank test (zeros dropped, normal approximation
+        without continuity correction); the note gives the BCa CI of the difference.
+    """
+    wanted = [s for s in _subsets(table, controls) if s[0].partition("=")[0] in (ALL, "group", "split")]
+    rows = []
+    for model_a, model_b in itertools.combinations(models, 2):
+        age = number(table, "age")
+        error_a = np.abs(number(table, f"predicted_age_{model_a}") - age)
+        error_b = np.abs(number(table, f"predicted_age_{model_b}") - age)
+        for subset, member, note in wanted:
+            row = compare_errors(error_a[member], error_b[member], seed)
+            row["note"] = joined([note, row["note"]])
+            rows.append({"model_a": model_a, "model_b": model_b, "subset": subset, **row})
+    return frame(rows, MODELCOMPARISON_COLUMNS)
+
+
+def compare_errors(error_a: np.ndarray, error_b: np.ndarray, seed: int = DEFAULT_SEED) -> dict:
+    """Compare paired absolute errors ``(n,)`` (years) on the complete pairs; see ``model_comparison``."""
+    difference = np.asarray(error_a, dtype="float64") - np.asarray(error_b, dtype="float64")
+    difference = difference[np.isfinite(difference)]
+    row = {"n": difference.size, "mae_diff": difference.mean() if difference.size else math.nan}
+    if difference.size < MIN_N:
+        return row | {"status": "insufficient_n", "note": f"fewer than {MIN_N} people with both predictions"}
+    test = one_sample_t(difference)
+    if test["status"] != "ok":
+        return row | {"status": test["status"], "note": "all differences of error are equal: no test"}
+    row |= {name: test[name] for name in ("t", "df", "p", "ci_lo", "ci_hi")}
+    row["dz"] = test["mean"] / test["sd"]
+    signed_rank = stats.wilcoxon(difference, zero_method="wilcox", correction=False, method="asymptotic")
+    row |= {"wilcoxon_w": float(signed_rank.statistic), "wilcoxon_p": float(signed_rank.pvalue)}
+    low, high, note = mean_interval(difference, seed)
+    if not note:
+        note = f"bootstrap (BCa) CI of mae_diff {low:.4f} to {high:.4f}"
+    return row | {"status": "ok", "note": joined([note, "Wilcoxon: zeros dropped, normal approximation"])}
+
+
+def _against_age(age: np.ndarray, predicted: np.ndarray) -> tuple[dict, str, str]:
+    """R2, correlations and the slope of the gap on age; none of them exists when all ages are equal."""
+    if is_constant(age):
+        return {}, "zero_variance", "all ages are equal: no R2, correlation or age slope"
+    bag = predicted - age
+    fit = stats.linregress(age, bag)
+    row = {
+        "r2": 1.0 - np.sum(bag**2) / np.sum((age - age.mean()) ** 2),
+        "agebias_slope": fit.slope,
+        "agebias_intercept": fit.intercept,
+        "agebias_p": math.nan if is_constant(bag) else fit.pvalue,
+    }
+    if is_constant(predicted):
+        return row, "ok", "all predictions are equal: no correlation"
+    row |= {"pearson_r": stats.pearsonr(age, predicted)[0], "spearman_rho": stats.spearmanr(age, predicted)[0]}
+    return row, "ok", ""
+
+
+def _subsets(table: pd.DataFrame, controls: Sequence[str]) -> list[tuple[str, np.ndarray, str]]:
+    """Return ``(label, (n,) bool, note)`` of every subset."""
+    group = text(table, "group")
+    everyone = np.ones(len(table), dtype=bool)
+    healthy = is_member(group, controls)
+    mixed = healthy.any() and not healthy.all()
+    subsets = [(ALL, everyone, "everyone, whatever the group" if mixed else "")]
+    subsets += [(f"group={label}", is_member(group, [label]), "") for label in levels(group)]
+    base, note = (healthy, f"within {control_label(controls)}") if healthy.any() else (everyone, "within everyone")
+    ages = pd.Series([age_label(age) for age in number(table, "age")], dtype=object)
+    bins = [bin_label(low, high) for low, high in AGE_BINS]
+    young = f"<{AGE_BINS[0][0]:g}"
+    if (base & is_member(ages, [young])).any():
+        bins.insert(0, young)
+    subsets += [(f"age={label}", base & is_member(ages, [label]), note) for label in bins]
+    for column in ("sex", "site", "split"):
+        values = text(table, column)
+        labels = levels(values[base])
+        subsets += [(f"{column}={label}", base & is_member(values, [label]), note) for label in labels]
+    return subsets
+
+
+def _sex_difference(table: pd.DataFrame, bag: np.ndarray, controls: Sequence[str]) -> dict:
+    healthy = is_member(text(table, "group"), controls)
+    base = healthy if healthy.any() else np.ones(len(table), dtype=bool)
+    sex, finite = text(table, "sex"), np.isfinite(bag)
+    male = bag[base & finite & is_member(sex, ["M"])]
+    female = bag[base & finite & is_member(sex, ["F"])]
+    both = base & is_member(sex, ["M", "F"])
+    row = {"subset": SEX_DIFFERENCE, "n": male.size + female.size, "n_missing": int((both & ~finite).sum())}
+    where = f"within {control_label(controls)}" if healthy.any() else "within everyone"
+    note = f"{where}; bag_ columns: mean gap of M minus F, Welch's t test"
+    if not male.size or not female.size:
+        return row | {"status": "skipped", "note": joined([note, "one sex only"])}
+    row["bag_mean"] = male.mean() - female.mean()
+    if min(male.size, female.size) < MIN_N:
+        return row | {"status": "insufficient_n", "note": joined([note, f"fewer than {MIN_N} of one sex"])}
+    if is_constant(male) and is_constant(female):
+        return row | {"status": "zero_variance", "note": note}
+    test = stats.ttest_ind(male, female, equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    row |= {"bag_t": test.statistic, "bag_df": test.df, "bag_p": test.pvalue, "bag_ci_lo": low, "bag_ci_hi": high}
+    return row | {"status": "ok", "note": note}
+
+
+def _sd(values: np.ndarray) -> float:
+    return 0.0 if is_constant(values) else float(values.std(ddof=1))

@@ -1,0 +1,153 @@
+"""Which rows enter the statistics, and who they are; knows nothing of predictions beyond the row they stand in."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from brainage_bids.errors import NothingSelectedError, UsageError
+from brainage_bids.schema import COHORT_COLUMNS
+from brainage_bids.stats.tables import ALL, frame, is_constant, joined, levels, number, text
+
+NO_AGE, QC_FAILED, IN_TRAINING = "no_age", "qc_failed", "in_training"
+OTHER_RUN, OTHER_SESSION = "other_run", "other_session"
+
+
+def select_rows(table: pd.DataFrame, session_select: str = "first") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep the rows that may enter a cross-sectional test: one per participant.
+
+    Rows that failed quality control, have no age or were trained on leave first; then the lowest run of each
+    session stays, then one session. A missing ``qc_pass`` counts as passed (predictions made elsewhere have none).
+
+    Parameters
+    ----------
+    table
+        Shaped like ``group/brainage.tsv``; one row per scan.
+    session_select
+        ``first`` or ``last`` (by age, then by label), ``closest:<months>`` (months since the participant's first
+        usable session), or a session label with or without ``ses-``.
+
+    Returns
+    -------
+    tuple of pandas.DataFrame
+        The selected rows, and the rows left out with a ``reason`` column; both keep the index and order of ``table``.
+
+    Raises
+    ------
+    NothingSelectedError
+        When ``session_select`` names a session that no row has.
+    UsageError
+        When the months of ``closest:`` are not a number.
+    """
+    reason = pd.Series([None] * len(table), index=range(len(table)), dtype=object)
+    reason[~_flag(table, "qc_pass", missing=True)] = QC_FAILED
+    reason[_flag(table, "in_training", missing=False)] = IN_TRAINING
+    reason[np.isnan(number(table, "age"))] = NO_AGE
+
+    keys = _sort_keys(table)
+    usable = keys[reason.isna().to_numpy()].sort_values(["person", "session", "run"])
+    best_run = usable.drop_duplicates(["person", "session"])
+    reason[usable.index.difference(best_run.index)] = OTHER_RUN
+    chosen = _choose_session(best_run, session_select)
+    reason[best_run.index.difference(chosen)] = OTHER_SESSION
+
+    kept = reason.isna().to_numpy()
+    return table[kept].copy(), table[~kept].assign(reason=reason[~kept].to_numpy())
+
+
+def cohort_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Describe the people: one row per group, people without a group (``group`` None), and ``all``.
+
+    Parameters
+    ----------
+    table
+        Shaped like ``group/brainage.tsv``; a person with several rows counts once per group (the first row).
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``COHORT_COLUMNS``; ages in years, SD with n - 1.
+    """
+    group = text(table, "group")
+    rows = [_describe(table[(group == label).to_numpy()], label) for label in levels(group)]
+    if group.isna().any() and rows:
+        rows.append(_describe(table[group.isna().to_numpy()], None))
+    return frame([*rows, _describe(table, ALL)], COHORT_COLUMNS)
+
+
+def natural_key(label: str | None) -> tuple:
+    """Return a sort key in which ``run-2`` precedes ``run-10`` and a missing label comes first."""
+    parts = re.split(r"(\d+)", label or "")
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
+
+
+def _run_key(run: str | None) -> tuple:
+    index = re.search(r"(?:^|_)run-(\d+)", run or "")
+    return (int(index.group(1)) if index else 0, natural_key(run))
+
+
+def _sort_keys(table: pd.DataFrame) -> pd.DataFrame:
+    """Integer keys that sort sessions and runs naturally; indexed by row position."""
+    session, run = text(table, "session_id"), text(table, "run")
+    session_order = {key: rank for rank, key in enumerate(sorted({natural_key(s) for s in session}))}
+    run_order = {key: rank for rank, key in enumerate(sorted({_run_key(r) for r in run}))}
+    return pd.DataFrame(
+        {
+            "person": table["participant_id"].astype(str).to_numpy(),
+            "session": [session_order[natural_key(s)] for s in session],
+            "label": [None if s is None else str(s).removeprefix("ses-") for s in session],
+            "run": [run_order[_run_key(r)] for r in run],
+            "age": number(table, "age"),
+        },
+        index=range(len(table)),
+    )
+
+
+def _choose_session(rows: pd.DataFrame, select: str) -> pd.Index:
+    if select == "first":
+        return rows.sort_values(["age", "session"]).drop_duplicates("person").index
+    if select == "last":
+        return rows.sort_values(["age", "session"]).drop_duplicates("person", keep="last").index
+    if select.startswith("closest:"):
+        try:
+            years = float(select.removeprefix("closest:")) / 12
+        except ValueError:
+            raise UsageError(f"session selection '{select}' names no number of months; try closest:12") from None
+        elapsed = rows["age"] - rows.groupby("person")["age"].transform("min")
+        distance = rows.assign(distance=(elapsed - years).abs())
+        return distance.sort_values(["distance", "session"]).drop_duplicates("person").index
+    wanted = select.removeprefix("ses-")
+    if len(rows) and wanted not in set(rows["label"].dropna()):
+        known = ", ".join(levels(rows["label"])) or "none"
+        raise NothingSelectedError(f"no usable scan has session '{select}'; sessions with usable scans: {known}")
+    return rows.index[(rows["label"] == wanted).to_numpy()]
+
+
+def _flag(table: pd.DataFrame, column: str, missing: bool) -> np.ndarray:
+    if column not in table.columns:
+        return np.full(len(table), missing)
+    values = pd.to_numeric(table[column], errors="coerce").astype("float64")
+    return np.where(values.isna(), missing, values != 0).astype(bool)
+
+
+def _describe(rows: pd.DataFrame, label: str | None) -> dict:
+    people = rows.drop_duplicates("participant_id")
+    age, sex = number(people, "age"), text(people, "sex")
+    age = age[~np.isnan(age)]
+    female, male = int((sex == "F").sum()), int((sex == "M").sum())
+    other = int((sex.notna() & ~sex.isin(["F", "M"])).sum())
+    row = {"group": label, "n": len(people), "n_with_age": age.size, "n_female": female, "n_male": male}
+    row["n_sex_unknown"] = len(people) - female - male
+    notes = [f"{len(rows)} rows, the first of each participant described" if len(rows) > len(people) else ""]
+    notes.append(f"{other} of another sex counted in n_sex_unknown" if other else "")
+    status = "ok"
+    if age.size:
+        row |= {"age_mean": age.mean(), "age_min": age.min(), "age_max": age.max()}
+    if age.size >= 2:
+        row["age_sd"] = 0.0 if is_constant(age) else age.std(ddof=1)
+    else:
+        status = "insufficient_n"
+        notes.append("fewer than 2 ages: no SD")
+    return row | {"status": status, "note": joined(notes)}

@@ -1,0 +1,102 @@
+"""Small things every statistics table shares: subsets, missing cells, constant input, result rows.
+
+Knows nothing of files, models or reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from brainage_bids.errors import UsageError
+from brainage_bids.schema import AGE_BINS
+
+TEXT_COLUMNS = frozenset(
+    "model model_a model_b subset group score variant statistic family case control status note kind path".split()
+)
+ALL = "all"
+
+
+def age_label(age: float) -> str | None:
+    """Return the half-open age bin (``<20``, ``[20,40)``, ... ``[80,inf)``) of an age in years, None when missing."""
+    if age is None or not np.isfinite(age):
+        return None
+    for low, high in AGE_BINS:
+        if low <= age < high:
+            return bin_label(low, high)
+    return f"<{AGE_BINS[0][0]:g}"
+
+
+def bin_label(low: float, high: float) -> str:
+    """Spell one age bin."""
+    return f"[{low:g},{high:g})"
+
+
+def text(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return a text column with None for every missing cell (also when the column is absent)."""
+    if column not in table.columns:
+        return pd.Series([None] * len(table), index=table.index, dtype=object)
+    values = table[column].astype(object)
+    return values.where(values.notna() & (values != ""), None)
+
+
+def number(table: pd.DataFrame, column: str) -> np.ndarray:
+    """Return a numeric column as float64 ``(n,)`` with NaN for missing and for infinity.
+
+    Raises
+    ------
+    UsageError
+        When the table has no such column.
+    """
+    if column not in table.columns:
+        raise UsageError(f"the table has no column '{column}'; it has: {', '.join(map(str, table.columns))}")
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def optional_number(table: pd.DataFrame, column: str) -> np.ndarray:
+    """Return a numeric column, all NaN when the table lacks it."""
+    return number(table, column) if column in table.columns else np.full(len(table), np.nan)
+
+
+def levels(values: Iterable[str | None]) -> list[str]:
+    """Return the distinct non-missing labels, sorted."""
+    return sorted({str(value) for value in values if value is not None})
+
+
+def is_member(values: pd.Series, labels: Iterable[str]) -> np.ndarray:
+    """Return ``(n,)`` bool: the label is one of ``labels`` (compared exactly as written)."""
+    wanted = set(labels)
+    return np.array([value is not None and str(value) in wanted for value in values], dtype=bool)
+
+
+def control_label(controls: Sequence[str]) -> str:
+    """Name the pooled controls: the labels joined by ``+``."""
+    return "+".join(sorted(set(controls)))
+
+
+def is_constant(values: np.ndarray) -> bool:
+    """Tell whether values differ by no more than rounding (1e-10 of their size)."""
+    values = np.asarray(values, dtype="float64")
+    return values.size == 0 or bool(np.ptp(values) <= 1e-10 * max(1.0, float(np.max(np.abs(values)))))
+
+
+def joined(notes: Iterable[str]) -> str:
+    """Join notes, empty ones left out, in order and without repeats."""
+    return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
+def frame(rows: list[dict], columns: Sequence[str]) -> pd.DataFrame:
+    """Return rows as a table with exactly ``columns``: counts int64, other numbers float64 with NaN, text as str."""
+    table = pd.DataFrame(rows, columns=list(columns))
+    for name in columns:
+        if name in TEXT_COLUMNS:
+            table[name] = table[name].astype(object).where(table[name].notna(), None)
+        elif name == "n" or name.startswith("n_"):
+            table[name] = table[name].astype("int64")
+        else:
+            values = table[name].astype("float64")
+            table[name] = values.where(np.isfinite(values))
+    return table
