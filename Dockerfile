@@ -20,8 +20,7 @@ COPY constraints.txt ./
 RUN python3 -m pip install -c constraints.txt torch
 COPY pyproject.toml README.md LICENSE ./
 COPY brainage_bids ./brainage_bids
-RUN python3 -m pip install -c constraints.txt . \
-    && python3 -m compileall -q /usr/local/lib/python3*/site-packages /usr/local/lib/python3*/dist-packages || true
+RUN python3 -m pip install -c constraints.txt .
 WORKDIR /tmp
 
 # The image works before it is shipped.

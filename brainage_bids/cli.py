@@ -142,21 +142,23 @@ def bids_app(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="people per batch, instead of the recipe's")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="epochs of the first stage, instead of the recipe's")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="epochs of the first stage, instead of the recipe's")
+    ] = None,
     engine: Annotated[str, typer.Option(help="preprocessing engine: builtin")] = "builtin",
     preprocess_only: Annotated[bool, typer.Option("--preprocess-only", help="stop after the volumes")] = False,
     group_column: Annotated[str | None, typer.Option(help="column that holds the diagnosis")] = None,
     control: Annotated[list[str], typer.Option(help="value of that column that means healthy control")] = [],  # noqa: B006
     score: Annotated[list[str], typer.Option(help="clinical score, NAME=FILE:COLUMN")] = [],  # noqa: B006
     covariate: Annotated[list[str], typer.Option(help="covariate, default age and sex (and site)")] = [],  # noqa: B006
-    predictions: Annotated[
-        list[str], typer.Option(help="predictions made elsewhere, NAME=FILE[:idcol:agecol]")
-    ] = [],  # noqa: B006
+    predictions: Annotated[list[str], typer.Option(help="predictions made elsewhere, NAME=FILE[:idcol:agecol]")] = [],  # noqa: B006
     bias_fit: Annotated[str, typer.Option(help="where the age-bias line comes from: model, controls, none")] = "model",
     bias_query: Annotated[
         str | None, typer.Option(help="rows that fit the age-bias line and leave the tests (pandas query)")
     ] = None,
-    session_select: Annotated[str, typer.Option(help="session for cross-sectional tests: first, last, LABEL")] = "first",
+    session_select: Annotated[
+        str, typer.Option(help="session for cross-sectional tests: first, last, LABEL")
+    ] = "first",
     max_score_gap: Annotated[float, typer.Option(min=0, help="months between scan and score at most")] = 6.0,
     work_dir: Annotated[Path | None, typer.Option("--work-dir", "-w", help="default: OUTPUT_DIR/work")] = None,
     nprocs: Annotated[
@@ -172,7 +174,9 @@ def bids_app(
     boilerplate_only: Annotated[
         bool, typer.Option("--boilerplate-only", help="only write logs/CITATION.md, the methods text")
     ] = False,
-    stop_on_first_crash: Annotated[bool, typer.Option("--stop-on-first-crash", help="stop at the first failure")] = False,
+    stop_on_first_crash: Annotated[
+        bool, typer.Option("--stop-on-first-crash", help="stop at the first failure")
+    ] = False,
     clean_workdir: Annotated[
         bool, typer.Option("--clean-workdir", help="empty the work directory before starting")
     ] = False,

@@ -169,7 +169,8 @@ CORRELATIONS_COLUMNS = (
     "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family status note"
 ).split()
 GROUPDIFF_COLUMNS = (
-    "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr hedges_g g_ci_lo g_ci_hi status note"
+    "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr "
+    "hedges_g g_ci_lo g_ci_hi status note"
 ).split()
 COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note".split()
 FAILED_COLUMNS = "participant_id session_id step reason".split()

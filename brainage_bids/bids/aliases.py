@@ -77,7 +77,7 @@ class ScoreRule:
     aliases
         Normalised column names, in order.
     low, high, step
-        Possible values: ``low`` to ``high`` in multiples of ``step``.
+        Possible values: ``low`` to ``high`` in multiples of ``step`` (0: any number between).
     sentinels
         Numbers that stand for missing.
     """
@@ -94,7 +94,7 @@ SCORE_RULES = {
     "adas11": ScoreRule(
         "ADAS-Cog-11",
         ("adas11", "adascog11", "adascog11total", "adas11total", "adastotal11"),
-        0.0, 70.0, step=1.0 / 3.0 / 100.0,  # trial means are averaged: thirds, printed with two decimals
+        0.0, 70.0, step=0.0,  # the word tasks are averaged over trials: thirds
     ),
     "updrs3": ScoreRule(
         "MDS-UPDRS part III",

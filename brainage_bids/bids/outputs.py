@@ -87,6 +87,11 @@ class Outputs:
         return self.root / "logs" / run_id
 
     @property
+    def citation(self) -> Path:
+        """Methods text and references, for a paper."""
+        return self.root / "logs" / "CITATION.md"
+
+    @property
     def group_page(self) -> Path:
         """HTML page of the group level."""
         return self.root / "group.html"
@@ -109,7 +114,9 @@ class Outputs:
         """Mean Grad-RAM map of a subset (``age=[20,40)``, ``group=AD``, ``sex=F``); ``kind`` ``mean`` or ``signed``."""
         label = model_label(subset.replace("inf", "up"))
         return (
-            self.root / "group" / "maps"
+            self.root
+            / "group"
+            / "maps"
             / f"space-{spec.template}_res-{spec.res_label}_desc-gradram{model_label(model)}{label}{kind.capitalize()}"
             "_saliency.nii.gz"
         )

@@ -31,13 +31,15 @@ TOP_CODE = 89.0  # years; BIDS asks that older people are entered as 89
 UNITS_PER_YEAR = {"year": 1.0, "month": 12.0, "week": 365.25 / 7.0, "day": 365.25}
 
 _UNIT_WORDS = {
-    "year": "y yr yrs yo year years yearsold a annee annees",
+    "year": "y yr yrs yo year years yearsold",
     "month": "m mo mos mon month months",
     "week": "w wk wks week weeks",
     "day": "d day days",
 }
 _UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
-_AGE = re.compile(r"(?P<over>>=?|≥)?\s*(?P<number>[+-]?\d+(?:[.,]\d*)?)\s*(?P<plus>\+)?\s*(?P<unit>[A-Za-z]+(?: old)?)?")
+_AGE = re.compile(
+    r"(?P<over>>=?|≥)?\s*(?P<number>[+-]?\d+(?:[.,]\d*)?)\s*(?P<plus>\+)?\s*(?P<unit>[A-Za-z]+(?: old)?)?"
+)
 _RANGE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:-|–|to)\s*\d+(?:[.,]\d+)?\+?")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
@@ -55,7 +57,7 @@ def clean(text: Any) -> str:
 
 
 def parse_text(text: Any) -> str | None:
-    """Return a text cell, None when missing; only an empty cell and ``n/a`` are missing, ``NA`` and ``None`` are text."""
+    """Return a text cell, None when missing; only an empty cell and ``n/a`` are missing (``NA`` is text)."""
     cell = clean(text)
     return None if cell in MISSING_TEXT else cell
 
@@ -111,12 +113,12 @@ def parse_age(text: Any, unit: str = "year") -> tuple[float | None, str | None]:
 
 
 def is_age_sentinel(number: float, unit: str) -> bool:
-    """Say whether a number in an age column stands for missing (999 months is 83 years, so 999 counts for years only)."""
+    """Say whether a number in an age column stands for missing; 999 does in years only (999 months is 83 years)."""
     return number in {-1.0, -4.0, -8.0, -9.0, -99.0, -999.0, -9999.0} or (unit == "year" and number in {999.0, 9999.0})
 
 
 def age_bin(age: float | None) -> str:
-    """Return the paper's age bin (half-open, years): ``<20``, ``20-40``, ``40-60``, ``60-80``, ``80+``; else ``n/a``."""
+    """Return the half-open age bin (years): ``<20``, ``20-40``, ``40-60``, ``60-80``, ``80+``; else ``n/a``."""
     if age is None or not math.isfinite(age):
         return "n/a"
     for low, high in AGE_BINS:
@@ -169,7 +171,7 @@ def check_score(name: str, value: float) -> tuple[float | None, str | None]:
     rule = SCORE_RULES.get(canonical_score(name) or "")
     if value in (rule.sentinels if rule else SCORE_SENTINELS):
         return None, "sentinel"
-    if rule and not (rule.low <= value <= rule.high and float(value / rule.step).is_integer()):
+    if rule and not (rule.low <= value <= rule.high and (not rule.step or (value / rule.step).is_integer())):
         return None, "out_of_range"
     return value, None
 

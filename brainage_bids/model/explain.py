@@ -42,7 +42,7 @@ def gradram(model: ResNet3D, volume: np.ndarray | Tensor) -> tuple[float, np.nda
     Raises
     ------
     ValueError
-        When the model is in training mode (its batch statistics would make the age meaningless) or the volume is not 3D.
+        When the model is in training mode (ages would depend on batch statistics) or the volume is not 3D.
     """
     if model.training:
         raise ValueError("Grad-RAM needs the model in evaluation mode: call model.eval() first")

@@ -29,9 +29,7 @@ class _Block(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.shortcut = nn.Identity()
         if stride != 1 or channels_in != out:
-            self.shortcut = nn.Sequential(
-                nn.Conv3d(channels_in, out, 1, stride, bias=False), nn.BatchNorm3d(out)
-            )
+            self.shortcut = nn.Sequential(nn.Conv3d(channels_in, out, 1, stride, bias=False), nn.BatchNorm3d(out))
 
     def forward(self, x: Tensor) -> Tensor:
         y = x

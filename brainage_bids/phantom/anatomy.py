@@ -1,7 +1,7 @@
 """The anatomy every phantom shares: tissue, head shell and the fields along which a brain ages.
 
-Built from the ICBM 2009a symmetric T1, grey and white matter maps that come with nilearn (no network). Works in template
-space (mm, RAS+) and knows nothing of people, poses, scanners or files.
+Built from the ICBM 2009a symmetric T1, grey and white matter maps that come with nilearn (no network). Works in
+template space (mm, RAS+) and knows nothing of people, poses, scanners or files.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from scipy import ndimage
 
 # The common grid holds the template's field of view with room for the scalp, the face and a piece of neck (mm, RAS+).
 GRID_ORIGIN_MM = (-110.0, -150.0, -150.0)
-GRID_EXTENT_MM = (222, 282, 262)
+GRID_EXTENT_MM = (222, 282, 272)
 TEMPLATE_ORIGIN_MM = (-98.0, -134.0, -72.0)
 
 CSF = 0.12  # intensities are relative to white matter, which is near 0.95
-PUSH_REACH_MM = 15.0  # e-folding distance of the tissue pushed outward by growing ventricles
+PUSH_REACH_MM = 18.0  # e-folding distance of the tissue pushed outward by growing ventricles
 NEVER_MM = 20.0  # an onset no level reaches
 
 # A dark hole in the white matter of one hemisphere, for tests of left and right (world mm in the template, RAS+).
@@ -74,11 +74,11 @@ class Anatomy:
 def ageing(brain_age: float) -> Ageing:
     """Return the planted state of a brain of ``brain_age`` years; strictly increasing in age, defined from -10 years.
 
-    The shapes are chosen, not fitted: ventricles grow slowly and then faster, the cortex thins steadily, the
+    The shapes are chosen, not fitted: ventricles grow ever faster, the cortex thins steadily, the
     hippocampus shrinks late. They stay smooth beyond 90 years, where an accelerated brain may lie.
     """
     t = (brain_age + 10.0) / 100.0
-    return Ageing(-2.2 + 6.4 * t**1.6, 0.4 + 2.8 * t, -1.0 + 5.0 * t**2)
+    return Ageing(-2.4 + 8.4 * t**1.3, 0.2 + 3.6 * t, -1.0 + 5.0 * t**1.5)
 
 
 def build_anatomy(voxel_mm: float) -> Anatomy:
@@ -183,9 +183,10 @@ def _hippocampus_onset(grid: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _push(ventricle: np.ndarray, step: int) -> np.ndarray:
-    """Outward unit move around the ventricles that fades over ``PUSH_REACH_MM``; smooth, so nothing folds."""
-    smooth = ndimage.gaussian_filter(ventricle, 3.0 / step)[::2, ::2, ::2]
-    fade = np.exp(-np.clip(smooth, 0.0, None) / PUSH_REACH_MM)
+    """Outward unit move around the ventricles that fades over ``PUSH_REACH_MM``, to nothing at three times that."""
+    smooth = ndimage.gaussian_filter(ventricle, 4.0 / step)[::2, ::2, ::2]
+    away = np.clip(smooth, 0.0, None)
+    fade = np.exp(-away / PUSH_REACH_MM) * np.clip(1.0 - away / (3.0 * PUSH_REACH_MM), 0.0, 1.0)
     return np.stack([slope / (2 * step) * fade for slope in np.gradient(smooth)]).astype(np.float32)
 
 

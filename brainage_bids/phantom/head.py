@@ -32,7 +32,8 @@ AGE_RANGE = (0.0, 130.0)  # brain age, years: beyond it the ageing functions mea
 MAX_ROTATION_DEG = 15.0
 MAX_SHIFT_MM = 15.0
 KNOT_MM = 36.0  # spacing of the random deformation's control points
-DEFORMATION_SD_MM = 3.0
+DEFORMATION_SD_MM = 1.8
+AXES = {"R": "x", "L": "x", "A": "y", "P": "y", "S": "z", "I": "z"}
 STORAGE = ("RAS", "RAS", "RAS", "LAS", "LPS", "PSR", "ASL", "LIA")
 
 
@@ -107,9 +108,7 @@ def make_head(
     check_voxel(voxel_mm)
     if not AGE_RANGE[0] <= age <= AGE_RANGE[1]:
         raise UsageError(f"phantom brain age is {age}; use {AGE_RANGE[0]:g} to {AGE_RANGE[1]:g} years")
-    if storage is not None and sorted(next((p[0] for p in ("RL", "AP", "SI") if c in p), "?") for c in storage) != [
-        "A", "R", "S",
-    ]:  # fmt: skip
+    if storage is not None and sorted(AXES.get(code, "?") for code in storage) != ["x", "y", "z"]:
         raise UsageError(f"storage is {storage!r}; use three axis codes such as 'RAS' or 'LPS'")
     body = draw_body(np.random.default_rng(seed), voxel_mm, storage=storage)
     return render(build_anatomy(voxel_mm), body, age, marker=marker)
@@ -118,14 +117,10 @@ def make_head(
 def check_voxel(voxel_mm: float) -> None:
     """Raise UsageError unless ``voxel_mm`` is a size a phantom can have."""
     if not VOXEL_RANGE_MM[0] <= voxel_mm <= VOXEL_RANGE_MM[1]:
-        raise UsageError(
-            f"phantom voxel size is {voxel_mm} mm; use {VOXEL_RANGE_MM[0]:g} to {VOXEL_RANGE_MM[1]:g} mm"
-        )
+        raise UsageError(f"phantom voxel size is {voxel_mm} mm; use {VOXEL_RANGE_MM[0]:g} to {VOXEL_RANGE_MM[1]:g} mm")
 
 
-def draw_body(
-    rng: np.random.Generator, voxel_mm: float, storage: str | None = None, contrast: float = 0.0
-) -> Body:
+def draw_body(rng: np.random.Generator, voxel_mm: float, storage: str | None = None, contrast: float = 0.0) -> Body:
     """Draw a person's body, pose and scanner; ``contrast`` shifts the contrast exponent (site)."""
     size = np.clip(rng.normal(0.915, 0.03), 0.84, 0.98) * np.exp(np.clip(rng.normal(0.0, 0.02, 3), -0.04, 0.04))
     turn = _direction(rng) * rng.uniform(0.0, MAX_ROTATION_DEG)
@@ -143,7 +138,7 @@ def draw_body(
         shift_mm=float(np.linalg.norm(shift)),
         scale=float(np.prod(size) ** (1 / 3)),
         warp=_without_affine(rng.normal(0.0, DEFORMATION_SD_MM, (3, *(len(k) for k in _knots())))),
-        offsets_mm=tuple(float(v) for v in rng.normal(0.0, (0.25, 0.06, 0.2))),
+        offsets_mm=tuple(float(v) for v in rng.normal(0.0, (0.2, 0.06, 0.15))),
         gamma=float(1.0 + contrast + rng.normal(0.0, 0.06)),
         gain=float(np.exp(rng.uniform(np.log(300.0), np.log(1500.0)))),
         noise=float(rng.uniform(0.015, 0.035)),
@@ -164,56 +159,65 @@ def render(anatomy: Anatomy, body: Body, brain_age: float, marker: bool = False)
     -------
     nibabel.Nifti1Image
         int16, with ``extra["mask"]`` (image) and ``extra["truth"]``: ``brain_age`` (years), ``native_to_template``
-        (4 x 4 nested lists, mm, RAS+ to RAS+), ``rotation_deg``, ``shift_mm``, ``scale``, ``ventricle_ml`` and
-        ``brain_ml`` (mL in the native head), ``ventricle_template_ml`` (mL after the true affine), the levels
-        ``ventricle_mm cortex_mm hippocampus_mm``, ``warp_rms_mm``, ``storage``, ``zooms`` (mm), ``noise``,
-        ``marker_native_mm`` (None without marker).
+        (4 x 4 nested lists, mm, RAS+ to RAS+; the random deformation left out), ``rotation_deg``, ``shift_mm``,
+        ``scale``, ``ventricle_ml`` and ``brain_ml`` (mL in the native head), ``ventricle_template_ml`` (mL after the
+        true affine), the levels ``ventricle_mm cortex_mm hippocampus_mm``, ``warp_rms_mm``, ``storage``, ``zooms``
+        (mm), ``noise``, ``marker_native_mm`` (None without marker).
     """
     shape, affine = _native_grid(body.zooms)
     inverse = np.linalg.inv(body.template_to_native)
+    levels = tuple(level + offset for level, offset in zip(ageing(brain_age), body.offsets_mm, strict=True))
     at = _template_points(shape, inverse @ affine)  # (3, X, Y, Z), template mm
-    state = ageing(brain_age)
-    levels = tuple(level + offset for level, offset in zip(state, body.offsets_mm, strict=True))
     at += _displacement(anatomy, body, levels[0], at)
     voxels = (at - np.float32(GRID_ORIGIN_MM).reshape(3, 1, 1, 1)) / np.float32(anatomy.spacing)
-    width = np.float32(0.25 * max(body.zooms))  # softness of a boundary, mm
     brain = _sample(anatomy.brain, voxels)
-    ventricle = sigmoid(-_sample(anatomy.ventricle, voxels) / width)
-    lost = 1.0 - (1.0 - ventricle) * np.prod(
-        [
-            1.0 - sigmoid((level - _sample(onset, voxels)) / width)
-            for level, onset in zip(levels[1:], (anatomy.cortex, anatomy.hippocampus), strict=True)
-        ],
-        axis=0,
-    )
-    if marker:
-        lost = np.maximum(lost, _sample(anatomy.marker, voxels))
-    tissue = np.clip(_sample(anatomy.tissue, voxels), 0.0, None) * (1.0 - lost) + CSF * lost
-    edge = np.clip((brain - 0.2) / 0.6, 0.0, 1.0)
-    clean = edge * tissue ** np.float32(body.gamma) + (1.0 - edge) * _sample(anatomy.shell, voxels)
+    near = brain > 0.1
+    tissue, ventricle = _aged_tissue(anatomy, levels, voxels[:, near], 0.25 * max(body.zooms), marker)
+    edge = np.clip((brain[near] - 0.2) / 0.6, 0.0, 1.0)
+    clean = _sample(anatomy.shell, voxels)
+    clean[near] += edge * (tissue ** np.float32(body.gamma) - clean[near])
     image = _image(_scan(clean, body), affine, body.storage)
     image.extra["mask"] = _image((brain > 0.5).astype(np.uint8), affine, body.storage)
     millilitre = float(np.prod(body.zooms)) / 1000.0
-    ventricle_ml = float(ventricle.sum(dtype=np.float64)) * millilitre
-    image.extra["truth"] = {
+    volumes = (float(ventricle.sum(dtype=np.float64)) * millilitre, float((brain > 0.5).sum()) * millilitre)
+    image.extra["truth"] = _truth(body, brain_age, levels, volumes, marker)
+    return image
+
+
+def _truth(
+    body: Body, brain_age: float, levels: tuple[float, ...], volumes_ml: tuple[float, float], marker: bool
+) -> dict:
+    inverse = np.linalg.inv(body.template_to_native)
+    at = nib.affines.apply_affine(body.template_to_native, MARKER_CENTRE_MM).tolist() if marker else None
+    return {
         "brain_age": float(brain_age),
         "native_to_template": inverse.tolist(),
         "rotation_deg": body.rotation_deg,
         "shift_mm": body.shift_mm,
         "scale": body.scale,
         "warp_rms_mm": float(np.sqrt((body.warp**2).sum(axis=0).mean())),
-        "ventricle_ml": ventricle_ml,
-        "ventricle_template_ml": ventricle_ml * float(np.linalg.det(inverse[:3, :3])),
-        "brain_ml": float((brain > 0.5).sum()) * millilitre,
+        "ventricle_ml": volumes_ml[0],
+        "ventricle_template_ml": volumes_ml[0] * float(np.linalg.det(inverse[:3, :3])),
+        "brain_ml": volumes_ml[1],
         **dict(zip(("ventricle_mm", "cortex_mm", "hippocampus_mm"), levels, strict=True)),
         "storage": body.storage,
         "zooms": list(body.zooms),
         "noise": body.noise,
-        "marker_native_mm": nib.affines.apply_affine(body.template_to_native, MARKER_CENTRE_MM).tolist()
-        if marker
-        else None,
+        "marker_native_mm": at,
     }
-    return image
+
+
+def _aged_tissue(
+    anatomy: Anatomy, levels: tuple[float, ...], voxels: np.ndarray, width_mm: float, marker: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intensity and ventricle fraction at template ``voxels`` (3, N): what a level of loss has passed is CSF."""
+    ventricle = sigmoid(-_sample(anatomy.ventricle, voxels) / np.float32(width_mm))
+    kept = 1.0 - ventricle
+    for level, onset in zip(levels[1:], (anatomy.cortex, anatomy.hippocampus), strict=True):
+        kept *= 1.0 - sigmoid((np.float32(level) - _sample(onset, voxels)) / np.float32(width_mm))
+    if marker:
+        kept = np.minimum(kept, 1.0 - _sample(anatomy.marker, voxels))
+    return np.clip(_sample(anatomy.tissue, voxels), 0.0, None) * kept + CSF * (1.0 - kept), ventricle
 
 
 # --- geometry ---------------------------------------------------------------------------------------------------------
@@ -242,7 +246,7 @@ def _without_affine(warp: np.ndarray) -> np.ndarray:
 
 def _native_grid(zooms: tuple[float, float, float]) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and RAS+ affine of the image before it is stored in another orientation."""
-    shape = tuple(int(round(extent / zoom)) for extent, zoom in zip(FIELD_OF_VIEW_MM, zooms, strict=True))
+    shape = tuple(round(extent / zoom) for extent, zoom in zip(FIELD_OF_VIEW_MM, zooms, strict=True))
     affine = np.diag([*zooms, 1.0])
     affine[:3, 3] = np.array(FIELD_CENTRE_MM) - 0.5 * (np.array(shape) - 1) * zooms
     return shape, affine
@@ -260,10 +264,20 @@ def _displacement(anatomy: Anatomy, body: Body, ventricle_mm: float, at: np.ndar
     shape = anatomy.push.shape[1:]
     axes = [origin + step * np.arange(n) for origin, n in zip(GRID_ORIGIN_MM, shape, strict=True)]
     bases = [CubicSpline(k, np.eye(len(k)))(axis) for k, axis in zip(_knots(), axes, strict=True)]
-    field = np.einsum("dabc,xa,yb,zc->dxyz", body.warp, *bases, optimize=True).astype(np.float32)
+    field = np.stack([_spread(component, bases) for component in body.warp])
     field -= np.float32(ventricle_mm) * anatomy.push
     voxels = (at - np.float32(GRID_ORIGIN_MM).reshape(3, 1, 1, 1)) / np.float32(step)
     return np.stack([_sample(component, voxels) for component in field])
+
+
+def _spread(values: np.ndarray, bases: list[np.ndarray]) -> np.ndarray:
+    """Spread control values (a, b, c) over a grid by one basis (points, knots) an axis.
+
+    Plain einsum of two operands: it never calls BLAS, whose last digits depend on the number of threads.
+    """
+    for basis in bases:  # each turn consumes the first axis and appends the spread one
+        values = np.einsum("abc,xa->bcx", values, basis)
+    return values.astype(np.float32)
 
 
 def _sample(field: np.ndarray, voxels: np.ndarray) -> np.ndarray:
@@ -277,7 +291,7 @@ def _scan(clean: np.ndarray, body: Body) -> np.ndarray:
     """Bias field, Rician noise, gain; int16."""
     knots = np.linspace(0.0, 1.0, 4)
     bases = [CubicSpline(knots, np.eye(4))(np.linspace(0.0, 1.0, n)) for n in clean.shape]
-    bias = np.exp(np.einsum("abc,xa,yb,zc->xyz", body.bias, *bases, optimize=True)).astype(np.float32)
+    bias = np.exp(_spread(body.bias, bases))
     rng = np.random.default_rng(body.noise_seed)
     real, imaginary = (rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(body.noise) for _ in range(2))
     magnitude = np.hypot(clean * bias + real, imaginary)

@@ -54,7 +54,8 @@ def summary(bids_dir: Path, output_dir: Path) -> str:
     lines = [
         "",
         "PHANTOM data: these numbers say that the machinery works, nothing about people.",
-        f"controls, out of fold: MAE {float(row['mae']):.2f} years (always guessing the mean age: {float(row['mae_null']):.2f})",
+        f"controls, out of fold: MAE {float(row['mae']):.2f} years "
+        f"(always guessing the mean age: {float(row['mae_null']):.2f})",
     ]
     groups = read_tsv(outputs.group_table("groupdiff"))
     for r in groups[groups["variant"].str.startswith("ancova") & (groups["status"] == "ok")].to_dict("records"):

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainage_bids import __version__
 from brainage_bids.bids.files import read_json, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.participant import say_faults
-from brainage_bids.pipeline.predictions import model_spec, read_predictions_of_scan, sidecar
-from brainage_bids.pipeline.record import RunRecord, last_events, software
+from brainage_bids.pipeline.predictions import model_calibration, read_predictions_of_scan, volume_specs
+from brainage_bids.pipeline.record import RunRecord, last_events
 from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, Scan, VolumeSpec
 
 LOG = logging.getLogger("brainage_bids")
@@ -71,7 +70,10 @@ def run_group(options: GroupOptions) -> None:
             f"no prediction is in {outputs.root}: run the participant level first, or give --predictions NAME=FILE"
         )
     if options.dry_run:
-        print(f"{len(collected.table)} scans, models {', '.join(collected.models)}, {len(collected.failed)} without result")
+        print(
+            f"{len(collected.table)} scans with a result, {len(collected.failed)} without; "
+            f"models: {', '.join(collected.models)}"
+        )
         return
     record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
     handler = record.start_log()
@@ -98,8 +100,13 @@ def _run_steps(
     write_tsv(outputs.group_table("failed"), collected.failed, {"reason": "why the scan has no result"})
     tested = table[~table.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
-    left_out = pd.concat([left_out, table.loc[fitting, ["participant_id", "session_id"]].assign(
-        reason="fits the age-bias line (--bias-query)")], ignore_index=True)
+    left_out = pd.concat(
+        [
+            left_out,
+            table.loc[fitting, ["participant_id", "session_id"]].assign(reason="fits the age-bias line (--bias-query)"),
+        ],
+        ignore_index=True,
+    )
     tables = statistics(selected, table, collected, dataset, options)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
@@ -117,7 +124,7 @@ def collect(dataset: Dataset, outputs: Outputs) -> Collected:
         if predictions.empty:
             failed.append(_failure(scan, events.get(scan.prefix)))
             continue
-        specs = _specs_of(scan, outputs)
+        specs = volume_specs(scan, outputs)
         row = _scan_columns(scan, specs)
         for values in predictions.to_dict("records"):
             name = values["model"]
@@ -147,16 +154,6 @@ def collect(dataset: Dataset, outputs: Outputs) -> Collected:
         folders,
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
     )
-
-
-def _specs_of(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
-    """Return the specs of the volumes that exist for this scan."""
-    specs = []
-    for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-preproc_T1w.json"):
-        values = read_json(path).get("VolumeSpec")
-        if values:
-            specs.append(VolumeSpec.from_dict(values))
-    return sorted(specs, key=lambda spec: spec.resolution)
 
 
 def _scan_columns(scan: Scan, specs: Sequence[VolumeSpec]) -> dict:
@@ -195,7 +192,9 @@ def add_external(collected: Collected, predictions: Sequence[str]) -> Collected:
             raise UsageError(f"--predictions {name}: there is a model of that name already; choose another name")
         by_session = {(r.participant_id, r.session_id): r.predicted_age for r in external.itertuples()}
         ages = [
-            by_session.get((row.participant_id, row.session_id), by_session.get((row.participant_id, None), float("nan")))
+            by_session.get(
+                (row.participant_id, row.session_id), by_session.get((row.participant_id, None), float("nan"))
+            )
             for row in table.itertuples()
         ]
         table[f"predicted_age_{name}"] = pd.Series(ages, index=table.index, dtype="float64")
@@ -204,7 +203,9 @@ def add_external(collected: Collected, predictions: Sequence[str]) -> Collected:
         models.append(name)
         unmatched = sorted(set(external["participant_id"]) - set(table["participant_id"]))
         if unmatched:
-            LOG.warning("--predictions %s: %d participants are not in the dataset (%s)", name, len(unmatched), unmatched[:5])
+            LOG.warning(
+                "--predictions %s: %d participants are not in the dataset (%s)", name, len(unmatched), unmatched[:5]
+            )
     return dataclasses.replace(collected, table=table, models=tuple(models))
 
 
@@ -240,9 +241,7 @@ def bias_corrected(
                 continue
             table[column], line = crossfit_controls(table, name, dataset.controls, seed=options.seed)
         else:
-            calibration = pd.DataFrame(
-                read_json(collected.folders[name] / "model.json")["calibration"], columns=["age", "predicted_age", "fold"]
-            )
+            calibration = model_calibration(collected.folders[name])
             line = fit_line(calibration["age"], calibration["predicted_age"], source="model_card")
         lines[name] = dataclasses.asdict(line)
     return table, lines, fitting
@@ -258,7 +257,9 @@ def statistics(
     from brainage_bids.stats.groups import group_differences, roc
 
     models, controls = list(collected.models), list(dataset.controls)
-    means = {name: read_json(folder / "model.json")["training"]["age_mean"] for name, folder in collected.folders.items()}
+    means = {
+        name: read_json(folder / "model.json")["training"]["age_mean"] for name, folder in collected.folders.items()
+    }
     scores = list(dataset.score_names)
     return {
         "cohort": cohort_table(table),
@@ -282,7 +283,9 @@ def mean_maps(selected: pd.DataFrame, collected: Collected, outputs: Outputs) ->
         _, mask = template_volume(grid)
         found.append(
             average(
-                records, grid, mask,
+                records,
+                grid,
+                mask,
                 lambda subset, kind, name=name, grid=grid: outputs.group_map(grid, name, subset, kind),
             ).assign(model=name)
         )

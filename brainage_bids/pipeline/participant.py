@@ -1,4 +1,4 @@
-"""The participant level: dataset -> volumes -> (training) -> ages and maps -> pages, each step through its room's door."""
+"""The participant level: dataset -> volumes -> (training) -> ages and maps -> pages, each through its room's door."""
 
 from __future__ import annotations
 
@@ -103,14 +103,12 @@ def run_participant(options: ParticipantOptions) -> None:
     if record.failures:
         names = sorted({event["prefix"] for event in record.failures})
         raise ParticipantsFailed(
-            f"{len(names)} of {len(dataset.scans)} scans failed ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''}); "
-            f"the others are finished; the reasons are in {record.folder / 'run.json'}"
+            f"{len(names)} of {len(dataset.scans)} scans failed (the first: {', '.join(names[:10])}); the others"
+            f" are finished; the reasons are in {record.folder / 'run.json'}"
         )
 
 
-def _run_steps(
-    options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan, record: RunRecord
-) -> None:
+def _run_steps(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan, record: RunRecord) -> None:
     from brainage_bids.preprocess.workflow import preprocess
 
     work = options.preprocess.work_dir
@@ -243,7 +241,9 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
     if plan.recipe is not None:
         lines.append(f"train: {plan.recipe.name}")
     lines += [f"model: {name} ({folder})" for name, folder in plan.models]
-    lines += [f"volume: {spec.template}, {spec.resolution:g} mm, {' x '.join(map(str, spec.shape))}" for spec in plan.specs]
+    lines += [
+        f"volume: {spec.template}, {spec.resolution:g} mm, {' x '.join(map(str, spec.shape))}" for spec in plan.specs
+    ]
     lines.append("scan\tage\tage_source\tgroup\tvolume\tprediction")
     for scan in dataset.scans:
         volume = "done" if is_done(scan, plan.specs, outputs, options.preprocess.engine) else "to do"

@@ -32,6 +32,21 @@ def model_spec(folder: Path) -> VolumeSpec:
     return VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"])
 
 
+def model_calibration(folder: Path) -> pd.DataFrame:
+    """Return ``age predicted_age fold`` of the healthy people a model held out (years)."""
+    return pd.DataFrame(read_json(folder / "model.json")["calibration"], columns=["age", "predicted_age", "fold"])
+
+
+def volume_specs(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
+    """Return the specs of the volumes that exist for a scan, finest first."""
+    specs = []
+    for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-preproc_T1w.json"):
+        values = read_json(path).get("VolumeSpec")
+        if values:
+            specs.append(VolumeSpec.from_dict(values))
+    return sorted(specs, key=lambda spec: (spec.resolution, spec.template))
+
+
 def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
     """Return a hash of everything a prediction was made from: weights, volume, age."""
     image = outputs.volume(scan, model_spec(folder))
@@ -84,7 +99,7 @@ def predict_scans(
         }
     )
     predicted = predict_table(folder, table, options.model, name=name).set_index("prefix").loc[list(by_prefix)]
-    calibration = pd.DataFrame(read_json(folder / "model.json")["calibration"], columns=["age", "predicted_age", "fold"])
+    calibration = model_calibration(folder)
     rows = pd.DataFrame(
         {
             "age": table["age"].to_numpy(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import matplotlib
@@ -23,7 +24,11 @@ from scipy.ndimage import map_coordinates
 from brainage_bids.errors import BadDataError
 
 # World positions of the slices (mm): axial z, coronal y, sagittal x. Both halves of the brain are met sagittally.
-CUTS = {"axial": (-30, -14, 2, 18, 34, 50), "coronal": (-84, -60, -36, -12, 12, 36), "sagittal": (-50, -28, -8, 8, 28, 50)}
+CUTS = {
+    "axial": (-30, -14, 2, 18, 34, 50),
+    "coronal": (-84, -60, -36, -12, 12, 36),
+    "sagittal": (-50, -28, -8, 8, 28, 50),
+}
 SHORT_CUTS = {"axial": (-14, 10, 34), "coronal": (-60, -20, 20), "sagittal": (-36, -6, 36)}
 _NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 _LETTERS = {"axial": ("L", "R"), "coronal": ("L", "R"), "sagittal": ("P", "A")}
@@ -50,6 +55,12 @@ class Brain:
     def cell_mm(self) -> tuple[float, float, float]:
         """Edge lengths of a voxel, mm."""
         return tuple(float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @cached_property
+    def bright(self) -> float:
+        """99.5th percentile of the positive values, the white end of a grey scale; 1 for an empty image."""
+        positive = self.data[self.data > 0]
+        return float(np.percentile(positive, 99.5)) if positive.size else 1.0
 
 
 def load(source: str | Path | Brain | tuple[np.ndarray, np.ndarray]) -> Brain:
@@ -123,22 +134,27 @@ def sample(brain: Brain, world: np.ndarray) -> np.ndarray:
     return np.where(outside, np.nan, values)
 
 
-def overlay_figure(underlay: Brain, overlay: Brain, label: str = "years per cell") -> Figure:
+def overlay_figure(underlay: Brain | None, overlay: Brain, label: str = "years per cell") -> Figure:
     """Draw a signed map on a brain: six slices in each of three planes, one symmetric colour scale centred at 0.
 
     Parameters
     ----------
     underlay
-        Anatomy; voxels above 0 count as brain.
+        Anatomy; voxels above 0 count as brain. None draws the map alone.
     overlay
         Signed map, years per cell.
     label
         Title of the colour bar.
     """
-    figure = Figure(figsize=(11, 6.6), facecolor="white")
     rows = list(CUTS)
+    shapes = [slice_world(plane, 0.0, 10.0).shape for plane in rows]
+    heights = [shape[0] / shape[1] for shape in shapes]  # of a slice whose width is 1
+    height = 11 * 0.895 / 6 * sum(heights)
+    figure = Figure(figsize=(11, height), facecolor="white")
     limit = _limit([(underlay, overlay)], CUTS, signed=True)
-    grid = figure.add_gridspec(3, 6, left=0.005, right=0.9, top=0.995, bottom=0.005, wspace=0.02, hspace=0.02)
+    grid = figure.add_gridspec(
+        3, 6, left=0.005, right=0.9, top=0.995, bottom=0.005, wspace=0.02, hspace=0.02, height_ratios=heights
+    )
     for row, plane in enumerate(rows):
         for column, position in enumerate(CUTS[plane]):
             _panel(figure.add_subplot(grid[row, column]), underlay, overlay, (plane, position), limit, True)
@@ -165,11 +181,11 @@ def map_rows_figure(
         End of the signed scale, so that several figures share it; None takes the largest value drawn here.
     """
     height = 1.15 * len(rows)
-    figure = Figure(figsize=(11, height + 0.6), facecolor="white")
+    figure = Figure(figsize=(11, height + 0.75), facecolor="white")
     if limit is None:
         limit = scale_limit(underlay, [overlay for _, overlay in rows], signed)
     grid = figure.add_gridspec(
-        len(rows), 9, left=0.145, right=0.995, top=0.995, bottom=0.6 / (height + 0.6), wspace=0.02, hspace=0.03
+        len(rows), 9, left=0.145, right=0.995, top=0.995, bottom=0.75 / (height + 0.75), wspace=0.02, hspace=0.03
     )
     for row, (title, overlay) in enumerate(rows):
         cuts = [(plane, position) for plane, positions in SHORT_CUTS.items() for position in positions]
@@ -178,13 +194,13 @@ def map_rows_figure(
             _panel(axes, underlay, overlay, cut, limit, signed, step=2.0)
             if column == 0:
                 axes.text(-0.06, 0.5, title, transform=axes.transAxes, ha="right", va="center", fontsize=9, color=_INK)
-    bottom = 0.36 / (height + 0.6)
-    _colour_bar(figure, (0.36, bottom, 0.4, 0.12 / (height + 0.6)), limit, signed, label, "horizontal")
+    bottom = 0.5 / (height + 0.75)
+    _colour_bar(figure, (0.36, bottom, 0.4, 0.12 / (height + 0.75)), limit, signed, label, "horizontal")
     return figure
 
 
 def scale_limit(underlay: Brain | None, overlays: Sequence[Brain], signed: bool) -> float:
-    """Return the end of a colour scale shared by several maps: 1 for normalised maps, else the largest absolute value."""
+    """Return the end of a colour scale shared by several maps: 1 for normalised ones, else the largest magnitude."""
     return _limit([(underlay, overlay) for overlay in overlays], SHORT_CUTS, signed)
 
 
@@ -209,7 +225,9 @@ def _cut(underlay: Brain | None, overlay: Brain, plane: str, position: float, st
     return anatomy, values, inside
 
 
-def _panel(axes: Axes, underlay: Brain | None, overlay: Brain, cut: tuple, limit: float, signed: bool, step=1.0) -> None:
+def _panel(
+    axes: Axes, underlay: Brain | None, overlay: Brain, cut: tuple, limit: float, signed: bool, step=1.0
+) -> None:
     plane, position = cut
     anatomy, values, inside = _cut(underlay, overlay, plane, position, step)
     shown = np.where(inside, np.nan_to_num(values), 0.0)
@@ -218,7 +236,7 @@ def _panel(axes: Axes, underlay: Brain | None, overlay: Brain, cut: tuple, limit
     # Small values stay see-through, so that the eye is drawn to the large ones and the anatomy remains visible.
     strength = np.clip(np.abs(shown) / limit, 0, 1)
     colours[..., 3] = np.where(inside, 0.12 + 0.68 * strength**0.6, 0.0)
-    top = float(np.percentile(underlay.data[underlay.data > 0], 99.5)) if underlay is not None and underlay.data.max() > 0 else 1.0
+    top = underlay.bright if underlay is not None else 1.0
     axes.imshow(anatomy, cmap="gray", vmin=0, vmax=1.1 * top, origin="lower", interpolation="bilinear")
     axes.imshow(colours, origin="lower", interpolation="nearest")
     axes.set_axis_off()

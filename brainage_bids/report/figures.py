@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 # Okabe-Ito, dark enough on white in this order; black is kept for lines and text.
@@ -74,7 +75,9 @@ def age_scatter(age: np.ndarray, predicted: np.ndarray, groups: Sequence[str], o
             chosen = groups == group
             label = f"{group} (n = {chosen.sum()})"
             if chosen.any():
-                axes.scatter(age[chosen], predicted[chosen], 26, colour, marker, alpha=0.75, linewidths=0, label=label)
+                axes.scatter(
+                    age[chosen], predicted[chosen], 26, colour, marker=marker, alpha=0.75, linewidths=0, label=label
+                )
     axes.set(xlim=(low, high), ylim=(low, high), xlabel="chronological age (years)", ylabel="predicted age (years)")
     axes.set_aspect("equal")
     axes.legend(frameon=False, loc="upper left", fontsize=9)
@@ -94,15 +97,16 @@ def gap_violins(gaps: Mapping[str, np.ndarray], label: str) -> Figure:
     gaps = {group: np.asarray(values, float) for group, values in gaps.items() if len(values)}
     figure, (axes,) = _figure(max(4.6, 1.5 + 1.25 * len(gaps)), 4.8)
     jitter = np.random.default_rng(_JITTER_SEED)
+    everyone = sum(values.size for values in gaps.values())
     axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
     for place, (group, (colour, marker)) in enumerate(style(list(gaps)).items()):
         values = gaps[group]
         if values.size >= 5 and np.ptp(values) > 0:
             body = axes.violinplot(values, [place], widths=0.85, showextrema=False)["bodies"][0]
             body.set(facecolor=colour, edgecolor=colour, alpha=0.22)
-        if values.size <= HEXBIN_FROM:
+        if everyone <= HEXBIN_FROM:
             spread = place + jitter.uniform(-0.13, 0.13, values.size)
-            axes.scatter(spread, values, 16, colour, marker, alpha=0.6, linewidths=0)
+            axes.scatter(spread, values, 16, colour, marker=marker, alpha=0.6, linewidths=0)
         mean, half = mean_interval(values)
         axes.errorbar(place, mean, half, fmt="_", color=INK, markersize=16, capsize=5, linewidth=1.8, zorder=5)
     ticks = [f"{group}\nn = {values.size}" for group, values in gaps.items()]
@@ -131,16 +135,18 @@ def score_scatter(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
         if score.size > HEXBIN_FROM:
             _hexagons(figure, one, score, gap)
         else:
-            one.scatter(score, gap, 24, panel["colour"], panel["marker"], alpha=0.75, linewidths=0)
+            one.scatter(score, gap, 24, panel["colour"], marker=panel["marker"], alpha=0.75, linewidths=0)
         if (band := line_band(score, gap)) is not None:
             x, fit, half = band
             one.fill_between(x, fit - half, fit + half, color=panel["colour"], alpha=0.16, linewidth=0)
             one.plot(x, fit, color=panel["colour"], linewidth=2)
         one.set_title(panel["title"], loc="left", fontsize=9.5)
         one.set_xlabel(panel["name"])
+        if np.ptp(score) <= 12 and np.all(score == np.round(score)):  # an ordinal scale
+            one.xaxis.set_major_locator(MaxNLocator(integer=True))
         if place % columns == 0:
             one.set_ylabel(label)
-    for empty in axes[len(panels):]:
+    for empty in axes[len(panels) :]:
         empty.set_axis_off()
     return figure
 
@@ -191,11 +197,14 @@ def bias_lines(
             _hexagons(figure, one, age, gap)
         else:
             for chosen, name, colour, marker in (
-                (~controls, names[0], COLOURS[1], "^"), (controls, names[1], COLOURS[0], "o")
+                (~controls, names[0], COLOURS[1], "^"),
+                (controls, names[1], COLOURS[0], "o"),
             ):
                 if chosen.any():
                     label = f"{name} (n = {chosen.sum()})"
-                    one.scatter(age[chosen], gap[chosen], 20, colour, marker, alpha=0.6, linewidths=0, label=label)
+                    one.scatter(
+                        age[chosen], gap[chosen], 20, colour, marker=marker, alpha=0.6, linewidths=0, label=label
+                    )
         one.set_title(title, loc="left", fontsize=10)
         one.set_xlabel("chronological age (years)")
     if line is not None:
@@ -212,20 +221,20 @@ def interval_graphic(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Parameters
     ----------
     rows
-        One per model: ``model``, ``gap`` (corrected, years), ``half`` (half width of the 95 % interval, years, or None).
+        One per model: ``model``, ``gap`` (corrected, years), ``half`` (half width of the 95 % interval, or None).
     """
-    figure, (axes,) = _figure(7.6, 1.25 + 0.62 * len(rows))
+    figure, (axes,) = _figure(5.2, 1.3 + 0.6 * len(rows))  # readable on a phone
     reach = max([5.0, *(abs(row["gap"]) for row in rows), *(row["half"] or 0 for row in rows)]) * 1.25
     axes.axvline(0, color=INK, linewidth=1.2)
     for place, row in enumerate(rows):
         if row["half"] is not None:
             axes.barh(place, 2 * row["half"], 0.56, -row["half"], color="#BFDDF0", edgecolor="#0072B2", linewidth=1)
         axes.plot(row["gap"], place, "D", color="#B34700", markersize=11, markeredgecolor="white", zorder=5)
-        text = f"{row['gap']:+.1f}".replace("-", "\u2212")
+        text = f"{row['gap']:+.2f}".replace("-", "\u2212")
         axes.annotate(text, (row["gap"], place), (0, 11), textcoords="offset points", ha="center", fontweight="bold")
     axes.set_yticks(range(len(rows)), [row["model"] for row in rows])
     axes.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -0.75))
-    axes.set_xlabel("\u2190 younger-looking      corrected brain age gap (years)      older-looking \u2192")
+    axes.set_xlabel("corrected brain age gap (years)\n\u2190 younger-looking      older-looking \u2192")
     axes.grid(axis="y", visible=False)
     return figure
 

@@ -105,8 +105,10 @@ def statistic_name(name: str) -> str:
 def variant_name(variant: str) -> str:
     """Return which gap was tested and what was held constant, in words."""
     name, _, covariates = text(variant).partition(":")
-    held = covariates.replace("+", ", ").replace(", ", " and ") if covariates.count("+") < 2 else (
-        ", ".join(covariates.split("+")[:-1]) + " and " + covariates.split("+")[-1]
+    held = (
+        covariates.replace("+", ", ").replace(", ", " and ")
+        if covariates.count("+") < 2
+        else (", ".join(covariates.split("+")[:-1]) + " and " + covariates.split("+")[-1])
     )
     if name in {"partial", "ancova"} and covariates:
         return f"raw gap, adjusted for {held}"

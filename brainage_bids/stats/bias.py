@@ -93,7 +93,9 @@ def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card")
             f"offset only: {n} people of {low:g} to {high:g} years "
             f"(a line needs {MIN_LINE_N} people and {MIN_AGE_RANGE:g} years)"
         )
-        return BiasLine("offset", 1.0, float(gap.mean()), nan, nan, n, low, high, float(gap.std(ddof=1)), source, (warning,))
+        return BiasLine(
+            "offset", 1.0, float(gap.mean()), nan, nan, n, low, high, float(gap.std(ddof=1)), source, (warning,)
+        )
     fit = stats.linregress(age, predicted)
     residual = predicted - (fit.slope * age + fit.intercept)
     sd = math.sqrt(float(residual @ residual) / (n - 2))

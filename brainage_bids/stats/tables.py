@@ -13,9 +13,8 @@ import pandas as pd
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import AGE_BINS
 
-TEXT_COLUMNS = frozenset(
-    "model model_a model_b subset group score variant statistic family case control status note kind path".split()
-)
+_TEXT = "model model_a model_b subset group score variant statistic family case control status note kind path"
+TEXT_COLUMNS = frozenset(_TEXT.split())
 ALL = "all"
 
 

@@ -1,0 +1,201 @@
+"""Make OUTPUT_DIR a BIDS derivative dataset: its description, readme, participants, and what validators ignore.
+
+Writes the files about the dataset as a whole, not the results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from brainage_bids.bids.files import MISSING, read_json, read_tsv, write_json, write_text, write_tsv
+from brainage_bids.bids.outputs import Outputs, model_label
+from brainage_bids.bids.parse import natural_key
+from brainage_bids.bids.read import Dataset
+from brainage_bids.errors import BadDataError, CannotCreateError, InputOutputError, TryAgainError, UsageError
+
+APP = "brainage-bids"
+BIDS_VERSION = "1.10.0"
+
+# What the validator of the BIDS standard does not know yet, and no more. Folders stand without a trailing slash: with
+# one, the validator would match the folder but not what lies in it.
+IGNORED = ("*.html", "figures", "group", "models", "work", "*_pred.*", "*_saliency.*", "*_xfm.*")
+
+DESCRIPTIONS = {
+    "preproc": "T1w image, bias-corrected, skull-stripped, aligned to the template and scaled as the model needs it",
+    "brain": "brain mask on the grid of the preprocessed image",
+    "brainage": "brain ages predicted from the scan (years), one row per model",
+    "mask": "picture of the brain mask over the original image, for quality control",
+    "template": "picture of the preprocessed image over the template, for quality control",
+}
+
+PARTICIPANT_MEANINGS = {
+    "participant_id": {"Description": "participant"},
+    "age": {"Description": "age at the first scan used", "Units": "year"},
+    "sex": {"Description": "sex", "Levels": {"F": "female", "M": "male", "O": "other"}},
+    "group": {"Description": "group as written in the source dataset"},
+}
+
+README = """# Brain age
+
+Brain ages, brain age gaps and Grad-RAM maps of `{name}`, made by {app} {version} from T1-weighted images.
+
+- `sub-*.html`, `group.html`: pages to read in a browser.
+- `sub-*/[ses-*/]anat/*_desc-brainage_pred.tsv`: predicted ages (years), one row per model.
+- `sub-*/[ses-*/]anat/*_saliency.nii.gz`: signed contribution of each place to the predicted age (years).
+- `group/*.tsv`: tables of the statistics; every column is explained in the JSON file beside its table.
+- `models/`: models trained here, with their model cards.
+- `logs/`: what was run, with which settings and versions; `logs/CITATION.md` is the text for a methods section.
+
+The numbers are for research and not for diagnosis.
+"""
+
+
+def prepare_output(outputs: Outputs, dataset: Dataset, version: str) -> None:
+    """Create or update the files that make OUTPUT_DIR a derivative of ``dataset``.
+
+    Participants of earlier runs stay listed, also when several runs write at once.
+
+    Raises
+    ------
+    UsageError
+        When OUTPUT_DIR is BIDS_DIR, a raw dataset, or holds the results of another program or dataset.
+    CannotCreateError
+        When OUTPUT_DIR cannot be created.
+    """
+    root = Path(outputs.root)
+    name = f"Brain ages of {dataset.name}"
+    check_output(root, dataset)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotCreateError(f"OUTPUT_DIR {root} cannot be created: {error.strerror}; choose another") from error
+    write_json(root / "dataset_description.json", _description(dataset, name, version))
+    write_text(root / "README.md", README.format(name=dataset.name, app=APP, version=version))
+    write_text(root / ".bidsignore", "\n".join(IGNORED) + "\n")
+    with _locked(root):
+        _merge(root / "participants.tsv", "participant_id", _participants(dataset))
+        write_json(root / "participants.json", PARTICIPANT_MEANINGS)
+    add_descriptions(outputs, DESCRIPTIONS)
+
+
+def add_descriptions(outputs: Outputs, meanings: Mapping[str, str]) -> Path:
+    """Add labels of the ``desc`` entity and their meaning to ``descriptions.tsv``; the others stay."""
+    path = Path(outputs.root) / "descriptions.tsv"
+    rows = {label: {"desc_id": f"desc-{label}", "description": meaning} for label, meaning in meanings.items()}
+    with _locked(Path(outputs.root)):
+        _merge(path, "desc_id", {row["desc_id"]: row for row in rows.values()})
+    return path
+
+
+def describe_model(outputs: Outputs, model: str) -> Path:
+    """Add the ``desc`` label of a model's maps to ``descriptions.tsv``."""
+    meaning = f"signed Grad-RAM map of the model {model}: contribution of each place to the predicted age (years)"
+    return add_descriptions(outputs, {f"gradram{model_label(model)}": meaning})
+
+
+def check_output(root: Path, dataset: Dataset) -> None:
+    """Raise when OUTPUT_DIR must not be written to; nothing is created.
+
+    Raises
+    ------
+    UsageError
+        When OUTPUT_DIR is BIDS_DIR, a file, a raw dataset, or holds the results of another program or dataset.
+    """
+    name = f"Brain ages of {dataset.name}"
+    if root.exists() and os.path.realpath(root) == os.path.realpath(dataset.bids_dir):
+        raise UsageError(f"OUTPUT_DIR {root} is BIDS_DIR; choose another, for instance {root}/derivatives/{APP}")
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"OUTPUT_DIR {root} is a file; choose a folder")
+    if not root.is_dir():
+        return
+    path = root / "dataset_description.json"
+    if not path.is_file():
+        if any(root.glob("sub-*")) or (root / "participants.tsv").exists():
+            raise UsageError(f"OUTPUT_DIR {root} holds a dataset that {APP} did not make; choose an empty folder")
+        return
+    try:
+        told = read_json(path)
+    except BadDataError:
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    makers = told.get("GeneratedBy") if isinstance(told.get("GeneratedBy"), list) else []
+    if told.get("DatasetType") != "derivative" or APP not in [maker.get("Name") for maker in makers]:
+        raise UsageError(f"OUTPUT_DIR {root} holds a dataset that {APP} did not make; choose an empty folder")
+    if told.get("Name") != name:
+        raise UsageError(
+            f"OUTPUT_DIR {root} holds {told.get('Name')!r}, not results of {dataset.name!r}: participants of the same "
+            "label would be mixed up; choose another folder"
+        )
+
+
+def _description(dataset: Dataset, name: str, version: str) -> dict:
+    source = {"URL": Path(dataset.bids_dir).as_uri()}
+    with contextlib.suppress(BadDataError, OSError):
+        told = read_json(Path(dataset.bids_dir) / "dataset_description.json")
+        if isinstance(told, dict) and told.get("DatasetDOI"):
+            doi = str(told["DatasetDOI"])
+            source["DOI"] = doi if doi.startswith(("doi:", "https://")) else f"doi:{doi}"
+    return {
+        "Name": name,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": APP, "Version": version}],
+        "SourceDatasets": [source],
+    }
+
+
+def _participants(dataset: Dataset) -> dict[str, dict]:
+    """Return one row per selected participant, from the first scan that has an age."""
+    rows: dict[str, dict] = {}
+    for scan in dataset.scans:
+        row = {"participant_id": scan.participant_id, "age": scan.age, "sex": scan.sex, "group": scan.group}
+        kept = rows.setdefault(scan.participant_id, row)
+        rows[scan.participant_id] = {key: value if kept[key] is None else kept[key] for key, value in row.items()}
+    return rows
+
+
+def _merge(path: Path, key: str, rows: Mapping[str, Mapping]) -> None:
+    """Write rows into a table, replacing those of the same key and keeping the others and their columns."""
+    import pandas as pd
+
+    merged: dict[str, dict] = {}
+    if path.is_file():
+        merged = {row[key]: row for row in read_tsv(path).to_dict("records") if row.get(key)}
+    for name, row in rows.items():
+        merged[name] = {**merged.get(name, {}), **row}
+    columns = dict.fromkeys(column for row in merged.values() for column in row)
+    ordered = [merged[name] for name in sorted(merged, key=natural_key)]
+    filled = {column: pd.Series([row.get(column, MISSING) for row in ordered], dtype="object") for column in columns}
+    write_tsv(path, pd.DataFrame(filled))
+
+
+@contextlib.contextmanager
+def _locked(root: Path, patience: float = 60.0) -> Iterator[None]:
+    """Hold the lock of OUTPUT_DIR, so that parallel runs lose none of each other's rows.
+
+    A file created exclusively works on network file systems too. One older than ``patience`` seconds was left by a
+    killed run: the work under the lock takes milliseconds.
+    """
+    lock = root / ".lock"
+    deadline = time.monotonic() + 2 * patience
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - lock.stat().st_mtime > patience:
+                    lock.unlink()
+            if time.monotonic() > deadline:
+                raise TryAgainError(f"{lock} is held by another run; try again, or remove it if none runs") from None
+            time.sleep(0.02)
+        except OSError as error:
+            raise InputOutputError(f"OUTPUT_DIR {root} cannot be written to: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""What can be wrong with a dataset: stable codes, their severity and their wording.
+
+Knows nothing of how faults are found. An ``error`` makes numbers unsafe and stops the run; a ``warning`` is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+ERROR, WARNING = "error", "warning"
+
+# code -> (severity, meaning); the documentation prints this table.
+CODES: dict[str, tuple[str, str]] = {
+    "DESCRIPTION_MISSING": (ERROR, "dataset_description.json is not there: this may not be a BIDS dataset"),
+    "DESCRIPTION_UNREADABLE": (ERROR, "dataset_description.json is not JSON"),
+    "DESCRIPTION_INCOMPLETE": (WARNING, "dataset_description.json lacks Name or BIDSVersion"),
+    "DERIVATIVE_AS_INPUT": (WARNING, "BIDS_DIR says that it is a derivative; raw images are expected"),
+    "FOLDER_UNREADABLE": (ERROR, "a folder cannot be read"),
+    "IMAGE_EMPTY": (WARNING, "an image has 0 bytes"),
+    "IMAGE_NOT_FETCHED": (WARNING, "an image is a broken link or a git-annex pointer: its content is not here"),
+    "IMAGE_DUPLICATE": (WARNING, "two files hold the same scan (.nii and .nii.gz); the first is used"),
+    "IMAGE_NAME": (WARNING, "a T1w file name does not follow BIDS; the file is ignored"),
+    "IMAGE_MISPLACED": (ERROR, "the file name tells another participant or session than its folder"),
+    "IMAGE_NOT_RAW": (WARNING, "a T1w file is processed (space-, desc-) or not a magnitude image; it is ignored"),
+    "PARTICIPANTS_MISSING": (WARNING, "there is no participants.tsv"),
+    "PARTICIPANT_WITHOUT_ROW": (WARNING, "participants with a folder have no row in participants.tsv"),
+    "PARTICIPANT_WITHOUT_FOLDER": (WARNING, "participants with a row in participants.tsv have no folder"),
+    "PARTICIPANT_WITHOUT_SCAN": (WARNING, "participants with a folder have no T1w image"),
+    "PARTICIPANT_DUPLICATED": (ERROR, "participants.tsv repeats participants and has no column that tells sessions"),
+    "ROW_REPEATED": (WARNING, "a table repeats a row word for word; it is read once"),
+    "TABLE_UNREADABLE": (ERROR, "a table cannot be read"),
+    "TABLE_ID_MISSING": (ERROR, "a table has no participant_id column"),
+    "TABLE_COLUMN_REPEATED": (ERROR, "a table has two columns of the same name"),
+    "TABLE_ROW_LENGTH": (ERROR, "a row has more cells than the table has columns, so cells may be misplaced"),
+    "TABLE_BAD_ID": (WARNING, "a participant_id or session_id is not a BIDS label; the row is ignored"),
+    "SIDECAR_UNREADABLE": (WARNING, "a JSON sidecar cannot be read"),
+    "AGE_AMBIGUOUS": (ERROR, "a table has several age columns that disagree"),
+    "AGE_UNIT_UNKNOWN": (ERROR, "an age column exceeds 120 (or may be in weeks) and no unit is given"),
+    "AGE_CONFLICT": (ERROR, "a table gives one participant and session several ages"),
+    "AGE_VALUE": (WARNING, "ages that cannot be used (sentinel, out of range, a range, not a number) are missing"),
+    "AGE_MISSING": (WARNING, "scans have no age; they are predicted and left out of the statistics"),
+    "AGE_NOT_SESSION_SPECIFIC": (WARNING, "scans of several sessions share one age per participant"),
+    "AGE_AT_RECRUITMENT": (WARNING, "the only age is that at recruitment, years before the scan; it is not used"),
+    "SEX_AMBIGUOUS": (WARNING, "a table has several sex columns that disagree; the first is used"),
+    "SEX_VALUE": (WARNING, "sex values that are not recognised (numbers need Levels) are missing"),
+    "GROUP_AMBIGUOUS": (ERROR, "a table has several group columns that disagree; choose one with --group-column"),
+    "GROUP_COLUMN_UNKNOWN": (ERROR, "the column asked for with --group-column is in no table"),
+    "GROUP_CONFLICT": (WARNING, "a table gives one participant and session several groups; none is used"),
+    "CONTROL_UNKNOWN": (ERROR, "the value asked for with --control occurs nowhere in the group column"),
+    "CONTROL_NONE": (WARNING, "no group value is recognised as healthy controls"),
+    "SCORE_FILE_UNKNOWN": (ERROR, "the file asked for with --score is not there"),
+    "SCORE_COLUMN_UNKNOWN": (ERROR, "the column asked for with --score is not in its file"),
+    "SCORE_AMBIGUOUS": (ERROR, "a table has several columns for one score that disagree; choose one with --score"),
+    "SCORE_CONFLICT": (WARNING, "a table gives one participant and session several values of a score; none is used"),
+    "SCORE_SENTINEL": (WARNING, "numbers that stand for missing (-1, -4, 101, 999) are read as missing"),
+    "SCORE_VALUE": (WARNING, "values that are no number or impossible for the score are read as missing"),
+    "SCORE_OTHER_SESSION": (WARNING, "scores come from the nearest other session within --max-score-gap"),
+    "SCORE_NOT_SESSION_SPECIFIC": (WARNING, "one score per participant is used for several sessions"),
+    "SCORE_BASELINE_ONLY": (WARNING, "only a baseline score is there; later scans have none"),
+    "SCORE_LOOKALIKE": (WARNING, "a column named cdr holds values that a global CDR cannot take; it is not used"),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a dataset.
+
+    Parameters
+    ----------
+    code
+        Stable name, a key of :data:`CODES`.
+    severity
+        ``error`` or ``warning``.
+    file
+        File below BIDS_DIR, with forward slashes.
+    row
+        Line of the table as an editor counts it (the header is line 1); None when it concerns no single line.
+    message
+        One sentence: the thing, its value and the way out.
+    """
+
+    code: str
+    severity: str
+    file: str
+    row: int | None
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.row is None else f"{self.file}, line {self.row}"
+        return f"{self.severity.upper()} {self.code} ({place}): {self.message}"
+
+
+def make_fault(code: str, file: str, message: str, row: int | None = None, severity: str | None = None) -> Fault:
+    """Return a fault of a known code, with the severity of the table unless another is given."""
+    return Fault(code, severity or CODES[code][0], file, row, message)
+
+
+def errors_of(faults: Iterable[Fault]) -> list[Fault]:
+    """Return the faults that stop a run."""
+    return [fault for fault in faults if fault.severity == ERROR]
+
+
+def format_faults(faults: Sequence[Fault], limit: int = 20) -> str:
+    """Return one line per fault, errors first; past ``limit`` only the counts per code."""
+    ordered = sorted(faults, key=lambda fault: fault.severity != ERROR)
+    lines = [str(fault) for fault in ordered[:limit]]
+    rest = Counter(fault.code for fault in ordered[limit:])
+    if rest:
+        counts = ", ".join(f"{code} x {count}" for code, count in sorted(rest.items()))
+        lines.append(f"... and {sum(rest.values())} more: {counts}")
+    return "\n".join(lines)
+
+
+def some(names: Iterable[object], limit: int = 5) -> str:
+    """Return the first names and how many more there are: ``a, b and 3 more``."""
+    listed = [str(name) for name in names]
+    head = ", ".join(listed[:limit])
+    return head if len(listed) <= limit else f"{head} and {len(listed) - limit} more"

@@ -1,0 +1,224 @@
+"""Find the sex, group, site and family of the person behind a scan.
+
+Knows tables and JSON sidecars of images; not ages, scores or dates. Groups and sites stay as written in the data.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainage_bids.bids.aliases import FAMILY, GROUP, SEX, SITE, normalise
+from brainage_bids.bids.faults import Fault, make_fault, some
+from brainage_bids.bids.find import Image
+from brainage_bids.bids.parse import disease_class, is_control, parse_sex, parse_text
+from brainage_bids.bids.tables import Table, Tables, read_sidecar
+
+
+@dataclass(frozen=True, eq=False)
+class TextColumn:
+    """The values of one column: text or None per row."""
+
+    table: Table
+    name: str
+    values: tuple[str | None, ...]
+
+    def at(self, rows: Sequence[int]) -> set[str]:
+        """Return the distinct values on the given rows."""
+        return {self.values[i] for i in rows if self.values[i] is not None}
+
+
+def look_up(columns: Sequence[TextColumn], participant: str, session: str | None) -> set[str]:
+    """Return the values of a participant: those of the session where a table has them, else those without session.
+
+    More than one value means that the table contradicts itself.
+    """
+    for column in columns:
+        if values := column.at(column.table.session_rows(participant, session)):
+            return values
+    for column in columns:
+        if values := column.at(column.table.participant_rows(participant)):
+            return values
+    return set()
+
+
+def _columns_of(
+    tables: Sequence[Table],
+    pick: Callable[[Table], list[str]],
+    parse: Callable[[Table, str], tuple[str | None, ...]],
+    code: str | None,
+    faults: list[Fault],
+) -> list[TextColumn]:
+    """Read one column per table; where several disagree the fault ``code`` is told and the first is used."""
+    found = []
+    for table in tables:
+        columns = [TextColumn(table, name, parse(table, name)) for name in pick(table)]
+        if not columns:
+            continue
+        first, values = columns[0], list(columns[0].values)
+        for column in columns[1:]:
+            clash = next((i for i, v in enumerate(column.values) if v and values[i] and v != values[i]), None)
+            if clash is not None and code:
+                names = " and ".join(repr(c.name) for c in columns)
+                message = f"columns {names} disagree ({values[clash]!r} and {column.values[clash]!r})"
+                way_out = "choose one with --group-column" if code == "GROUP_AMBIGUOUS" else f"{first.name!r} is used"
+                file, line = table.places[clash]
+                faults.append(make_fault(code, file, f"{message}; {way_out}", line))
+                break
+            values = [own if own is not None or clash is not None else v
+                      for own, v in zip(values, column.values, strict=True)]  # fmt: skip
+        found.append(TextColumn(table, first.name, tuple(values)))
+    return found
+
+
+def _texts(table: Table, name: str) -> tuple[str | None, ...]:
+    return tuple(parse_text(cell) for cell in table.cells(name))
+
+
+# --- sex and family -------------------------------------------------------------------------------------------------
+
+
+def sex_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
+    """Return the sex columns, values ``F``, ``M``, ``O`` or None."""
+
+    def parse(table: Table, name: str) -> tuple[str | None, ...]:
+        levels = table.about(name).get("Levels")
+        cells = table.cells(name)
+        values = tuple(parse_sex(cell, levels) for cell in cells)
+        bad = [
+            i for i, v in enumerate(values) if v is None and parse_text(cells[i]) and cells[i].lower() not in _UNKNOWN
+        ]
+        if bad:
+            told = some(dict.fromkeys(repr(cells[i]) for i in bad))
+            message = (
+                f"{len(bad)} values of {name!r} are not recognised ({told}); explain them as Levels in the sidecar"
+            )
+            file, line = table.places[bad[0]]
+            faults.append(make_fault("SEX_VALUE", file, message, line))
+        return values
+
+    return _columns_of(tables.ordered, lambda table: table.find(SEX), parse, "SEX_AMBIGUOUS", faults)
+
+
+_UNKNOWN = frozenset({"na", "nan", "none", "unknown", "u"})
+
+
+def family_columns(tables: Tables) -> list[TextColumn]:
+    """Return the columns that tell families."""
+    return _columns_of(tables.ordered, lambda table: table.find(FAMILY), _texts, None, [])
+
+
+# --- group ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The group columns, the name shown for them, and the values that are controls (as written)."""
+
+    columns: tuple[TextColumn, ...]
+    name: str | None
+    controls: tuple[str, ...]
+
+
+def read_groups(tables: Tables, asked: str | None, controls: Sequence[str], faults: list[Fault]) -> Groups:
+    """Find the group column (the one asked for, else the recognised ones) and the controls in it."""
+    if asked is not None:
+        columns = _columns_of(tables.ordered, lambda table: table.named(asked)[:1], _texts, None, faults)
+        if not columns:
+            names = list(dict.fromkeys(name for table in tables.ordered for name in table.columns))
+            near = difflib.get_close_matches(asked, names, n=3, cutoff=0.4) or names[:8]
+            message = f"--group-column {asked}: no table has it (nearest: {', '.join(near) or 'none'})"
+            faults.append(make_fault("GROUP_COLUMN_UNKNOWN", "participants.tsv", message))
+    else:
+        columns = _recognised_groups(tables, faults)
+    values = sorted({v for column in columns for v in column.values if v is not None})
+    for control in controls:
+        if columns and not any(is_control(value, [control]) for value in values):
+            message = f"--control {control}: {columns[0].name!r} holds {some(map(repr, values), 10)} only"
+            faults.append(make_fault("CONTROL_UNKNOWN", columns[0].table.name, message))
+        elif not columns and asked is None:
+            message = f"--control {control}: no group column is recognised; name it with --group-column"
+            faults.append(make_fault("CONTROL_UNKNOWN", "participants.tsv", message))
+    chosen = [v for v in values if (is_control(v, controls) if controls else _recognised_control(columns, v))]
+    if values and not chosen and not controls:
+        message = f"{columns[0].name!r} holds {some(map(repr, values), 10)}; name the controls with --control"
+        faults.append(make_fault("CONTROL_NONE", columns[0].table.name, message))
+    return Groups(tuple(columns), columns[0].name if columns else None, tuple(chosen))
+
+
+def _recognised_groups(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
+    """Return the recognised group columns of sessions and participants, else of phenotype tables.
+
+    ``pathology`` (healthy or not, of BIDS sessions tables) counts only where nothing better is there.
+    """
+    first = (tables.participants,) if tables.participants else ()
+    for chosen in ((*tables.sessions, *first), tables.phenotype):
+        for aliases in ([name for name in GROUP if name != "pathology"], ["pathology"]):
+            columns = _columns_of(chosen, lambda t, a=aliases: t.find(a), _texts, "GROUP_AMBIGUOUS", faults)
+            if columns:
+                return columns
+    return []
+
+
+def _recognised_control(columns: Sequence[TextColumn], value: str) -> bool:
+    return any(
+        disease_class(value, column.name, column.table.about(column.name).get("Levels")) == "control"
+        for column in columns
+        if value in column.values
+    )
+
+
+def group_notes(groups: Groups) -> list[str]:
+    """Return what the groups are taken from, the controls, and what coded values mean."""
+    if not groups.columns:
+        return ["No group column is recognised: everyone counts as one group."]
+    where = ", ".join(dict.fromkeys(f"{column.table.name}:{column.name}" for column in groups.columns))
+    controls = ", ".join(map(repr, groups.controls)) or "none"
+    notes = [f"Group from {where}; controls: {controls}."]
+    for column in groups.columns:
+        levels = column.table.about(column.name).get("Levels")
+        if isinstance(levels, Mapping):
+            coded = [v for v in sorted(set(filter(None, column.values))) if v.isdigit() and v in levels]
+            notes += [f"Group {value!r} means {levels[value]!r}." for value in coded]
+        elif normalise(column.name) == "cohort" and {"1", "2"} & set(column.values):
+            notes.append("Group '1' is read as Parkinson's disease and '2' as healthy control (PPMI COHORT).")
+    return notes
+
+
+# --- site -----------------------------------------------------------------------------------------------------------
+
+
+def site_columns(tables: Tables) -> list[TextColumn]:
+    """Return the columns that tell sites."""
+    return _columns_of(tables.ordered, lambda table: table.find(SITE), _texts, None, [])
+
+
+def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Mapping) -> str | None:
+    """Return the scanner of an image from its JSON sidecars: institution, manufacturer, model, field strength.
+
+    Follows the inheritance principle for ``T1w.json``, ``sub-X_T1w.json``, ``sub-X_ses-Y_T1w.json`` and the sidecar of
+    the same name, the nearer one winning.
+    """
+    told = dict(root_sidecar)
+    own = Path(image.path)
+    own = own.with_name(own.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    folder, stem = root / image.participant_id, image.participant_id
+    inherited = [folder / f"{stem}_T1w.json"]
+    if image.session_id:
+        inherited.append(folder / image.session_id / f"{stem}_{image.session_id}_T1w.json")
+    for path in dict.fromkeys([*inherited, own]):
+        told |= read_sidecar(path, root, faults, severity="warning")
+    field = told.get("MagneticFieldStrength", told.get("MagneticFieldStrength (T)"))
+    place = told.get("InstitutionName") or told.get("StationName")
+    model = " ".join(str(told[key]) for key in ("Manufacturer", "ManufacturersModelName") if told.get(key))
+    parts = [str(place or "").strip(), model.strip(), _tesla(field)]
+    return ", ".join(part for part in parts if part) or None
+
+
+def _tesla(field: object) -> str:
+    try:
+        return f"{float(field):g}T"
+    except (TypeError, ValueError):
+        return ""

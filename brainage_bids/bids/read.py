@@ -1,0 +1,356 @@
+"""Read a BIDS dataset: every T1w scan with the age, sex, group, site and scores of the person on that day.
+
+The front door of dataset reading. Opens no image. All faults are collected and told together; a caller that goes on to
+compute calls :func:`raise_on_errors` first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from brainage_bids.bids import people
+from brainage_bids.bids.ages import Age, AgeBook, read_age_book, resolve_age
+from brainage_bids.bids.faults import Fault, errors_of, format_faults, make_fault, some
+from brainage_bids.bids.files import read_json
+from brainage_bids.bids.find import Found, Image, find_images, matches_filter, read_filter, read_labels
+from brainage_bids.bids.scores import (
+    ScoreBook,
+    ScoreRequest,
+    event_faults,
+    parse_score_option,
+    read_score_book,
+    resolve_score,
+    score_notes,
+)
+from brainage_bids.bids.tables import Tables, read_sidecar, read_tables
+from brainage_bids.errors import BadDataError, InvalidDatasetError, NothingSelectedError
+from brainage_bids.schema import Scan
+
+__all__ = ["Dataset", "DatasetQuery", "parse_score_option", "raise_on_errors", "read_dataset", "scans_table"]
+
+SCAN_COLUMNS = (
+    "participant_id", "session_id", "run", "prefix", "path", "age", "age_source", "age_flags", "sex", "group", "site",
+    "family",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DatasetQuery:
+    """What to read from a dataset.
+
+    Parameters
+    ----------
+    bids_dir
+        BIDS_DIR.
+    participant_label, exclude_participant_label, session_label
+        Labels with or without prefix, or text files of labels; empty selects everything.
+    filter_file
+        A ``--bids-filter-file``; its ``t1w`` query is applied.
+    group_column
+        Column of the diagnosis; None: recognised names.
+    controls
+        Group values that are healthy controls; empty: recognised values.
+    scores
+        ``(name, file, column[, unit])`` of the scores asked for, beside the recognised ones.
+    max_score_gap
+        Largest time between a scan and a score taken at another session, months.
+    skip_validation
+        Accept a dataset without a usable dataset_description.json.
+    """
+
+    bids_dir: Path
+    participant_label: tuple[str, ...] = ()
+    exclude_participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    filter_file: Path | None = None
+    group_column: str | None = None
+    controls: tuple[str, ...] = ()
+    scores: tuple[ScoreRequest, ...] = ()
+    max_score_gap: float = 6.0
+    skip_validation: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as read.
+
+    Parameters
+    ----------
+    bids_dir
+        BIDS_DIR, absolute.
+    name
+        Name in dataset_description.json, else the name of the folder.
+    scans
+        The selected scans, sorted by participant, session and entities.
+    faults
+        Everything that is wrong, errors first.
+    group_column
+        Column of the diagnosis, None when none is known.
+    controls
+        Group values that are healthy controls, as written in the data.
+    score_names
+        Scores with a value for at least one scan, and those asked for.
+    notes
+        Sentences that say which columns were used.
+    participants_without_scan
+        Selected participants with a folder or a row but without a T1w image.
+    """
+
+    bids_dir: Path
+    name: str
+    scans: tuple[Scan, ...]
+    faults: tuple[Fault, ...] = ()
+    group_column: str | None = None
+    controls: tuple[str, ...] = ()
+    score_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    participants_without_scan: tuple[str, ...] = ()
+
+
+def read_dataset(query: DatasetQuery) -> Dataset:
+    """Read a dataset; what is wrong with its content is in ``faults``, not raised.
+
+    Raises
+    ------
+    NoInputError
+        When BIDS_DIR or a file named by an option is not there.
+    UsageError
+        When a label is not in the dataset or a filter file is wrong.
+    NothingSelectedError
+        When the filters leave no scan.
+    """
+    found = find_images(query.bids_dir)
+    root = Path(os.path.abspath(query.bids_dir))
+    wanted = _selected_participants(query, found)
+    images = _selected_images(query, found, wanted)
+    faults = [fault for fault in found.faults if _concerns(fault, wanted)]
+    name = _read_description(root, query.skip_validation, faults)
+    folders = {participant: found.sessions[participant] for participant in wanted}
+    tables = read_tables(root, folders, faults)
+    ages = read_age_book(tables, folders, faults)
+    scores = read_score_book(tables, query.scores, query.max_score_gap, ages, root, faults)
+    groups = people.read_groups(tables, query.group_column, query.controls, faults)
+    reader = _Reader(root, tables, ages, scores, groups, faults)
+    scans = tuple(reader.scan(image) for image in images)
+    without = _without_scan(query, tables, found, wanted, faults)
+    faults += [*reader.group_faults(), *event_faults(scores), *_age_faults(scans)]
+    asked = [request[0] for request in query.scores]
+    seen = {score for scan in scans for score, _ in scan.scores}
+    names = tuple(dict.fromkeys([*asked, *(score for score in scores.columns if score in seen)]))
+    notes = (*_age_notes(scans), *reader.notes(), *people.group_notes(groups),
+             *score_notes(scores, [n for n in names if scores.columns.get(n)]))  # fmt: skip
+    ordered = tuple(
+        sorted(dict.fromkeys(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file))
+    )
+    return Dataset(root, name, scans, ordered, groups.name, groups.controls, names, notes, without)
+
+
+def raise_on_errors(dataset: Dataset) -> None:
+    """Raise when the dataset has faults that make its numbers unsafe.
+
+    Raises
+    ------
+    InvalidDatasetError
+        Listing every error (the first 20, then how many more).
+    """
+    errors = errors_of(dataset.faults)
+    if errors:
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        raise InvalidDatasetError(f"{dataset.bids_dir} has {count}:\n{format_faults(errors, 20)}")
+
+
+def scans_table(scans: Iterable[Scan], score_names: Sequence[str]) -> pd.DataFrame:
+    """Return one row per scan.
+
+    Columns ``participant_id session_id run prefix path age age_source age_flags sex group site family`` and one float
+    column per score. Missing text is None, missing numbers are NaN; ``age_flags`` is joined by semicolons.
+    """
+    scans = list(scans)
+    table = pd.DataFrame(index=range(len(scans)))
+    for column in SCAN_COLUMNS:
+        if column == "age":
+            table[column] = pd.Series([scan.age for scan in scans], dtype="float64")
+        elif column == "age_flags":
+            table[column] = pd.Series([";".join(scan.age_flags) or None for scan in scans], dtype="object")
+        else:
+            table[column] = pd.Series([getattr(scan, column) for scan in scans], dtype="object")
+    for name in score_names:
+        table[name] = pd.Series([dict(scan.scores).get(name) for scan in scans], dtype="float64")
+    return table
+
+
+# --- selection ------------------------------------------------------------------------------------------------------
+
+
+def _selected_participants(query: DatasetQuery, found: Found) -> tuple[str, ...]:
+    known = tuple(found.sessions)
+    include = read_labels(query.participant_label, "sub", known, "--participant-label")
+    exclude = read_labels(query.exclude_participant_label, "sub", known, "--exclude-participant-label")
+    chosen = set(include or ([] if query.participant_label else known)) - set(exclude)
+    return tuple(participant for participant in known if participant in chosen)
+
+
+def _selected_images(query: DatasetQuery, found: Found, wanted: Sequence[str]) -> list[Image]:
+    sessions = dict.fromkeys(s for known in found.sessions.values() for s in known if s)
+    asked = read_labels(query.session_label, "ses", sessions, "--session-label")
+    rule = read_filter(query.filter_file) if query.filter_file else {}
+    chosen = set(wanted)
+    images = [image for image in found.images if image.participant_id in chosen]
+    images = [image for image in images if not query.session_label or image.session_id in asked]
+    images = [image for image in images if matches_filter(image, rule)]
+    if not images:
+        have = f"{len(found.images)} T1w images of {len({i.participant_id for i in found.images})} participants"
+        raise NothingSelectedError(
+            f"the filters select no T1w image of {query.bids_dir} (it has {have}); check the labels and the filter file"
+        )
+    return images
+
+
+def _concerns(fault: Fault, wanted: Sequence[str]) -> bool:
+    top = fault.file.split("/")[0]
+    return not top.startswith("sub-") or top in wanted
+
+
+# --- the dataset as a whole -----------------------------------------------------------------------------------------
+
+
+def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str:
+    file, severity = "dataset_description.json", "warning" if skip else None
+    if not (root / file).is_file():
+        message = f"is not in {root}; is this the root of a BIDS dataset? (--skip-bids-validation goes on without it)"
+        faults.append(make_fault("DESCRIPTION_MISSING", file, message, severity=severity))
+        return root.name
+    try:
+        told = read_json(root / file)
+    except (BadDataError, OSError) as error:
+        told = error
+    if not isinstance(told, Mapping):
+        message = "is not a JSON object; repair it (--skip-bids-validation goes on without it)"
+        faults.append(make_fault("DESCRIPTION_UNREADABLE", file, message, severity=severity))
+        return root.name
+    lacking = [key for key in ("Name", "BIDSVersion") if not told.get(key)]
+    if lacking:
+        faults.append(make_fault("DESCRIPTION_INCOMPLETE", file, f"lacks {' and '.join(lacking)}; add it"))
+    if told.get("DatasetType") == "derivative":
+        message = "says DatasetType derivative; give the raw dataset, processed images are ignored"
+        faults.append(make_fault("DERIVATIVE_AS_INPUT", file, message))
+    return str(told.get("Name") or root.name)
+
+
+def _without_scan(
+    query: DatasetQuery, tables: Tables, found: Found, wanted: Sequence[str], faults: list[Fault]
+) -> tuple[str, ...]:
+    """Compare folders, rows and images; return the participants without an image."""
+    with_image = {image.participant_id for image in found.images}
+    empty = [participant for participant in wanted if participant not in with_image]
+    if empty:
+        message = f"{len(empty)} participants have a folder but no T1w image: {some(empty)}"
+        faults.append(make_fault("PARTICIPANT_WITHOUT_SCAN", "sub-*", message))
+    if tables.participants is None:
+        return tuple(empty)
+    rows = tables.participants.rows_by_participant
+    lacking = [participant for participant in wanted if participant not in rows]
+    if lacking:
+        message = f"{len(lacking)} participants have a folder but no row: {some(lacking)}; add them"
+        faults.append(make_fault("PARTICIPANT_WITHOUT_ROW", tables.participants.name, message))
+    extra = [participant for participant in rows if participant not in found.sessions]
+    if extra and not query.participant_label:
+        message = f"{len(extra)} participants have a row but no folder: {some(extra)}"
+        faults.append(make_fault("PARTICIPANT_WITHOUT_FOLDER", tables.participants.name, message))
+        empty += extra
+    return tuple(empty)
+
+
+def _age_faults(scans: Sequence[Scan]) -> list[Fault]:
+    faults = []
+    missing = [scan.prefix for scan in scans if scan.age is None]
+    if missing:
+        message = f"{len(missing)} of {len(scans)} scans have no age: {some(missing)}"
+        faults.append(make_fault("AGE_MISSING", "participants.tsv", message))
+    shared = [scan.prefix for scan in scans if "age_not_session_specific" in scan.age_flags]
+    if shared:
+        message = f"{len(shared)} scans take an age that is not of their session: {some(shared)}; add a sessions table"
+        faults.append(make_fault("AGE_NOT_SESSION_SPECIFIC", "participants.tsv", message))
+    return faults
+
+
+def _age_notes(scans: Sequence[Scan]) -> list[str]:
+    counts: dict[str, int] = {}
+    for scan in scans:
+        if scan.age_source:
+            file, rest = scan.age_source.split(":", 1)
+            file = "sub-*_sessions.tsv" if file.startswith("sub-") else file
+            rest = rest.split(" + ")[0] + (" + time since baseline" if " + " in rest else "")
+            counts[f"{file}:{rest}"] = counts.get(f"{file}:{rest}", 0) + 1
+    if not counts:
+        return ["No age was found."]
+    told = ", ".join(f"{source} ({count} scans)" for source, count in counts.items())
+    capped = sum(bool({"top_coded", "possibly_top_coded"} & set(scan.age_flags)) for scan in scans)
+    return [f"Age in years from {told}."] + ([f"{capped} ages are top-coded or may be."] if capped else [])
+
+
+class _Reader:
+    """Everything needed to describe one image; remembers what is looked up once."""
+
+    def __init__(
+        self, root: Path, tables: Tables, ages: AgeBook, scores: ScoreBook, groups: people.Groups, faults: list[Fault]
+    ) -> None:
+        self.root, self.ages, self.scores, self.groups, self.faults = root, ages, scores, groups, faults
+        self.sex = people.sex_columns(tables, faults)
+        self.site = people.site_columns(tables)
+        self.family = people.family_columns(tables)
+        self.root_sidecar = read_sidecar(root / "T1w.json", root, faults)
+        self.conflicts: list[str] = []
+        self.n_sidecar_sites = 0
+
+    def scan(self, image: Image) -> Scan:
+        """Return the scan of an image."""
+        key = (image.participant_id, image.session_id)
+        age: Age = resolve_age(self.ages, *key)
+        group = people.look_up(self.groups.columns, *key)
+        if len(group) > 1:
+            self.conflicts.append(f"{image.participant_id} ({' and '.join(sorted(group))})")
+        found = ((name, resolve_score(self.scores, name, *key)) for name in self.scores.columns)
+        return Scan(
+            path=image.path,
+            participant_id=image.participant_id,
+            session_id=image.session_id,
+            entities=image.entities,
+            age=age.value,
+            age_source=age.source,
+            age_flags=age.flags,
+            sex=_one(people.look_up(self.sex, *key)),
+            group=_one(group),
+            site=self._site(image),
+            family=_one(people.look_up(self.family, *key)),
+            scores=tuple((name, value) for name, value in found if value is not None),
+        )
+
+    def _site(self, image: Image) -> str | None:
+        if self.site:
+            return _one(people.look_up(self.site, image.participant_id, image.session_id))
+        site = people.sidecar_site(image, self.root, self.faults, self.root_sidecar)
+        self.n_sidecar_sites += site is not None
+        return site
+
+    def group_faults(self) -> list[Fault]:
+        """Return the people whose group a table contradicts."""
+        if not self.conflicts:
+            return []
+        message = f"several groups for {some(dict.fromkeys(self.conflicts))}; none is used"
+        return [make_fault("GROUP_CONFLICT", self.groups.columns[0].table.name, message)]
+
+    def notes(self) -> list[str]:
+        """Return where sex and site come from."""
+        places = [", ".join(f"{c.table.name}:{c.name}" for c in columns) for columns in (self.sex, self.site)]
+        from_sidecars = "the JSON sidecars of the images" if self.n_sidecar_sites else "nowhere"
+        return [f"Sex from {places[0] or 'nowhere'}.", f"Site from {places[1] or from_sidecars}."]
+
+
+def _one(values: set[str]) -> str | None:
+    return next(iter(values)) if len(values) == 1 else None

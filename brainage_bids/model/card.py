@@ -1,0 +1,186 @@
+"""What a model folder says about its model: ``model.json`` for programs, ``MODEL_CARD.md`` for readers.
+
+Knows tables and numbers; knows nothing of networks. People appear as salted hashes only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainage_bids.model.options import EffectiveSettings
+from brainage_bids.model.recipe import Recipe
+
+FORMAT = 1  # of model.json; raised when the meaning of its fields changes
+
+
+def hash_participant(participant_id: str, salt: str) -> str:
+    """Return the salted hash of a participant id (16 hexadecimal digits)."""
+    return hashlib.sha256(f"{salt}:{participant_id}".encode()).hexdigest()[:16]
+
+
+def tells_people_apart(participant_id: str) -> bool:
+    """Say whether an id can be unique: most datasets have a ``sub-01``, one has ``sub-ADNI011S0003``."""
+    return len(re.sub(r"^sub-0*", "", participant_id)) >= 6
+
+
+def describe_people(people: pd.DataFrame) -> dict[str, Any]:
+    """Summarise one row per person: ``n``, ages in years (sample SD), sex and group counts."""
+    ages = people.age.astype(float)
+    return {
+        "n": len(people),
+        "age_mean": ages.mean(),
+        "age_sd": ages.std(ddof=1) if len(people) > 1 else None,
+        "age_min": ages.min(),
+        "age_max": ages.max(),
+        "sex": {str(key): int(n) for key, n in people.sex.fillna("unknown").value_counts().sort_index().items()},
+        "groups": {str(key): int(n) for key, n in people.group.fillna("unknown").value_counts().sort_index().items()},
+    }
+
+
+def accuracy_line(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return n, MAE and the MAE of always predicting the mean training age (years), or None without rows."""
+    table = pd.DataFrame(list(rows))
+    if table.empty:
+        return None
+    return {
+        "n": len(table),
+        "mae": float(np.abs(table.predicted_age - table.age).mean()),
+        "mae_null": float(np.abs(table.train_mean_age - table.age).mean()),
+    }
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that shape the numbers."""
+    return {name: version(name) for name in ("brainage-bids", "torch", "numpy", "nibabel", "safetensors")}
+
+
+def model_values(
+    recipe: Recipe, settings: EffectiveSettings, people: pd.DataFrame, members: list[dict], held_out: dict, **more: Any
+) -> dict[str, Any]:
+    """Return the content of ``model.json``.
+
+    Parameters
+    ----------
+    recipe, settings
+        As asked for, and as used.
+    people
+        One row per person who trained a member: ``participant_id age sex group``.
+    members
+        Name, fold, mean training age and hashed people of each member.
+    held_out
+        Rows ``age predicted_age fold train_mean_age`` of the healthy people that no training saw, by part:
+        ``calibration`` and, without folds, ``test``.
+    more
+        Further fields (``salt``, ``phantom``, ``dataset``, ``fingerprint``, ``architecture``).
+    """
+    calibration = held_out["calibration"]
+    return {
+        "format": FORMAT,
+        "name": recipe.name,
+        "description": recipe.description,
+        "volume_spec": recipe.spec.to_dict(),
+        "recipe": recipe.to_dict(),
+        "effective_settings": settings.to_dict(),
+        "training": describe_people(people),
+        "seed": settings.seed,
+        "software": software_versions(),
+        "members": members,
+        "validation": {
+            "kind": "out of fold" if settings.folds else "validation people, who also chose the best epoch",
+            **(accuracy_line(calibration) or {}),
+        },
+        "test": accuracy_line(held_out.get("test", [])),
+        "calibration": [{key: row[key] for key in ("age", "predicted_age", "fold")} for row in calibration],
+        **more,
+    }
+
+
+def card_text(values: Mapping[str, Any]) -> str:
+    """Return ``MODEL_CARD.md`` for a clinical reader."""
+    people, spec, recipe = values["training"], values["volume_spec"], values["recipe"]
+    effective = values["effective_settings"]
+    phantom = (
+        "> **PHANTOM MODEL.** It was trained on synthetic images, not on people. Its brain ages mean nothing for a "
+        "patient; it only shows that the software works.\n\n"
+        if values.get("phantom")
+        else ""
+    )
+    counts = "; ".join(
+        f"{title} {', '.join(f'{key} {n}' for key, n in people[field].items())}"
+        for title, field in (("sex:", "sex"), ("groups:", "groups"))
+    )
+    sd = "n/a" if people["age_sd"] is None else f"{people['age_sd']:.1f}"
+    notes = "".join(f"- {note}\n" for note in effective["notes"])
+    architecture = values["architecture"]
+    cell = architecture["total_stride"] * spec["resolution"]
+    shape = " x ".join(map(str, spec["shape"]))
+    volume = f"{shape} voxels of {spec['resolution']:g} mm, intensity rule `{spec['intensity']}`"
+    network = f"3D ResNet-{recipe['network']['depth']}, width {recipe['network']['width']}"
+    used = f"{effective['epochs']} epochs, head {effective['head_epochs']} epochs, seed {values['seed']}"
+    span = f"{people['age_min']:.0f}-{people['age_max']:.0f} years"
+    ages = f"{people['age_min']:.1f} to {people['age_max']:.1f} years (mean {people['age_mean']:.1f}, SD {sd})"
+    return f"""# {values["name"]}
+
+{phantom}{values["description"]}. It estimates a person's age from a T1-weighted brain scan.
+
+## Trained on
+
+{people["n"]} people aged {ages};
+{counts}.
+
+## Accuracy on people it did not train on
+
+{_accuracy_text(values)}
+
+The second number is the error of a "model" that ignores the scan and always answers the mean training age; a useful
+model must be clearly below it. Errors depend on the age range and cannot be compared between studies.
+
+## How it was made
+
+- {_split_text(values)}
+- Volume: {spec["template"]}, {volume}
+- Network: {network}, {architecture["parameters"]:,} parameters; method `{recipe["method"]}`
+- Used: batch size {effective["batch_size"]}, {used}, {effective["precision"]} on {effective["device"]}
+{notes}- Grad-RAM maps have cells of {cell:g} mm; nothing smaller can be told apart on them
+- Recipe, software versions and held-out predictions: `model.json`; course of training: `history.tsv`
+
+## What it is not
+
+- Not a medical device and not a diagnosis: a large brain age gap in one person has many harmless explanations.
+- Not valid outside {span}, for children, or for scans prepared in another way.
+- Not tested on scanners other than those it was trained on: expect a shift, compare groups within one scanner.
+- Its predictions lean towards the mean training age (age bias); compare ages by the corrected gap.
+"""
+
+
+def _split_text(values: Mapping[str, Any]) -> str:
+    folds = values["effective_settings"]["folds"]
+    if folds:
+        return (
+            f"{folds} members, each trained without one fold of the people (split by person and family, balanced for "
+            "group, site, sex and age); each listed person is predicted by the one member that never saw the person, "
+            "everybody else by the mean of all members"
+        )
+    share = values["recipe"]["split"]
+    return (
+        f"One member; {share['val_share']:.0%} of the people chose the best epoch and {share['test_share']:.0%} were "
+        "kept for the test (split by person and family, balanced for group, site, sex and age)"
+    )
+
+
+def _accuracy_text(values: Mapping[str, Any]) -> str:
+    rows = [("Test people", values.get("test")), (f"Held out ({values['validation']['kind']})", values["validation"])]
+    lines = [
+        f"| {name} | {line['n']} | {line['mae']:.2f} | {line['mae_null']:.2f} |"
+        for name, line in rows
+        if line and line.get("n")
+    ]
+    header = "| people | n | mean absolute error (years) | always answering the mean age (years) |"
+    return "\n".join([header, "| --- | --- | --- | --- |", *lines])

@@ -1,0 +1,279 @@
+"""A recipe: every number that defines how a model is trained, read from a TOML file and checked key by key.
+
+Knows the packaged recipes; knows nothing of torch or of data.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.schema import DEFAULT_TEMPLATE, VolumeSpec
+
+
+@dataclass(frozen=True)
+class VolumeSettings:
+    """The volume: isotropic voxel size (mm) on the paper's field of view, template and intensity rule."""
+
+    resolution: float
+    template: str = DEFAULT_TEMPLATE
+    intensity: str = "minmax"
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The 3D ResNet (see `resnet.ResNet3D`); ``bias_init`` of the head is ``zero`` or ``train_mean``."""
+
+    depth: int
+    width: int = 64
+    stem_stride: int = 2
+    stem_pool: bool = True
+    stage_strides: tuple[int, ...] = (1, 2, 2, 2)
+    bias_init: str = "zero"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The main stage: the encoder (``rnc``) or the whole network (``l1``).
+
+    ``lr_decay`` acts through the ``cosine`` schedule, from lr to ``lr * lr_decay**3``. ``temperature`` divides the
+    distances of the contrastive loss. ``clip_norm`` limits the gradient norm, 0 leaves it alone. ``patience`` is the
+    number of epochs without a better validation error after which ``l1`` training stops, 0 means never.
+    """
+
+    epochs: int
+    batch_size: int
+    optimiser: str
+    lr: float
+    schedule: str = "constant"
+    lr_decay: float = 1.0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    temperature: float = 2.0
+    clip_norm: float = 0.0
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The second stage of ``rnc``: one linear layer on the frozen encoder (SGD, L1, cosine schedule, best validation).
+
+    ``views`` is the number of augmented versions of each scan that the epochs go through in turn; 0 draws a new one in
+    every epoch.
+    """
+
+    epochs: int = 100
+    batch_size: int = 64
+    lr: float = 0.05
+    lr_decay: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    views: int = 0
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """The paper's four augmentations; units as in `augment.AugmentSettings`."""
+
+    enabled: bool = True
+    probability: float = 0.5
+    translation_voxels: float = 10.0
+    rotation_min: float = 0.1
+    rotation_max: float = 0.5
+    noise_sd: float = 0.025
+    crop_min: float = 0.7
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Shares of the trainable people held back; without folds both, with folds only the validation share."""
+
+    val_share: float = 0.1
+    test_share: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train a model, complete.
+
+    Parameters
+    ----------
+    name
+        File stem of the recipe.
+    description
+        One sentence for the model card.
+    method
+        ``rnc``: Rank-N-Contrast encoder, then a linear head; ``l1``: end to end.
+    volume, network, training, head, augmentation, split
+        The sections of the file.
+    """
+
+    name: str
+    description: str
+    method: str
+    volume: VolumeSettings
+    network: NetworkSettings
+    training: TrainingSettings
+    head: HeadSettings = field(default_factory=HeadSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+
+    @property
+    def spec(self) -> VolumeSpec:
+        """The volume that models of this recipe need."""
+        return VolumeSpec.on_grid(self.volume.resolution, self.volume.template, self.volume.intensity)
+
+    def to_dict(self) -> dict:
+        """Return the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "recipe") -> Recipe:
+        """Build a recipe from nested plain values.
+
+        Raises
+        ------
+        UsageError
+            For an unknown or missing key, a wrong type, or a value out of its range.
+        """
+        recipe = _build(cls, values, source, "")
+        _check(recipe, source)
+        return recipe
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the packaged recipes, sorted."""
+    files = resources.files("brainage_bids.recipes").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Read a packaged recipe by name, or any TOML file by path.
+
+    Raises
+    ------
+    UsageError
+        When the name is unknown (the nearest are named), the file is not TOML, or its values do not fit.
+    NoInputError
+        When the file is not there.
+    """
+    text = str(name_or_path)
+    if text in recipe_names():
+        content = resources.files("brainage_bids.recipes").joinpath(f"{text}.toml").read_text(encoding="utf-8")
+    elif text.endswith(".toml") or "/" in text:
+        if not Path(text).is_file():
+            raise NoInputError(
+                f"recipe file {text} is not there; give a TOML file or one of: {', '.join(recipe_names())}"
+            )
+        content = Path(text).read_text(encoding="utf-8")
+    else:
+        raise UsageError(f"recipe '{text}' is unknown; {_nearest(text, recipe_names())}")
+    try:
+        values = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"recipe {text} is not TOML ({error}); repair it") from error
+    return Recipe.from_dict({"name": Path(text).stem if text.endswith(".toml") else text, **values}, f"recipe {text}")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(known)}"
+
+
+def _build(cls: type, values: Mapping[str, Any], source: str, section: str) -> Any:
+    """Fill a dataclass from plain values; nested dataclasses are the sections of the file."""
+    place = f"{source}, section [{section}]" if section else source
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{place} is {values!r}; it must be a table of keys")
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise UsageError(f"{place}: key '{key}' is unknown; {_nearest(key, list(hints))}")
+    filled = {}
+    for item in fields(cls):
+        if item.name not in values:
+            if item.default is MISSING and item.default_factory is MISSING:
+                raise UsageError(f"{place}: '{item.name}' is missing; add it")
+            continue
+        kind, value = hints[item.name], values[item.name]
+        if is_dataclass(kind):
+            filled[item.name] = _build(kind, value, source, item.name)
+        else:
+            filled[item.name] = _convert(kind, value, f"{place}: {item.name}")
+    return cls(**filled)
+
+
+def _convert(kind: Any, value: Any, place: str) -> Any:
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind in (bool, str) and isinstance(value, kind):
+        return value
+    if kind == tuple[int, ...] and isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
+        return tuple(value)
+    wanted = (
+        "a list of whole numbers"
+        if kind == tuple[int, ...]
+        else {int: "a whole number", float: "a number"}.get(kind, {bool: "true or false"}.get(kind, "text"))
+    )
+    raise UsageError(f"{place} is {value!r}; it must be {wanted}")
+
+
+def _check(recipe: Recipe, source: str) -> None:
+    """Raise for the first value out of its range, naming the nearest allowed one."""
+    words = (
+        ("method", recipe.method, ["rnc", "l1"]),
+        ("[volume] intensity", recipe.volume.intensity, ["minmax", "zscore"]),
+        ("[network] bias_init", recipe.network.bias_init, ["zero", "train_mean"]),
+        ("[training] optimiser", recipe.training.optimiser, ["sgd", "adam"]),
+        ("[training] schedule", recipe.training.schedule, ["constant", "cosine"]),
+    )
+    for key, value, known in words:
+        if value not in known:
+            raise UsageError(f"{source}: {key} '{value}' is unknown; {_nearest(value, known)}")
+    depths = [10, 18, 34, 50, 101]
+    if recipe.network.depth not in depths:
+        near = min(depths, key=lambda depth: abs(depth - recipe.network.depth))
+        raise UsageError(f"{source}: [network] depth {recipe.network.depth} is unknown; the nearest is {near}")
+    strides = recipe.network.stage_strides
+    if len(strides) != 4 or min(strides) < 1:
+        raise UsageError(f"{source}: [network] stage_strides is {list(strides)}; it must be four positive numbers")
+    training, head, split, augmentation = recipe.training, recipe.head, recipe.split, recipe.augmentation
+    ranges = (
+        ("[volume] resolution", recipe.volume.resolution, 0.5, 16),
+        ("[network] width", recipe.network.width, 1, 1024),
+        ("[network] stem_stride", recipe.network.stem_stride, 1, 8),
+        ("[training] epochs", training.epochs, 1, 100_000),
+        ("[training] batch_size", training.batch_size, 2, 100_000),
+        ("[training] lr", training.lr, 1e-12, 100),
+        ("[training] lr_decay", training.lr_decay, 0, 1),
+        ("[training] momentum", training.momentum, 0, 0.9999),
+        ("[training] weight_decay", training.weight_decay, 0, 10),
+        ("[training] temperature", training.temperature, 1e-6, 1e6),
+        ("[training] clip_norm", training.clip_norm, 0, 1e12),
+        ("[training] patience", training.patience, 0, 100_000),
+        ("[head] epochs", head.epochs, 1, 100_000),
+        ("[head] batch_size", head.batch_size, 1, 100_000),
+        ("[head] lr", head.lr, 1e-12, 100),
+        ("[head] lr_decay", head.lr_decay, 0, 1),
+        ("[head] momentum", head.momentum, 0, 0.9999),
+        ("[head] weight_decay", head.weight_decay, 0, 10),
+        ("[head] views", head.views, 0, 100_000),
+        ("[augmentation] probability", augmentation.probability, 0, 1),
+        ("[augmentation] translation_voxels", augmentation.translation_voxels, 0, 1000),
+        ("[augmentation] rotation_min", augmentation.rotation_min, 0, augmentation.rotation_max),
+        ("[augmentation] noise_sd", augmentation.noise_sd, 0, 1000),
+        ("[augmentation] crop_min", augmentation.crop_min, 0.05, 1),
+        ("[split] val_share", split.val_share, 0.01, 0.5),
+        ("[split] test_share", split.test_share, 0, 0.49),
+    )
+    for key, value, least, most in ranges:
+        if not least <= value <= most:
+            raise UsageError(f"{source}: {key} is {value}; it must lie between {least} and {most}")

@@ -1,0 +1,269 @@
+"""Train a recipe on a table of volumes and write the model folder.
+
+Knows tables, recipes and folders; the loops themselves are in `loop`. A finished member is never trained again, a
+killed run goes on from its last finished epoch, and ``model.json`` is written last, so its presence means complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from brainage_bids.bids.files import read_json, write_json, write_text, write_tsv
+from brainage_bids.errors import BadDataError
+from brainage_bids.model.card import card_text, hash_participant, model_values
+from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from brainage_bids.model.dataset import load_volumes
+from brainage_bids.model.explain import gradram
+from brainage_bids.model.loop import Member, MemberData, build_network, train_member
+from brainage_bids.model.options import EffectiveSettings, ModelOptions, effective_settings, set_threads
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.split import make_split, member_parts
+from brainage_bids.schema import HISTORY_COLUMNS
+
+LOG = logging.getLogger("brainage_bids")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cohort:
+    """The trainable scans, who is where, and the volumes."""
+
+    scans: pd.DataFrame  # trainable scans only, sorted by prefix; row i is volume i
+    split: pd.DataFrame
+    parts: dict[str, tuple[list[str], list[str]]]  # member -> training and validation participants
+    folds: dict[str, int | None]  # member -> the fold it holds out
+
+    def rows(self, participants: list[str]) -> list[np.ndarray]:
+        """Return the rows of the scans of each participant."""
+        groups = self.scans.groupby("participant_id").indices
+        return [groups[participant] for participant in participants]
+
+
+def train_model(
+    table: pd.DataFrame,
+    recipe: Recipe,
+    out_dir: str | Path,
+    work_dir: str | Path,
+    options: ModelOptions,
+    phantom: bool | None = None,
+) -> Path:
+    """Train a recipe and return the model folder ``out_dir``.
+
+    Parameters
+    ----------
+    table
+        One row per scan: ``participant_id session_id prefix volume age sex group site family trainable``; ages in
+        years. Only rows with ``trainable`` and an age train; with folds everybody gets a fold.
+        ``table.attrs`` may hold ``dataset`` (a name, so that equal ids elsewhere are not mistaken for the same people)
+        and ``phantom``.
+    recipe
+        What to train.
+    out_dir
+        The model folder: ``model.json weights.safetensors history.tsv MODEL_CARD.md split.tsv``.
+    work_dir
+        Checkpoints; keep it to resume, remove it to train afresh.
+    options
+        Device, folds, seed and the like.
+    phantom
+        The images are synthetic; the model card says so. None reads ``table.attrs["phantom"]``.
+
+    Raises
+    ------
+    BadDataError
+        When too few people can train, or a volume does not fit the recipe.
+    UsageError
+        When the training diverges or collapses.
+    """
+    out_dir, work_dir = Path(out_dir), Path(work_dir)
+    phantom = bool(table.attrs.get("phantom", False)) if phantom is None else phantom
+    cohort = _gather(table, recipe, options)
+    settings = effective_settings(recipe, options, min(len(train) for train, _ in cohort.parts.values()))
+    fingerprint = _fingerprint(cohort, recipe, settings)
+    if (out_dir / "model.json").is_file():
+        if read_json(out_dir / "model.json").get("fingerprint") == fingerprint:
+            LOG.info("model %s is already trained on these volumes: %s", recipe.name, out_dir)
+            return out_dir
+        (out_dir / "model.json").unlink()
+    for line in settings.lines():
+        LOG.info("training %s: %s", recipe.name, line)
+    set_threads(options.threads)
+    volumes = load_volumes(list(cohort.scans.volume), recipe.spec, work_dir)
+    total = len(cohort.parts) * (settings.epochs + settings.head_epochs)
+    states, history = {}, []
+    with _progress(options.progress, total, recipe.name) as report:
+        for number, name in enumerate(cohort.parts):
+            member = _member(name, number, cohort, recipe, settings, volumes, work_dir, fingerprint, report)
+            states[name], rows = _finished_or_trained(member, work_dir / f"{name}.pt")
+            history += rows
+    held_out = _predict_held_out(states, cohort, recipe, settings, volumes)
+    more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
+    values = _describe(cohort, recipe, settings, held_out, more)
+    _write_folder(out_dir, states, history, cohort.split, values)
+    for name in cohort.parts:
+        (work_dir / f"{name}.checkpoint.pt").unlink(missing_ok=True)
+    (work_dir / "volumes.npy").unlink(missing_ok=True)
+    return out_dir
+
+
+def _gather(table: pd.DataFrame, recipe: Recipe, options: ModelOptions) -> _Cohort:
+    """Settle who trains, validates and is held out."""
+    table = table.assign(trainable=table.trainable.fillna(False).astype(bool) & table.age.notna())
+    split = make_split(
+        table,
+        folds=options.folds,
+        seed=options.seed,
+        val_share=recipe.split.val_share,
+        test_share=recipe.split.test_share,
+    )
+    folds = {f"fold-{k}": k for k in range(1, options.folds + 1)} if options.folds else {"main": None}
+    parts = {
+        name: member_parts(table, split, fold, options.seed, recipe.split.val_share) for name, fold in folds.items()
+    }
+    for name, (train, val) in parts.items():
+        if len(train) < 2 or not val:
+            raise BadDataError(
+                f"member {name} would train on {len(train)} and validate on {len(val)} people; use fewer folds or "
+                "widen the training query"
+            )
+    scans = table[table.trainable].sort_values("prefix").reset_index(drop=True)
+    return _Cohort(scans, split, parts, folds)
+
+
+def _member(
+    name: str,
+    number: int,
+    cohort: _Cohort,
+    recipe: Recipe,
+    settings: EffectiveSettings,
+    volumes: np.ndarray,
+    work_dir: Path,
+    fingerprint: str,
+    report: Callable[[dict], None],
+) -> Member:
+    train, val = cohort.parts[name]
+    data = MemberData(
+        volumes=volumes,
+        ages=cohort.scans.age.to_numpy(dtype=float),
+        train=tuple(cohort.rows(train)),
+        val=np.array([rows[0] for rows in cohort.rows(val)]),
+    )
+    return Member(name, number, recipe, settings, data, work_dir / f"{name}.checkpoint.pt", fingerprint, report)
+
+
+def _finished_or_trained(member: Member, finished: Path) -> tuple[dict, list[dict]]:
+    """Return weights and history from the file of a finished member, or train it and write that file."""
+    before = load_checkpoint(finished, member.fingerprint)
+    if before is None:
+        state, history = train_member(member)
+        save_checkpoint(finished, {"fingerprint": member.fingerprint, "model": state, "history": history})
+        return state, history
+    LOG.info("member %s is already trained", member.name)
+    for row in before["history"]:
+        member.report(row)
+    return before["model"], before["history"]
+
+
+def _predict_held_out(
+    states: dict[str, dict], cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, volumes: np.ndarray
+) -> dict[str, list[dict]]:
+    """Predict the trainable people whom a member did not train on; the first scan of each."""
+    split = cohort.split
+    held_out: dict[str, list[dict]] = {"calibration": [], "test": []}
+    for name, state in states.items():
+        model = build_network(recipe)
+        model.load_state_dict(state)
+        model.to(settings.device).eval()
+        fold = cohort.folds[name]
+        mean = float(np.mean([cohort.scans.age.to_numpy()[rows].mean() for rows in cohort.rows(cohort.parts[name][0])]))
+        if fold is None:
+            asked = {"calibration": cohort.parts[name][1], "test": list(split.participant_id[split.split == "test"])}
+        else:
+            asked = {"calibration": list(split.participant_id[split.trainable & (split.fold == fold)])}
+        for part, people in asked.items():
+            for rows in cohort.rows(people):
+                predicted, _ = gradram(model, volumes[rows[0]])
+                row = {"age": float(cohort.scans.age[rows[0]]), "predicted_age": predicted, "fold": fold}
+                held_out[part].append({**row, "train_mean_age": mean})
+    return held_out
+
+
+def _describe(
+    cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, held_out: dict, more: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the content of ``model.json``."""
+    first = cohort.scans.groupby("participant_id", as_index=False).first()
+    salt = hashlib.sha256(f"salt:{more['fingerprint']}".encode()).hexdigest()[:16]
+    members, trained = [], set()
+    for name, (train, val) in cohort.parts.items():
+        mean = float(np.mean([cohort.scans.age.to_numpy()[rows].mean() for rows in cohort.rows(train)]))
+        hashed = {
+            "training_participants": sorted(hash_participant(person, salt) for person in train),
+            "validation_participants": sorted(hash_participant(person, salt) for person in val),
+        }
+        members.append(
+            {"name": name, "fold": cohort.folds[name], "n_train": len(train), "train_mean_age": mean, **hashed}
+        )
+        trained.update(train)
+    network = build_network(recipe)
+    architecture = {
+        "class": "ResNet3D",
+        **recipe.to_dict()["network"],
+        "total_stride": network.total_stride,
+        "n_features": network.n_features,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+    people = first[first.participant_id.isin(trained)]
+    return model_values(
+        recipe, settings, people, members, held_out, salt=salt, architecture=architecture, **more
+    )  # fmt: skip
+
+
+def _write_folder(
+    out_dir: Path, states: dict[str, dict], history: list[dict], split: pd.DataFrame, values: dict[str, Any]
+) -> None:
+    save_weights(out_dir / "weights.safetensors", states)
+    write_tsv(out_dir / "history.tsv", pd.DataFrame(history, columns=HISTORY_COLUMNS))
+    write_tsv(out_dir / "split.tsv", split)
+    write_text(out_dir / "MODEL_CARD.md", card_text(values))
+    write_json(out_dir / "model.json", values)
+
+
+def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings) -> str:
+    """Hash everything that shapes the weights; volumes enter by size and time of change."""
+    files = [
+        (str(p), (s := Path(p).stat()).st_size, s.st_mtime_ns) if Path(p).is_file() else str(p)
+        for p in cohort.scans.volume
+    ]
+    scans = cohort.scans[["prefix", "age"]].astype(str).values.tolist()
+    used = {key: value for key, value in settings.to_dict().items() if key not in ("threads", "notes")}
+    parts = [recipe.to_dict(), used, files, scans, cohort.split.astype(str).values.tolist(), cohort.parts]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def _progress(shown: bool, total: int, name: str) -> Iterator[Callable[[dict], None]]:
+    """Yield a function that takes each history row and, when shown, moves a progress bar."""
+    if not shown:
+        yield lambda row: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task(name, total=total)
+
+        def report(row: dict) -> None:
+            value = row["val_mae"]
+            error = "" if value is None else f", validation MAE {value:.1f} y"
+            text = f"{name} {row['member']} {row['stage']} {row['epoch']}: loss {row['loss']:.3f}{error}"
+            bar.update(task, advance=1, description=text)
+
+        yield report

@@ -1,0 +1,249 @@
+"""Gather what the pages say and hand it to the report room; computes nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainage_bids import __version__
+from brainage_bids.bids.files import read_json, write_text
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.read import Dataset
+from brainage_bids.pipeline.predictions import model_spec, read_predictions_of_scan, sidecar, volume_specs
+from brainage_bids.pipeline.record import RunRecord, last_events, software
+from brainage_bids.report.group import GroupPage, write_group_page
+from brainage_bids.report.methods import citation_text, group_methods, participant_methods, references_for
+from brainage_bids.report.participant import ParticipantPage, ScanSection, write_participant_page
+from brainage_bids.schema import Scan, VolumeSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from brainage_bids.pipeline.group import Collected, GroupOptions
+    from brainage_bids.pipeline.participant import ParticipantOptions
+
+LOG = logging.getLogger("brainage_bids")
+
+
+def is_phantom(dataset: Dataset) -> bool:
+    """Say whether the dataset calls itself a phantom."""
+    return "phantom" in dataset.name.lower()
+
+
+def participant_pages(
+    options: ParticipantOptions, outputs: Outputs, dataset: Dataset, record: RunRecord, scans: Sequence[Scan]
+) -> None:
+    """Write the page of every participant for whom this run changed something, or who has none yet."""
+    changed = {event["participant_id"] for event in record.events if event["status"] != "skipped"}
+    everybody = options.reports_only or options.rerun
+    by_participant: dict[str, list[Scan]] = {}
+    for scan in scans:
+        by_participant.setdefault(scan.participant_id, []).append(scan)
+    wanted = {
+        pid: members
+        for pid, members in by_participant.items()
+        if everybody or pid in changed or not outputs.participant_page(pid).is_file()
+    }
+    if not wanted:
+        return
+    folders = [path.parent for path in sorted(outputs.models.glob("*/model.json"))]
+    folders += [Path(name) for name in options.models if (Path(name) / "model.json").is_file()]
+    specs = _specs(outputs, [scan for members in wanted.values() for scan in members])
+    methods = write_citation(outputs, specs, folders)
+    failures = {event["prefix"]: f"{event['step']}: {event['reason']}" for event in record.failures}
+    if options.reports_only:
+        events = last_events(outputs).values()
+        failures = {e["prefix"]: f"{e['step']}: {e['reason']}" for e in events if e["status"] == "failed"}
+    shared = {
+        "version": __version__,
+        "methods": methods,
+        "software": software(),
+        "phantom": is_phantom(dataset),
+        "command": options.command,
+    }
+    jobs = [
+        (
+            outputs.participant_page(pid),
+            ParticipantPage(pid, sessions=tuple(_section(scan, outputs, failures) for scan in members), **shared),
+        )
+        for pid, members in wanted.items()
+    ]
+    _write_pages(jobs, options.preprocess.nprocs)
+    record.note(f"pages: {len(jobs)} written")
+
+
+def _write_pages(jobs: Sequence[tuple[Path, ParticipantPage]], nprocs: int) -> None:
+    if nprocs == 1 or len(jobs) < 4:
+        for path, page in jobs:
+            write_participant_page(path, page)
+        return
+    # forkserver: a fork after torch has started threads can hang.
+    with ProcessPoolExecutor(min(nprocs, len(jobs)), mp_context=get_context("forkserver")) as pool:
+        for future in [pool.submit(write_participant_page, path, page) for path, page in jobs]:
+            future.result()
+
+
+def _specs(outputs: Outputs, scans: Iterable[Scan]) -> list[VolumeSpec]:
+    found: dict[VolumeSpec, None] = {}
+    for scan in scans:
+        found.update(dict.fromkeys(volume_specs(scan, outputs)))
+    return list(found)
+
+
+def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str]) -> ScanSection:
+    specs = volume_specs(scan, outputs)
+    predictions = read_predictions_of_scan(outputs.prediction(scan)).to_dict("records")
+    saliency = {}
+    for row in predictions:
+        for spec in specs:
+            path = outputs.saliency(scan, spec, row["model"])
+            if path.is_file():
+                saliency[row["model"]] = path
+    facts = {
+        "age": scan.age,
+        "age_source": scan.age_source,
+        "age_flags": ", ".join(scan.age_flags) or None,
+        "sex": scan.sex,
+        "group": scan.group,
+        "site": scan.site,
+        "scores": dict(scan.scores),
+    }
+    values = read_json(sidecar(outputs.volume(scan, specs[0]))) if specs else {}
+    figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")}
+    return ScanSection(
+        label=scan.prefix,
+        facts=facts,
+        predictions=tuple(predictions),
+        qc=values.get("QC", {}),
+        qc_pass=values.get("qc_pass"),
+        qc_warn=tuple(values.get("qc_warn", ())),
+        figures={name: path for name, path in figures.items() if path.is_file()},
+        volume=outputs.volume(scan, specs[0]) if specs else None,
+        saliency=saliency,
+        failed=failures.get(scan.prefix),
+    )
+
+
+def write_citation(outputs: Outputs, specs: Sequence[VolumeSpec], folders: Sequence[Path]) -> str:
+    """Write ``logs/CITATION.md`` and return the methods text of the participant level."""
+    methods = participant_methods(methods_values(specs, folders))
+    write_text(outputs.citation, citation_text(methods))
+    return methods
+
+
+def methods_values(specs: Sequence[VolumeSpec], folders: Sequence[Path]) -> dict:
+    """Return what the methods text needs, from the volumes and the model folders."""
+    values: dict = {"version": __version__, "engine": "builtin", "saliency": bool(folders), "coverage": 95}
+    if specs:
+        spec = specs[0]
+        values |= {
+            "template": spec.template,
+            "resolution": spec.resolution,
+            "shape": spec.shape,
+            "intensity": spec.intensity,
+        }
+    models = []
+    for folder in dict.fromkeys(folders):
+        card = read_json(folder / "model.json")
+        training = card["training"]
+        models.append(
+            {
+                "name": card["name"],
+                "backbone": f"3D ResNet-{card['recipe']['depth']}",
+                "loss": card["recipe"]["method"],
+                "n_train": training["n"],
+                "age_min": training["age_min"],
+                "age_max": training["age_max"],
+                "folds": len(card["members"]) if len(card["members"]) > 1 else None,
+                "phantom": bool(card.get("phantom")),
+            }
+        )
+        values["bias_n"] = len(card["calibration"])
+    return {**values, "models": models}
+
+
+def group_page(
+    options: GroupOptions,
+    outputs: Outputs,
+    dataset: Dataset,
+    collected: Collected,
+    table: pd.DataFrame,
+    tables: dict[str, pd.DataFrame],
+    lines: dict[str, dict],
+    maps: pd.DataFrame,
+    record: RunRecord,
+) -> None:
+    """Write ``group.html`` and its figures."""
+    folders = [collected.folders[name] for name in collected.models if name in collected.folders]
+    values = methods_values([model_spec(folder) for folder in folders], folders)
+    sources = {str(line.get("source")) for line in lines.values()}
+    methods = group_methods(
+        {
+            **values,
+            "models": [*values["models"], *_external(collected)],
+            "controls": list(dataset.controls),
+            "groups": sorted(table["group"].dropna().unique()),
+            "scores": list(dataset.score_names),
+            "covariates": list(options.covariates),
+            "session_select": options.session_select,
+            "seed": options.seed,
+            "bias_source": sources.pop() if len(sources) == 1 else None,
+            "maps": not maps.empty,
+        }
+    )
+    page = GroupPage(
+        title=f"Brain age in {dataset.name}",
+        version=__version__,
+        table=table.reset_index(),
+        models=list(collected.models),
+        controls=list(dataset.controls),
+        **{
+            name: tables[name] for name in ("cohort", "accuracy", "modelcomparison", "correlations", "groupdiff", "roc")
+        },
+        bias=lines,
+        maps=maps,
+        underlay=_underlay(maps, folders),
+        failed=collected.failed,
+        left_out=tables["left_out"],
+        scores=list(dataset.score_names),
+        methods=methods,
+        software=software(),
+        references=references_for(methods),
+        warnings=_warnings(dataset, collected, lines),
+        phantom=is_phantom(dataset),
+        participant_pages=any(outputs.root.glob("sub-*.html")),
+    )
+    write_group_page(outputs.group_page, page, outputs.group_figures)
+    record.note(f"group: {len(table)} scans, {len(collected.failed)} without result, page written")
+
+
+def _external(collected: Collected) -> list[dict]:
+    return [{"name": name, "external": True} for name in collected.models if name not in collected.folders]
+
+
+def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mapping]) -> list[str]:
+    warnings = []
+    if not dataset.controls:
+        warnings.append("No control group was found: there are no group comparisons. Name it with --control VALUE.")
+    if len(collected.failed):
+        warnings.append(f"{len(collected.failed)} scans have no result; they are listed below with the reason.")
+    for name, line in lines.items():
+        warnings += [f"{name}: {text}" for text in line.get("warnings", ())]
+    for name, folder in collected.folders.items():
+        if name in collected.models and read_json(folder / "model.json").get("phantom") and not is_phantom(dataset):
+            warnings.append(f"{name} was trained on phantoms: its ages say nothing about people.")
+    return warnings
+
+
+def _underlay(maps: pd.DataFrame, folders: Sequence[Path]) -> object | None:
+    if maps.empty or not folders:
+        return None
+    from brainage_bids.preprocess.template import template_volume
+
+    grid = VolumeSpec.on_grid(2, model_spec(folders[0]).template)
+    data, _ = template_volume(grid)
+    return data, grid.affine

@@ -1,0 +1,142 @@
+"""Read one T1w image safely: RAS+ order, float32, refused in one sentence when it cannot be a head.
+
+Knows nothing of brains, templates or outputs.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from brainage_bids.errors import BadDataError
+
+MIN_VOXELS = 16  # along each axis
+MIN_EXTENT_MM = 80.0  # a brain is about 140 x 170 x 130 mm
+MAX_EXTENT_MM = 1000.0
+
+
+@dataclass(frozen=True)
+class Native:
+    """A scan in its own space.
+
+    Parameters
+    ----------
+    data
+        float32, axes ordered to the closest RAS+ orientation, finite.
+    affine
+        4 x 4, voxel to world (mm, RAS+).
+    warnings
+        What a reader should know about the file.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def zooms(self) -> np.ndarray:
+        """Voxel size along each axis, mm."""
+        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+
+
+def read_scan(path: str | Path) -> Native:
+    """Return the image of ``path`` reordered to RAS+ (no interpolation).
+
+    Raises
+    ------
+    BadDataError
+        When the file is missing, empty, no image, not three-dimensional, constant, without finite values, or
+        has an unusable header.
+    """
+    path = Path(path)
+    image = _open(path)
+    _check_grid(path, image)
+    image = nib.as_closest_canonical(image)
+    data = _values(path, image)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    warnings = _header_warnings(image, affine)
+    if not np.isfinite(data).all():
+        warnings.append("holds NaN or infinite voxels, read as 0")
+        data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+    if data.max() <= data.min():
+        raise BadDataError(
+            f"{path} holds one single value ({data.flat[0]:g}) everywhere; replace it or exclude the scan"
+        )
+    return Native(np.ascontiguousarray(data), affine, tuple(warnings))
+
+
+def _open(path: Path) -> nib.spatialimages.SpatialImage:
+    if not path.exists():
+        raise BadDataError(f"{path} is not there (a link whose content was not fetched?); fetch it or exclude the scan")
+    if path.stat().st_size == 0:
+        raise BadDataError(f"{path} is empty (0 bytes); fetch its content or exclude the scan")
+    try:
+        return nib.load(path)
+    except (
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as error:
+        raise BadDataError(
+            f"{path} is not a NIfTI image ({_first_line(error)}); replace it or exclude the scan"
+        ) from error
+
+
+def _check_grid(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+    shape = image.shape
+    if len(shape) < 3 or any(n != 1 for n in shape[3:]):
+        raise BadDataError(f"{path} has shape {'x'.join(map(str, shape))}; a T1w image has three dimensions")
+    if image.get_data_dtype().fields is not None or image.get_data_dtype().kind == "c":
+        raise BadDataError(
+            f"{path} holds colours or complex numbers ({image.get_data_dtype()}); a T1w image has one number a voxel"
+        )
+    affine = np.asarray(image.affine)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise BadDataError(f"{path} has an unusable voxel-to-world matrix; repair its header")
+    extent = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) * shape[:3]
+    if min(shape[:3]) < MIN_VOXELS or extent.min() < MIN_EXTENT_MM or extent.max() > MAX_EXTENT_MM:
+        size = " x ".join(f"{mm:.0f}" for mm in extent)
+        raise BadDataError(
+            f"{path} covers {size} mm in {'x'.join(map(str, shape[:3]))} voxels, which cannot hold a head;"
+            " check the voxel size in its header or exclude the scan"
+        )
+
+
+def _values(path: Path, image: nib.spatialimages.SpatialImage) -> np.ndarray:
+    try:
+        data = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise BadDataError(f"{path} cannot be read to its end ({_first_line(error)}); fetch it again") from error
+    if not np.isfinite(data).any():
+        raise BadDataError(f"{path} holds no finite value (all NaN); replace it or exclude the scan")
+    return data
+
+
+def _header_warnings(image: nib.spatialimages.SpatialImage, affine: np.ndarray) -> list[str]:
+    warnings = []
+    header = image.header
+    if isinstance(header, nib.Nifti1Header):
+        sform, scode = header.get_sform(coded=True)
+        qform, qcode = header.get_qform(coded=True)
+        if scode == 0 and qcode == 0:
+            warnings.append(
+                "header says nothing of the orientation (sform and qform unset): left and right are a guess"
+            )
+        elif scode > 0 and qcode > 0 and not np.allclose(sform, qform, atol=0.5):
+            warnings.append("sform and qform disagree; the sform was used")
+    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if zooms.max() > 1.5 * zooms.min() and zooms.max() > 1.5:
+        warnings.append(f"voxels are far from cubes ({' x '.join(f'{z:.2f}' for z in zooms)} mm)")
+    elif zooms.max() > 2.5:
+        warnings.append(f"voxels are coarse ({' x '.join(f'{z:.2f}' for z in zooms)} mm)")
+    return warnings
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,103 @@
+"""Second chance for a scan whose brain was not found upright: turn the head, mask and register again, keep the best.
+
+Takes minutes at worst, so it is called only when the first fit is suspect. Plain functions on arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.ndimage as ndi
+
+from brainage_bids.errors import BadDataError
+from brainage_bids.preprocess import brain
+from brainage_bids.preprocess.affine import Fit, register, standard_starts, wide_starts
+from brainage_bids.preprocess.intake import Native
+from brainage_bids.preprocess.template import Template
+
+# A fit below this correlation, or a brain of this size, is suspect; upright real heads have 0.60-0.71.
+SUSPECT_NCC = 0.54
+SUSPECT_ML = (800.0, 2200.0)
+GOOD_NCC = 0.58  # no further pose is tried beyond it
+CLEARLY_BETTER = 0.02
+SEARCH_MM = 2.0
+PLAUSIBLE_ML = (500.0, 2600.0)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A turn of the head, the mask found in it (on the native grid) and the coarse fit it gave."""
+
+    turn: np.ndarray
+    mask: np.ndarray
+    fit: Fit
+
+
+def suspect(ncc: float, volume_ml: float) -> bool:
+    """Say whether a fit needs a second look."""
+    return ncc < SUSPECT_NCC or not SUSPECT_ML[0] <= volume_ml <= SUSPECT_ML[1]
+
+
+def turned(native: Native, turn: np.ndarray, spacing: float) -> tuple[Native, np.ndarray]:
+    """Return the head turned by ``turn`` (3 x 3) about its centre on an isotropic upright grid.
+
+    Returns
+    -------
+    Native
+        The turned head; its affine belongs to the turned world.
+    ndarray
+        4 x 4, voxel of the turned grid to voxel of ``native``.
+    """
+    shape = np.asarray(native.data.shape)
+    centre = native.affine[:3, :3] @ ((shape - 1) / 2) + native.affine[:3, 3]
+    corners = np.array(np.meshgrid(*[[-0.5, 0.5]] * 3)).reshape(3, -1).T * shape @ native.affine[:3, :3].T
+    extent = 2 * np.abs(corners @ turn.T).max(axis=0)
+    grid = np.diag([spacing] * 3 + [1.0])
+    new_shape = np.ceil(extent / spacing).astype(int)
+    grid[:3, 3] = -spacing * (new_shape - 1) / 2
+    back = np.eye(4)
+    back[:3, :3], back[:3, 3] = turn.T, centre
+    to_native = np.linalg.inv(native.affine) @ back @ grid
+    smooth = ndi.gaussian_filter(native.data, np.maximum(spacing / native.zooms - 1, 0) / 2)
+    data = ndi.affine_transform(
+        smooth,
+        to_native[:3, :3],
+        to_native[:3, 3],
+        output_shape=tuple(new_shape),
+        order=1,
+        cval=float(native.data.min()),
+    )
+    return Native(data, grid), to_native
+
+
+def mask_in_pose(native: Native, turn: np.ndarray, spacing: float, gpu: bool = False) -> np.ndarray:
+    """Return the brain mask that the network finds in the turned head, on the native grid."""
+    head, to_native = turned(native, turn, spacing)
+    mask = brain.network_mask(head, gpu).astype(np.float32)
+    to_turned = np.linalg.inv(to_native)
+    back = ndi.affine_transform(mask, to_turned[:3, :3], to_turned[:3, 3], output_shape=native.data.shape, order=1)
+    return back > 0.5
+
+
+def search(native: Native, template: Template, device: str = "cpu", gpu: bool = False) -> Pose | None:
+    """Try the poses of :func:`wide_starts`; return the one with the best fit, None when none shows a brain."""
+    best = None
+    for turn in wide_starts():
+        try:
+            mask = mask_in_pose(native, turn, SEARCH_MM, gpu)
+        except BadDataError:
+            continue
+        if not PLAUSIBLE_ML[0] <= brain.volume_ml(mask, native.zooms) <= PLAUSIBLE_ML[1]:
+            continue
+        fit = register(native.data, mask, native.affine, template, starts_in(turn), device, coarse=True)
+        if best is None or fit.ncc > best.fit.ncc:
+            best = Pose(turn, mask, fit)
+        if best.fit.ncc > GOOD_NCC and not suspect(best.fit.ncc, brain.volume_ml(best.mask, native.zooms)):
+            break
+    return best
+
+
+def starts_in(turn: np.ndarray) -> np.ndarray:
+    """Return the standard starts as seen from a head that has to be turned by ``turn`` to stand upright."""
+    return turn.T @ standard_starts()

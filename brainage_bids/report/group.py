@@ -1,0 +1,135 @@
+"""The page of the whole study: who is in it, how accurate the models are, and what the gap has to do with anything.
+
+Numbers come from the tables of the group level; here they are only rounded, sorted and drawn. A part that is missing
+(no groups, no scores, no controls, no maps) becomes a sentence. Knows nothing of where files belong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from brainage_bids.report import groupfigures, tables, words
+from brainage_bids.report.groupdata import GroupPage, analysed_rows, group_order, left_out_mask
+from brainage_bids.report.html import count, decimals, text, write_page
+
+TABLE_UP_TO = 2000  # a longer table of participants is left to the TSV file
+
+
+def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path) -> list[Path]:
+    """Write the group page and its figures.
+
+    Parameters
+    ----------
+    path
+        The HTML file; it is self-contained.
+    page
+        What to say.
+    figures_dir
+        Folder for every figure as PNG and SVG.
+
+    Returns
+    -------
+    list of Path
+        The figures written.
+
+    Raises
+    ------
+    CannotCreateError
+        When a folder cannot be written.
+    """
+    rows = analysed_rows(page)
+    album = groupfigures.Album(Path(figures_dir))
+    values = {
+        "page": page,
+        "title": page.title,
+        "groups": group_order(rows, page.controls),
+        "flow": flow(page),
+        "tables": _tables(page),
+        "figures": groupfigures.draw_all(page, rows, album),
+        "people": people(page),
+        "too_many": len(page.table) > TABLE_UP_TO,
+    }
+    write_page(path, "group.html", values)
+    return album.paths
+
+
+def flow(page: GroupPage) -> list[tuple[str, str]]:
+    """Return how many scans there were, how many were left out for each reason, and how many remain."""
+    failed = tables.rows_of(page.failed)
+    left = left_out_mask(page)
+    reasons = Counter(text(row.get("reason")) for row in tables.rows_of(page.left_out))
+    people = page.table.loc[~left, "participant_id"].nunique() if len(page.table) else 0
+    steps = [("Scans found", count(len(page.table) + len(failed)))] if failed else []
+    steps += [("Scans that failed (listed below)", count(len(failed)))] if failed else []
+    steps += [("Scans with a result", count(len(page.table)))]
+    steps += [(f"Left out of the statistics: {reason}", count(n)) for reason, n in reasons.most_common()]
+    remaining = f"{count(int((~left).sum()))} ({count(people)} participants)"
+    return [*steps, ("Scans in the statistics", remaining)]
+
+
+def people(page: GroupPage) -> dict[str, Any] | None:
+    """Return the table of all scans with links to the participants' pages; None above 2,000 scans."""
+    if len(page.table) > TABLE_UP_TO:
+        return None
+    columns = _people_columns(page)
+    rows = []
+    for row, left in zip(tables.rows_of(page.table), left_out_mask(page), strict=True):
+        cells = [{"text": make(row), "key": row.get(name), "kind": kind} for _, kind, name, make in columns]
+        link = quote(f"{text(row.get('participant_id'))}.html") if page.participant_pages else ""
+        rows.append({"cells": cells, "link": link, "left": bool(left)})
+    return {"columns": [{"title": title, "kind": kind} for title, kind, _, _ in columns], "rows": rows}
+
+
+def _people_columns(page: GroupPage) -> list[tuple]:
+    present = set(page.table.columns)
+    plain = [("Participant", "participant_id"), ("Session", "session_id"), ("Scan", "run"), ("Sex", "sex")]
+    plain += [("Group", "group"), ("Site", "site")]
+    columns = [
+        (title, "w", name, _cell(name))
+        for title, name in plain
+        if name in present and (name == "participant_id" or any(text(v) != "n/a" for v in page.table[name]))
+    ]
+    numeric = [("Age", "age", 1, False)]
+    for model in page.models:
+        numeric += [
+            (f"Predicted age, {model}", f"predicted_age_{model}", 2, False),
+            (f"Gap, {model}", f"bag_{model}", 2, True),
+            (f"Corrected gap, {model}", f"bag_corrected_{model}", 2, True),
+        ]
+    numeric += [(words.score_name(score), score, 1, False) for score in page.scores]
+    columns += [
+        (title, "n", name, _rounded(name, places, sign)) for title, name, places, sign in numeric if name in present
+    ]
+    return columns
+
+
+def _cell(name: str):
+    return lambda row: text(row.get(name))
+
+
+def _rounded(name: str, places: int, sign: bool):
+    return lambda row: decimals(row.get(name), places, sign)
+
+
+def _tables(page: GroupPage) -> dict[str, Any]:
+    found = tables.rows_of(page.correlations)
+    primary = [row for row in found if tables.is_primary(row)]
+    others = [row for row in found if not tables.is_primary(row)]
+    built = {
+        "cohort": (page.cohort, tables.cohort),
+        "accuracy": (page.accuracy, tables.accuracy),
+        "comparison": (page.modelcomparison, tables.comparison),
+        "groupdiff": (page.groupdiff, tables.group_differences),
+        "roc": (page.roc, tables.roc),
+        "failed": (page.failed, tables.failures),
+    }
+    result = {
+        name: make(tables.rows_of(table)) if tables.rows_of(table) else None for name, (table, make) in built.items()
+    }
+    result["primary"] = tables.correlations(primary, "Primary tests: gap and clinical scores") if primary else None
+    result["others"] = tables.correlations(others, "Sensitivity analyses; they carry no q value") if others else None
+    result["bias"] = tables.bias(page.bias) if page.bias else None
+    return result

@@ -1,0 +1,131 @@
+"""What the group page is made of, which rows of the study enter its pictures, and as which numbers.
+
+Knows the columns of ``group/brainage.tsv``, nothing of pictures or HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainage_bids.report.html import NOT_AVAILABLE, number, text
+
+UNSTATED = "group not stated"
+
+
+@dataclass(frozen=True)
+class GroupPage:
+    """What the group page is made of; tables have the columns of `brainage_bids.schema` and may be None.
+
+    Parameters
+    ----------
+    title, version
+        Heading, version of this software.
+    table
+        ``group/brainage.tsv``: one row per scan; cells as numbers or as the text of the file.
+    models, controls, scores
+        Model names, labels of the controls, score columns of ``table``.
+    cohort, accuracy, modelcomparison, correlations, groupdiff, roc
+        Tables of the group level.
+    bias
+        ``biascorrection.json``: model -> ``slope intercept n age_min age_max source ...``.
+    maps
+        ``model subset n n_empty kind path``; ``kind`` is ``mean`` (normalised, 0 to 1) or ``signed`` (years).
+    underlay
+        Template T1w: path, or ``(array, affine)``.
+    failed
+        ``participant_id session_id step reason``.
+    left_out
+        ``participant_id session_id reason`` (and ``run`` where a session has several scans): rows of ``table`` that do
+        not enter the statistics. They do not enter the pictures either.
+    methods, software, references, warnings
+        Text, name -> version, list of references, sentences for the top of the page.
+    phantom, participant_pages
+        Whether the data are synthetic; whether ``sub-*.html`` lie beside the page.
+    """
+
+    title: str
+    version: str
+    table: pd.DataFrame
+    models: list[str] = field(default_factory=list)
+    controls: list[str] = field(default_factory=list)
+    cohort: pd.DataFrame | None = None
+    accuracy: pd.DataFrame | None = None
+    modelcomparison: pd.DataFrame | None = None
+    correlations: pd.DataFrame | None = None
+    groupdiff: pd.DataFrame | None = None
+    roc: pd.DataFrame | None = None
+    bias: Mapping[str, Any] | None = None
+    maps: pd.DataFrame | None = None
+    underlay: Any = None
+    failed: pd.DataFrame | None = None
+    left_out: pd.DataFrame | None = None
+    scores: list[str] = field(default_factory=list)
+    methods: str = ""
+    software: Mapping[str, str] = field(default_factory=dict)
+    references: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    phantom: bool = False
+    participant_pages: bool = False
+
+
+def column(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Return a column as float64 (n,); a missing column or cell is NaN, text that is no number too."""
+    if name not in table.columns:
+        return np.full(len(table), np.nan)
+    return np.array(
+        [value if (value := number(cell)) is not None else np.nan for cell in table[name]], dtype=np.float64
+    )
+
+
+def left_out_mask(page: GroupPage) -> np.ndarray:
+    """Return which rows of the table are listed in ``left_out``, bool (n,).
+
+    Rows match by participant and session, and by run where ``left_out`` has that column.
+    """
+    if page.left_out is None or not len(page.left_out) or not len(page.table):
+        return np.zeros(len(page.table), bool)
+    keys = [name for name in ("participant_id", "session_id", "run") if name in page.left_out and name in page.table]
+    listed = set(_keys(page.left_out, keys))
+    return np.array([key in listed for key in _keys(page.table, keys)], bool)
+
+
+def analysed_rows(page: GroupPage) -> pd.DataFrame:
+    """Return the rows that enter the statistics, with ``group`` as text and numbers as float64."""
+    rows = page.table.loc[~left_out_mask(page)].reset_index(drop=True).copy()
+    named = rows["group"] if "group" in rows else [None] * len(rows)
+    rows["group"] = [label if (label := text(cell)) != NOT_AVAILABLE else UNSTATED for cell in named]
+    numeric = ["age", *page.scores]
+    for model in page.models:
+        numeric += [f"predicted_age_{model}", f"bag_{model}", f"bag_corrected_{model}"]
+    for name in numeric:
+        rows[name] = column(rows, name)
+    return rows
+
+
+def group_order(rows: pd.DataFrame, controls: Sequence[str]) -> list[str]:
+    """Return the groups present: controls first, then by name, the unstated last."""
+    labels = set(rows["group"])
+    known = set(controls)
+    return sorted(labels, key=lambda label: (label not in known, label == UNSTATED, label))
+
+
+def is_control(rows: pd.DataFrame, controls: Sequence[str]) -> np.ndarray:
+    """Return who is a control, bool (n,)."""
+    return rows["group"].isin(list(controls)).to_numpy(bool)
+
+
+def gap_to_draw(rows: pd.DataFrame, model: str) -> tuple[str, np.ndarray]:
+    """Return the gap a picture should show, after its variant: corrected where anybody has it, else raw."""
+    corrected = rows[f"bag_corrected_{model}"].to_numpy()
+    if np.isfinite(corrected).any():
+        return "corrected", corrected
+    return "raw", rows[f"bag_{model}"].to_numpy()
+
+
+def _keys(table: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, ...]]:
+    return [tuple(text(cell) for cell in cells) for cells in zip(*(table[name] for name in names), strict=True)]

@@ -1,0 +1,277 @@
+"""Methods paragraphs to copy into a paper, and the references they cite.
+
+Knows nothing of files or HTML: plain values in, plain text out (``#`` headings, blank lines between paragraphs).
+A sentence whose value is not given is left out, so that nothing is claimed that was not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+REFERENCES = {
+    "(Benjamini & Hochberg, 1995)": "Benjamini Y, Hochberg Y. Controlling the false discovery rate: a practical and "
+    "powerful approach to multiple testing. J R Stat Soc B 57:289-300 (1995). doi:10.1111/j.2517-6161.1995.tb02031.x",
+    "(Beheshti et al., 2019)": "Beheshti I, Nugent S, Potvin O, Duchesne S. Bias-adjustment in neuroimaging-based "
+    "brain age frameworks: A robust scheme. NeuroImage: Clinical 24:102063 (2019). doi:10.1016/j.nicl.2019.102063",
+    "(Crête et al., 2025)": "Crête SJC, Kersten-Oertel M, Xiao Y. MRI-Based Brain Age Estimation with Supervised "
+    "Contrastive Learning of Continuous Representation. arXiv:2511.22102 (2025).",
+    "(DeLong et al., 1988)": "DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more "
+    "correlated receiver operating characteristic curves. Biometrics 44:837-845 (1988). doi:10.2307/2531595",
+    "(Fisch et al., 2024)": "Fisch L, Zumdick S, Barkhau C, et al. deepbet: Fast brain extraction of T1-weighted MRI "
+    "using convolutional neural networks. Comput Biol Med 179:108845 (2024). doi:10.1016/j.compbiomed.2024.108845",
+    "(Fonov et al., 2009)": "Fonov VS, Evans AC, McKinstry RC, Almli CR, Collins DL. Unbiased nonlinear average "
+    "age-appropriate brain templates from birth to adulthood. NeuroImage 47(S1):S102 (2009). "
+    "doi:10.1016/S1053-8119(09)70884-5",
+    "(Fonov et al., 2011)": "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL. Unbiased average "
+    "age-appropriate atlases for pediatric studies. NeuroImage 54:313-327 (2011). doi:10.1016/j.neuroimage.2010.07.033",
+    "(Gorgolewski et al., 2011)": "Gorgolewski K, Burns CD, Madison C, et al. Nipype: a flexible, lightweight and "
+    "extensible neuroimaging data processing framework in Python. Front Neuroinform 5:13 (2011). "
+    "doi:10.3389/fninf.2011.00013",
+    "(Gorgolewski et al., 2017)": "Gorgolewski KJ, Alfaro-Almagro F, Auer T, et al. BIDS Apps: Improving ease of use, "
+    "accessibility, and reproducibility of neuroimaging data analysis methods. PLoS Comput Biol 13:e1005209 (2017). "
+    "doi:10.1371/journal.pcbi.1005209",
+    "(He et al., 2016)": "He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR 770-778 "
+    "(2016). doi:10.1109/CVPR.2016.90",
+    "(Nilearn contributors)": "Nilearn contributors. nilearn: statistical learning for neuroimaging in Python. "
+    "doi:10.5281/zenodo.8397156",
+    "(Papadopoulos et al., 2002)": "Papadopoulos H, Proedrou K, Vovk V, Gammerman A. Inductive confidence machines for "
+    "regression. ECML 345-356 (2002). doi:10.1007/3-540-36755-1_29",
+    "(Peng et al., 2021)": "Peng H, Gong W, Beckmann CF, Vedaldi A, Smith SM. Accurate brain age prediction with "
+    "lightweight deep neural networks. Med Image Anal 68:101871 (2021). doi:10.1016/j.media.2020.101871",
+    "(Selvaraju et al., 2017)": "Selvaraju RR, Cogswell M, Das A, Vedantam R, Parikh D, Batra D. Grad-CAM: Visual "
+    "explanations from deep networks via gradient-based localization. ICCV 618-626 (2017). doi:10.1109/ICCV.2017.74",
+    "(Tustison et al., 2010)": "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: Improved N3 bias correction. IEEE Trans "
+    "Med Imaging 29:1310-1320 (2010). doi:10.1109/TMI.2010.2046908",
+    "(Zha et al., 2023)": "Zha K, Cao P, Son J, Yang Y, Katabi D. Rank-N-Contrast: Learning continuous representations "
+    "for regression. NeurIPS 36 (2023). arXiv:2210.01189",
+}
+
+_INTENSITY = {
+    "minmax": "clipped to the 0.5th and 99.5th percentile inside the mask and scaled to the range 0 to 1",
+    "zscore": "clipped to the 0.5th and 99.5th percentile inside the mask and scaled to zero mean and unit variance",
+}
+_LOSSES = {
+    "rnc": "in two stages: the encoder with the Rank-N-Contrast loss (Zha et al., 2023), as proposed for brain age by "
+    "Crête et al. (Crête et al., 2025), then one linear layer on the frozen encoder with the L1 loss",
+    "l1": "end to end with the L1 loss",
+}
+
+
+def participant_methods(values: Mapping[str, Any]) -> str:
+    """Return the methods text of the participant level.
+
+    Parameters
+    ----------
+    values
+        All optional: ``version``; ``engine`` (``builtin``, ``ants``, ...); ``template``; ``resolution`` (mm); ``shape``
+        (voxels); ``intensity`` (``minmax``, ``zscore``); ``models``, a list of mappings with ``name`` and, where known,
+        ``backbone`` (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``, ``age_min``,
+        ``age_max`` (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: trained on synthetic
+        images); ``bias_n`` (people who gave the age-bias line); ``saliency`` (True when maps were made);
+        ``coverage`` (percent).
+    """
+    blocks = [
+        "### Image processing",
+        _preprocessing(values),
+        "### Brain age models",
+        *(_model(model) for model in values.get("models", ())),
+        "### Age bias and uncertainty",
+        _bias(values),
+    ]
+    if values.get("saliency"):
+        blocks += ["### Maps", _saliency()]
+    return _joined(blocks)
+
+
+def group_methods(values: Mapping[str, Any]) -> str:
+    """Return the methods text of the group level.
+
+    Parameters
+    ----------
+    values
+        Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
+        (names), ``covariates`` (names), ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``,
+        ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``, ``none``), ``maps`` (True when averaged).
+    """
+    blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
+    if values.get("scores"):
+        blocks.append(_correlation(values))
+    if values.get("controls") and len(values.get("groups", ())) > 1:
+        blocks.append(_groups(values))
+    blocks.append(_multiplicity(values))
+    if values.get("maps"):
+        blocks += ["### Mean maps", _mean_maps()]
+    return _joined(blocks)
+
+
+def references_for(source: str) -> list[str]:
+    """Return the references a text cites, in alphabetical order."""
+    cited = [full for label, full in REFERENCES.items() if label.strip("()") in source]
+    return sorted(cited)
+
+
+def citation_text(methods: str) -> str:
+    """Return the text of ``CITATION.md``: what to cite, the methods paragraphs and their references."""
+    intro = (
+        "# How to cite\n\nThe text below was generated from what was run and may be copied into a paper; it is "
+        "released under CC0. Please cite the works it names, and the version of the software."
+    )
+    listed = "\n".join(f"- {reference}" for reference in references_for(methods))
+    return f"{intro}\n\n## Methods\n\n{methods}\n\n## References\n\n{listed}\n"
+
+
+def _preprocessing(values: Mapping[str, Any]) -> str:
+    parts = [
+        "T1-weighted images were processed with brainage-bids"
+        + (f" {values['version']}" if "version" in values else "")
+        + ", a BIDS App (Gorgolewski et al., 2017) built on nipype (Gorgolewski et al., 2011)."
+    ]
+    engine = values.get("engine")
+    if engine == "builtin":
+        parts.append(
+            "The brain was extracted with deepbet (Fisch et al., 2024), intensity non-uniformity was corrected with N4 "
+            "(Tustison et al., 2010), and the brain was registered to the template with a 12-parameter affine "
+            "transformation that maximises the normalised cross-correlation, starting from several poses."
+        )
+    elif engine:
+        parts.append(
+            f"Brain extraction, correction of intensity non-uniformity (Tustison et al., 2010) and 12-parameter affine "
+            f"registration were done with the {engine} engine."
+        )
+    if "template" in values:
+        parts.append(_grid(values))
+    if (scaling := _INTENSITY.get(values.get("intensity", ""))) is not None:
+        parts.append(f"Intensities were {scaling}, with zero outside the brain.")
+    return " ".join(parts)
+
+
+def _grid(values: Mapping[str, Any]) -> str:
+    size = f" at {values['resolution']:g} mm" if "resolution" in values else ""
+    voxels = f" ({' x '.join(str(n) for n in values['shape'])} voxels)" if "shape" in values else ""
+    origin = " (Fonov et al., 2009; Fonov et al., 2011)" if "MNI152NLin" in values["template"] else ""
+    bundled = ", as bundled with nilearn (Nilearn contributors)" if values["template"] == "MNI152NLin2009aSym" else ""
+    where = f"{values['template']} template{origin}{size}{voxels}{bundled}"
+    return f"Each image was resampled once, from native space to the {where}."
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    name = model["name"]
+    if model.get("external"):
+        return f"Predictions named {name} were made elsewhere and taken over as given."
+    text = f"Model {name}" + (f" is a {model['backbone']}" if "backbone" in model else "")
+    if "ResNet" in model.get("backbone", ""):
+        text += " (He et al., 2016)"
+    if "SFCN" in model.get("backbone", ""):
+        text += " (Peng et al., 2021)"
+    if "loss" in model:
+        text += (" trained " if "backbone" in model else " was trained ") + _LOSSES.get(model["loss"], model["loss"])
+    elif "backbone" not in model:
+        text += " was applied"
+    sentences = [text + "."]
+    if model.get("n_train"):
+        ages = f", aged {model['age_min']:.0f} to {model['age_max']:.0f} years" if "age_min" in model else ""
+        who = "synthetic images" if model.get("phantom") else "healthy people"
+        sentences.append(f"It was trained on {model['n_train']} {who}{ages}.")
+    if model.get("folds"):
+        sentences.append(
+            f"Every prediction for a person of the training dataset comes from {model['folds']}-fold cross-validation, "
+            "split by participant."
+        )
+    return " ".join(sentences)
+
+
+def _bias(values: Mapping[str, Any]) -> str:
+    if values.get("bias_source") == "none":
+        return "The brain age gap (BAG) is predicted minus chronological age in years, without correction for age bias."
+    who = {
+        "controls_crossfit": "the study's own controls, cross-fitted so that nobody is corrected by their own data",
+        "offset": "healthy people, as a constant offset because they were too few for a line",
+    }.get(values.get("bias_source", ""), "held-out healthy people that the model was not trained on")
+    count = f" (n = {values['bias_n']})" if values.get("bias_n") else ""
+    return (
+        "The brain age gap (BAG) is predicted minus chronological age at the scanned session, in years. Its dependence "
+        f"on age was removed with a line BAG = a * age + b (Beheshti et al., 2019) estimated in {who}{count}. "
+        f"The {values.get('coverage', 95):g} % interval is split-conformal (Papadopoulos et al., 2002), from the "
+        "absolute corrected residuals of held-out healthy people; it is valid for healthy people like them."
+    )
+
+
+def _saliency() -> str:
+    return (
+        "Maps of what the model relied on are regression activation maps (Grad-RAM), after Grad-CAM (Selvaraju et al., "
+        "2017), of the last residual stage. They are signed and in years: the cells of a map and the model's constant "
+        "add up to the predicted age. They were resampled in world space through the map's own affine."
+    )
+
+
+def _selection(values: Mapping[str, Any]) -> str:
+    parts = [
+        "Scans that failed a quality gate, that have no age or that the model was trained on do not enter the tests."
+    ]
+    if values.get("session_select"):
+        parts.append(f"One session per participant was used ({values['session_select']}).")
+    if values.get("controls"):
+        parts.append(f"Controls are the participants labelled {_listed(values['controls'])}.")
+    return " ".join(parts)
+
+
+def _accuracy(values: Mapping[str, Any]) -> str:
+    boots = f" ({values['n_bootstrap']:,} resamples)" if values.get("n_bootstrap") else ""
+    return (
+        "Accuracy is the mean absolute error (MAE) of the uncorrected predictions, with a bootstrap 95 % confidence "
+        f"interval{boots}, beside the MAE of always predicting the mean age; R2 is 1 - SSres/SStot with chronological "
+        "age as the outcome. Models were compared on the same people by a paired t-test of absolute errors, with the "
+        "Wilcoxon signed-rank test as a check."
+    )
+
+
+def _correlation(values: Mapping[str, Any]) -> str:
+    held = f" with {_listed(values['covariates'])} partialled out" if values.get("covariates") else ""
+    return (
+        "The gap was correlated with clinical scores within each group by Pearson's r (Fisher interval), and by rank "
+        f"coefficients for ordinal scales. The primary analysis uses the raw gap{held}, because a correlation of the "
+        "raw gap alone is confounded by age; other variants are sensitivity analyses."
+    )
+
+
+def _groups(values: Mapping[str, Any]) -> str:
+    held = f" adjusted for {_listed(values['covariates'])}" if values.get("covariates") else ""
+    return (
+        f"Patient groups were compared with controls by analysis of covariance of the raw gap{held} (primary), and by "
+        "Welch's t-test with Hedges' g; separation is given as the area under the ROC curve with DeLong's interval "
+        "(DeLong et al., 1988)."
+    )
+
+
+def _multiplicity(values: Mapping[str, Any]) -> str:
+    seed = f" Random numbers start from seed {values['seed']}." if values.get("seed") is not None else ""
+    return (
+        "Tests are two-sided; intervals are 95 %. The false discovery rate was controlled within each family of "
+        "primary tests (Benjamini & Hochberg, 1995); sensitivity analyses carry no q value." + seed
+    )
+
+
+def _mean_maps() -> str:
+    return (
+        "For the normalised mean maps each person's map was scaled to the range 0 to 1 inside the brain before "
+        "averaging; signed mean maps are plain averages in years. Anatomy is aligned by an affine transformation only, "
+        "which suits the size of the cells."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    names = [str(name) for name in names]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
+
+
+def _joined(blocks: Sequence[str]) -> str:
+    """Join paragraphs, leaving out empty ones and headings with nothing under them."""
+    parts = [part for block in blocks for part in block.split("\n\n") if part]
+    ends = [*parts[1:], "###"]
+    kept = [
+        part
+        for part, after in zip(parts, ends, strict=True)
+        if not (part.startswith("###") and after.startswith("###"))
+    ]
+    return "\n\n".join(kept)

@@ -1,0 +1,230 @@
+"""Statistic tables as the page shows them: rounded, in words, an estimate with its n and its interval beside every p.
+
+Knows the columns of `brainage_bids.schema`, nothing of HTML or pictures. A table is a dict with ``caption``,
+``columns`` (``title``, ``kind``: ``n`` number, ``w`` no wrap, ``long`` text) and ``rows`` of cells (``text``,
+``style``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from brainage_bids.report import words
+from brainage_bids.report.html import NOT_AVAILABLE, count, decimals, interval, number, p_value, text
+
+Row = Mapping[str, Any]
+Column = tuple[str, str, Callable[[Row], str]]
+
+
+def rows_of(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Return the rows of a table as dicts; None and an empty table give an empty list."""
+    return [] if table is None else table.to_dict("records")
+
+
+def cohort(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return who is in the study, one line per group."""
+    columns: list[Column] = [
+        ("Group", "w", lambda r: text(r.get("group"))),
+        ("n", "n", lambda r: count(r.get("n"))),
+        ("with age", "n", lambda r: count(r.get("n_with_age"))),
+        ("Age, mean ± SD (years)", "n", lambda r: _plus_minus(r.get("age_mean"), r.get("age_sd"))),
+        ("Age range (years)", "n", lambda r: interval(r.get("age_min"), r.get("age_max"), 1)),
+        ("Women", "n", lambda r: count(r.get("n_female"))),
+        ("Men", "n", lambda r: count(r.get("n_male"))),
+        ("Sex not stated", "n", lambda r: count(r.get("n_sex_unknown"))),
+        ("Note", "long", _note),
+    ]
+    return _table("The cohort, by group as written in the data", columns, list(rows))
+
+
+def accuracy(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return the accuracy of every model in every subset; R2 of age bins is grey (low there by construction)."""
+    columns: list[Column] = [
+        ("Model", "w", lambda r: text(r.get("model"))),
+        ("Subset", "w", lambda r: words.subset_name(r.get("subset"))),
+        ("n", "n", lambda r: count(r.get("n"))),
+        ("MAE [95 % CI] (years)", "n", lambda r: _estimate(r, "mae", "mae_ci_lo", "mae_ci_hi")),
+        ("MAE of the null model", "n", lambda r: decimals(r.get("mae_null"))),
+        ("RMSE", "n", lambda r: decimals(r.get("rmse"))),
+        ("R²", "n", lambda r: decimals(r.get("r2"))),
+        ("Pearson r", "n", lambda r: decimals(r.get("pearson_r"))),
+        ("Mean gap [95 % CI] (years)", "n", lambda r: _estimate(r, "bag_mean", "bag_ci_lo", "bag_ci_hi", sign=True)),
+        ("SD of the gap", "n", lambda r: decimals(r.get("bag_sd"))),
+        ("p of mean gap = 0", "n", lambda r: p_value(r.get("bag_p"))),
+        ("Slope of the gap on age", "n", lambda r: decimals(r.get("agebias_slope"), 3, sign=True)),
+        ("Note", "long", _note),
+    ]
+    kept = list(rows)
+    built = _table("Accuracy of the uncorrected predictions; patients are shown for information", columns, kept)
+    place = [column[0] for column in columns].index("R²")
+    for row, cells in zip(kept, built["rows"], strict=True):
+        if words.family_of(row.get("subset")) == "age":
+            cells[place]["style"] = "grey"
+    return built
+
+
+def comparison(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return the paired comparisons of models."""
+    columns: list[Column] = [
+        ("Model A", "w", lambda r: text(r.get("model_a"))),
+        ("Model B", "w", lambda r: text(r.get("model_b"))),
+        ("Subset", "w", lambda r: words.subset_name(r.get("subset"))),
+        ("n", "n", lambda r: count(r.get("n"))),
+        ("MAE of A − B [95 % CI] (years)", "n", lambda r: _estimate(r, "mae_diff", "ci_lo", "ci_hi", sign=True)),
+        ("dz", "n", lambda r: decimals(r.get("dz"), sign=True)),
+        ("t (df)", "n", lambda r: _t(r)),
+        ("p", "n", lambda r: p_value(r.get("p"))),
+        ("Wilcoxon p", "n", lambda r: p_value(r.get("wilcoxon_p"))),
+        ("Note", "long", _note),
+    ]
+    return _table("Paired comparison of absolute errors; below zero means that model A errs less", columns, list(rows))
+
+
+def correlations(rows: Iterable[Row], caption: str) -> dict[str, Any]:
+    """Return correlations of the gap with scores."""
+    columns: list[Column] = [
+        ("Model", "w", lambda r: text(r.get("model"))),
+        ("Group", "w", lambda r: text(r.get("group"))),
+        ("Score", "w", lambda r: words.score_name(text(r.get("score")))),
+        ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
+        ("Statistic", "w", lambda r: words.statistic_name(text(r.get("statistic")))),
+        ("n (missing)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_missing'))})"),
+        ("Estimate [95 % CI]", "n", lambda r: _estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
+        ("p", "n", lambda r: p_value(r.get("p"))),
+        ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
+        ("Note", "long", _note),
+    ]
+    return _table(caption, columns, list(rows))
+
+
+def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return the differences between patients and controls."""
+    columns: list[Column] = [
+        ("Model", "w", lambda r: text(r.get("model"))),
+        ("Comparison", "w", lambda r: f"{text(r.get('case'))} − {text(r.get('control'))}"),
+        ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
+        ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
+        ("Difference [95 % CI] (years)", "n", lambda r: _estimate(r, "mean_diff", "ci_lo", "ci_hi", sign=True)),
+        ("Hedges g [95 % CI]", "n", lambda r: _estimate(r, "hedges_g", "g_ci_lo", "g_ci_hi", sign=True)),
+        ("t (df)", "n", lambda r: _t(r)),
+        ("p", "n", lambda r: p_value(r.get("p"))),
+        ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
+        ("Note", "long", _note),
+    ]
+    return _table("Brain age gap of patients minus controls", columns, list(rows))
+
+
+def roc(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return how well the gap separates patients from controls."""
+    columns: list[Column] = [
+        ("Model", "w", lambda r: text(r.get("model"))),
+        ("Comparison", "w", lambda r: f"{text(r.get('case'))} against {text(r.get('control'))}"),
+        ("Gap", "long", lambda r: words.variant_name(r.get("variant"))),
+        ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
+        ("AUC [95 % CI]", "n", lambda r: _estimate(r, "auc", "ci_lo", "ci_hi")),
+        ("Note", "long", _note),
+    ]
+    return _table("Area under the ROC curve (0.5: no separation, 1: complete separation)", columns, list(rows))
+
+
+def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the age-bias lines that were removed."""
+    columns: list[Column] = [
+        ("Model", "w", lambda r: text(r.get("model"))),
+        ("Source", "long", lambda r: text(r.get("source")).replace("_", " ")),
+        ("Method", "long", lambda r: text(r.get("method")).replace("_", " ")),
+        ("n", "n", lambda r: count(r.get("n"))),
+        ("Ages (years)", "n", lambda r: interval(r.get("age_min"), r.get("age_max"), 1)),
+        ("Slope ± SE (years per year)", "n", lambda r: _plus_minus(r.get("slope"), r.get("slope_se"), 3, sign=True)),
+        ("Intercept (years)", "n", lambda r: decimals(r.get("intercept"), sign=True)),
+        ("Residual SD (years)", "n", lambda r: decimals(r.get("residual_sd"))),
+        ("Warnings", "long", lambda r: _joined(r.get("warnings"))),
+    ]
+    rows = [{"model": model, **line} for model, line in lines.items()]
+    return _table("Age-bias lines", columns, rows)
+
+
+def failures(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return the scans that failed."""
+    columns: list[Column] = [
+        ("Participant", "w", lambda r: text(r.get("participant_id"))),
+        ("Session", "w", lambda r: text(r.get("session_id"))),
+        ("Step", "w", lambda r: text(r.get("step"))),
+        ("Reason", "long", lambda r: text(r.get("reason"))),
+    ]
+    return _table("Scans that failed", columns, list(rows))
+
+
+def plain(caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, Any]:
+    """Return any other table from its columns ``(title, kind, row -> text)``."""
+    return _table(caption, list(columns), list(rows))
+
+
+def is_primary(row: Row) -> bool:
+    """Return whether a correlation belongs to the primary tests: it has a q value, or a family but no result."""
+    if number(row.get("q_fdr")) is not None:
+        return True
+    return text(row.get("family")) == "scores" and number(row.get("p")) is None
+
+
+def _table(caption: str, columns: list[Column], rows: list[Row]) -> dict[str, Any]:
+    cells = [[{"text": make(row), "style": ""} for _, _, make in columns] for row in rows]
+    # A column that says nothing anywhere (no notes, no warnings) only takes room.
+    blank = {NOT_AVAILABLE, ""}
+    used = [
+        i
+        for i, (_, kind, _) in enumerate(columns)
+        if kind != "long" or any(row[i]["text"] not in blank for row in cells)
+    ]
+    return {
+        "caption": caption,
+        "columns": [{"title": columns[i][0], "kind": columns[i][1]} for i in used],
+        "rows": [[row[i] for i in used] for row in cells],
+    }
+
+
+def _estimate(row: Row, name: str, low: str, high: str, sign: bool = False) -> str:
+    value = decimals(row.get(name), 2, sign)
+    ends = interval(row.get(low), row.get(high), 2, sign)
+    return value if NOT_AVAILABLE in (value, ends) else f"{value} [{ends}]"
+
+
+def _plus_minus(value: Any, spread: Any, places: int = 2, sign: bool = False) -> str:
+    shown, width = decimals(value, places, sign), decimals(spread, places)
+    return shown if NOT_AVAILABLE in (shown, width) else f"{shown} ± {width}"
+
+
+def _t(row: Row) -> str:
+    t, df = decimals(row.get("t")), number(row.get("df"))
+    return t if t == NOT_AVAILABLE or df is None else f"{t} ({df:.0f})" if df == round(df) else f"{t} ({df:.1f})"
+
+
+def _equals(p: str) -> str:
+    return p if p.startswith("<") else f"= {p}"
+
+
+def _note(row: Row) -> str:
+    status = text(row.get("status"))
+    parts = [words.STATUSES.get(status, status) if status != NOT_AVAILABLE else "", text(row.get("note"))]
+    return "; ".join(part for part in parts if part and part != NOT_AVAILABLE)
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "; ".join(text(item) for item in value)
+    return text(value)
+
+
+def in_words(row: Row | None, n: int) -> str:
+    """Return a correlation in words: ``n = 28, r = 0.63 [0.34 to 0.81], p <0.001``; only n when there is no row."""
+    if row is None or number(row.get("estimate")) is None:
+        return f"n = {n}"
+    symbol = {"pearson": "r", "spearman": "ρ", "kendall": "τ-b"}.get(text(row.get("statistic")), "estimate")
+    ends = interval(row.get("ci_lo"), row.get("ci_hi"))
+    shown = f"n = {count(row.get('n'))}, {symbol} = {decimals(row.get('estimate'))}"
+    shown += f" [{ends}]" if ends != NOT_AVAILABLE else ""
+    p = p_value(row.get("p"))
+    return shown + (f", p {_equals(p)}" if p != NOT_AVAILABLE else "")

@@ -1,0 +1,321 @@
+"""The brain age gap against clinical scores: raw, bias-corrected and partial correlations.
+
+Knows the table and the names of scores. The primary row of each group and score is the raw gap with age and sex
+partialled out; the others are sensitivity rows and carry no q.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from brainage_bids.errors import UsageError
+from brainage_bids.schema import CORRELATIONS_COLUMNS
+from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
+from brainage_bids.stats.fdr import benjamini_hochberg
+from brainage_bids.stats.tables import ALL, frame, is_constant, is_member, joined, levels, number, optional_number, text
+
+STATISTICS = ("pearson", "spearman", "kendall")
+PRIMARY_VARIANT = "partial:age+sex"
+RANK_SCORES = frozenset({"hy"})  # ordinal stages: ranks are primary
+FAMILY, SENSITIVITY = "scores", "sensitivity"
+SCORE_RANGES = {
+    "adas11": (0.0, 70.0),
+    "updrs3": (0.0, 132.0),
+    "hy": (0.0, 5.0),
+    "mmse": (0.0, 30.0),
+    "moca": (0.0, 30.0),
+    "cdr_global": (0.0, 3.0),
+    "cdr_sb": (0.0, 18.0),
+}
+EXACT_BELOW = 10  # people; 9! orders are the most that are listed
+FEW_N = 30
+EDGE_SHARE = 0.2
+Z = float(stats.norm.ppf(0.975))
+NAN_RESULT = dict.fromkeys(("estimate", "ci_lo", "ci_hi", "df", "p"), math.nan)
+
+
+def correlation(x: np.ndarray, y: np.ndarray, statistic: str = "pearson", exact: bool = False) -> dict:
+    """Correlate two variables on their complete pairs.
+
+    Parameters
+    ----------
+    x, y
+        ``(n,)`` values, NaN for missing.
+    statistic
+        ``pearson`` (Fisher CI), ``spearman`` (mid-ranks; Bonett-Wright 2000 CI) or ``kendall`` (tau-b; no CI).
+    exact
+        Spearman below 10 pairs: p from all n! orders instead of Student's t.
+
+    Returns
+    -------
+    dict
+        ``n n_missing estimate ci_lo ci_hi df p status note``. Fewer than 3 pairs: ``insufficient_n`` (scipy would
+        answer r = 1, p = 1 for two); 3 pairs: no CI; a constant variable: ``constant_input``; abs(r) = 1: ``perfect``.
+    """
+    x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
+    both = np.isfinite(x) & np.isfinite(y)
+    row = {"n": int(both.sum()), "n_missing": int((~both).sum()), **NAN_RESULT}
+    x, y = x[both], y[both]
+    if x.size < 3:
+        return row | {"status": "insufficient_n", "note": "fewer than 3 complete pairs"}
+    if is_constant(x) or is_constant(y):
+        return row | {"status": "constant_input", "note": "a variable is constant"}
+    if statistic == "kendall":
+        tau, p = stats.kendalltau(x, y)
+        return row | {"estimate": tau, "p": p, "status": "ok_no_ci", "note": ""}
+    if statistic == "spearman":
+        x, y = stats.rankdata(x), stats.rankdata(y)
+    r = _pearson(x, y)
+    row |= _student(r, x.size - 2)
+    if row["status"] == "perfect":
+        return row
+    if statistic == "spearman" and exact and x.size < EXACT_BELOW:
+        row |= {"p": _exact_p(x, y), "df": math.nan, "note": "exact permutation p"}
+    if x.size < 4:
+        return row | {"status": "ok_no_ci", "note": joined([row["note"], "no CI with 3 pairs"])}
+    spread = 1.0 + r * r / 2.0 if statistic == "spearman" else 1.0
+    return row | _fisher(r, math.sqrt(spread / (x.size - 3)))
+
+
+def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, statistic: str = "pearson") -> dict:
+    """Correlate what the covariates leave of two variables.
+
+    Parameters
+    ----------
+    x, y
+        ``(n,)`` values, NaN for missing.
+    covariates
+        ``n`` rows, one column per covariate; text columns become dummies. Rows with any missing value are left out.
+    statistic
+        ``pearson``, or ``spearman`` (everything ranked first, then residualised).
+
+    Returns
+    -------
+    dict
+        As ``correlation``; df = n - k - 2 and the CI has SE 1 / sqrt(n - k - 3), k being the design columns.
+        ``rank_deficient`` when covariates repeat each other, ``insufficient_n`` when k > n - 4.
+    """
+    x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
+    covariates = covariates.reset_index(drop=True)
+    pairs = np.isfinite(x) & np.isfinite(y)
+    here = covariates[pairs]
+    complete, names, notes = complete_rows(here, list(covariates.columns))
+    x, y, here = x[pairs][complete], y[pairs][complete], here[complete]
+    row = {"n": x.size, "n_missing": pairs.size - x.size, **NAN_RESULT}
+    matrix, more = covariate_matrix(here, names)  # (n, k)
+    notes += more
+    k = matrix.shape[1]
+    if x.size < 3 or k > x.size - 4:
+        return row | {"status": "insufficient_n", "note": joined([*notes, f"{k} covariate columns, {x.size} people"])}
+    if is_constant(x) or is_constant(y):
+        return row | {"status": "constant_input", "note": joined([*notes, "a variable is constant"])}
+    if statistic == "spearman":
+        x, y = stats.rankdata(x), stats.rankdata(y)
+        matrix = stats.rankdata(matrix, axis=0) if k else matrix
+    design = with_intercept(matrix)
+    if not has_full_rank(design):
+        return row | {"status": "rank_deficient", "note": joined([*notes, "covariates repeat each other"])}
+    left_x, left_y = _residuals(design, x, y)
+    if _explained(left_x, x) or _explained(left_y, y):
+        return row | {"status": "constant_input", "note": joined([*notes, "the covariates explain a variable fully"])}
+    r = _pearson(left_x, left_y)
+    row |= _student(r, x.size - k - 2)
+    if row["status"] != "perfect":
+        row |= _fisher(r, 1.0 / math.sqrt(x.size - k - 3))
+    return row | {"note": joined([*notes, row["note"]])}
+
+
+def williams_t(score: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
+    """Test whether a score correlates more with one gap than with another (Williams' t; Steiger 1980).
+
+    Parameters
+    ----------
+    score, first, second
+        ``(n,)`` values of the same people; rows with any missing value are left out.
+
+    Returns
+    -------
+    dict
+        ``n r_first r_second r_between t df p status note``; two-sided, df = n - 3.
+    """
+    data = np.column_stack([np.asarray(v, dtype="float64") for v in (score, first, second)])
+    data = data[np.isfinite(data).all(axis=1)]
+    n, nan = len(data), math.nan
+    row = {"n": n, "r_first": nan, "r_second": nan, "r_between": nan, "t": nan, "df": nan, "p": nan}
+    if n < 4:
+        return row | {"status": "insufficient_n", "note": "fewer than 4 complete rows"}
+    if any(is_constant(column) for column in data.T):
+        return row | {"status": "constant_input", "note": "a variable is constant"}
+    r12, r13, r23 = (_pearson(data[:, i], data[:, j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    row |= {"r_first": r12, "r_second": r13, "r_between": r23}
+    determinant = 1 - r12**2 - r13**2 - r23**2 + 2 * r12 * r13 * r23
+    mean = (r12 + r13) / 2
+    variance = 2 * determinant * (n - 1) / (n - 3) + mean**2 * (1 - r23) ** 3
+    if variance <= 1e-12:
+        return row | {"status": "degenerate", "note": "the two gaps are the same up to scale"}
+    t = (r12 - r13) * math.sqrt((n - 1) * (1 + r23) / variance)
+    return row | {"t": t, "df": n - 3, "p": float(2 * stats.t.sf(abs(t), n - 3)), "status": "ok", "note": ""}
+
+
+def correlations(
+    table: pd.DataFrame,
+    models: Sequence[str],
+    scores: Sequence[str],
+    covariates: Sequence[str] = ("age", "sex"),
+    controls: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Correlate every score with every model's gap, within each group and in everyone.
+
+    Parameters
+    ----------
+    table
+        Rows that ``select_rows`` kept: one per participant.
+    models
+        Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
+    scores
+        Score columns; a score that nobody has gives no row, a group without a value gives none for that score.
+    covariates
+        A further partial variant, when it is not one of age and age+sex.
+    controls
+        Labels of the healthy controls; the pooled row says when it mixes them with patients.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``CORRELATIONS_COLUMNS``. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
+        ``partial:age+sex``, Pearson (Spearman for hy), per group; for ``all`` only where there are no groups.
+    """
+    group = text(table, "group")
+    labels = levels(group)
+    subsets = [(label, is_member(group, [label])) for label in labels]
+    subsets.append((ALL, np.ones(len(table), dtype=bool)))
+    variants = _variants(covariates)
+    rows = []
+    for score in scores:
+        scored = np.isfinite(number(table, score))
+        for label, member in subsets:
+            if not (scored & member).any():
+                continue
+            part = table[member]
+            pooled = _pooled_note(group[scored & member], controls) if label == ALL else ""
+            for model in models:
+                for row in _score_rows(part, model, score, variants):
+                    primary = row["primary"] and (label != ALL or not labels)
+                    family = FAMILY if primary else SENSITIVITY
+                    note = joined([row["note"], pooled])
+                    rows.append({"model": model, "group": label, "score": score, **row, "family": family, "note": note})
+    result = frame(rows, CORRELATIONS_COLUMNS)
+    primary = (result["family"] == FAMILY).to_numpy(dtype=bool)
+    result.loc[primary, "q_fdr"] = benjamini_hochberg(result.loc[primary, "p"].to_numpy())
+    return result
+
+
+def _variants(covariates: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    wanted = dict.fromkeys([("age",), ("age", "sex"), tuple(covariates)])
+    return {"partial:" + "+".join(names): names for names in wanted if names}
+
+
+def _score_rows(part: pd.DataFrame, model: str, score: str, variants: dict[str, tuple[str, ...]]) -> list[dict]:
+    """All variants and statistics of one group, model and score."""
+    values, bag = number(part, score), number(part, f"bag_{model}")
+    corrected = optional_number(part, f"bag_corrected_{model}")
+    warning = _score_warning(score, values[np.isfinite(values) & np.isfinite(bag)])
+    rows = []
+    for statistic in STATISTICS:
+        rows.append({"variant": "raw", "statistic": statistic, **correlation(bag, values, statistic, exact=True)})
+        result = correlation(corrected, values, statistic, exact=True)
+        if result["n"] == 0 and np.isfinite(bag).any():
+            result |= {"status": "skipped", "note": "no bias-corrected gap"}
+        rows.append({"variant": "corrected", "statistic": statistic, **result})
+        for variant, names in variants.items():
+            if statistic == "kendall":
+                result = {"n": 0, "n_missing": len(part), **NAN_RESULT, "status": "skipped"}
+                result["note"] = "no partial Kendall; see partial Spearman"
+            else:
+                result = partial_correlation(bag, values, _columns(part, names), statistic)
+            rows.append({"variant": variant, "statistic": statistic, **result})
+    primary_statistic = "spearman" if score in RANK_SCORES else "pearson"
+    for row in rows:
+        row["primary"] = row["variant"] == PRIMARY_VARIANT and row["statistic"] == primary_statistic
+        few = f"n < {FEW_N}" if row["status"].startswith("ok") and row["n"] < FEW_N else ""
+        row["note"] = joined([row["note"], few, warning if row["status"] != "skipped" else ""])
+    return rows
+
+
+def _columns(part: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the covariates; a sex column that the table lacks counts as not recorded, others must be there.
+
+    Raises
+    ------
+    UsageError
+        When another covariate is no column of the table.
+    """
+    unknown = [name for name in names if name not in part.columns and name != "sex"]
+    if unknown:
+        raise UsageError(f"covariate '{unknown[0]}' is no column of the table ({', '.join(map(str, part.columns))})")
+    return pd.DataFrame({name: part[name] if name in part.columns else None for name in names}, index=part.index)
+
+
+def _score_warning(score: str, values: np.ndarray) -> str:
+    if score not in SCORE_RANGES or not values.size:
+        return ""
+    low, high = SCORE_RANGES[score]
+    outside = int(((values < low) | (values > high)).sum())
+    notes = [f"{outside} values outside {low:g} to {high:g}" if outside else ""]
+    for edge, name in ((low, "floor"), (high, "ceiling")):
+        share = float((values == edge).mean())
+        notes.append(f"{share:.0%} of the scores at the {name}" if share > EDGE_SHARE else "")
+    return joined(notes)
+
+
+def _pooled_note(groups: pd.Series, controls: Sequence[str]) -> str:
+    found = levels(groups)
+    if len(found) < 2:
+        return ""
+    mixed = is_member(pd.Series(found, dtype=object), controls)
+    what = "controls and patients" if mixed.any() and not mixed.all() else "groups"
+    return f"pools {what}: a difference between them can make or hide the correlation"
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = x - x.mean(), y - y.mean()
+    r = float(np.clip((x @ y) / math.sqrt(float(x @ x) * float(y @ y)), -1.0, 1.0))
+    return math.copysign(1.0, r) if abs(r) >= 1.0 - 1e-12 else r
+
+
+def _student(r: float, df: int) -> dict:
+    """Estimate, df and p of a correlation by Student's t."""
+    if abs(r) == 1.0:
+        note = "the variables are a perfect line"
+        return {"estimate": r, "df": df, "p": 0.0, "ci_lo": r, "ci_hi": r, "status": "perfect", "note": note}
+    t = r * math.sqrt(df / (1.0 - r * r))
+    return {"estimate": r, "df": df, "p": float(2 * stats.t.sf(abs(t), df)), "status": "ok", "note": ""}
+
+
+def _fisher(r: float, se: float) -> dict:
+    return {"ci_lo": math.tanh(math.atanh(r) - Z * se), "ci_hi": math.tanh(math.atanh(r) + Z * se)}
+
+
+def _exact_p(x: np.ndarray, y: np.ndarray) -> float:
+    """Share of all n! pairings whose abs(rho) reaches the observed one; ``x``, ``y`` are ranks."""
+    orders = np.zeros((1, 1), dtype=np.int8)
+    for size in range(1, x.size):  # insert element `size` at each place of every shorter order
+        orders = np.concatenate([np.insert(orders, place, size, axis=1) for place in range(size + 1)])
+    x, y = x - x.mean(), y - y.mean()
+    reached = np.abs(y[orders] @ x) >= abs(float(x @ y)) - 1e-9
+    return float(reached.mean())
+
+
+def _residuals(design: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a full-rank ``(n, k)`` design leaves of two ``(n,)`` variables."""
+    basis = np.linalg.qr(design)[0]
+    return x - basis @ (basis.T @ x), y - basis @ (basis.T @ y)
+
+
+def _explained(residual: np.ndarray, values: np.ndarray) -> bool:
+    return bool(np.linalg.norm(residual) <= 1e-10 * max(1.0, float(np.linalg.norm(values))))

@@ -1,0 +1,194 @@
+"""Mean Grad-RAM maps of groups of people on the template grid.
+
+Knows NIfTI maps on a model's coarse cells and a template grid; nothing of how the maps were made. Cells are placed in
+world space: image resizers put them up to 13 mm off (their first cell centre is not the first voxel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from brainage_bids.bids.files import atomic
+from brainage_bids.errors import BadDataError, NoInputError
+from brainage_bids.schema import AGE_BINS, VolumeSpec
+from brainage_bids.stats.tables import ALL, age_label, bin_label, frame, is_member, levels, number, text
+
+MAP_COLUMNS = ["model", "subset", "n", "n_empty", "kind", "path"]
+PAPER, SIGNED = "paper", "signed"
+MIN_RESOLUTION = 2.0  # mm; the cells are 16 to 64 mm, finer grids only cost disk
+
+
+def maps_grid(spec: VolumeSpec) -> VolumeSpec:
+    """Return the grid mean maps are written on: the model's own from 2 mm up, else the same field of view at 2 mm."""
+    if spec.resolution >= MIN_RESOLUTION:
+        return spec
+    return VolumeSpec.on_grid(MIN_RESOLUTION, spec.template, spec.intensity)
+
+
+def mean_maps(
+    records: pd.DataFrame,
+    grid: VolumeSpec,
+    mask: np.ndarray | str | Path,
+    path: Callable[[str, str], Path],
+    model: str,
+) -> pd.DataFrame:
+    """Write the mean map of everyone and of each age bin, sex and group, in one pass over the people.
+
+    Kind ``paper``: ReLU of each person's cells, trilinear resampling in world space, min-max inside the mask to
+    [0, 1], mean over people. Kind ``signed``: mean of the signed maps (years per cell). Both are 0 outside the mask.
+    Resampling is linear, so sums are kept on the cells and resampled once: memory does not grow with people.
+
+    Parameters
+    ----------
+    records
+        ``map`` (path of the signed NIfTI on cells with its own affine), ``age`` (years), ``sex``, ``group``.
+    grid
+        Template grid (``maps_grid``).
+    mask
+        Brain mask on ``grid``: bool array of its shape, or an image.
+    path
+        ``(subset, kind)`` -> file to write; subsets as in the accuracy table (``group=all`` for everyone).
+    model
+        Name in the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model subset n n_empty kind path``; a person without a positive value inside the mask (or with no contrast)
+        counts in ``n_empty`` and adds zeros to the ``paper`` map. Subsets without people give no row and no file.
+
+    Raises
+    ------
+    BadDataError
+        When maps lie on different cells, on oblique axes, hold non-finite values, or the mask does not fit the grid.
+    NoInputError
+        When a map is missing.
+    """
+    inside = _mask(mask, grid)
+    subsets = [(name, member) for name, member in _subsets(records) if member.any()]
+    if not subsets:
+        return frame([], MAP_COLUMNS)
+    member = np.array([m for _, m in subsets])  # (subsets, people)
+    cells = affine = weights = None
+    for index, source in enumerate(records["map"]):
+        values, here = _load(source)
+        if weights is None:
+            affine, weights = here, axis_weights(here, values.shape, grid)
+            cells = np.zeros((2, len(subsets), *values.shape))
+            floor, empty = np.zeros(len(subsets)), np.zeros(len(subsets), dtype=int)
+        elif values.shape != cells.shape[2:] or not np.allclose(here, affine, atol=1e-4):
+            raise BadDataError(f"{source} lies on other cells than the maps before it; average the maps of one model")
+        wanted = member[:, index]
+        cells[1, wanted] += values
+        share, low, is_empty = _normalised(values, weights, inside)
+        cells[0, wanted] += share
+        floor[wanted] += low
+        empty[wanted] += is_empty
+    rows = []
+    for place, (subset, members) in enumerate(subsets):
+        n = int(members.sum())
+        for kind, total, offset in ((PAPER, cells[0, place], floor[place]), (SIGNED, cells[1, place], 0.0)):
+            volume = np.where(inside, (resample(total, weights) - offset) / n, 0.0)
+            target = path(subset, kind)
+            _save(volume, grid, target)
+            rows.append({"model": model, "subset": subset, "n": n, "n_empty": int(empty[place])})
+            rows[-1] |= {"kind": kind, "path": str(target)}
+    return frame(rows, MAP_COLUMNS)
+
+
+def axis_weights(affine: np.ndarray, shape: tuple[int, int, int], grid: VolumeSpec) -> list[np.ndarray]:
+    """Return, per axis, the ``(voxels, cells)`` matrix of linear interpolation at the grid's world positions.
+
+    Beyond the first and last cell centre the edge cell is taken (clamped).
+
+    Raises
+    ------
+    BadDataError
+        When the cells' axes are not those of the grid.
+    """
+    affine = np.asarray(affine, dtype="float64")
+    steps = np.diag(affine)[:3]
+    oblique = np.abs(affine[:3, :3] - np.diag(steps)).max() > 1e-4
+    if oblique or np.any(steps == 0):
+        raise BadDataError(f"map affine {affine.tolist()} is oblique or swaps axes; write maps along the RAS+ axes")
+    weights = []
+    for axis in range(3):
+        world = grid.origin[axis] + grid.resolution * np.arange(grid.shape[axis])
+        position = np.clip((world - affine[axis, 3]) / steps[axis], 0.0, shape[axis] - 1.0)
+        lower = np.minimum(np.floor(position).astype(int), max(shape[axis] - 2, 0))
+        fraction = position - lower
+        matrix = np.zeros((grid.shape[axis], shape[axis]))
+        rows = np.arange(grid.shape[axis])
+        matrix[rows, lower] = 1.0 - fraction
+        matrix[rows, np.minimum(lower + 1, shape[axis] - 1)] += fraction
+        weights.append(matrix)
+    return weights
+
+
+def resample(values: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+    """Return cells ``(a, b, c)`` on the grid ``(x, y, z)``, trilinearly."""
+    return np.einsum("xa,yb,zc,abc->xyz", *weights, values, optimize=True)
+
+
+def _normalised(values: np.ndarray, weights: list[np.ndarray], inside: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    """Cells and floor whose resampled difference is the person's map scaled to [0, 1]; zeros when it is empty."""
+    positive = np.maximum(values, 0.0)
+    if not positive.any():
+        return np.zeros_like(values), 0.0, True
+    brain = resample(positive, weights)[inside]
+    low, high = float(brain.min()), float(brain.max())
+    if high - low <= 1e-9 * max(high, 1e-300):
+        return np.zeros_like(values), 0.0, True
+    return positive / (high - low), low / (high - low), False
+
+
+def _subsets(records: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
+    subsets = [(f"group={ALL}", np.ones(len(records), dtype=bool))]
+    bins = pd.Series([age_label(age) for age in number(records, "age")], dtype=object)
+    labels = [f"<{AGE_BINS[0][0]:g}", *(bin_label(low, high) for low, high in AGE_BINS)]
+    subsets += [(f"age={label}", is_member(bins, [label])) for label in labels]
+    for column in ("sex", "group"):
+        values = text(records, column)
+        subsets += [(f"{column}={label}", is_member(values, [label])) for label in levels(values) if label != ALL]
+    return subsets
+
+
+def _load(source: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        image = nib.load(source)
+        values = np.asarray(image.dataobj, dtype="float64")
+    except FileNotFoundError as error:
+        raise NoInputError(f"Grad-RAM map {source} is missing; run the participant level again") from error
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError) as error:
+        raise BadDataError(
+            f"Grad-RAM map {source} cannot be read ({error}); run the participant level again"
+        ) from error
+    if values.ndim != 3 or not np.isfinite(values).all():
+        raise BadDataError(f"Grad-RAM map {source} is not a finite 3D map; run the participant level again")
+    return values, image.affine
+
+
+def _mask(mask: np.ndarray | str | Path, grid: VolumeSpec) -> np.ndarray:
+    if isinstance(mask, (str, Path)):
+        image = nib.load(mask)
+        if not np.allclose(image.affine, grid.affine, atol=1e-3):
+            raise BadDataError(f"brain mask {mask} is not on the grid of the maps; resample it first")
+        mask = np.asarray(image.dataobj)
+    inside = np.asarray(mask) > 0
+    if inside.shape != tuple(grid.shape) or not inside.any():
+        raise BadDataError(f"brain mask of shape {inside.shape} is empty or does not fit the grid {tuple(grid.shape)}")
+    return inside
+
+
+def _save(volume: np.ndarray, grid: VolumeSpec, target: str | Path) -> None:
+    image = nib.Nifti1Image(volume.astype("float32"), np.array(grid.affine))
+    code = "mni" if grid.template.startswith("MNI") else "aligned"
+    image.set_sform(image.affine, code)
+    image.set_qform(image.affine, code)
+    with atomic(target) as temporary:
+        nib.save(image, temporary)

@@ -1,0 +1,143 @@
+"""How well the brain age gap tells patients from controls: area under the ROC curve with DeLong's interval.
+
+Knows the table and which labels are controls; calls no threshold optimal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
+from brainage_bids.stats.tables import (
+    control_label,
+    frame,
+    is_member,
+    joined,
+    levels,
+    number,
+    optional_number,
+    text,
+)
+
+ROC_COLUMNS = "model variant case control n_case n_control auc se ci_lo ci_hi status note".split()
+ADJUSTED = "adjusted:age+sex"
+MIN_N = 3
+Z = float(stats.norm.ppf(0.975))
+
+
+def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
+    """Measure how well each gap separates every patient group from the pooled controls.
+
+    Parameters
+    ----------
+    table
+        Rows that ``select_rows`` kept: one per participant.
+    models
+        Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
+    controls
+        Labels of the healthy controls.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``ROC_COLUMNS``; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
+        sex, fitted in the controls). The note gives the interval on the logit scale.
+    """
+    group = text(table, "group")
+    healthy = is_member(group, controls)
+    cases = [label for label in levels(group) if label not in set(controls)]
+    control = control_label(levels(group[healthy])) if healthy.any() else None
+    rows = []
+    for model in models:
+        adjusted, note = _adjusted(table, number(table, f"bag_{model}"), healthy)
+        scores = {
+            "raw": (number(table, f"bag_{model}"), ""),
+            "corrected": (optional_number(table, f"bag_corrected_{model}"), "no bias-corrected gap"),
+            ADJUSTED: (adjusted, note),
+        }
+        for case in cases:
+            member = is_member(group, [case])
+            for variant, (values, remark) in scores.items():
+                row = area(values[member], values[healthy])
+                if healthy.any() and member.any() and not np.isfinite(values).any():
+                    row |= {"status": "skipped", "note": remark or "no gap"}
+                elif variant == ADJUSTED:
+                    row["note"] = joined([row["note"], remark])
+                rows.append({"model": model, "variant": variant, "case": case, "control": control, **row})
+    return frame(rows, ROC_COLUMNS)
+
+
+def area(case: np.ndarray, control: np.ndarray) -> dict:
+    """Return ``n_case n_control auc se ci_lo ci_hi status note`` of one score, larger meaning case.
+
+    AUC = P(case > control) + P(tie) / 2; DeLong's variance from the structural components, which mid-ranks give in
+    O(n log n) (Sun and Xu 2014); interval AUC -/+ 1.96 se cut to [0, 1]. ``degenerate`` (AUC without interval) where
+    the variance is 0: perfect separation or nothing but ties.
+    """
+    case, control = (np.asarray(v, dtype="float64") for v in (case, control))
+    case, control = case[np.isfinite(case)], control[np.isfinite(control)]
+    n1, n0 = case.size, control.size
+    row = {"n_case": n1, "n_control": n0}
+    if n0 == 0:
+        return row | {"status": "no_controls", "note": "no control has a gap"}
+    if min(n1, n0) < MIN_N:
+        return row | {"status": "insufficient_n", "note": f"fewer than {MIN_N} people on a side"}
+    ranks = stats.rankdata(np.concatenate([case, control]))
+    above = (ranks[:n1] - stats.rankdata(case)) / n0  # (n1,) share of controls below each case
+    below = 1.0 - (ranks[n1:] - stats.rankdata(control)) / n1  # (n0,) share of cases above each control
+    row["auc"] = auc = float(above.mean())
+    se = math.sqrt(above.var(ddof=1) / n1 + below.var(ddof=1) / n0)
+    if se < 1e-12:
+        return row | {"status": "degenerate", "note": "DeLong variance is 0: AUC without an interval"}
+    row |= {"se": se, "ci_lo": max(0.0, auc - Z * se), "ci_hi": min(1.0, auc + Z * se), "status": "ok"}
+    low, high = (_logistic(math.log(auc / (1 - auc)) + sign * Z * se / (auc * (1 - auc))) for sign in (-1, 1))
+    return row | {"note": f"logit CI {low:.4f} to {high:.4f}"}
+
+
+def roc_curve(case: np.ndarray, control: np.ndarray) -> pd.DataFrame:
+    """Return the empirical curve from (0, 0) to (1, 1): ``threshold`` (score >= it is called case), ``fpr``, ``tpr``.
+
+    The first threshold, that nobody reaches, is NaN. Empty when a side is empty.
+    """
+    case, control = (np.sort(np.asarray(v, dtype="float64")) for v in (case, control))
+    case, control = case[np.isfinite(case)], control[np.isfinite(control)]
+    if not case.size or not control.size:
+        return pd.DataFrame({"threshold": [], "fpr": [], "tpr": []}, dtype="float64")
+    cuts = np.unique(np.concatenate([case, control]))[::-1]
+    tpr = 1.0 - np.searchsorted(case, cuts) / case.size
+    fpr = 1.0 - np.searchsorted(control, cuts) / control.size
+    return pd.DataFrame({"threshold": np.r_[np.nan, cuts], "fpr": np.r_[0.0, fpr], "tpr": np.r_[0.0, tpr]})
+
+
+def _adjusted(table: pd.DataFrame, bag: np.ndarray, healthy: np.ndarray) -> tuple[np.ndarray, str]:
+    """Residual ``(n,)`` of the gap on age and sex as fitted in controls, and a note."""
+    result = np.full(len(table), np.nan)
+    source = table if "sex" in table.columns else table.assign(sex=None)
+    complete, names, notes = complete_rows(source, ("age", "sex"))
+    complete &= np.isfinite(bag)
+    if not (complete & healthy).any():
+        return result, joined([*notes, "no complete control to fit age and sex in"])
+    fitted = source[complete & healthy]
+    # sex that does not vary among controls cannot be adjusted for, whatever the patients are
+    seen = set(levels(text(fitted, "sex")))
+    use = [name for name in names if name != "sex" or len(seen) > 1]
+    notes += ["dropped sex (constant in controls)"] if "sex" in names and "sex" not in use else []
+    if "sex" in use:
+        complete &= is_member(text(source, "sex"), seen)
+    part, in_controls = source[complete], healthy[complete]
+    matrix, more = covariate_matrix(part, use)
+    design = np.column_stack([np.ones(len(part)), matrix])
+    if in_controls.sum() <= design.shape[1] or not has_full_rank(design[in_controls]):
+        return result, joined([*notes, *more, "too few or too similar controls to fit age and sex in"])
+    beta = np.linalg.lstsq(design[in_controls], bag[complete][in_controls], rcond=None)[0]
+    result[complete] = bag[complete] - design @ beta
+    return result, joined([*notes, *more])
+
+
+def _logistic(value: float) -> float:
+    return 1.0 / (1.0 + math.exp(-value)) if value >= 0 else math.exp(value) / (1.0 + math.exp(value))

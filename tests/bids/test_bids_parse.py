@@ -1,0 +1,158 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from brainage_bids.bids import parse
+from brainage_bids.bids.aliases import SCORE_RULES, canonical_score, normalise
+from brainage_bids.errors import UsageError
+
+CASES = {
+    case["id"]: case for case in json.loads((Path(__file__).parents[1] / "reference" / "edge_cases.json").read_text())
+}
+
+
+def test_age_reference_cases():
+    case = CASES["age_parse"]
+    assert [parse.parse_age(text) for text in case["values"]] == list(zip(case["expect"], case["flags"], strict=True))
+
+
+def test_sex_reference_cases():
+    case = CASES["sex_parse"]
+    assert [parse.parse_sex(text) for text in case["values"]] == case["expect"]
+
+
+def test_score_reference_cases():
+    case = CASES["score_sentinel"]
+    assert [parse.parse_score(case["name"], text) for text in case["values"]] == case["expect"]
+
+
+def test_bins_reference_cases():
+    case = CASES["bins_edges"]
+    assert [parse.age_bin(age) for age in case["age"]] == case["expect"]
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "expected"),
+    [
+        ("864", "month", (72.0, None)),
+        ("999", "month", (83.25, None)),
+        ("999", "year", (None, "sentinel")),
+        ("864M", "year", (72.0, "unit_suffix")),
+        ("072Y", "month", (72.0, "unit_suffix")),
+        ("35-40", "year", (None, "age_range")),
+        ("89", "year", (89.0, "possibly_top_coded")),
+        ("90+", "year", (90.0, "top_coded")),
+        ("≥89", "year", (89.0, "top_coded")),
+        ("121", "year", (None, "out_of_range")),
+        ("old", "year", (None, "unreadable")),
+        ("72.5.1", "year", (None, "unreadable")),
+        ("\xa072\xa0", "year", (72.0, None)),
+        ('"72"', "year", (72.0, None)),
+        ("NaN", "year", (None, None)),
+    ],
+)
+def test_age_forms(text, unit, expected):
+    assert parse.parse_age(text, unit) == expected
+
+
+def test_weeks_and_days():
+    assert parse.parse_age("365.25", "day")[0] == pytest.approx(1.0)
+    assert parse.parse_age("52.178571", "week")[0] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "levels", "expected"),
+    [
+        ("1", {"1": "Male", "2": "Female"}, "M"),
+        ("2.0", {"1": "Male", "2": "Female"}, "F"),
+        ("1", {"1": "female participants", "2": "male participants"}, "F"),
+        ("0", {"0": {"Description": "Woman"}}, "F"),
+        ("3", {"1": "Male"}, None),
+        ("M", {"M": "Female"}, None),
+        ("m", {"M": "male"}, "M"),
+        ("1", {"1": "male or female"}, None),
+        ("M", "not a mapping", "M"),
+    ],
+)
+def test_sex_through_levels(text, levels, expected):
+    assert parse.parse_sex(text, levels) == expected
+
+
+def test_decimal_comma_only_when_the_whole_column_has_it():
+    assert parse.parse_numbers(["1,5", "2", "n/a", ""]) == ([1.5, 2.0, None, None], [])
+    assert parse.parse_numbers(["1,500", "2.5"]) == ([None, 2.5], [0])
+    assert parse.parse_numbers(["1e2", "-3.5", "many"]) == ([100.0, -3.5, None], [2])
+
+
+def test_scores_know_their_sentinels():
+    assert parse.parse_score("updrs3", "101") == 101.0  # a possible total, not "unable to rate"
+    assert parse.parse_score("NHY", "101") is None
+    assert parse.parse_score("hy", "1.25") is None
+    assert parse.parse_score("adas11", "10.67") == 10.67
+    assert parse.parse_score("mmse", "31") is None
+    assert parse.parse_score("BDI", "999") == 999.0
+    assert parse.parse_score("BDI", "-4") is None
+    assert parse.check_score("moca", -1.0) == (None, "sentinel")
+
+
+def test_lookalikes_are_not_recognised():
+    for name in [
+        "adas13",
+        "adas",
+        "ADASQ4",
+        "TOTSCORE",
+        "UPDRS",
+        "updrs_totscore",
+        "hypertension",
+        "moca_1",
+        "NP3SPCH",
+    ]:
+        assert canonical_score(name) is None, name
+    for name, canon in [
+        ("H&Y", "hy"),
+        ("HnY", "hy"),
+        ("UPDRSpartIII", "updrs3"),
+        ("MMSE\xa0", "mmse"),
+        ("sumbox", "cdr_sb"),
+    ]:
+        assert canonical_score(name) == canon
+
+
+def test_aliases_are_normalised_and_belong_to_one_score():
+    names = [alias for rule in SCORE_RULES.values() for alias in rule.aliases]
+    assert names == [normalise(name) for name in names]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("value", ["NC", "cn", "HC", "CON", "control", "Controls", "Healthy Control", "healthy"])
+def test_recognised_controls(value):
+    assert parse.is_control(value)
+
+
+@pytest.mark.parametrize("value", [None, "AD", "SMC", "1", "2", "unknown", "non-control group", "n/a", "None"])
+def test_everything_else_is_no_control(value):
+    assert not parse.is_control(value)
+
+
+def test_chosen_controls_replace_the_recognised():
+    assert parse.is_control("smc", ["SMC"])
+    assert not parse.is_control("NC", ["SMC"])
+
+
+def test_disease_classes():
+    told = [parse.disease_class(v) for v in ("Dementia", "EMCI", "Parkinson's Disease", "SWEDD", "CN", "1")]
+    assert told == ["AD", "MCI", "PD", None, "control", None]
+    assert [parse.disease_class(v, "COHORT") for v in ("1", "2", "4")] == ["PD", "control", None]
+    assert parse.disease_class("0", "dx", {"0": "Healthy controls"}) == "control"
+
+
+def test_labels():
+    assert parse.label("007", "sub") == parse.label("sub-007", "sub-") == "sub-007"
+    assert parse.label("n/a", "ses") is None
+    with pytest.raises(UsageError, match="not a BIDS label"):
+        parse.label("a b", "sub")
+
+
+def test_natural_order():
+    assert sorted(["ses-10", "ses-2", None, "ses-M012"], key=parse.natural_key) == [None, "ses-2", "ses-10", "ses-M012"]

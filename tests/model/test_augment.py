@@ -1,0 +1,121 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import affine_transform
+
+from brainage_bids.model.augment import AugmentParameters, AugmentSettings, apply, draw, neutral, pull_back
+
+SHAPE = (13, 16, 11)
+
+
+@pytest.fixture
+def volumes():
+    return torch.from_numpy(np.random.default_rng(0).random((5, 1, *SHAPE), dtype=np.float32)) + 0.1
+
+
+def change(count=1, **values):
+    return dataclasses.replace(neutral(count), **{key: np.asarray(value, float) for key, value in values.items()})
+
+
+def test_neutral_is_the_identity_bit_by_bit(volumes):
+    out = apply(volumes, neutral(5))
+    assert torch.equal(out, volumes)
+    assert out is not volumes
+
+
+def test_the_resampling_itself_is_neutral(volumes):
+    # A rotation too small to see still goes through the resampling: no half-voxel shift may appear.
+    out = apply(volumes, change(5, rotation=np.full((5, 3), 1e-9)))
+    assert torch.allclose(out, volumes, atol=5e-6)
+
+
+def test_translation_moves_by_whole_voxels(volumes):
+    out = apply(volumes[:1], change(translation=[[2, -3, 1]]))
+    assert torch.allclose(out[0, 0, 2:, :-3, 1:], volumes[0, 0, :-2, 3:, :-1], atol=2e-5)
+    assert not out[0, 0, :2].any()
+    assert not out[0, 0, :, -3:].any()
+
+
+def test_quarter_turn_is_rot90():
+    cube = torch.from_numpy(np.random.default_rng(1).random((1, 1, 9, 9, 9), dtype=np.float32))
+    out = apply(cube, change(rotation=[[0, 0, np.pi / 2]]))
+    turned = torch.rot90(cube, 1, (2, 3))  # x towards y, right-handed about z
+    assert torch.allclose(out, turned, atol=2e-5)
+
+
+def test_crop_of_the_middle_half_doubles_the_size():
+    cube = torch.zeros(1, 1, 16, 16, 16)
+    cube[..., 6:10, 6:10, 6:10] = 1
+    out = apply(cube, change(crop=[[0.5, 0.5, 0.5]]))
+    assert out.sum().item() == pytest.approx(8 * cube.sum().item(), rel=0.05)
+    assert torch.allclose(out, out.flip(2), atol=1e-5)  # stays centred
+
+
+def test_crop_shift_looks_at_the_shifted_window():
+    line = torch.arange(16.0).reshape(1, 1, 16, 1, 1).expand(1, 1, 16, 4, 4).contiguous()
+    out = apply(line, change(crop=[[0.5, 1, 1]], crop_shift=[[0.25, 0, 0]]))
+    assert out[0, 0, 0, 1, 1].item() == pytest.approx(7.75, abs=1e-4)  # first window voxel is 8, its edge 7.5
+    assert out[0, 0, -2, 1, 1].item() == pytest.approx(14.75, abs=1e-4)
+
+
+def test_equals_scipy_with_everything_on(volumes):
+    settings = AugmentSettings(probability=1.0, translation_voxels=2.0, noise_sd=0.0)
+    parameters = draw(5, settings, np.random.default_rng(4))
+    out = apply(volumes, parameters)
+    for index, matrix in enumerate(pull_back(parameters, SHAPE)):
+        volume = volumes[index, 0].numpy()
+        padded = np.pad(volume, 1)  # zeros outside, interpolated up to the first voxel beyond the edge
+        slow = affine_transform(padded, matrix[:3, :3], matrix[:3, 3] + 1, output_shape=SHAPE, order=1, mode="constant")
+        assert np.allclose(out[index, 0].numpy(), slow, atol=1e-4)
+
+
+def test_pull_back_is_crop_after_rotation_after_translation():
+    parameters = change(translation=[[1, 2, -1]], rotation=[[0.2, -0.1, 0.3]], crop=[[0.8, 0.9, 0.7]],
+                        crop_shift=[[0.05, 0.0, -0.1]])  # fmt: skip
+    from scipy.spatial.transform import Rotation
+
+    size, centre = np.array(SHAPE), (np.array(SHAPE) - 1) / 2
+    rotation = Rotation.from_rotvec([0.2, -0.1, 0.3]).as_matrix()
+    point = np.array([3.0, 5.0, 2.0])
+    window = centre + [0.8, 0.9, 0.7] * (point - centre) + [0.05, 0.0, -0.1] * size
+    wanted = rotation.T @ (window - centre) + centre - [1, 2, -1]
+    assert np.allclose((pull_back(parameters, SHAPE)[0] @ [*point, 1])[:3], wanted)
+
+
+def test_noise_stays_inside_the_brain_and_has_its_sd():
+    volume = torch.zeros(1, 1, 30, 30, 30)
+    volume[..., 5:25, 5:25, 5:25] = 0.5
+    parameters = AugmentParameters(**{**dataclasses.asdict(neutral(1)), "noise_sd": np.array([0.025]), "noise_seed": 3})
+    out = apply(volume, parameters)
+    assert torch.equal(out == 0, volume == 0)
+    difference = (out - volume)[volume != 0]
+    assert difference.std().item() == pytest.approx(0.025, rel=0.05)
+    assert abs(difference.mean().item()) < 0.002
+    assert torch.equal(out, apply(volume, parameters))
+
+
+def test_draws_follow_the_settings():
+    settings = AugmentSettings()
+    p = draw(4000, settings, np.random.default_rng(0))
+    for chosen in ((p.translation != 0).any(1), (p.rotation != 0).any(1), p.noise_sd != 0, (p.crop != 1).any(1)):
+        assert chosen.mean() == pytest.approx(0.5, abs=0.03)
+    angle = np.linalg.norm(p.rotation, axis=1)
+    angle = angle[angle > 0]
+    assert angle.min() >= 0.1
+    assert angle.max() <= 0.5
+    assert (p.rotation < 0).any()
+    assert (p.rotation > 0).any()
+    assert np.abs(p.translation).max() <= 10
+    assert p.crop.min() >= 0.7
+    assert (np.abs(p.crop_shift) <= (1 - p.crop) / 2 + 1e-12).all()  # the window stays inside
+    again = draw(4000, settings, np.random.default_rng(0))
+    assert np.array_equal(p.rotation, again.rotation)
+    assert p.noise_seed == again.noise_seed
+    assert not np.array_equal(p.rotation, draw(4000, settings, np.random.default_rng(1)).rotation)
+
+
+def test_probability_zero_never_touches(volumes):
+    p = draw(5, AugmentSettings(probability=0.0), np.random.default_rng(0))
+    assert torch.equal(apply(volumes, p), volumes)

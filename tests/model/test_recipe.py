@@ -1,0 +1,87 @@
+import copy
+import json
+
+import pytest
+
+from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.model.loop import cosine_lr
+from brainage_bids.model.recipe import Recipe, load_recipe, recipe_names
+
+NAMES = {"rnc-demo", "rnc-highrez", "rnc-lowrez", "resnet50-highrez-noaug", "resnet50-lowrez-noaug"} | {
+    f"resnet{depth}-{res}" for depth in (18, 50, 101) for res in ("highrez", "lowrez")
+}
+
+
+def test_every_recipe_loads_and_survives_json():
+    assert set(recipe_names()) == NAMES
+    for name in NAMES:
+        recipe = load_recipe(name)
+        assert recipe.name == name
+        assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+@pytest.mark.parametrize(("name", "depth", "batch", "shape"), [
+    ("rnc-highrez", 18, 24, (193, 229, 193)), ("rnc-lowrez", 50, 48, (96, 114, 96)),
+])  # fmt: skip
+def test_rnc_recipes_are_the_papers(name, depth, batch, shape):
+    recipe = load_recipe(name)
+    training, head = recipe.training, recipe.head
+    assert (recipe.method, recipe.network.depth, recipe.spec.shape) == ("rnc", depth, shape)
+    assert (training.optimiser, training.lr, training.lr_decay, training.momentum) == ("sgd", 0.5, 0.1, 0.9)
+    assert (training.epochs, training.batch_size, training.temperature) == (1000, batch, 2.0)
+    assert (head.epochs, head.lr, head.lr_decay, head.momentum, head.batch_size) == (100, 0.05, 0.2, 0.9, 64)
+    assert recipe.augmentation.enabled
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NAMES if name.startswith("resnet")))
+def test_end_to_end_recipes_are_the_papers(name):
+    recipe = load_recipe(name)
+    assert recipe.method == "l1"
+    assert recipe.network.depth == int(name.split("-")[0].removeprefix("resnet"))
+    assert (recipe.training.optimiser, recipe.training.lr, recipe.training.epochs) == ("adam", 1e-3, 300)
+    assert recipe.training.batch_size == (4 if "highrez" in name else 8)
+    assert recipe.augmentation.enabled == ("noaug" not in name)
+
+
+@pytest.mark.parametrize(("lr", "decay", "epochs", "epoch", "value"), [
+    (0.5, 0.1, 1000, 1, 0.499999), (0.5, 0.1, 1000, 250, 0.42685), (0.5, 0.1, 1000, 500, 0.25025),
+    (0.5, 0.1, 1000, 750, 0.07365), (0.5, 0.1, 1000, 1000, 0.0005), (0.05, 0.2, 100, 1, 0.049988),
+    (0.05, 0.2, 100, 50, 0.0252), (0.05, 0.2, 100, 100, 0.0004),
+])  # fmt: skip
+def test_cosine_schedule(lr, decay, epochs, epoch, value):
+    assert cosine_lr(lr, decay, epoch, epochs) == pytest.approx(value, abs=2e-6)
+
+
+@pytest.mark.parametrize(("section", "key", "value", "text"), [
+    ("training", "momentun", 0.9, r"section \[training\]: key 'momentun' is unknown; did you mean momentum"),
+    ("training", "optimiser", "sdg", "'sdg' is unknown; did you mean sgd"),
+    ("training", "lr", "fast", "lr is 'fast'; it must be a number"),
+    ("training", "epochs", 1.5, "epochs is 1.5; it must be a whole number"),
+    ("training", "lr", -1.0, r"\[training\] lr is -1.0; it must lie between"),
+    ("network", "depth", 20, "depth 20 is unknown; the nearest is 18"),
+    ("network", "stage_strides", [1, 2], "four positive numbers"),
+    ("augmentation", "rotation_min", 0.9, "rotation_min is 0.9"),
+    ("volume", "intensity", "zscores", "did you mean zscore"),
+])  # fmt: skip
+def test_wrong_values(section, key, value, text):
+    values = copy.deepcopy(load_recipe("rnc-highrez").to_dict())
+    values[section][key] = value
+    with pytest.raises(UsageError, match=text):
+        Recipe.from_dict(values, "recipe mine")
+
+
+def test_files(tmp_path):
+    with pytest.raises(UsageError, match="recipe 'rnc-hirez' is unknown; did you mean rnc-highrez"):
+        load_recipe("rnc-hirez")
+    with pytest.raises(NoInputError, match="is not there"):
+        load_recipe(tmp_path / "mine.toml")
+    (tmp_path / "mine.toml").write_text("a = [")
+    with pytest.raises(UsageError, match="is not TOML"):
+        load_recipe(tmp_path / "mine.toml")
+    (tmp_path / "mine.toml").write_text('description = "d"\nmethod = "l1"\n[volume]\nresolution = 4\n')
+    with pytest.raises(UsageError, match="'network' is missing"):
+        load_recipe(tmp_path / "mine.toml")
+    with (tmp_path / "mine.toml").open("a") as file:
+        file.write('[network]\ndepth = 10\n[training]\nepochs = 1\nbatch_size = 4\noptimiser = "adam"\nlr = 0.1\n')
+    recipe = load_recipe(tmp_path / "mine.toml")
+    assert (recipe.name, recipe.volume.resolution) == ("mine", 4.0)

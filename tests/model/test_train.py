@@ -1,0 +1,255 @@
+import dataclasses
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from brainage_bids.bids.files import read_json, read_tsv
+from brainage_bids.errors import BadDataError, NoInputError, UsageError
+from brainage_bids.model import loop
+from brainage_bids.model.dataset import load_volume, load_volumes
+from brainage_bids.model.options import ModelOptions, effective_settings, resolve_device
+from brainage_bids.model.predict import load_model, predict_table
+from brainage_bids.model.recipe import Recipe, load_recipe
+from brainage_bids.model.train import train_model
+from brainage_bids.schema import HISTORY_COLUMNS, VolumeSpec
+
+QUIET = ModelOptions(device="cpu", progress=False)
+SPEC = VolumeSpec.on_grid(8)
+
+
+def tiny_recipe(method="rnc", **training):
+    """A small network on an 8 mm grid."""
+    base = load_recipe("rnc-demo").to_dict()
+    base["name"], base["method"] = f"tiny-{method}", method
+    base["volume"]["resolution"] = 8.0
+    base["network"] |= {"depth": 10, "width": 4}
+    base["training"] |= {"epochs": 3, "batch_size": 6} | training
+    base["head"] |= {"epochs": 5, "views": 2}
+    return Recipe.from_dict(base)
+
+
+def make_volume(path, age, rng):
+    """A PHANTOM: a noisy ball whose central hole grows with age."""
+    world = np.indices(SPEC.shape) - (np.array(SPEC.shape)[:, None, None, None] - 1) / 2
+    radius = np.linalg.norm(world, axis=0)
+    data = np.where((radius < 10) & (radius > age / 12), 0.7 + 0.05 * rng.standard_normal(SPEC.shape), 0)
+    nib.save(nib.Nifti1Image(data.astype(np.float32), SPEC.affine), path)
+    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps({"VolumeSpec": SPEC.to_dict()}))
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory):
+    folder, rng, rows = tmp_path_factory.mktemp("volumes"), np.random.default_rng(0), []
+    for i in range(20):
+        person = f"sub-{i:02d}"
+        group = "AD" if i >= 14 else "CN"
+        for session in ("ses-1", "ses-2") if i < 2 else ("ses-1",):
+            age = 20.0 + 4 * (i % 14) + (session == "ses-2")
+            path = folder / f"{person}_{session}.nii.gz"
+            make_volume(path, age, rng)
+            rows.append({"participant_id": person, "session_id": session, "prefix": f"{person}_{session}",
+                         "volume": str(path), "age": age, "sex": "FM"[i % 2], "group": group, "site": None,
+                         "family": None, "trainable": group == "CN",
+                         "saliency": str(folder / "maps" / f"{person}_{session}_saliency.nii.gz")})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def folds_model(table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds")
+    options = dataclasses.replace(QUIET, folds=3)
+    return train_model(table, tiny_recipe(), folder / "m", folder / "w", options, phantom=True)
+
+
+def test_folder_describes_itself(folds_model, table):
+    names = {"model.json", "weights.safetensors", "history.tsv", "MODEL_CARD.md", "split.tsv"}
+    assert {path.name for path in folds_model.iterdir()} == names
+    values = read_json(folds_model / "model.json")
+    assert VolumeSpec.from_dict(values["volume_spec"]) == SPEC
+    assert Recipe.from_dict(values["recipe"]) == tiny_recipe()
+    assert [member["name"] for member in values["members"]] == ["fold-1", "fold-2", "fold-3"]
+    assert values["training"]["n"] == 14
+    assert values["training"]["groups"] == {"CN": 14}
+    assert len(values["calibration"]) == values["validation"]["n"] == 14
+    assert {row["fold"] for row in values["calibration"]} == {1, 2, 3}
+    assert "sub-" not in json.dumps(values)
+    assert {key.split(".")[0] for key in load_file(folds_model / "weights.safetensors")} == {
+        "fold-1",
+        "fold-2",
+        "fold-3",
+    }
+    history = read_tsv(folds_model / "history.tsv")
+    assert list(history.columns) == HISTORY_COLUMNS
+    assert len(history) == 3 * (3 + 5)
+    assert set(history.loss_excess[history.stage == "head"]) == {"n/a"}
+    card = (folds_model / "MODEL_CARD.md").read_text()
+    assert "PHANTOM MODEL" in card
+    assert f"| 14 | {values['validation']['mae']:.2f} | {values['validation']['mae_null']:.2f} |" in card
+
+
+def test_everybody_is_predicted_by_the_member_that_never_saw_the_person(folds_model, table):
+    predicted = predict_table(folds_model, table, QUIET)
+    split = read_tsv(folds_model / "split.tsv").set_index("participant_id").fold.astype(int)
+    assert [str(flags) for flags in predicted["flags"]] == ["['out_of_fold']"] * len(table)
+    assert list(predicted.fold) == [split[person] for person in table.participant_id]
+    model = load_model(folds_model)
+    for row, age, fold in zip(table.to_dict("records"), predicted.predicted_age, predicted.fold, strict=True):
+        direct = model.members[f"fold-{fold}"](torch.from_numpy(load_volume(row["volume"], SPEC))[None, None]).item()
+        assert age == pytest.approx(direct, abs=1e-4)
+        sidecar = read_json(row["saliency"].replace(".nii.gz", ".json"))
+        cells = nib.load(row["saliency"])
+        assert cells.get_fdata().sum() + sidecar["Bias"] == pytest.approx(age, abs=1e-4)
+        assert np.allclose(cells.affine, np.array(SPEC.affine) @ np.diag([8, 8, 8, 1]))
+        assert sidecar["Units"] == "years"
+    calibration = pd.DataFrame(read_json(folds_model / "model.json")["calibration"])
+    first = table.assign(predicted=predicted.predicted_age)[table.trainable].drop_duplicates("participant_id")
+    assert sorted(calibration.predicted_age) == pytest.approx(sorted(first.predicted), abs=1e-6)
+
+
+def test_strangers_get_the_mean_of_the_members(folds_model, table):
+    model = load_model(folds_model)
+    stranger = table.head(1).assign(participant_id="sub-new", age=95.0, prefix="sub-new")
+    predicted = predict_table(model, stranger, QUIET, name="mine").iloc[0]
+    x = torch.from_numpy(load_volume(stranger.volume[0], SPEC))[None, None]
+    assert predicted.predicted_age == pytest.approx(np.mean([m(x).item() for m in model.members.values()]), abs=1e-4)
+    assert predicted["flags"] == ["age_extrapolated"]
+    assert predicted.fold is None
+    assert predicted.model == "mine"
+
+
+def test_equal_short_ids_of_another_dataset_are_other_people(folds_model, table):
+    model = load_model(folds_model)
+    named = dataclasses.replace(model, card={**model.card, "dataset": "here"})
+    other = table.tail(1).copy()
+    other.attrs["dataset"] = "elsewhere"
+    assert predict_table(named, other, QUIET, saliency=False)["flags"][0] == []
+    other.attrs["dataset"] = "here"
+    assert predict_table(named, other, QUIET, saliency=False)["flags"][0] == ["out_of_fold"]
+
+
+def test_single_member_flags_its_training_people(table, tmp_path):
+    folder = train_model(table, tiny_recipe("l1", patience=1, lr=1e-3), tmp_path / "m", tmp_path / "w", QUIET)
+    predicted = predict_table(folder, table, QUIET, saliency=False).set_index("prefix")
+    split = read_tsv(folder / "split.tsv").set_index("participant_id")
+    flags = {"train": ["in_training"], "val": ["in_validation"]}
+    for row in table.to_dict("records"):
+        found = [flag for flag in predicted["flags"][row["prefix"]] if flag != "age_extrapolated"]
+        assert found == flags.get(split.split[row["participant_id"]], [])
+    assert (split.fold == "n/a").all()
+    assert "PHANTOM" not in (folder / "MODEL_CARD.md").read_text()
+    assert read_json(folder / "model.json")["test"]["n"] == 1
+
+
+@pytest.mark.parametrize("method", ["rnc", "l1"])
+@pytest.mark.parametrize("stop_after", [2, 5])
+def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_after):
+    recipe = tiny_recipe(method, epochs=3 if method == "rnc" else 7, lr=1e-2)
+    whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", QUIET)
+    save, seen = loop.save_checkpoint, []
+
+    def save_then_die(path, values):
+        save(path, values)
+        seen.append(values["epoch"])
+        if len(seen) == stop_after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", save_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
+    assert not (tmp_path / "b" / "model.json").exists()
+    resumed = train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
+    assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    columns = [name for name in HISTORY_COLUMNS if name != "seconds"]
+    assert read_tsv(resumed / "history.tsv")[columns].equals(read_tsv(whole / "history.tsv")[columns])
+
+
+def test_finished_work_is_not_done_again(table, tmp_path, monkeypatch):
+    folder = train_model(table, tiny_recipe(epochs=1), tmp_path / "m", tmp_path / "w", QUIET)
+    before = (folder / "weights.safetensors").read_bytes()
+    monkeypatch.setattr("brainage_bids.model.train.train_member", lambda member: pytest.fail("trained again"))
+    train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)
+    (folder / "model.json").unlink()
+    train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)  # from the finished member's file
+    assert (folder / "weights.safetensors").read_bytes() == before
+
+
+def test_small_cohort_gets_a_smaller_batch_and_is_told():
+    settings = effective_settings(load_recipe("rnc-highrez"), dataclasses.replace(QUIET, epochs=100), 11)
+    assert (settings.batch_size, settings.epochs, settings.head_epochs) == (11, 100, 10)
+    assert any("batch size lowered from 24 to 11" in line for line in settings.lines())
+
+
+def test_divergence_and_collapse_are_named(table, tmp_path):
+    with pytest.raises(UsageError, match=r"tiny-l1 diverged: the loss of main is (nan|inf)"):
+        train_model(table, tiny_recipe("l1", optimiser="sgd", lr=100.0, momentum=0.9, epochs=50, clip_norm=0.0),
+                    tmp_path / "m", tmp_path / "w", QUIET)  # fmt: skip
+    stage = object.__new__(loop._EncoderStage)
+    stage.recipe, stage.member = tiny_recipe(), type("M", (), {"name": "main"})
+    stage.optimiser = torch.optim.SGD([torch.zeros(1)], 0.1)
+    with pytest.raises(UsageError, match="collapsed: in epoch 3 main gives every scan the same features"):
+        stage._refuse_collapse(torch.ones(4, 2, 8), 3)
+    stage._refuse_collapse(torch.randn(4, 2, 8), 3)
+
+
+def test_too_few_people(table, tmp_path):
+    with pytest.raises(BadDataError, match="at least 4 are needed"):
+        train_model(table.assign(trainable=table.index < 4), tiny_recipe(), tmp_path / "m", tmp_path / "w", QUIET)
+
+
+def test_volumes_of_another_spec_are_refused(table, tmp_path):
+    path = table.volume[0]
+    with pytest.raises(BadDataError, match=r"was made for .* but the model needs"):
+        load_volume(path, VolumeSpec.on_grid(8, intensity="zscore"))
+    with pytest.raises(NoInputError, match="is not there"):
+        load_volume(tmp_path / "x.nii.gz", SPEC)
+    bad = tmp_path / "nan.nii.gz"
+    nib.save(nib.Nifti1Image(np.full(SPEC.shape, np.nan, np.float32), SPEC.affine), bad)
+    (tmp_path / "nan.json").write_text(json.dumps({"VolumeSpec": SPEC.to_dict()}))
+    with pytest.raises(BadDataError, match="holds NaN"):
+        load_volume(bad, SPEC)
+    nib.save(nib.Nifti1Image(np.ones(SPEC.shape, np.float32), np.diag([-8, 8, 8, 1])), bad)
+    with pytest.raises(BadDataError, match="not the grid its sidecar"):
+        load_volume(bad, SPEC)
+
+
+def test_large_cohorts_lie_in_a_file(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("brainage_bids.model.dataset.MEMORY_LIMIT_BYTES", 1000)
+    volumes = load_volumes(list(table.volume[:3]), SPEC, tmp_path)
+    assert isinstance(volumes, np.memmap)
+    assert np.array_equal(volumes[2], load_volume(table.volume[2], SPEC))
+
+
+def test_broken_model_folders(folds_model, tmp_path):
+    with pytest.raises(NoInputError, match=r"holds no model\.json"):
+        load_model(tmp_path)
+    (tmp_path / "model.json").write_bytes((folds_model / "model.json").read_bytes())
+    with pytest.raises(NoInputError, match="model folder is incomplete"):
+        load_model(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(BadDataError, match="cannot be read"):
+        load_model(tmp_path)
+
+
+def test_options_are_checked():
+    with pytest.raises(UsageError, match="folds is 1; it must be at least 2"):
+        ModelOptions(folds=1)
+    with pytest.raises(UsageError, match="precision is 'half'"):
+        ModelOptions(precision="half")
+    with pytest.raises(UsageError, match="device 'gpu' is unknown"):
+        resolve_device("gpu")
+    assert resolve_device("auto").type in ("cpu", "cuda")
+
+
+def test_ridge_probe_against_the_normal_equations():
+    rng = np.random.default_rng(0)
+    x, y, new = rng.standard_normal((9, 4)), rng.uniform(20, 80, 9), rng.standard_normal((3, 4))
+    c = x - x.mean(0)
+    penalty = 0.1 * (c**2).sum() / 9
+    slow = (new - x.mean(0)) @ np.linalg.inv(c.T @ c + penalty * np.eye(4)) @ c.T @ (y - y.mean()) + y.mean()
+    assert np.allclose(loop.ridge_probe(x, y, new), slow)

@@ -1,0 +1,103 @@
+import io
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from reportpages import COARSE, GRID, ball
+
+from brainage_bids.errors import BadDataError
+from brainage_bids.report import brain
+from brainage_bids.report.pictures import png_bytes
+
+
+def hot_cell(x: float) -> brain.Brain:
+    """A map with one hot cell centred on world x (mm), y = -4, z = 18."""
+    cells = np.zeros((7, 8, 7), np.float32)
+    cells[round((x + 96) / 32), 4, 3] = 5.0
+    return brain.Brain(cells, COARSE)
+
+
+def red_column(figure, axes) -> tuple[float, dict[str, float]]:
+    """Return the mean column of the red pixels of a panel and the columns of its letters, in figure pixels."""
+    dpi = 100
+    picture = np.asarray(Image.open(io.BytesIO(png_bytes(figure, dpi))).convert("RGB")).astype(int)
+    height, width = picture.shape[:2]
+    box = axes.get_position()
+    left, right = int(box.x0 * width) + 1, int(box.x1 * width) - 1
+    top, bottom = int((1 - box.y1) * height) + 1, int((1 - box.y0) * height) - 1
+    panel = picture[top:bottom, left:right]
+    red = panel[..., 0] - panel[..., 2] > 60
+    assert red.sum() > 20
+    letters = {t.get_text(): t.get_window_extent().x0 for t in axes.texts if t.get_text() in {"L", "R"}}
+    return left + red.nonzero()[1].mean(), letters
+
+
+@pytest.mark.parametrize(("x", "side"), [(32, "R"), (-32, "L")])
+@pytest.mark.parametrize("panel", [3, 9])  # axial z = 18, coronal y = -12
+@pytest.mark.parametrize("flipped", [False, True])
+def test_right_is_drawn_where_the_letter_says(x, side, panel, flipped):
+    overlay = hot_cell(x)
+    if flipped:  # the same map stored as LAS
+        overlay = brain.Brain(
+            overlay.data[::-1], COARSE @ np.array([[-1, 0, 0, 6], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+        )
+    figure = brain.overlay_figure(brain.Brain(ball(), GRID), overlay)
+    column, letters = red_column(figure, figure.axes[panel])
+    near = min(letters, key=lambda letter: abs(letters[letter] - column))
+    assert near == side
+    assert letters["L"] < letters["R"]  # neurological convention, as the caption says
+
+
+def test_sample_follows_the_affine_of_the_map():
+    cells = np.random.default_rng(0).normal(size=(7, 8, 7)).astype(np.float32)
+    centres = np.indices(cells.shape).reshape(3, -1).T @ COARSE[:3, :3].T + COARSE[:3, 3]
+    np.testing.assert_allclose(brain.sample(brain.Brain(cells, COARSE), centres), cells.ravel(), atol=1e-6)
+
+
+def test_sample_interpolates_linearly_along_an_oblique_affine():
+    angle = np.deg2rad(20)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine = turn @ COARSE
+    ramp = np.einsum("i,i...->...", [1.0, 2.0, -1.0], np.indices((7, 8, 7)).astype(float))
+    inside = np.random.default_rng(1).uniform(0, 6, (50, 3))
+    world = inside @ affine[:3, :3].T + affine[:3, 3]
+    np.testing.assert_allclose(brain.sample(brain.Brain(ramp, affine), world), inside @ [1.0, 2.0, -1.0], atol=1e-9)
+
+
+def test_sample_holds_one_cell_outside_and_stops():
+    cells = np.full((3, 4, 3), 2.0, np.float32)
+    last = COARSE[:3, 3] + 32 * np.array([2, 3, 2])
+    values = brain.sample(brain.Brain(cells, COARSE), last + np.array([[0, 0, 0], [31, 0, 0], [33, 0, 0]]))
+    np.testing.assert_array_equal(values, [2.0, 2.0, np.nan])
+
+
+def test_signed_scale_is_symmetric_and_shared():
+    template = brain.Brain(ball(), GRID)
+    limit = brain.scale_limit(template, [hot_cell(32), brain.Brain(-2 * hot_cell(32).data, COARSE)], True)
+    assert limit == brain.scale_limit(template, [brain.Brain(-2 * hot_cell(32).data, COARSE)], True)
+    assert 0 < limit <= 10
+    assert brain.scale_limit(None, [hot_cell(32)], False) == 1.0
+    figure = brain.map_rows_figure(template, [("a", hot_cell(32)), ("b", hot_cell(-32))], True, "years", limit)
+    bar = figure.axes[-1]
+    assert bar.get_xlim() == pytest.approx((-limit, limit))
+    assert len(figure.axes) == 2 * 9 + 1
+
+
+def test_cell_size_and_cleaning(tmp_path):
+    cells = np.full((3, 3, 3, 1), np.nan, np.float32)
+    nib.save(nib.Nifti1Image(cells, COARSE), tmp_path / "m.nii.gz")
+    loaded = brain.load(tmp_path / "m.nii.gz")
+    assert loaded.cell_mm == (32.0, 32.0, 32.0)
+    assert not loaded.data.any()
+
+
+def test_load_refuses(tmp_path):
+    (tmp_path / "bad.nii.gz").write_text("no")
+    with pytest.raises(BadDataError, match=r"bad\.nii\.gz"):
+        brain.load(tmp_path / "bad.nii.gz")
+    with pytest.raises(BadDataError, match="2 dimensions"):
+        brain.load((np.ones((3, 3)), np.eye(4)))
+    with pytest.raises(BadDataError, match="inverted"):
+        brain.load((np.ones((3, 3, 3)), np.diag([1.0, 1, 0, 1])))

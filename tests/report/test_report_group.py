@@ -1,0 +1,158 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from reportpages import check, study
+
+from brainage_bids.report import tables
+from brainage_bids.report.group import GroupPage, flow, write_group_page
+from brainage_bids.report.groupdata import analysed_rows, group_order
+
+
+def written(tmp_path, page):
+    figures = write_group_page(tmp_path / "group.html", page, tmp_path / "figures")
+    assert all(path.is_file() for path in figures)
+    return *check(tmp_path / "group.html"), {path.name for path in figures}
+
+
+def test_page_shows_the_numbers(tmp_path, group_page):
+    words, reader, figures = written(tmp_path, group_page)
+    for shown in (
+        "4.65 [3.52 to 5.79]",
+        "17.52",
+        "−2.12",
+        "r = 0.63 [0.34 to 0.81], p <0.001",
+        "+0.66 [+0.34 to +0.81]",
+        "0.0370",
+        "+5.17 [+1.93 to +8.40]",
+        "0.00208",
+        "20 / 20",
+        "212 mL",
+        "no second scan",
+        "Zha 2023",
+        "−0.086",
+        "ADAS-Cog-11",
+    ):
+        assert shown in words, shown
+    assert "sub-0007.html" in reader.links
+    expected = {
+        "ages",
+        "scatter-M",
+        "gap-M",
+        "score-Adas11-M",
+        "groupdiff",
+        "bias-M",
+        "map-M-signed-Sex",
+        "map-M-signed-Everyone",
+    }
+    assert figures == {f"{name}.{kind}" for name in expected for kind in ("png", "svg")}
+    assert len(reader.images) == len(expected)
+    assert "Left out of the statistics: no second scan" in words
+
+
+def test_r2_of_an_age_bin_is_grey(group_page):
+    built = tables.accuracy(tables.rows_of(group_page.accuracy))
+    place = [column["title"] for column in built["columns"]].index("R²")
+    assert [row[place]["style"] for row in built["rows"]] == ["", "grey"]
+
+
+def test_primary_correlations_come_first_and_others_fold(tmp_path, group_page):
+    words, reader, _ = written(tmp_path, group_page)
+    assert words.index("Primary tests") < words.index("Sensitivity analyses (1 rows)")
+    assert "details" in reader.tags
+
+
+def test_hostile_names_are_escaped(tmp_path, group_page):
+    evil = "<script>alert(1)</script>"
+    table = group_page.table.replace({"group": {"AD": evil}, "participant_id": {"sub-0003": evil}})
+    page = replace(group_page, table=table, title=evil, warnings=[evil], methods=evil, references=[evil])
+    words, reader, figures = written(tmp_path, page)
+    assert reader.tags.count("script") == 1  # our own table sorter
+    assert words.count("alert(1)") > 10
+    assert all("<" not in name and "/" not in name for name in figures)
+    assert not any("<" in link for link in reader.links)
+
+
+def test_bare_page(tmp_path):
+    """No ages, groups, models, scores, controls or maps: sentences instead of figures."""
+    table = pd.DataFrame({"participant_id": ["sub-1"], "session_id": [None], "age": [None], "group": [None]})
+    words, reader, figures = written(tmp_path, GroupPage("T", "0", table))
+    assert not figures
+    assert not reader.images
+    for said in (
+        "No model gave predictions",
+        "No control group",
+        "no age histogram",
+        "no clinical score",
+        "No mean maps",
+        "one group only",
+    ):
+        assert said in words, said
+
+
+def test_empty_study(tmp_path):
+    table = pd.DataFrame(columns=["participant_id", "session_id", "age", "group"])
+    words, _, _ = written(tmp_path, GroupPage("T", "0", table, ["m"], ["NC"], scores=["mmse"]))
+    assert "No scan has a result" in words
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_tiny_studies(tmp_path, n):
+    words, _, figures = written(tmp_path, GroupPage("T", "0", study(n), ["m"], ["NC"], scores=["adas11"]))
+    assert "gap-M.png" in figures
+    assert "sub-0000" in words
+
+
+def test_rows_without_an_estimate_keep_their_note(tmp_path, group_page):
+    row = {"model": "m", "variant": "raw", "case": "AD", "control": "NC", "n_case": 2, "n_control": 20}
+    row |= {"mean_diff": np.nan, "p": None, "status": "insufficient_n", "note": "needs 3 per group"}
+    words, _, figures = written(tmp_path, replace(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
+    assert "too few people for this test; needs 3 per group" in words
+    assert "groupdiff.png" not in figures
+
+
+def test_text_cells_read_back_from_a_file_work_alike(tmp_path, group_page):
+    as_text = group_page.table.astype(object).where(group_page.table.notna(), "n/a").astype(str)
+    first, _, _ = written(tmp_path, replace(group_page, maps=None))
+    second, _, _ = written(tmp_path, replace(group_page, maps=None, table=as_text))
+    assert first == second
+
+
+def test_a_missing_map_is_named(tmp_path, group_page):
+    maps = group_page.maps.assign(path=[str(tmp_path / "gone.nii.gz"), group_page.maps["path"][1]])
+    words, _, figures = written(tmp_path, replace(group_page, maps=maps))
+    assert "gone.nii.gz" in words
+    assert "map-M-signed-Everyone.png" in figures
+
+
+def test_thousands(tmp_path, group_page):
+    words, reader, _ = written(tmp_path, replace(group_page, table=study(2500), maps=None))
+    assert "more than 2,000 scans" in words
+    assert not any(link.startswith("sub-") for link in reader.links)
+    assert (tmp_path / "group.html").stat().st_size < 15e6
+
+
+def test_left_out_rows_leave_the_pictures(group_page):
+    assert "sub-0000" not in set(analysed_rows(group_page)["participant_id"])
+    assert len(analysed_rows(group_page)) == 39
+    steps = dict(flow(group_page))
+    assert steps["Scans found"] == "41"
+    assert steps["Scans in the statistics"] == "39 (39 participants)"
+
+
+def test_left_out_by_run_spares_the_other_run(group_page):
+    twice = pd.concat([group_page.table.assign(run="run-1"), group_page.table.assign(run="run-2")])
+    left = pd.DataFrame([{"participant_id": "sub-0001", "session_id": "n/a", "run": "run-2", "reason": "worse run"}])
+    rows = analysed_rows(replace(group_page, table=twice, left_out=left))
+    assert list(rows.loc[rows["participant_id"] == "sub-0001", "run"]) == ["run-1"]
+
+
+def test_controls_come_first_and_the_unstated_last():
+    rows = pd.DataFrame({"group": ["PD", "group not stated", "AD", "NC"]})
+    assert group_order(rows, ["NC"]) == ["NC", "AD", "PD", "group not stated"]
+
+
+def test_phantom_banner(tmp_path, group_page):
+    words, _, _ = written(tmp_path, replace(group_page, phantom=True, maps=None, scores=[]))
+    assert "PHANTOM" in words

@@ -1,0 +1,82 @@
+import re
+
+from brainage_bids.report import methods
+
+VALUES = {
+    "version": "0.1.0",
+    "engine": "builtin",
+    "template": "MNI152NLin2009aSym",
+    "resolution": 1.0,
+    "shape": (193, 229, 193),
+    "intensity": "minmax",
+    "saliency": True,
+    "bias_n": 60,
+    "controls": ["NC", "CN"],
+    "groups": ["NC", "AD"],
+    "scores": ["adas11"],
+    "covariates": ["age", "sex"],
+    "seed": 7,
+    "maps": True,
+    "n_bootstrap": 10000,
+    "models": [
+        {
+            "name": "rnc-demo",
+            "backbone": "3D ResNet-18",
+            "loss": "rnc",
+            "n_train": 1294,
+            "age_min": 20,
+            "age_max": 95,
+            "folds": 5,
+        },
+        {"name": "bsa", "external": True},
+    ],
+}
+
+
+def test_every_citation_is_listed_and_every_listed_one_cited():
+    text = methods.group_methods(VALUES)
+    cited = set(re.findall(r"[^\s(;]+(?: & [^\s,]+)?(?: et al\.)?, \d{4}", text))
+    listed = methods.references_for(text)
+    known = {part.strip("()") for part in methods.REFERENCES}
+    assert cited <= known, cited - known
+    assert len(listed) == len(cited) + 1  # nilearn is cited without a year
+    assert listed == sorted(listed)
+
+
+def test_group_text_contains_the_participant_text():
+    assert methods.participant_methods(VALUES) in methods.group_methods(VALUES)
+
+
+def test_values_appear():
+    text = methods.group_methods(VALUES)
+    for said in (
+        "at 1 mm (193 x 229 x 193 voxels)",
+        "1294 healthy people, aged 20 to 95",
+        "(n = 60)",
+        "NC and CN",
+        "seed 7",
+        "10,000",
+    ):
+        assert said in text, said
+    assert "bsa were made elsewhere" in text
+
+
+def test_nothing_is_claimed_that_was_not_given():
+    text = methods.participant_methods({"engine": "ants"})
+    assert "deepbet" not in text
+    assert "ants engine" in text
+    assert "Grad-RAM" not in text
+    assert "### Brain age models" not in text
+    assert "score" not in methods.group_methods({"groups": ["A"]})
+    assert "synthetic images" in methods.participant_methods({"models": [{"name": "m", "n_train": 8, "phantom": True}]})
+
+
+def test_no_bias_correction_is_said():
+    assert "without correction" in methods.participant_methods({"bias_source": "none"})
+
+
+def test_citation_file_holds_text_and_references():
+    text = methods.citation_text(methods.participant_methods(VALUES))
+    assert "## References" in text
+    assert "2511.22102" in text
+    assert "2210.01189" in text

@@ -1,0 +1,215 @@
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+from brainage_bids.errors import BadDataError
+from brainage_bids.stats import bias
+
+
+def people(n=60, seed=0, slope=0.8, low=20, high=90, noise=4.0):
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(low, high, n)
+    return pd.DataFrame({"age": age, "predicted_age": slope * age + 11 + rng.normal(0, noise, n), "fold": None})
+
+
+@pytest.mark.parametrize("model", ["a", "b"])
+def test_reference_line(reference_table, expected, model):
+    val = reference_table[reference_table["split"] == "val"]
+    line, want = bias.fit_line(val["age"], val[f"predicted_age_{model}"]), expected["bias"][model]
+    got = [line.slope, line.intercept, line.r, line.slope_se, line.n, line.age_min, line.age_max]
+    names = ("slope", "intercept", "r", "slope_se")
+    wanted = [want["pred_on_age"][k] for k in names] + [want["fit_n"], want["fit_age_min"], want["fit_age_max"]]
+    assert got == pytest.approx(wanted, rel=1e-9)
+    assert (line.method, line.warnings) == ("beheshti", ())
+
+
+@pytest.mark.parametrize("model", ["a", "b"])
+def test_reference_corrected_gaps(tested, reference_table, expected, model):
+    val = reference_table[reference_table["split"] == "val"]
+    line = bias.fit_line(val["age"], val[f"predicted_age_{model}"])
+    for group, want in expected["bias"][model]["groups"].items():
+        rows = tested[tested["group"] == group]
+        gap = bias.corrected_bag(line, rows["age"], rows[f"bag_{model}"])
+        assert [gap.mean(), gap.std(ddof=1)] == pytest.approx([want["beheshti_mean"], want["beheshti_sd"]], rel=1e-8)
+        cole = bias.corrected_bag_cole(line, rows["age"], rows[f"predicted_age_{model}"])
+        assert [cole.mean(), cole.std(ddof=1)] == pytest.approx([want["cole_mean"], want["cole_sd"]], rel=1e-8)
+        np.testing.assert_allclose(cole, gap / line.slope, rtol=1e-10)
+    first = tested.set_index("participant_id")[f"bag_corrected_{model}"]
+    for want in expected["bias"][model]["first_rows"]:
+        assert first[want["participant_id"]] == pytest.approx(want[f"bagc_beheshti_{model}"], rel=1e-9)
+
+
+def test_line_equals_statsmodels_and_de_lange():
+    data = people()
+    line, fit = (
+        bias.fit_line(data["age"], data["predicted_age"]),
+        sm.OLS(data["predicted_age"], sm.add_constant(data["age"])).fit(),
+    )
+    assert [line.intercept, line.slope] == pytest.approx(fit.params.tolist())
+    assert [line.slope_se, line.residual_sd] == pytest.approx([fit.bse["age"], np.sqrt(fit.mse_resid)])
+    de_lange = data["predicted_age"] + (data["age"] - (line.slope * data["age"] + line.intercept)) - data["age"]
+    gap = bias.corrected_bag(line, data["age"], data["predicted_age"] - data["age"])
+    np.testing.assert_allclose(gap, de_lange, atol=1e-12)
+    assert np.polyfit(data["age"], gap, 1)[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_unbiased_line_changes_nothing():
+    line = bias.BiasLine("beheshti", 1.0, 0.0, 0.01, 1.0, 50, 20, 90, 1.0, "model_card")
+    assert bias.corrected_bag(line, [30, 70], [2.0, -3.0]).tolist() == [2.0, -3.0]
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high", "method"),
+    [
+        (14, 20, 90, "offset"),
+        (15, 20, 90, "beheshti"),
+        (40, 60, 64, "offset"),
+        (3, 20, 90, "offset"),
+        (2, 20, 90, "none"),
+    ],
+)
+def test_small_samples_fall_back(n, low, high, method):
+    data = people(n, low=low, high=high)
+    line = bias.fit_line(data["age"], data["predicted_age"])
+    assert (line.method, line.n) == (method, n)
+    assert line.warnings if n < 30 or method == "offset" else True
+    gap = bias.corrected_bag(line, data["age"], data["predicted_age"] - data["age"])
+    if method == "none":
+        assert np.isnan(gap).all()
+        assert line.source == "none"
+    else:
+        assert gap.mean() == pytest.approx(0, abs=1e-10)
+    if method == "offset":
+        assert line.slope == 1.0
+
+
+def test_missing_pairs_are_left_out():
+    data = people(40)
+    data.loc[:4, "age"] = np.nan
+    assert bias.fit_line(data["age"], data["predicted_age"]).n == 35
+
+
+@pytest.mark.parametrize(("slope", "message"), [(0.15, "divides by the slope"), (0.0, "divides by the slope")])
+def test_cole_refused_for_a_flat_line(slope, message):
+    data = people(slope=slope, noise=0.5)
+    line = bias.fit_line(data["age"], data["predicted_age"])
+    with pytest.raises(BadDataError, match=message):
+        bias.corrected_bag_cole(line, data["age"], data["predicted_age"])
+
+
+def test_cole_refused_for_a_noisy_slope_and_an_offset():
+    noisy = bias.BiasLine("beheshti", 0.5, 0, 0.3, 0.2, 20, 20, 90, 5, "model_card")
+    with pytest.raises(BadDataError, match=r"0\.500"):
+        bias.corrected_bag_cole(noisy, [50], [50])
+    with pytest.raises(BadDataError, match="'offset'"):
+        bias.corrected_bag_cole(bias.fit_line([20, 30, 40], [21, 33, 44]), [50], [50])
+
+
+def test_conformal_reference(reference_table, expected):
+    val = reference_table[reference_table["split"] == "val"]
+    for key, want in expected["conformal"].items():
+        name, level = key.split(":")
+        column = name.replace("bagc_beheshti", "bag_corrected")
+        half = bias.conformal_half_width(val[column], 1 - float(level))
+        assert half == pytest.approx(want["half_width"], rel=1e-8), key
+        tested = reference_table[(reference_table["split"] == "test") & (reference_table["group"] == "NC")]
+        assert (tested[column].abs() <= half).mean() == pytest.approx(want["test_coverage"])
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha", "enough"), [(18, 0.05, False), (19, 0.05, True), (8, 0.1, False), (9, 0.1, True), (0, 0.05, False)]
+)
+def test_conformal_needs_enough_people(n, alpha, enough):
+    values = -np.arange(1.0, n + 1)
+    assert bias.conformal_half_width(values, alpha) == (float(n) if enough else None)
+
+
+def test_calibration_interval_and_flags():
+    calibration = people(60)
+    rows = pd.DataFrame({"age": [50.0, 95.0, np.nan], "predicted_age": [55.0, 80.0, 60.0], "fold": [None, None, None]})
+    result = bias.correct_with_calibration(rows, calibration)
+    line = bias.fit_line(calibration["age"], calibration["predicted_age"])
+    gap = calibration["predicted_age"] - calibration["age"]
+    half = bias.conformal_half_width(bias.corrected_bag(line, calibration["age"], gap))
+    corrected = bias.corrected_bag(line, rows["age"], rows["predicted_age"] - rows["age"])
+    np.testing.assert_allclose(result["bag_corrected"], corrected)
+    np.testing.assert_allclose(result["pred_hi"][:2], (rows["age"] + corrected + half)[:2])
+    assert result["flags"].tolist() == ["", "bias_extrapolated", ""]
+    assert result.loc[2, "pred_hi"] - 60 == pytest.approx(bias.conformal_half_width(gap))
+    assert 60 - result.loc[2, "pred_lo"] == pytest.approx(bias.conformal_half_width(gap))
+
+
+@pytest.mark.parametrize("spell", [str, int, float])
+def test_nobody_is_corrected_by_itself(spell):
+    """Moving one person's prediction moves that person's corrected gap by exactly as much."""
+    data = people(50)
+    data["fold"] = [spell(i % 5) for i in range(50)]
+    calibration = data.assign(fold=[str(i % 5) for i in range(50)])
+    before = bias.correct_with_calibration(data, calibration)
+    for frame in (data, calibration):
+        frame.loc[7, "predicted_age"] += 40
+    after = bias.correct_with_calibration(data, calibration)
+    assert after.loc[7, "bag_corrected"] - before.loc[7, "bag_corrected"] == pytest.approx(40)
+    assert after.loc[12, "bag_corrected"] == before.loc[12, "bag_corrected"]  # same fold: not used either
+    assert after.loc[8, "bag_corrected"] != before.loc[8, "bag_corrected"]
+
+
+def test_fold_lines_against_a_literal_loop():
+    data = people(50)
+    data["fold"] = [str(i % 5) for i in range(50)]
+    result = bias.correct_with_calibration(data, data)
+    for i, row in data.iterrows():
+        others = data[data["fold"] != row["fold"]]
+        s, c = np.polyfit(others["age"], others["predicted_age"], 1)
+        assert result.loc[i, "bag_corrected"] == pytest.approx(row["predicted_age"] - (s * row["age"] + c))
+
+
+def test_no_calibration_leaves_everything_missing():
+    data = people(4)
+    result = bias.correct_with_calibration(data, data.iloc[:0])
+    assert result[["bag_corrected", "pred_lo", "pred_hi"]].isna().all(axis=None)
+    assert set(result["flags"]) == {""}
+
+
+def test_offset_is_flagged():
+    result = bias.correct_with_calibration(people(2, seed=1, low=40, high=60), people(10))
+    assert all("bias_offset" in flags for flags in result["flags"])
+
+
+def study(n=60):
+    data = people(n)
+    table = pd.DataFrame({"participant_id": [f"sub-{i:03d}" for i in range(n)], "session_id": None, "run": None})
+    return table.assign(age=data["age"], predicted_age_m=data["predicted_age"], group=["CN", "AD"] * (n // 2))
+
+
+def test_crossfit_spares_controls_and_uses_the_full_line_for_patients():
+    table = study(80)
+    result, line = bias.crossfit_controls(table, "m", ["CN"])
+    assert (line.n, line.source) == (40, "controls_crossfit")
+    patients = table["group"] == "AD"
+    gap = bias.corrected_bag(line, table["age"], table["predicted_age_m"] - table["age"])
+    np.testing.assert_allclose(result["bag_corrected"][patients], gap[patients])
+    moved = table.assign(predicted_age_m=table["predicted_age_m"] + 30.0 * (table.index == 0))
+    again, _ = bias.crossfit_controls(moved, "m", ["CN"])
+    assert again.loc[0, "bag_corrected"] - result.loc[0, "bag_corrected"] == pytest.approx(30)
+
+
+def test_crossfit_does_not_depend_on_row_order_but_on_the_seed():
+    table = study()
+    result, _ = bias.crossfit_controls(table, "m", ["CN"], seed=1)
+    shuffled, _ = bias.crossfit_controls(table.sample(frac=1, random_state=2), "m", ["CN"], seed=1)
+    np.testing.assert_allclose(shuffled.loc[table.index, "bag_corrected"], result["bag_corrected"])
+    other, _ = bias.crossfit_controls(table, "m", ["CN"], seed=2)
+    assert (other["bag_corrected"] != result["bag_corrected"])[table["group"] == "CN"].any()
+
+
+def test_crossfit_keeps_all_sessions_of_a_control_out_of_its_own_line():
+    table = study()
+    second = table.iloc[[0]].assign(session_id="ses-2", age=table.loc[0, "age"] + 1, group="AD")
+    both = pd.concat([table.assign(session_id="ses-1"), second], ignore_index=True)
+    before, line = bias.crossfit_controls(both, "m", ["CN"])
+    assert line.n == 30
+    moved = both.assign(predicted_age_m=both["predicted_age_m"] + 30.0 * (both.index == 0))
+    after, _ = bias.crossfit_controls(moved, "m", ["CN"])
+    assert after.iloc[-1]["bag_corrected"] == before.iloc[-1]["bag_corrected"]
