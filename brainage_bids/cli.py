@@ -140,7 +140,7 @@ def bids_app(
     ] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="out-of-fold prediction for everyone")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="people per batch, instead of the recipe's")] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="epochs of the first stage, instead of the recipe's")
@@ -354,14 +354,17 @@ def _run(application: typer.Typer, prepare: Callable[[list[str]], list[str]], pr
         _fail(UsageError("stopped by the keyboard; the same command goes on where it was"), 130, False)
     except OSError as error:
         _fail(error, InputOutputError.exit_code, show_traceback)
+    except Exception as error:  # a mistake of ours; 70 is EX_SOFTWARE
+        words = f"unexpected {type(error).__name__}: {error}; this is a mistake in brainage-bids, -v -v shows where"
+        _fail(error, 70, show_traceback, words)
 
 
-def _fail(error: BaseException, code: int, show_traceback: bool) -> None:
+def _fail(error: BaseException, code: int, show_traceback: bool, words: str | None = None) -> None:
     if show_traceback:
         import traceback
 
         traceback.print_exception(error)
-    typer.echo(f"brainage-bids: {error}", err=True)
+    typer.echo(f"brainage-bids: {words or error}", err=True)
     sys.exit(code)
 
 

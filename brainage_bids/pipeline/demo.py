@@ -12,7 +12,7 @@ from brainage_bids.bids.outputs import Outputs
 LOG = logging.getLogger("brainage_bids")
 
 
-def run_demo(out_dir: Path, n: int, nprocs: int, seed: int) -> None:
+def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = True) -> None:
     """Make a phantom cohort in ``out_dir/bids`` and take it to ``out_dir/derivatives``; a second call goes on."""
     from brainage_bids.bids.read import DatasetQuery
     from brainage_bids.model.options import ModelOptions
@@ -25,15 +25,15 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int) -> None:
     bids_dir, output_dir = out_dir / "bids", out_dir / "derivatives"
     if not (bids_dir / "planted.json").is_file():
         LOG.info("[1/3] making a phantom cohort of %d people in %s", n, bids_dir)
-        make_cohort(bids_dir, n=n, seed=seed)
+        make_cohort(bids_dir, n=n, seed=seed, workers=nprocs, progress=progress)
     LOG.info("[2/3] participant level: preprocess, train rnc-demo in 5 folds, predict everybody out of fold")
     query = DatasetQuery(bids_dir=bids_dir)
     run_participant(
         ParticipantOptions(
             query=query,
             output_dir=output_dir,
-            preprocess=PreprocessOptions(work_dir=output_dir / "work", nprocs=nprocs, seed=seed),
-            model=ModelOptions(folds=5, seed=seed),
+            preprocess=PreprocessOptions(work_dir=output_dir / "work", nprocs=nprocs, seed=seed, progress=progress),
+            model=ModelOptions(folds=5, seed=seed, progress=progress),
             train="rnc-demo",
             command=f"brainage-bids {bids_dir.name} {output_dir.name} participant --train rnc-demo --folds 5",
         )
@@ -59,7 +59,7 @@ def summary(bids_dir: Path, output_dir: Path) -> str:
     ]
     groups = read_tsv(outputs.group_table("groupdiff"))
     for r in groups[groups["variant"].str.startswith("ancova") & (groups["status"] == "ok")].to_dict("records"):
-        truth = planted["groups"][r["case"]]["gap_mean"]
+        truth = planted["realised"][r["case"]]["gap_mean"]
         lines.append(
             f"{r['case']} against {r['control']}: BAG {float(r['mean_diff']):+.1f} years "
             f"[{float(r['ci_lo']):.1f}, {float(r['ci_hi']):.1f}], planted {truth:+.1f}"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from brainage_bids import __version__
+from brainage_bids.bids.derivative import prepare_output
 from brainage_bids.bids.files import read_json, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
@@ -75,6 +77,7 @@ def run_group(options: GroupOptions) -> None:
             f"models: {', '.join(collected.models)}"
         )
         return
+    prepare_output(outputs, dataset, __version__)
     record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
     handler = record.start_log()
     try:
@@ -100,13 +103,9 @@ def _run_steps(
     write_tsv(outputs.group_table("failed"), collected.failed, {"reason": "why the scan has no result"})
     tested = table[~table.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
-    left_out = pd.concat(
-        [
-            left_out,
-            table.loc[fitting, ["participant_id", "session_id"]].assign(reason="fits the age-bias line (--bias-query)"),
-        ],
-        ignore_index=True,
-    )
+    fitted = table.loc[fitting, ["participant_id", "session_id", "run"]]
+    fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
+    left_out = pd.concat([left_out, fitted], ignore_index=True)
     tables = statistics(selected, table, collected, dataset, options)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
@@ -239,7 +238,8 @@ def bias_corrected(
                 table[column] = float("nan")
                 lines[name] = {"method": "none", "source": "none", "warnings": ["no control group to fit the line on"]}
                 continue
-            table[column], line = crossfit_controls(table, name, dataset.controls, seed=options.seed)
+            corrected, line = crossfit_controls(table, name, dataset.controls, seed=options.seed)
+            table[column] = corrected["bag_corrected"]
         else:
             calibration = model_calibration(collected.folders[name])
             line = fit_line(calibration["age"], calibration["predicted_age"], source="model_card")
@@ -254,7 +254,8 @@ def statistics(
     from brainage_bids.stats.accuracy import accuracy, model_comparison
     from brainage_bids.stats.cohort import cohort_table
     from brainage_bids.stats.correlate import correlations
-    from brainage_bids.stats.groups import group_differences, roc
+    from brainage_bids.stats.groups import group_differences
+    from brainage_bids.stats.roc import roc
 
     models, controls = list(collected.models), list(dataset.controls)
     means = {
@@ -274,11 +275,12 @@ def statistics(
 def mean_maps(selected: pd.DataFrame, collected: Collected, outputs: Outputs) -> pd.DataFrame:
     """Average the Grad-RAM maps of the analysed scans by age group, sex and group."""
     from brainage_bids.preprocess.template import template_volume
+    from brainage_bids.stats.maps import maps_grid
     from brainage_bids.stats.maps import mean_maps as average
 
     found = []
     for (name, spec), part in collected.maps[collected.maps["prefix"].isin(selected.index)].groupby(["model", "spec"]):
-        grid = spec if spec.resolution >= 2 else VolumeSpec.on_grid(2, spec.template, spec.intensity)
+        grid = maps_grid(spec)
         records = part.set_index("prefix").join(selected[["age", "sex", "group"]])
         _, mask = template_volume(grid)
         found.append(
@@ -287,7 +289,8 @@ def mean_maps(selected: pd.DataFrame, collected: Collected, outputs: Outputs) ->
                 grid,
                 mask,
                 lambda subset, kind, name=name, grid=grid: outputs.group_map(grid, name, subset, kind),
-            ).assign(model=name)
+                model=name,
+            )
         )
     columns = ["model", "subset", "n", "n_empty", "kind", "path"]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)

@@ -153,7 +153,7 @@ def methods_values(specs: Sequence[VolumeSpec], folders: Sequence[Path]) -> dict
         models.append(
             {
                 "name": card["name"],
-                "backbone": f"3D ResNet-{card['recipe']['depth']}",
+                "backbone": f"3D ResNet-{card['architecture']['depth']}",
                 "loss": card["recipe"]["method"],
                 "n_train": training["n"],
                 "age_min": training["age_min"],

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from brainage_bids import __version__
-from brainage_bids.bids.derivative import prepare_output
+from brainage_bids.bids.derivative import check_output, describe_model, prepare_output
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
 from brainage_bids.errors import BrainageError, NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
-from brainage_bids.pipeline.pages import participant_pages, write_citation
-from brainage_bids.pipeline.predictions import predict_scans, prediction_is_current
+from brainage_bids.pipeline.pages import is_phantom, participant_pages, write_citation
+from brainage_bids.pipeline.predictions import predict_scans, prediction_is_current, sidecar
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import Scan, VolumeSpec
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from brainage_bids.model.options import ModelOptions
     from brainage_bids.model.recipe import Recipe
     from brainage_bids.preprocess.options import PreprocessOptions
@@ -77,6 +77,7 @@ def run_participant(options: ParticipantOptions) -> None:
     if not dataset.scans:
         raise NothingSelectedError(f"no T1w image is left in {dataset.bids_dir} after the filters; check the labels")
     plan = make_plan(options, outputs)
+    check_output(outputs.root, dataset)
     if options.dry_run:
         print(describe_plan(options, outputs, dataset, plan))
         return
@@ -135,7 +136,8 @@ def _run_steps(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, 
         if plan.recipe is not None:
             train_recipe(options, outputs, dataset, plan.recipe, ready, record)
         for name, folder in plan.models:
-            predict_scans(name, folder, ready, outputs, options, record)
+            describe_model(outputs, name)
+            predict_scans(name, folder, ready, dataset, outputs, options, record)
     participant_pages(options, outputs, dataset, record, [outcome.scan for outcome in outcomes])
     for folder in (work / "preprocess", work / "train", work):
         if folder.is_dir() and not any(folder.iterdir()):
@@ -193,7 +195,7 @@ def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) 
             chosen = table.query(train_on).index
         except Exception as error:
             raise UsageError(f"--train-on {train_on!r} cannot be evaluated on the scans table: {error}") from error
-        return table.index.isin(chosen) & table["age"].notna(), f"--train-on {train_on}"
+        return table.index.to_series().isin(chosen) & table["age"].notna(), f"--train-on {train_on}"
     if dataset.group_column is None:
         return table["age"].notna(), "everyone (the dataset has no group column)"
     if not dataset.controls:
@@ -218,19 +220,19 @@ def train_recipe(
 
     table = scans_table(scans, dataset.score_names)
     chosen, rule = trainable_rows(table, dataset, options.train_on)
-    sidecars = [read_json(_sidecar(outputs.volume(scan, recipe.spec))) for scan in scans]
-    passed = [bool(sidecar.get("qc_pass")) for sidecar in sidecars]
+    sidecars = [read_json(sidecar(outputs.volume(scan, recipe.spec))) for scan in scans]
+    passed = pd.Series([bool(values.get("qc_pass")) for values in sidecars], index=table.index)
     table["trainable"] = chosen & passed
     table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
+    table.attrs |= {"dataset": dataset.name, "phantom": is_phantom(dataset)}
+    work = options.preprocess.work_dir / "train" / recipe.name
+    if options.rerun:
+        for folder in (outputs.model(recipe.name), work):
+            shutil.rmtree(folder, ignore_errors=True)
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")
-    train_model(
-        table,
-        recipe,
-        outputs.model(recipe.name),
-        options.preprocess.work_dir / "train" / recipe.name,
-        dataclasses.replace(options.model),
-    )
+    train_model(table, recipe, outputs.model(recipe.name), work, options.model)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan) -> str:
@@ -263,11 +265,7 @@ def say_faults(dataset: Dataset) -> None:
     """Print the warnings of the dataset (the errors are raised together)."""
     for fault in dataset.faults:
         if fault.severity == "warning":
-            LOG.warning("%s: %s", fault.code, fault.message)
-
-
-def _sidecar(image: Path) -> Path:
-    return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
+            LOG.warning("%s", fault)
 
 
 def _settings(options: ParticipantOptions) -> dict:

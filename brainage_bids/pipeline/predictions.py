@@ -15,6 +15,8 @@ import pandas as pd
 
 from brainage_bids.bids.files import numbers, read_json, read_tsv, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.read import Dataset
+from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
 
@@ -51,7 +53,7 @@ def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
     """Return a hash of everything a prediction was made from: weights, volume, age."""
     image = outputs.volume(scan, model_spec(folder))
     parts = [
-        hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest(),
+        hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
         read_json(sidecar(image)).get("InputHash"),
         model_spec(folder).fingerprint,
         scan.age,
@@ -75,63 +77,77 @@ def predict_scans(
     name: str,
     folder: Path,
     scans: Sequence[Scan],
+    dataset: Dataset,
     outputs: Outputs,
     options: ParticipantOptions,
     record: RunRecord,
 ) -> None:
-    """Predict the scans that have no current prediction of this model; write ages, intervals and maps."""
-    from brainage_bids.model.predict import predict_table
+    """Predict the scans that have no current prediction of this model; write ages, intervals and maps.
+
+    A scan that fails is recorded and does not stop the others.
+    """
     from brainage_bids.stats.bias import correct_with_calibration
 
     todo = [s for s in scans if options.rerun or not prediction_is_current(s, name, folder, outputs)]
     record.note(f"prediction with {name}: {len(todo)} to do, {len(scans) - len(todo)} already there")
-    if not todo:
+    predicted = _predict(name, folder, todo, dataset, outputs, options, record) if todo else []
+    if not predicted:
         return
-    spec = model_spec(folder)
-    by_prefix = {scan.prefix: scan for scan in todo}
-    table = pd.DataFrame(
-        {
-            "participant_id": [scan.participant_id for scan in todo],
-            "prefix": list(by_prefix),
-            "age": pd.Series([scan.age for scan in todo], dtype="float64"),
-            "volume": [str(outputs.volume(scan, spec)) for scan in todo],
-            "saliency": [str(outputs.saliency(scan, spec, name)) for scan in todo],
-        }
-    )
-    predicted = predict_table(folder, table, options.model, name=name).set_index("prefix").loc[list(by_prefix)]
-    calibration = model_calibration(folder)
     rows = pd.DataFrame(
         {
-            "age": table["age"].to_numpy(),
-            "predicted_age": predicted["predicted_age"].to_numpy(dtype="float64"),
-            "fold": predicted["fold"].to_numpy(),
-        },
-        index=predicted.index,
+            "age": pd.Series([scan.age for scan, _ in predicted], dtype="float64"),
+            "predicted_age": [row["predicted_age"] for _, row in predicted],
+            "fold": pd.Series([row["fold"] for _, row in predicted], dtype=object),
+        }
     )
-    corrected = correct_with_calibration(rows, calibration)
-    for prefix, scan in by_prefix.items():
-        flags = [
-            *predicted.at[prefix, "flags"],
-            *corrected.at[prefix, "flags"],
-            *scan.age_flags,
-            *(["qc_warn"] if read_json(sidecar(outputs.volume(scan, spec))).get("qc_warn") else []),
-        ]
-        _write_row(
-            outputs.prediction(scan),
-            {
-                "model": name,
-                "predicted_age": rows.at[prefix, "predicted_age"],
-                "chronological_age": scan.age,
-                "age_source": scan.age_source,
-                "bag": rows.at[prefix, "predicted_age"] - rows.at[prefix, "age"],
-                "bag_corrected": corrected.at[prefix, "bag_corrected"],
-                "pred_lo": corrected.at[prefix, "pred_lo"],
-                "pred_hi": corrected.at[prefix, "pred_hi"],
-                "flags": ";".join(dict.fromkeys(flags)),
-            },
-            prediction_key(scan, folder, outputs),
-        )
+    corrected = correct_with_calibration(rows, model_calibration(folder))
+    for index, (scan, row) in enumerate(predicted):
+        image = outputs.volume(scan, model_spec(folder))
+        flags = [*row["flags"], *corrected.at[index, "flags"].split(";"), *scan.age_flags]
+        flags += ["qc_warn"] if read_json(sidecar(image)).get("qc_warn") else []
+        values = {
+            "model": name,
+            "predicted_age": row["predicted_age"],
+            "chronological_age": scan.age,
+            "age_source": scan.age_source,
+            "bag": rows.at[index, "predicted_age"] - rows.at[index, "age"],
+            **corrected.loc[index, ["bag_corrected", "pred_lo", "pred_hi"]].to_dict(),
+            "flags": ";".join(dict.fromkeys(flag for flag in flags if flag)),
+        }
+        _write_row(outputs.prediction(scan), values, prediction_key(scan, folder, outputs))
         record.event(scan, f"predict:{name}", "done")
+
+
+def _predict(
+    name: str,
+    folder: Path,
+    scans: Sequence[Scan],
+    dataset: Dataset,
+    outputs: Outputs,
+    options: ParticipantOptions,
+    record: RunRecord,
+) -> list[tuple[Scan, dict]]:
+    """Return the scans that could be predicted, each with its row of `predict_table`; the others are recorded."""
+    from brainage_bids.model.predict import load_model, predict_table
+
+    model = load_model(folder, options.model.device)
+    predicted = []
+    for scan in scans:
+        one = pd.DataFrame(
+            {
+                "participant_id": [scan.participant_id],
+                "prefix": [scan.prefix],
+                "age": pd.Series([scan.age], dtype="float64"),
+                "volume": [str(outputs.volume(scan, model.spec))],
+                "saliency": [str(outputs.saliency(scan, model.spec, name))],
+            }
+        )
+        one.attrs["dataset"] = dataset.name
+        try:
+            predicted.append((scan, predict_table(model, one, options.model, name=name).iloc[0].to_dict()))
+        except (BadDataError, NoInputError) as error:
+            record.event(scan, f"predict:{name}", "failed", str(error))
+    return predicted
 
 
 def _write_row(path: Path, row: dict, key: str) -> None:

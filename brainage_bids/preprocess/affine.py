@@ -1,7 +1,7 @@
 """Twelve-parameter affine registration of a brain to the template by normalised cross-correlation, in torch.
 
 The only torch of this room; import it where it is used, not at the top of a module. Many starts at 8 mm, the best goes
-on at 4 mm and at about 2 mm. Each level climbs the correlation with damped Gauss-Newton steps (Levenberg-Marquardt on
+on at 4 mm and, unless the voxels are coarse, at 2 mm. Each level climbs the correlation with damped Gauss-Newton steps (Levenberg-Marquardt on
 the residual of the two normalised images, whose squared norm is 2 - 2 NCC), with an analytic Jacobian: no autograd, no
 random number, the same answer on any number of workers. A left-right flip is invisible to it.
 """
@@ -23,6 +23,7 @@ from brainage_bids.preprocess.template import Template, load_template
 RADIUS_MM = 80.0  # template coordinates are divided by it, so that all parameters are of one size
 FWHM = 2.3548200450309493
 COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
+COARSE_VOXEL_MM = 3.0  # from here on the 4 mm level is the last
 CUT_FRACTION = 0.05  # of the brain's shadow on a face of the field of view, to call the brain cut there
 
 
@@ -122,10 +123,10 @@ def register(
     starts = standard_starts() if starts is None else starts
     values = _normalised(brain, mask)
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    finest = float(np.clip(np.round(1.2 * np.cbrt(zooms.prod()) * 2) / 2, FINE_MM, MIDDLE_MM - 1))
+    coarse = coarse or float(np.cbrt(zooms.prod())) >= COARSE_VOXEL_MM  # nothing finer to see
     poses = torch.as_tensor(_initial_poses(mask, affine, template, starts), device=device)
     similarity, full = _bases(device)
-    plan = ((COARSE_MM, similarity, 12, 4), (COARSE_MM, full, 15, 1), (MIDDLE_MM, full, 12, 1), (finest, full, 10, 1))
+    plan = ((COARSE_MM, similarity, 12, 4), (COARSE_MM, full, 15, 1), (MIDDLE_MM, full, 12, 1), (FINE_MM, full, 10, 1))
     for spacing, basis, steps, keep in plan[:3] if coarse else plan:
         level = _template_level(template.name, spacing, device)
         moving = _moving_level(values, mask, affine, spacing, device)

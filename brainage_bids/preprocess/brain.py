@@ -34,17 +34,17 @@ def release_network() -> None:
     _network.cache_clear()
 
 
-def network_mask(native: Native, gpu: bool = False) -> np.ndarray:
+def network_mask(native: Native, gpu: bool = False, side: int | None = None) -> np.ndarray:
     """Return deepbet's brain mask, bool, on the grid of ``native``.
 
-    The network looks at the head stretched to a cube of 256 voxels, 192 when the voxels are coarse.
+    The network looks at the brain stretched to a cube of ``side`` voxels: 256, or 192 when the voxels are coarse.
 
     Raises
     ------
     BadDataError
         When the network finds nothing that looks like a brain.
     """
-    side = 192 if native.zooms.min() >= COARSE_VOXEL_MM else 256
+    side = side or (192 if native.zooms.min() >= COARSE_VOXEL_MM else 256)
     network = _network(gpu)
     try:
         probability = network.run_model(native.data.copy(), shape=(side, side, side))

@@ -12,7 +12,6 @@ from nipype.interfaces.base import (
     traits,
 )
 
-
 # nipype reports every node on the terminal, in the workers too; outcomes and crash files say it better
 for _name in ("nipype.workflow", "nipype.utils", "nipype.interface", "nipype.filemanip"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)

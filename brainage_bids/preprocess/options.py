@@ -42,7 +42,7 @@ class PreprocessOptions:
     clean_workdir
         Remove a scan's intermediate files as soon as the scan is done.
     low_mem
-        Release the brain-extraction network after each scan (0.3 s slower a scan).
+        One scan at a time, whatever ``nprocs`` says (about 2 GB in all).
     device
         ``auto`` and ``cpu`` run on the processor, ``cuda`` on the GPU (last-digit differences).
     progress

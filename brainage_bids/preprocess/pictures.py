@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.ndimage as ndi
+from PIL import Image
 
 from brainage_bids.bids.files import atomic
 from brainage_bids.schema import VolumeSpec
@@ -40,7 +41,7 @@ def _draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 6.4), dpi=90, facecolor="black")
+    figure = Figure(figsize=(8, 6.4), dpi=85, facecolor="black")
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, len(FRACTIONS), gridspec_kw={"wspace": 0.02, "hspace": 0.02})
     box = ndi.find_objects(where.astype(np.uint8))[0]
@@ -64,5 +65,7 @@ def _draw(
     figure.text(
         0.99, 0.97, "left of the picture = left of the person", color="white", fontsize=8, va="center", ha="right"
     )
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", facecolor="black", pil_kwargs={"optimize": False, "compress_level": 6})
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    with atomic(path) as temporary:  # 40 colours are enough for grey, an outline and letters, and keep the file small
+        picture.quantize(40, dither=Image.Dither.NONE).save(temporary, format="png", optimize=True)

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from brainage_bids.schema import VolumeSpec
 
 FWHM = 2.3548200450309493
+SPLINE_TAIL = 12  # voxels after which the tail of a cubic B-spline coefficient is below 1e-6
 
 
 def to_grid(
@@ -38,20 +39,52 @@ def to_grid(
     """
     zooms = np.sqrt((native_affine[:3, :3] ** 2).sum(axis=0))
     sigma = np.sqrt(np.maximum(spec.resolution**2 - zooms**2, 0)) / FWHM / zooms  # voxels
+    box = _box_of_content(data, np.ceil(3 * sigma).astype(int) + SPLINE_TAIL)
+    if box is None:
+        return np.zeros(spec.shape, dtype=np.float32)
+    data = np.asarray(data[box], dtype=np.float32)
     if (sigma > 0.1).any():
         data = ndi.gaussian_filter(data, np.where(sigma > 0.1, sigma, 0), mode="constant", truncate=3)
+    start = [s.start for s in box]
     index = np.linalg.inv(native_affine) @ matrix @ np.asarray(spec.affine)  # grid voxel -> native voxel
+    index[:3, 3] -= start
+    target = _target_box(index, data.shape, spec.shape)
+    index[:3, 3] += index[:3, :3] @ [s.start for s in target]
+    values = np.zeros(spec.shape, dtype=np.float32)
+    if all(s.stop > s.start for s in target):
+        values[target] = _resample(data, index, [s.stop - s.start for s in target], order, threads)
+    return values
+
+
+def _box_of_content(data: np.ndarray, margin: np.ndarray) -> tuple[slice, ...] | None:
+    """Return the box of the voxels that are not 0, widened by ``margin``; outside it the result is 0 anyway."""
+    box = ndi.find_objects((data != 0).astype(np.uint8))
+    if not box:
+        return None
+    spans = zip(box[0], margin, data.shape, strict=True)
+    return tuple(slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in spans)
+
+
+def _target_box(index: np.ndarray, shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the part of the grid that sees an array of ``shape``."""
+    corners = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in shape], indexing="ij"), axis=-1).reshape(-1, 3)
+    seen = (corners - index[:3, 3]) @ np.linalg.inv(index[:3, :3]).T
+    low, high = np.floor(seen.min(axis=0)).astype(int), np.ceil(seen.max(axis=0)).astype(int) + 1
+    return tuple(slice(min(max(0, a), n), max(0, min(n, b))) for a, b, n in zip(low, high, grid, strict=True))
+
+
+def _resample(data: np.ndarray, index: np.ndarray, size: list[int], order: int, threads: int) -> np.ndarray:
     move = sitk.AffineTransform(3)
     move.SetMatrix(index[:3, :3].ravel().tolist())
     move.SetTranslation(index[:3, 3].tolist())
     resampler = sitk.ResampleImageFilter()
     resampler.SetNumberOfThreads(int(threads))
-    resampler.SetSize([int(n) for n in spec.shape])
+    resampler.SetSize([int(n) for n in size])
     resampler.SetTransform(move)
     resampler.SetInterpolator(sitk.sitkBSpline3 if order == 3 else sitk.sitkLinear)
     resampler.SetDefaultPixelValue(0.0)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T, dtype=np.float32))
-    return np.ascontiguousarray(sitk.GetArrayViewFromImage(resampler.Execute(image)).T)
+    result = resampler.Execute(sitk.GetImageFromArray(np.ascontiguousarray(data.T)))
+    return sitk.GetArrayFromImage(result).T
 
 
 def mask_to_grid(

@@ -7,6 +7,7 @@ became of a scan is read from OUTPUT_DIR and from the reason a failed step left 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -83,6 +84,9 @@ def preprocess(
     """
     for spec in specs:
         check_template(spec.template)
+    # nodes run in folders of their own: relative paths would lead elsewhere
+    outputs = Outputs(Path(outputs.root).absolute())
+    options = dataclasses.replace(options, work_dir=Path(options.work_dir).absolute())
     todo = [scan for scan in scans if options.rerun or not is_done(scan, specs, outputs, options.engine)]
     skipped = {scan.prefix for scan in scans} - {scan.prefix for scan in todo}
     if todo:
@@ -296,7 +300,7 @@ def _orderly_stop() -> Iterator[None]:
 
 
 def _cleaner(scans: Sequence[Scan], options: PreprocessOptions) -> Callable:
-    """Return nipype's status callback: removes the images in the work directory of a scan that is finished or failed."""
+    """Return nipype's status callback: removes the working images of a scan that is finished or failed."""
     folders = {_node_name(scan, step): options.work_dir / scan.prefix for scan in scans for step in _STEPS}
 
     def clean(node: Any, status: str) -> None:

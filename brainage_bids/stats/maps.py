@@ -19,7 +19,7 @@ from brainage_bids.schema import AGE_BINS, VolumeSpec
 from brainage_bids.stats.tables import ALL, age_label, bin_label, frame, is_member, levels, number, text
 
 MAP_COLUMNS = ["model", "subset", "n", "n_empty", "kind", "path"]
-PAPER, SIGNED = "paper", "signed"
+PAPER, SIGNED = "mean", "signed"
 MIN_RESOLUTION = 2.0  # mm; the cells are 16 to 64 mm, finer grids only cost disk
 
 

@@ -91,7 +91,7 @@ def test_means_equal_the_slow_way(tmp_path, mask):
     }
     for subset, who in members.items():
         np.testing.assert_allclose(
-            load(table, subset, "paper").get_fdata(), np.mean([scaled[i] for i in who], axis=0), atol=1e-6
+            load(table, subset, "mean").get_fdata(), np.mean([scaled[i] for i in who], axis=0), atol=1e-6
         )
         signed = np.mean([world_trilinear(maps[i], CELLS) for i in who], axis=0) * mask
         np.testing.assert_allclose(load(table, subset, "signed").get_fdata(), signed, atol=1e-6)
@@ -104,7 +104,7 @@ def test_means_equal_the_slow_way(tmp_path, mask):
 
 def test_one_person_spans_zero_to_one_inside_the_mask_only(tmp_path, mask):
     table = mean_maps(people(tmp_path, random_maps(1)), GRID, mask, lambda s, k: tmp_path / f"{s}-{k}.nii", "m")
-    image = load(table, "group=all", "paper")
+    image = load(table, "group=all", "mean")
     assert (image.get_fdata()[mask].min(), image.get_fdata()[mask].max()) == pytest.approx((0, 1), abs=1e-6)
     assert not image.get_fdata()[~mask].any()
     np.testing.assert_allclose(image.affine, GRID.affine)
@@ -124,7 +124,7 @@ def test_mask_from_a_file(tmp_path, mask):
     records = people(tmp_path, random_maps(2))
     a = mean_maps(records, GRID, path, lambda s, k: tmp_path / f"a{s}-{k}.nii", "m")
     b = mean_maps(records, GRID, mask, lambda s, k: tmp_path / f"b{s}-{k}.nii", "m")
-    for kind in ("paper", "signed"):
+    for kind in ("mean", "signed"):
         np.testing.assert_array_equal(load(a, "group=all", kind).get_fdata(), load(b, "group=all", kind).get_fdata())
     nib.save(nib.Nifti1Image(mask.astype("uint8"), np.eye(4)), path)
     with pytest.raises(BadDataError, match="not on the grid"):
