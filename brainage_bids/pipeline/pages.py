@@ -106,11 +106,11 @@ def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str]) -> ScanS
     facts = {
         "age": scan.age,
         "age_source": scan.age_source,
-        "age_flags": ", ".join(scan.age_flags) or None,
         "sex": scan.sex,
         "group": scan.group,
         "site": scan.site,
         "scores": dict(scan.scores),
+        **({"age_flags": ", ".join(scan.age_flags)} if scan.age_flags else {}),
     }
     values = read_json(sidecar(outputs.volume(scan, specs[0]))) if specs else {}
     figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")}

@@ -1,9 +1,9 @@
 """Twelve-parameter affine registration of a brain to the template by normalised cross-correlation, in torch.
 
 The only torch of this room; import it where it is used, not at the top of a module. Many starts at 8 mm, the best goes
-on at 4 mm and, unless the voxels are coarse, at 2 mm. Each level climbs the correlation with damped Gauss-Newton steps (Levenberg-Marquardt on
-the residual of the two normalised images, whose squared norm is 2 - 2 NCC), with an analytic Jacobian: no autograd, no
-random number, the same answer on any number of workers. A left-right flip is invisible to it.
+on at 4 mm and, unless the voxels are coarse, at 2 mm. Each level climbs the correlation with damped Gauss-Newton steps
+(Levenberg-Marquardt on the residual of the two normalised images, whose squared norm is 2 - 2 NCC), with an analytic
+Jacobian: no autograd, no random number, the same answer on any number of workers. A left-right flip is invisible to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from brainage_bids.preprocess.template import Template, load_template
 RADIUS_MM = 80.0  # template coordinates are divided by it, so that all parameters are of one size
 FWHM = 2.3548200450309493
 COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
-COARSE_VOXEL_MM = 3.0  # from here on the 4 mm level is the last
+COARSE_VOXEL_MM = 3.5  # from here on the 4 mm level is the last
 CUT_FRACTION = 0.05  # of the brain's shadow on a face of the field of view, to call the brain cut there
 
 

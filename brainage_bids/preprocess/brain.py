@@ -18,6 +18,7 @@ N4_SHRINK_MM = 5.0
 N4_MARGIN_MM = 10.0
 N4_ITERATIONS = (50, 50, 50, 50)
 N4_TOLERANCE = 1e-3
+STRIPPED_REACH_MM = 4.0
 STRIPPED_DICE = 0.90  # between the input's own foreground and the network's mask
 COARSE_VOXEL_MM = 2.5  # from here on the network works on a smaller cube
 
@@ -81,7 +82,9 @@ def brain_mask(native: Native, gpu: bool = False) -> tuple[np.ndarray, str]:
     mask = network_mask(native, gpu)
     own = own_mask(native)
     if own is not None and dice(own, mask) >= STRIPPED_DICE:
-        return own, "input"
+        # a careless stripping leaves bits of neck and eyes: nothing far from where the network sees brain is kept
+        near = ndi.distance_transform_edt(~mask, sampling=native.zooms) <= STRIPPED_REACH_MM
+        return own & near, "input"
     return mask, "deepbet"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import scipy.ndimage as ndi
 
 from brainage_bids.errors import BadDataError
@@ -19,7 +20,8 @@ from brainage_bids.preprocess.template import Template
 # A fit below this correlation, or a brain of this size, is suspect; upright real heads have 0.60-0.71.
 SUSPECT_NCC = 0.54
 SUSPECT_ML = (800.0, 2200.0)
-GOOD_NCC = 0.58  # no further pose is tried beyond it
+GOOD_NCC = 0.64  # of the 4 mm level; no further pose is tried beyond it
+REFINED = 3  # poses that are stood upright and looked at again
 CLEARLY_BETTER = 0.02
 SEARCH_MM = 2.0
 SEARCH_SIDE = 128  # a small cube is enough to compare poses, and four times faster
@@ -28,11 +30,11 @@ PLAUSIBLE_ML = (500.0, 2600.0)
 
 @dataclass(frozen=True)
 class Pose:
-    """A turn of the head, the mask found in it (on the native grid) and the coarse fit it gave."""
+    """The mask found in a turned head (on the native grid), the coarse fit it gave, and whether to look no further."""
 
-    turn: np.ndarray
     mask: np.ndarray
     fit: Fit
+    good: bool
 
 
 def suspect(ncc: float, volume_ml: float) -> bool:
@@ -80,21 +82,44 @@ def mask_in_pose(
 
 
 def search(native: Native, template: Template, device: str = "cpu", gpu: bool = False) -> Pose | None:
-    """Try the poses of :func:`wide_starts`; return the one with the best fit, None when none shows a brain."""
-    best = None
+    """Try the poses of :func:`wide_starts`, stand the best ones upright by what their fits say, and return the best.
+
+    None when no pose shows a brain.
+    """
+    poses = []
     for turn in wide_starts():
-        try:
-            mask = mask_in_pose(native, turn, SEARCH_MM, gpu, SEARCH_SIDE)
-        except BadDataError:
-            continue
-        if not PLAUSIBLE_ML[0] <= brain.volume_ml(mask, native.zooms) <= PLAUSIBLE_ML[1]:
-            continue
-        fit = register(native.data, mask, native.affine, template, starts_in(turn), device, coarse=True)
-        if best is None or fit.ncc > best.fit.ncc:
-            best = Pose(turn, mask, fit)
-        if best.fit.ncc > GOOD_NCC and not suspect(best.fit.ncc, brain.volume_ml(best.mask, native.zooms)):
-            break
-    return best
+        pose = _try(native, turn, SEARCH_SIDE, template, device, gpu)
+        if pose is not None:
+            poses.append(pose)
+            if pose.good:
+                return pose
+    poses.sort(key=lambda pose: -pose.fit.ncc)
+    for pose in list(poses[:REFINED]):
+        for _ in range(2):
+            pose = _try(native, upright(pose.fit), None, template, device, gpu)
+            if pose is None:
+                break
+            poses.append(pose)
+            if pose.good:
+                return pose
+    return max(poses, key=lambda pose: pose.fit.ncc, default=None)
+
+
+def _try(native: Native, turn: np.ndarray, side: int | None, template: Template, device: str, gpu: bool) -> Pose | None:
+    try:
+        mask = mask_in_pose(native, turn, SEARCH_MM, gpu, side)
+    except BadDataError:
+        return None
+    volume = brain.volume_ml(mask, native.zooms)
+    if not PLAUSIBLE_ML[0] <= volume <= PLAUSIBLE_ML[1]:
+        return None
+    fit = register(native.data, mask, native.affine, template, starts_in(turn), device, coarse=True)
+    return Pose(mask, fit, fit.ncc > GOOD_NCC and not suspect(fit.ncc, volume))
+
+
+def upright(fit: Fit) -> np.ndarray:
+    """Return the turn (3 x 3) that brings a head upright, from where its brain lies on the template."""
+    return scipy.linalg.polar(np.linalg.inv(fit.matrix[:3, :3]))[0]
 
 
 def starts_in(turn: np.ndarray) -> np.ndarray:

@@ -239,7 +239,7 @@ def _bias(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list
         ""
         if line is None
         else (
-            f" Line removed: slope {decimals(line['slope'], 3, True)} years per year, drawn over the ages it was "
+            f" Line removed: slope {decimals(line['slope'], 3, True)} years of gap per year of age, drawn over the ages it was "
             f"fitted on ({line['age_min']:.0f} to {line['age_max']:.0f} years)."
         )
     )
@@ -248,8 +248,9 @@ def _bias(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list
 
 
 def _line(values: dict) -> dict[str, float] | None:
+    """Return the line of the gap on age; the tables hold that of predicted age on age, whose slope is larger by one."""
     line = {name: number(values.get(name)) for name in ("slope", "intercept", "age_min", "age_max")}
-    return None if None in line.values() else line
+    return None if None in line.values() else {**line, "slope": line["slope"] - 1.0}
 
 
 def _maps(page: GroupPage, album: Album) -> list[dict]:

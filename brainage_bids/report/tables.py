@@ -35,7 +35,7 @@ def cohort(rows: Iterable[Row]) -> dict[str, Any]:
         ("Women", "n", lambda r: count(r.get("n_female"))),
         ("Men", "n", lambda r: count(r.get("n_male"))),
         ("Sex not stated", "n", lambda r: count(r.get("n_sex_unknown"))),
-        ("Note", "long", _note),
+        ("Note", "note", _note),
     ]
     return _table("The cohort, by group as written in the data", columns, list(rows))
 
@@ -55,7 +55,7 @@ def accuracy(rows: Iterable[Row]) -> dict[str, Any]:
         ("SD of the gap", "n", lambda r: decimals(r.get("bag_sd"))),
         ("p of mean gap = 0", "n", lambda r: p_value(r.get("bag_p"))),
         ("Slope of the gap on age", "n", lambda r: decimals(r.get("agebias_slope"), 3, sign=True)),
-        ("Note", "long", _note),
+        ("Note", "note", _note),
     ]
     kept = list(rows)
     built = _table("Accuracy of the uncorrected predictions; patients are shown for information", columns, kept)
@@ -78,7 +78,7 @@ def comparison(rows: Iterable[Row]) -> dict[str, Any]:
         ("t (df)", "n", lambda r: _t(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("Wilcoxon p", "n", lambda r: p_value(r.get("wilcoxon_p"))),
-        ("Note", "long", _note),
+        ("Note", "note", _note),
     ]
     return _table("Paired comparison of absolute errors; below zero means that model A errs less", columns, list(rows))
 
@@ -95,7 +95,7 @@ def correlations(rows: Iterable[Row], caption: str) -> dict[str, Any]:
         ("Estimate [95 % CI]", "n", lambda r: _estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
-        ("Note", "long", _note),
+        ("Note", "note", _note),
     ]
     return _table(caption, columns, list(rows))
 
@@ -112,7 +112,7 @@ def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
         ("t (df)", "n", lambda r: _t(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
-        ("Note", "long", _note),
+        ("Note", "note", _note),
     ]
     return _table("Brain age gap of patients minus controls", columns, list(rows))
 
@@ -125,7 +125,7 @@ def roc(rows: Iterable[Row]) -> dict[str, Any]:
         ("Gap", "long", lambda r: words.variant_name(r.get("variant"))),
         ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
         ("AUC [95 % CI]", "n", lambda r: _estimate(r, "auc", "ci_lo", "ci_hi")),
-        ("Note", "long", _note),
+        ("Note", "note", _note),
     ]
     return _table("Area under the ROC curve (0.5: no separation, 1: complete separation)", columns, list(rows))
 
@@ -138,10 +138,10 @@ def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ("Method", "long", lambda r: text(r.get("method")).replace("_", " ")),
         ("n", "n", lambda r: count(r.get("n"))),
         ("Ages (years)", "n", lambda r: interval(r.get("age_min"), r.get("age_max"), 1)),
-        ("Slope ± SE (years per year)", "n", lambda r: _plus_minus(r.get("slope"), r.get("slope_se"), 3, sign=True)),
+        ("Slope of predicted age on age ± SE", "n", lambda r: _plus_minus(r.get("slope"), r.get("slope_se"), 3)),
         ("Intercept (years)", "n", lambda r: decimals(r.get("intercept"), sign=True)),
         ("Residual SD (years)", "n", lambda r: decimals(r.get("residual_sd"))),
-        ("Warnings", "long", lambda r: _joined(r.get("warnings"))),
+        ("Warnings", "note", lambda r: _joined(r.get("warnings"))),
     ]
     rows = [{"model": model, **line} for model, line in lines.items()]
     return _table("Age-bias lines", columns, rows)
@@ -177,12 +177,15 @@ def _table(caption: str, columns: list[Column], rows: list[Row]) -> dict[str, An
     used = [
         i
         for i, (_, kind, _) in enumerate(columns)
-        if kind != "long" or any(row[i]["text"] not in blank for row in cells)
+        if kind != "note" and (kind != "long" or any(row[i]["text"] not in blank for row in cells))
     ]
+    noted = [i for i, (_, kind, _) in enumerate(columns) if kind == "note"]
+    notes = ["; ".join(row[i]["text"] for i in noted if row[i]["text"] not in blank) for row in cells]
     return {
         "caption": caption,
         "columns": [{"title": columns[i][0], "kind": columns[i][1]} for i in used],
         "rows": [[row[i] for i in used] for row in cells],
+        "notes": notes,  # one line below each row; a column of its own would push the numbers off the page
     }
 
 

@@ -112,7 +112,15 @@ def variant_name(variant: str) -> str:
     )
     if name in {"partial", "ancova"} and covariates:
         return f"raw gap, adjusted for {held}"
-    return {"raw": "raw gap", "corrected": "age-bias-corrected gap"}.get(name, text(variant))
+    gap = {"raw": "raw gap", "corrected": "age-bias-corrected gap", "adjusted": "raw gap"}.get(name, text(variant))
+    rest = {
+        "age-overlap": ", people of overlapping ages",
+        "age-matched": ", pairs matched by age",
+        "one-sample": ", against zero",
+    }
+    if name == "adjusted" and covariates:
+        return f"raw gap, adjusted for {held}"
+    return gap + rest.get(covariates, "")
 
 
 def subset_name(subset: str) -> str:

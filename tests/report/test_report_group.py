@@ -31,7 +31,7 @@ def test_page_shows_the_numbers(tmp_path, group_page):
         "212 mL",
         "no second scan",
         "Zha 2023",
-        "−0.086",
+        "−0.087",
         "ADAS-Cog-11",
     ):
         assert shown in words, shown

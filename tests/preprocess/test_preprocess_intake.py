@@ -1,0 +1,97 @@
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brainage_bids.errors import BadDataError
+from brainage_bids.preprocess.intake import read_scan
+
+AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+
+
+def save(path, data, affine=AFFINE):
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return path
+
+
+def test_any_storage_order_gives_the_same_ras_array(tmp_path):
+    data = np.random.default_rng(0).integers(0, 1000, (30, 32, 34)).astype(np.int16)
+    image = nib.Nifti1Image(data, AFFINE)
+    plain = read_scan(save(tmp_path / "ras.nii", data))
+    for codes in ("LAS", "PSR", "ASL", "LIP"):
+        target = nib.orientations.axcodes2ornt(codes)
+        turned = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(AFFINE), target))
+        assert nib.aff2axcodes(turned.affine) == tuple(codes)
+        nib.save(turned, tmp_path / "turned.nii.gz")
+        native = read_scan(tmp_path / "turned.nii.gz")
+        np.testing.assert_array_equal(native.data, data)
+        np.testing.assert_allclose(native.affine, plain.affine)
+    np.testing.assert_allclose(plain.zooms, 4.0)
+
+
+def test_single_volume_of_four_dimensions_is_read(tmp_path):
+    data = np.arange(30**3, dtype=np.float32).reshape(30, 30, 30, 1)
+    assert read_scan(save(tmp_path / "a.nii", data)).data.shape == (30, 30, 30)
+
+
+def test_some_nan_is_read_as_zero_and_said(tmp_path):
+    data = np.ones((30, 30, 30), np.float32)
+    data[:10] = np.nan
+    native = read_scan(save(tmp_path / "a.nii", data))
+    assert native.data[:10].max() == 0
+    assert native.data[10:].min() == 1
+    assert any("NaN" in warning for warning in native.warnings)
+
+
+def test_sform_unlike_qform_is_said(tmp_path):
+    image = nib.Nifti1Image(np.arange(30**3, dtype=np.float32).reshape(30, 30, 30), AFFINE)
+    image.set_sform(AFFINE + np.diag([0, 0, 0.3, 0]), code=1)
+    image.set_qform(AFFINE + np.array([[0, 0, 0, 9]] * 3 + [[0] * 4]), code=1)
+    nib.save(image, tmp_path / "a.nii")
+    native = read_scan(tmp_path / "a.nii")
+    assert any("disagree" in warning for warning in native.warnings)
+    assert native.zooms[2] == pytest.approx(4.3)
+
+
+def test_thick_slices_are_said(tmp_path):
+    native = read_scan(save(tmp_path / "a.nii", np.arange(64**3.0).reshape(64, 64, 64), np.diag([2.0, 2.0, 5.0, 1])))
+    assert any("far from cubes" in warning for warning in native.warnings)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.full((30, 30, 30), np.nan, np.float32), "all NaN"),
+        (np.zeros((30, 30, 30), np.int16), "one single value"),
+        (np.full((30, 30, 30), 7, np.int16), r"one single value \(7\)"),
+        (np.ones((30, 30, 30, 4), np.int16), "30x30x30x4"),
+        (np.ones((30, 30), np.int16), "three dimensions"),
+        (np.arange(12**3, dtype=np.int16).reshape(12, 12, 12), "cannot hold a head"),
+        (np.ones((30, 30, 30), np.complex64), "complex"),
+    ],
+)
+def test_what_is_no_t1w_is_refused(tmp_path, data, message):
+    with pytest.raises(BadDataError, match=message):
+        read_scan(save(tmp_path / "a.nii", data))
+
+
+def test_broken_files_are_refused(tmp_path):
+    empty, page, cut, gone = (tmp_path / name for name in ("e.nii.gz", "page.nii", "cut.nii.gz", "gone.nii"))
+    empty.touch()
+    page.write_text("<html><body>404</body></html>" * 30)
+    save(tmp_path / "whole.nii", np.random.default_rng(0).normal(size=(40, 40, 40)))
+    cut.write_bytes(gzip.compress((tmp_path / "whole.nii").read_bytes())[:-50000])
+    for path, message in ((empty, "0 bytes"), (page, "not a NIfTI"), (cut, "to its end"), (gone, "not there")):
+        with pytest.raises(BadDataError, match=message):
+            read_scan(path)
+
+
+def test_a_flat_matrix_is_refused(tmp_path):
+    path = save(tmp_path / "a.nii", np.arange(30**3, dtype=np.int16).reshape(30, 30, 30))
+    image = nib.load(path)
+    image.set_sform(np.diag([4.0, 4.0, 0.0, 1.0]), code=1)
+    path = tmp_path / "flat.nii"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+    with pytest.raises(BadDataError, match=r"unusable|cannot hold"):
+        read_scan(path)

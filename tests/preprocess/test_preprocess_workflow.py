@@ -1,0 +1,299 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from brainage_bids.bids.files import read_json
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.errors import UsageError
+from brainage_bids.preprocess import rescue, workflow
+from brainage_bids.preprocess.affine import wide_starts
+from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.steps import sidecar_path
+from brainage_bids.preprocess.workflow import is_done, preprocess
+from brainage_bids.schema import Scan, VolumeSpec
+
+SPECS = (VolumeSpec.on_grid(4), VolumeSpec.on_grid(6, intensity="zscore"))
+
+
+def options(tmp_path, **changes):
+    return PreprocessOptions(tmp_path / "work", **{"progress": False, **changes})
+
+
+def ball():
+    x, y, z = np.meshgrid(*[np.arange(-30, 30.0)] * 3, indexing="ij")
+    data = 500 * (x**2 + y**2 + z**2 < 24**2) + np.random.default_rng(0).normal(20, 4, x.shape)
+    return nib.Nifti1Image(data.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]))
+
+
+@pytest.fixture(scope="module")
+def finished(head, tmp_path_factory):
+    """One run over a good head, the same head stored as PSR, and three that cannot work; Linear plugin."""
+    folder = tmp_path_factory.mktemp("run")
+    target = nib.orientations.axcodes2ornt("PSR")
+    turned = head.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(head.affine), target))
+    images = {
+        "01": head,
+        "02": nib.Nifti1Image(np.zeros((40, 40, 40), np.int16), 4 * np.eye(4)),
+        "03": turned,
+        "04": ball(),
+    }
+    scans = []
+    for label, image in images.items():
+        path = folder / "bids" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(image, path)
+        scans.append(Scan(str(path), f"sub-{label}"))
+    scans.append(Scan(str(folder / "bids" / "sub-05" / "anat" / "sub-05_T1w.nii.gz"), "sub-05"))
+    before = torch.get_num_threads()
+    outputs = Outputs(folder / "out")
+    with pytest.MonkeyPatch.context() as patch:  # the ball is searched for a brain in 2 poses instead of 30
+        patch.setattr(rescue, "wide_starts", lambda: wide_starts()[:2])
+        outcomes = preprocess(scans, SPECS, outputs, options(folder))
+    assert torch.get_num_threads() == before
+    return folder, scans, outputs, outcomes
+
+
+def test_every_scan_has_an_outcome(finished):
+    _, scans, _, outcomes = finished
+    assert [outcome.scan for outcome in outcomes] == scans
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done", "failed", "failed"]
+    assert "one single value" in outcomes[1].reason
+    assert outcomes[1].step == "brain"
+    assert "no brain" in outcomes[3].reason
+    assert "not there" in outcomes[4].reason
+    assert all("\n" not in outcome.reason for outcome in outcomes if outcome.reason)
+    assert all(outcome.seconds > 0 for outcome in outcomes if outcome.status == "done")
+
+
+def test_a_failed_scan_leaves_no_output_but_a_readable_crash_file(finished):
+    folder, scans, outputs, _ = finished
+    for scan in (scans[1], scans[3], scans[4]):
+        assert not [path for path in outputs.root.rglob(f"*{scan.prefix}*") if path.is_file()]
+    crashes = list((folder / "work" / "crash").glob("crash-*.txt"))
+    assert len(crashes) == 3
+    assert any("one single value" in path.read_text() for path in crashes)
+
+
+def test_work_directory_is_cleaned(finished):
+    folder, *_ = finished
+    assert [path.name for path in (folder / "work").iterdir()] == ["crash"]
+
+
+def test_volume_mask_and_sidecar(finished):
+    _, scans, outputs, _ = finished
+    for spec in SPECS:
+        image, mask = nib.load(outputs.volume(scans[0], spec)), nib.load(outputs.mask(scans[0], spec))
+        assert image.shape == mask.shape == spec.shape
+        np.testing.assert_array_equal(image.affine, np.asarray(spec.affine))
+        assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+        assert image.get_data_dtype() == np.float32
+        inside = np.asarray(mask.dataobj) > 0
+        data = image.get_fdata()
+        assert not data[~inside].any()
+        if spec.intensity == "minmax":
+            assert (data.min(), data.max()) == (0, 1)
+        else:
+            assert data[inside].mean() == pytest.approx(0, abs=1e-4)
+        sidecar = read_json(sidecar_path(outputs.volume(scans[0], spec)))
+        assert sidecar["VolumeSpec"] == spec.to_dict()
+        assert sidecar["SkullStripped"] is True
+        assert sidecar["Sources"] == ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]
+        assert sidecar["qc_pass"] is True
+        assert sidecar["QC"]["template_dice"] > 0.93
+        assert len(sidecar["InputHash"]) == 64
+    xfm = outputs.transform(scans[0], SPECS[0])
+    assert "template to T1w" in json.loads(xfm.with_suffix(".json").read_text())["Description"]
+
+
+def test_the_template_head_lands_on_the_template(finished):
+    from brainage_bids.preprocess.template import template_volume
+
+    _, scans, outputs, _ = finished
+    values, inside = template_volume(SPECS[0])
+    found = nib.load(outputs.volume(scans[0], SPECS[0])).get_fdata()
+    both = inside & (found > 0)
+    assert np.corrcoef(found[both], values[both])[0, 1] > 0.85
+
+
+def test_storage_order_does_not_change_the_volume(finished):
+    _, scans, outputs, _ = finished
+    for spec in SPECS:
+        first, second = (nib.load(outputs.volume(scan, spec)).get_fdata() for scan in (scans[0], scans[2]))
+        np.testing.assert_array_equal(first, second)
+
+
+def test_pictures_are_small_and_not_blank(finished):
+    _, scans, outputs, _ = finished
+    for name in ("mask", "template"):
+        path = outputs.qc_figure(scans[0], name)
+        assert 10_000 < path.stat().st_size < 200_000
+        picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        coloured = (picture.max(axis=2) - picture.min(axis=2)) > 60  # the outline
+        assert 500 < coloured.sum() < 0.2 * coloured.size
+
+
+def test_a_second_run_skips_and_a_changed_input_is_redone(finished, tmp_path):
+    folder, scans, outputs, _ = finished
+    good = [scans[0], scans[2]]
+    assert all(is_done(scan, SPECS, outputs, "builtin") for scan in good)
+    assert not is_done(scans[1], SPECS, outputs, "builtin")
+    assert not is_done(good[0], SPECS, outputs, "ants")
+    assert not is_done(good[0], (VolumeSpec.on_grid(4, intensity="zscore"),), outputs, "builtin")
+    stamps = [outputs.volume(scan, SPECS[0]).stat().st_mtime_ns for scan in good]
+    again = preprocess(good, SPECS, outputs, options(folder))
+    assert [outcome.status for outcome in again] == ["skipped", "skipped"]
+    assert [outputs.volume(scan, SPECS[0]).stat().st_mtime_ns for scan in good] == stamps
+
+    image = nib.load(good[1].path)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), good[1].path)
+    assert not is_done(good[1], SPECS, outputs, "builtin")
+    changed = preprocess(good, SPECS, outputs, options(folder))
+    assert [outcome.status for outcome in changed] == ["skipped", "failed"]
+    assert not outputs.volume(good[1], SPECS[0]).exists()  # the volume of the former input is gone
+
+
+def test_unknown_template_is_refused_at_the_door(tmp_path):
+    with pytest.raises(UsageError, match="MNI305"):
+        preprocess([], [VolumeSpec.on_grid(4, template="MNI305")], Outputs(tmp_path), options(tmp_path))
+
+
+def test_plugin_file(tmp_path):
+    good, bad = tmp_path / "plugin.yml", tmp_path / "bad.yml"
+    good.write_text("plugin: SLURM\nplugin_args:\n  sbatch_args: --mem 4G\n")
+    bad.write_text("n_procs: 2\n")
+
+    def callback(node, status):
+        return None
+
+    found = workflow._plugin(options(tmp_path, plugin_file=good), callback)
+    assert found == {"plugin": "SLURM", "plugin_args": {"sbatch_args": "--mem 4G", "status_callback": callback}}
+    for path, message in ((bad, "no 'plugin' entry"), (tmp_path / "gone.yml", "cannot be read")):
+        with pytest.raises(UsageError, match=message):
+            workflow._plugin(options(tmp_path, plugin_file=path), callback)
+
+
+def test_low_memory_means_one_at_a_time(tmp_path):
+    assert workflow._at_once(options(tmp_path, nprocs=8, omp_nthreads=2)) == 4
+    assert workflow._at_once(options(tmp_path, nprocs=8, low_mem=True)) == 1
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import os, sys
+    from pathlib import Path
+    from brainage_bids.bids.outputs import Outputs
+    from brainage_bids.preprocess.options import PreprocessOptions
+    from brainage_bids.preprocess.workflow import preprocess
+    from brainage_bids.schema import Scan, VolumeSpec
+    if __name__ == "__main__":
+        folder, nprocs = Path(sys.argv[1]), int(sys.argv[2])
+        scans = [Scan(str(path), path.parent.parent.name) for path in sorted(folder.glob("bids/*/anat/*"))]
+        options = PreprocessOptions(folder / f"work{nprocs}", nprocs=nprocs, progress=False)
+        for outcome in preprocess(scans, [VolumeSpec.on_grid(4)], Outputs(folder / f"out{nprocs}"), options):
+            print(outcome.scan.prefix, outcome.status, outcome.reason)
+    """
+)
+
+
+@pytest.fixture
+def cohort(tmp_path, head):
+    for label, power in (("01", 1.0), ("02", 0.9), ("03", 1.1)):
+        path = tmp_path / "bids" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(np.asarray(head.dataobj) ** power, head.affine), path)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def start(folder, nprocs):
+    return subprocess.Popen(
+        [sys.executable, str(folder / "script.py"), str(folder), str(nprocs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+
+
+@pytest.mark.slow
+def test_number_of_workers_changes_no_bit(cohort):
+    for nprocs in (1, 2):
+        assert start(cohort, nprocs).communicate(timeout=400)[0].count(" done ") == 3
+    one, two = (sorted((cohort / f"out{n}").rglob("*.nii.gz")) for n in (1, 2))
+    assert len(one) == len(two) == 6
+    for first, second in zip(one, two, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+
+
+def parents():
+    """Return the parent of every running process."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+    return found
+
+
+def workers(folder, process):
+    """Wait until a scan is being worked on; return the workers: children of the fork server, itself a child."""
+    deadline = time.time() + 120
+    while not list(folder.glob("work2/*/status.json")) and time.time() < deadline:
+        time.sleep(0.1)
+    tree = parents()
+    return [pid for pid, parent in tree.items() if tree.get(parent) == process.pid]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_killed_worker_does_not_hang_the_run(cohort):
+    process = start(cohort, 2)
+    os.kill(workers(cohort, process)[-1], signal.SIGKILL)
+    text, said = process.communicate(timeout=400)
+    assert "a worker died" in said
+    assert text.count(" done ") == 3  # tried again, one at a time
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_terminated_run_leaves_no_worker(cohort):
+    process = start(cohort, 2)
+    before = workers(cohort, process)
+    assert before
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    deadline = time.time() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in before) and time.time() < deadline:
+        time.sleep(0.2)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+
+
+@pytest.mark.real
+def test_real_heads(tmp_path):
+    root = os.environ.get("BRAINAGE_TEST_DATA")
+    if not root:
+        pytest.skip("BRAINAGE_TEST_DATA is not set")
+    paths = sorted(Path(root).glob("ds000011/sub-*/anat/*_T1w.nii.gz"))[:2]
+    scans = [Scan(str(path), path.parent.parent.name) for path in paths]
+    ball_like = Path(root) / "scans" / "bisweb_phantom_unknown.nii.gz"
+    scans.append(Scan(str(ball_like), "sub-ball"))
+    outputs = Outputs(tmp_path / "out")
+    outcomes = preprocess(scans, [VolumeSpec.on_grid(2)], outputs, options(tmp_path))
+    assert [outcome.status for outcome in outcomes] == ["done", "done", "failed"]
+    for scan in scans[:2]:
+        quality = read_json(sidecar_path(outputs.volume(scan, VolumeSpec.on_grid(2))))["QC"]
+        assert quality["template_dice"] > 0.95
+        assert quality["template_ncc"] > 0.60
