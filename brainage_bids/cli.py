@@ -267,6 +267,7 @@ def bids_app(
                 batch_size=batch_size,
                 epochs=epochs,
                 folds=folds,
+                workers=nprocs or len(os.sched_getaffinity(0)),
                 seed=random_seed,
                 progress=sys.stderr.isatty() or verbose > 0,
             ),

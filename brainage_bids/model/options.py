@@ -34,7 +34,9 @@ class ModelOptions:
     seed
         Of splits, weights and augmentation.
     threads
-        CPU threads of torch.
+        CPU threads of torch; None: one for each member of a K-fold model, else torch's own choice.
+    workers
+        Members of a K-fold model that train at the same time on the CPU; never changes a result.
     progress
         Show a progress bar.
     """
@@ -46,10 +48,11 @@ class ModelOptions:
     folds: int | None = None
     seed: int = DEFAULT_SEED
     threads: int | None = None
+    workers: int = 1
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 2), ("epochs", 1), ("folds", 2), ("threads", 1)):
+        for name, least in (("batch_size", 2), ("epochs", 1), ("folds", 2), ("threads", 1), ("workers", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}; it must be at least {least}")
@@ -110,7 +113,7 @@ def effective_settings(recipe: Recipe, options: ModelOptions, n_train: int) -> E
         head_epochs=head_epochs if recipe.method == "rnc" else 0,
         folds=options.folds,
         seed=options.seed,
-        threads=options.threads or torch.get_num_threads(),
+        threads=options.threads or (1 if options.folds and device.type == "cpu" else torch.get_num_threads()),
         notes=tuple(notes),
     )
 

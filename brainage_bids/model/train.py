@@ -22,10 +22,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from brainage_bids.bids.files import read_json, write_json, write_text, write_tsv
 from brainage_bids.errors import BadDataError
 from brainage_bids.model.card import card_text, hash_participant, model_values
-from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from brainage_bids.model.checkpoint import save_weights
 from brainage_bids.model.dataset import load_volumes
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.loop import Member, MemberData, build_network, train_member
+from brainage_bids.model.loop import Member, MemberData, build_network
+from brainage_bids.model.members import train_members
 from brainage_bids.model.options import EffectiveSettings, ModelOptions, effective_settings, set_threads
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.split import make_split, member_parts
@@ -96,15 +97,17 @@ def train_model(
         (out_dir / "model.json").unlink()
     for line in settings.lines():
         LOG.info("training %s: %s", recipe.name, line)
-    set_threads(options.threads)
+    set_threads(settings.threads)
     volumes = load_volumes(list(cohort.scans.volume), recipe.spec, work_dir)
     total = len(cohort.parts) * (settings.epochs + settings.head_epochs)
-    states, history = {}, []
+    members = [
+        _member(name, number, cohort, recipe, settings, volumes, work_dir, fingerprint)
+        for number, name in enumerate(cohort.parts)
+    ]
     with _progress(options.progress, total, recipe.name) as report:
-        for number, name in enumerate(cohort.parts):
-            member = _member(name, number, cohort, recipe, settings, volumes, work_dir, fingerprint, report)
-            states[name], rows = _finished_or_trained(member, work_dir / f"{name}.pt")
-            history += rows
+        trained = train_members(members, work_dir, options.workers, report)
+    states = {name: state for name, (state, _) in trained.items()}
+    history = [row for _, rows in trained.values() for row in rows]
     held_out = _predict_held_out(states, cohort, recipe, settings, volumes)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
     values = _describe(cohort, recipe, settings, held_out, more)
@@ -148,7 +151,6 @@ def _member(
     volumes: np.ndarray,
     work_dir: Path,
     fingerprint: str,
-    report: Callable[[dict], None],
 ) -> Member:
     train, val = cohort.parts[name]
     data = MemberData(
@@ -157,20 +159,7 @@ def _member(
         train=tuple(cohort.rows(train)),
         val=np.array([rows[0] for rows in cohort.rows(val)]),
     )
-    return Member(name, number, recipe, settings, data, work_dir / f"{name}.checkpoint.pt", fingerprint, report)
-
-
-def _finished_or_trained(member: Member, finished: Path) -> tuple[dict, list[dict]]:
-    """Return weights and history from the file of a finished member, or train it and write that file."""
-    before = load_checkpoint(finished, member.fingerprint)
-    if before is None:
-        state, history = train_member(member)
-        save_checkpoint(finished, {"fingerprint": member.fingerprint, "model": state, "history": history})
-        return state, history
-    LOG.info("member %s is already trained", member.name)
-    for row in before["history"]:
-        member.report(row)
-    return before["model"], before["history"]
+    return Member(name, number, recipe, settings, data, work_dir / f"{name}.checkpoint.pt", fingerprint)
 
 
 def _predict_held_out(

@@ -33,7 +33,7 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
             query=query,
             output_dir=output_dir,
             preprocess=PreprocessOptions(work_dir=output_dir / "work", nprocs=nprocs, seed=seed, progress=progress),
-            model=ModelOptions(folds=5, seed=seed, progress=progress),
+            model=ModelOptions(folds=5, workers=nprocs, seed=seed, progress=progress),
             train="rnc-demo",
             command=f"brainage-bids {bids_dir.name} {output_dir.name} participant --train rnc-demo --folds 5",
         )

@@ -105,9 +105,23 @@ def search(native: Native, template: Template, device: str = "cpu", gpu: bool = 
     return max(poses, key=lambda pose: pose.fit.ncc, default=None)
 
 
-def _try(native: Native, turn: np.ndarray, side: int | None, template: Template, device: str, gpu: bool) -> Pose | None:
+def finest_mask(native: Native, pose: Pose, template: Template, device: str = "cpu", gpu: bool = False) -> np.ndarray:
+    """Return the mask of the head stood upright by ``pose`` at full resolution, or the pose's own if that fails."""
+    again = _try(native, upright(pose.fit), None, template, device, gpu, max(1.0, float(native.zooms.min())))
+    return again.mask if again is not None and again.fit.ncc > pose.fit.ncc - CLEARLY_BETTER else pose.mask
+
+
+def _try(
+    native: Native,
+    turn: np.ndarray,
+    side: int | None,
+    template: Template,
+    device: str,
+    gpu: bool,
+    spacing: float = SEARCH_MM,
+) -> Pose | None:
     try:
-        mask = mask_in_pose(native, turn, SEARCH_MM, gpu, side)
+        mask = mask_in_pose(native, turn, spacing, gpu, side)
     except BadDataError:
         return None
     volume = brain.volume_ml(mask, native.zooms)

@@ -90,13 +90,12 @@ def _second_chance(scan: Scan, folder: Path, first: Fit, threads: int, device: s
     pose = rescue.search(native, template, device, gpu_wanted(device))
     if pose is None or pose.fit.ncc < coarse.ncc + rescue.CLEARLY_BETTER:
         return first
-    turn = rescue.upright(pose.fit)  # the fit knows the pose better than the list of turns
-    mask = rescue.mask_in_pose(native, turn, max(1.0, float(native.zooms.min())), gpu_wanted(device))
+    mask = rescue.finest_mask(native, pose, template, device, gpu_wanted(device))
     facts = read_json(folder / FACTS)
     facts["Warnings"] = [*facts["Warnings"], "the head lies turned in its header; its brain was found in another pose"]
     source = "deepbet, head turned"
     data = _keep_brain(native, mask, source, folder, facts, threads)
-    return register(data, mask, affine, template, rescue.starts_in(turn), device)
+    return register(data, mask, affine, template, rescue.starts_in(rescue.upright(pose.fit)), device)
 
 
 def load_native(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -172,7 +172,7 @@ def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_a
 def test_finished_work_is_not_done_again(table, tmp_path, monkeypatch):
     folder = train_model(table, tiny_recipe(epochs=1), tmp_path / "m", tmp_path / "w", QUIET)
     before = (folder / "weights.safetensors").read_bytes()
-    monkeypatch.setattr("brainage_bids.model.train.train_member", lambda member: pytest.fail("trained again"))
+    monkeypatch.setattr("brainage_bids.model.members.train_member", lambda member: pytest.fail("trained again"))
     train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)
     (folder / "model.json").unlink()
     train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)  # from the finished member's file

@@ -1,0 +1,98 @@
+"""Train the members of a model one after the other or side by side; the result is the same.
+
+Knows members; knows nothing of tables. On the CPU every member of a K-fold model trains on one thread: small networks
+gain nothing from more, and the weights then do not depend on how many members run at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint
+from brainage_bids.model.loop import Member, train_member
+from brainage_bids.model.options import set_threads
+
+LOG = logging.getLogger("brainage_bids")
+Result = tuple[dict, list[dict]]  # weights, history
+
+
+def train_members(
+    members: Sequence[Member], work_dir: Path, workers: int, report: Callable[[dict], None]
+) -> dict[str, Result]:
+    """Return weights and history of every member; a finished one is read from its file, the others are trained.
+
+    Parameters
+    ----------
+    members
+        What to train.
+    work_dir
+        Where finished members lie, ``<name>.pt``.
+    workers
+        Members trained at the same time; more than one only on the CPU and with volumes held in memory.
+    report
+        Takes each row of the history.
+    """
+    todo = []
+    for member in members:
+        before = load_checkpoint(_file(work_dir, member), member.fingerprint)
+        if before is None:
+            todo.append(member)
+            continue
+        LOG.info("member %s is already trained", member.name)
+        for row in before["history"]:
+            report(row)
+    side_by_side = workers > 1 and len(todo) > 1 and todo[0].device.type == "cpu"
+    if side_by_side and not isinstance(todo[0].data.volumes, np.memmap):
+        _side_by_side(todo, work_dir, min(workers, len(todo)), report)
+    else:
+        for member in todo:
+            _train(dataclasses.replace(member, report=report), _file(work_dir, member))
+    done = {member.name: load_checkpoint(_file(work_dir, member), member.fingerprint) for member in members}
+    return {name: (values["model"], values["history"]) for name, values in done.items()}
+
+
+def _side_by_side(members: Sequence[Member], work_dir: Path, workers: int, report: Callable[[dict], None]) -> None:
+    # forkserver: a process forked after torch has started threads can hang
+    context = get_context("forkserver")
+    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+        rows = manager.Queue()
+        jobs = [
+            pool.submit(_train, dataclasses.replace(member, report=rows.put), _file(work_dir, member))
+            for member in members
+        ]
+        try:
+            while not (all(job.done() for job in jobs) and rows.empty()):
+                _pass_on(rows, report)
+                if any(job.done() and job.exception() for job in jobs):
+                    break
+            for job in jobs:
+                job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _pass_on(rows: queue.Queue, report: Callable[[dict], None]) -> None:
+    try:
+        report(rows.get(timeout=0.2))
+    except queue.Empty:
+        return
+
+
+def _train(member: Member, finished: Path) -> None:
+    if member.settings.threads:
+        set_threads(member.settings.threads)
+    state, history = train_member(member)
+    save_checkpoint(finished, {"fingerprint": member.fingerprint, "model": state, "history": history})
+
+
+def _file(work_dir: Path, member: Member) -> Path:
+    return work_dir / f"{member.name}.pt"
