@@ -155,7 +155,7 @@ BRAINAGE_COLUMNS = {
     "group": "group as written in the data",
     "site": "site or scanner",
     "qc_pass": "1 when every quality gate was passed",
-    "in_training": "1 when a model was trained on this person and did not hold the person out",
+    "in_training": "1 when a model was trained or tuned on this person and did not hold the person out",
 }
 
 ACCURACY_COLUMNS = (

@@ -80,6 +80,10 @@ class Outputs:
         """Folder of one model."""
         return self.models / name
 
+    def foreign_card(self, name: str) -> Path:
+        """Copy of ``model.json`` of a model that was trained elsewhere and used here."""
+        return self.model(name) / "card.json"
+
     # --- the whole dataset --------------------------------------------------------------------------------------
 
     def run_log(self, run_id: str) -> Path:

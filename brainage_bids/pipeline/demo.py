@@ -58,11 +58,18 @@ def summary(bids_dir: Path, output_dir: Path) -> str:
         f"(always guessing the mean age: {float(row['mae_null']):.2f})",
     ]
     groups = read_tsv(outputs.group_table("groupdiff"))
-    for r in groups[groups["variant"].str.startswith("ancova") & (groups["status"] == "ok")].to_dict("records"):
-        truth = planted["realised"][r["case"]]["gap_mean"]
+    for r in groups[(groups["variant"] == "ancova:age+sex") & (groups["status"] == "ok")].to_dict("records"):
+        truth = planted["realised"][r["case"]]["gap_mean"] - planted["realised"][r["control"]]["gap_mean"]
         lines.append(
             f"{r['case']} against {r['control']}: BAG {float(r['mean_diff']):+.1f} years "
             f"[{float(r['ci_lo']):.1f}, {float(r['ci_hi']):.1f}], planted {truth:+.1f}"
+        )
+    scores = read_tsv(outputs.group_table("correlations"))
+    for r in scores[(scores["family"] == "scores") & (scores["status"] == "ok")].to_dict("records"):
+        truth = planted["population"][r["group"]]["score_correlation"]
+        lines.append(
+            f"{r['score']} in {r['group']} (n = {r['n']}): r {float(r['estimate']):+.2f} "
+            f"[{float(r['ci_lo']):.2f}, {float(r['ci_hi']):.2f}], planted {truth:+.2f}"
         )
     lines += [f"open {outputs.group_page}", f"open {output_dir / 'sub-001.html'}"]
     return "\n".join(lines)

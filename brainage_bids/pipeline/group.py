@@ -18,7 +18,13 @@ from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.participant import say_faults
-from brainage_bids.pipeline.predictions import model_calibration, read_predictions_of_scan, volume_specs
+from brainage_bids.pipeline.predictions import (
+    model_calibration,
+    model_cards,
+    read_predictions_of_scan,
+    sidecar,
+    volume_specs,
+)
 from brainage_bids.pipeline.record import RunRecord, last_events
 from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, Scan, VolumeSpec
 
@@ -48,7 +54,7 @@ class Collected:
     table: pd.DataFrame
     failed: pd.DataFrame
     models: tuple[str, ...]
-    folders: dict[str, Path]
+    cards: dict[str, dict]
     maps: pd.DataFrame
 
 
@@ -117,14 +123,13 @@ def collect(dataset: Dataset, outputs: Outputs) -> Collected:
     """Read every prediction table of the dataset's scans into one table (one row per scan)."""
     rows, failed, maps, seen = [], [], [], {}
     events = last_events(outputs)
-    folders = {path.parent.name: path.parent for path in sorted(outputs.models.glob("*/model.json"))}
     for scan in dataset.scans:
         predictions = read_predictions_of_scan(outputs.prediction(scan))
         if predictions.empty:
             failed.append(_failure(scan, events.get(scan.prefix)))
             continue
         specs = volume_specs(scan, outputs)
-        row = _scan_columns(scan, specs)
+        row = _scan_columns(scan, _qc_pass(scan, specs, outputs))
         for values in predictions.to_dict("records"):
             name = values["model"]
             seen[name] = None
@@ -134,8 +139,8 @@ def collect(dataset: Dataset, outputs: Outputs) -> Collected:
                 f"bag_{name}": bag,
                 f"bag_corrected_{name}": values["bag_corrected"],
             }
-            flags = values["flags"].split(";")
-            row["in_training"] = max(row["in_training"], int("in_training" in flags))
+            used = {"in_training", "in_validation"} & set(values["flags"].split(";"))
+            row["in_training"] = max(row["in_training"], int(bool(used)))
             for spec in specs:
                 path = outputs.saliency(scan, spec, name)
                 if path.is_file():
@@ -150,12 +155,18 @@ def collect(dataset: Dataset, outputs: Outputs) -> Collected:
         table,
         pd.DataFrame(failed, columns=FAILED_COLUMNS),
         tuple(seen),
-        folders,
+        model_cards(outputs),
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
     )
 
 
-def _scan_columns(scan: Scan, specs: Sequence[VolumeSpec]) -> dict:
+def _qc_pass(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) -> int | None:
+    """Return 1 when every volume of a scan passed the quality gates, 0 when one did not, None without a volume."""
+    passed = [bool(read_json(sidecar(outputs.volume(scan, spec))).get("qc_pass")) for spec in specs]
+    return int(all(passed)) if passed else None
+
+
+def _scan_columns(scan: Scan, qc_pass: int | None) -> dict:
     return {
         "participant_id": scan.participant_id,
         "session_id": scan.session_id,
@@ -166,7 +177,7 @@ def _scan_columns(scan: Scan, specs: Sequence[VolumeSpec]) -> dict:
         "sex": scan.sex,
         "group": scan.group,
         "site": scan.site,
-        "qc_pass": 1,
+        "qc_pass": qc_pass,
         "in_training": 0,
         **dict(scan.scores),
     }
@@ -233,7 +244,7 @@ def bias_corrected(
             table[column] = float("nan")
             lines[name] = {"method": "none", "source": "none", "warnings": []}
             continue
-        elif options.bias_fit == "controls" or name not in collected.folders:
+        elif options.bias_fit == "controls" or name not in collected.cards:
             if not dataset.controls:
                 table[column] = float("nan")
                 lines[name] = {"method": "none", "source": "none", "warnings": ["no control group to fit the line on"]}
@@ -241,7 +252,7 @@ def bias_corrected(
             corrected, line = crossfit_controls(table, name, dataset.controls, seed=options.seed)
             table[column] = corrected["bag_corrected"]
         else:
-            calibration = model_calibration(collected.folders[name])
+            calibration = model_calibration(collected.cards[name])
             line = fit_line(calibration["age"], calibration["predicted_age"], source="model_card")
         lines[name] = dataclasses.asdict(line)
     return table, lines, fitting
@@ -258,9 +269,7 @@ def statistics(
     from brainage_bids.stats.roc import roc
 
     models, controls = list(collected.models), list(dataset.controls)
-    means = {
-        name: read_json(folder / "model.json")["training"]["age_mean"] for name, folder in collected.folders.items()
-    }
+    means = {name: card["training"]["age_mean"] for name, card in collected.cards.items()}
     scores = list(dataset.score_names)
     return {
         "cohort": cohort_table(table),
@@ -290,10 +299,15 @@ def mean_maps(selected: pd.DataFrame, collected: Collected, outputs: Outputs) ->
                 mask,
                 lambda subset, kind, name=name, grid=grid: outputs.group_map(grid, name, subset, kind),
                 model=name,
-            )
+            ).assign(cell_mm=_cell_mm(collected.cards.get(name), spec))
         )
-    columns = ["model", "subset", "n", "n_empty", "kind", "path"]
+    columns = ["model", "subset", "n", "n_empty", "kind", "path", "cell_mm"]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+
+
+def _cell_mm(card: dict | None, spec: VolumeSpec) -> float | None:
+    """Return the width of one Grad-RAM cell (mm)."""
+    return None if card is None else card["architecture"]["total_stride"] * spec.resolution
 
 
 def _brainage_meanings(table: pd.DataFrame) -> dict[str, str]:

@@ -13,7 +13,7 @@ from brainage_bids import __version__
 from brainage_bids.bids.files import read_json, write_text
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset
-from brainage_bids.pipeline.predictions import model_spec, read_predictions_of_scan, sidecar, volume_specs
+from brainage_bids.pipeline.predictions import model_cards, read_predictions_of_scan, sidecar, volume_specs
 from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.report.group import GroupPage, write_group_page
 from brainage_bids.report.methods import citation_text, group_methods, participant_methods, references_for
@@ -50,10 +50,9 @@ def participant_pages(
     }
     if not wanted:
         return
-    folders = [path.parent for path in sorted(outputs.models.glob("*/model.json"))]
-    folders += [Path(name) for name in options.models if (Path(name) / "model.json").is_file()]
     specs = _specs(outputs, [scan for members in wanted.values() for scan in members])
-    methods = write_citation(outputs, specs, folders)
+    cards = list(model_cards(outputs).values())
+    methods = write_citation(outputs, specs, cards)
     failures = {event["prefix"]: f"{event['step']}: {event['reason']}" for event in record.failures}
     if options.reports_only:
         events = last_events(outputs).values()
@@ -62,7 +61,7 @@ def participant_pages(
         "version": __version__,
         "methods": methods,
         "software": software(),
-        "phantom": is_phantom(dataset),
+        "phantom": is_phantom(dataset) or any(card.get("phantom") for card in cards),
         "command": options.command,
     }
     jobs = [
@@ -128,16 +127,16 @@ def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str]) -> ScanS
     )
 
 
-def write_citation(outputs: Outputs, specs: Sequence[VolumeSpec], folders: Sequence[Path]) -> str:
+def write_citation(outputs: Outputs, specs: Sequence[VolumeSpec], cards: Sequence[Mapping]) -> str:
     """Write ``logs/CITATION.md`` and return the methods text of the participant level."""
-    methods = participant_methods(methods_values(specs, folders))
+    methods = participant_methods(methods_values(specs, cards))
     write_text(outputs.citation, citation_text(methods))
     return methods
 
 
-def methods_values(specs: Sequence[VolumeSpec], folders: Sequence[Path]) -> dict:
-    """Return what the methods text needs, from the volumes and the model folders."""
-    values: dict = {"version": __version__, "engine": "builtin", "saliency": bool(folders), "coverage": 95}
+def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping]) -> dict:
+    """Return what the methods text needs, from the volumes and the content of ``model.json`` of each model."""
+    values: dict = {"version": __version__, "engine": "builtin", "saliency": bool(cards), "coverage": 95}
     if specs:
         spec = specs[0]
         values |= {
@@ -147,8 +146,7 @@ def methods_values(specs: Sequence[VolumeSpec], folders: Sequence[Path]) -> dict
             "intensity": spec.intensity,
         }
     models = []
-    for folder in dict.fromkeys(folders):
-        card = read_json(folder / "model.json")
+    for card in cards:
         training = card["training"]
         models.append(
             {
@@ -178,8 +176,9 @@ def group_page(
     record: RunRecord,
 ) -> None:
     """Write ``group.html`` and its figures."""
-    folders = [collected.folders[name] for name in collected.models if name in collected.folders]
-    values = methods_values([model_spec(folder) for folder in folders], folders)
+    cards = [collected.cards[name] for name in collected.models if name in collected.cards]
+    specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
+    values = methods_values(specs, cards)
     sources = {str(line.get("source")) for line in lines.values()}
     methods = group_methods(
         {
@@ -206,7 +205,7 @@ def group_page(
         },
         bias=lines,
         maps=maps,
-        underlay=_underlay(maps, folders),
+        underlay=_underlay(maps, specs),
         failed=collected.failed,
         left_out=tables["left_out"],
         scores=list(dataset.score_names),
@@ -214,7 +213,7 @@ def group_page(
         software=software(),
         references=references_for(methods),
         warnings=_warnings(dataset, collected, lines),
-        phantom=is_phantom(dataset),
+        phantom=is_phantom(dataset) or any(card.get("phantom") for card in cards),
         participant_pages=any(outputs.root.glob("sub-*.html")),
     )
     write_group_page(outputs.group_page, page, outputs.group_figures)
@@ -222,7 +221,7 @@ def group_page(
 
 
 def _external(collected: Collected) -> list[dict]:
-    return [{"name": name, "external": True} for name in collected.models if name not in collected.folders]
+    return [{"name": name, "external": True} for name in collected.models if name not in collected.cards]
 
 
 def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mapping]) -> list[str]:
@@ -233,17 +232,17 @@ def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mappin
         warnings.append(f"{len(collected.failed)} scans have no result; they are listed below with the reason.")
     for name, line in lines.items():
         warnings += [f"{name}: {text}" for text in line.get("warnings", ())]
-    for name, folder in collected.folders.items():
-        if name in collected.models and read_json(folder / "model.json").get("phantom") and not is_phantom(dataset):
+    for name, card in collected.cards.items():
+        if name in collected.models and card.get("phantom") and not is_phantom(dataset):
             warnings.append(f"{name} was trained on phantoms: its ages say nothing about people.")
     return warnings
 
 
-def _underlay(maps: pd.DataFrame, folders: Sequence[Path]) -> object | None:
-    if maps.empty or not folders:
+def _underlay(maps: pd.DataFrame, specs: Sequence[VolumeSpec]) -> object | None:
+    if maps.empty or not specs:
         return None
     from brainage_bids.preprocess.template import template_volume
 
-    grid = VolumeSpec.on_grid(2, model_spec(folders[0]).template)
+    grid = VolumeSpec.on_grid(2, specs[0].template)
     data, _ = template_volume(grid)
     return data, grid.affine

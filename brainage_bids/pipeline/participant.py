@@ -82,7 +82,8 @@ def run_participant(options: ParticipantOptions) -> None:
         print(describe_plan(options, outputs, dataset, plan))
         return
     if options.boilerplate_only:
-        write_citation(outputs, plan.specs, [folder for _, folder in plan.models if (folder / "model.json").is_file()])
+        cards = [folder / "model.json" for _, folder in plan.models]
+        write_citation(outputs, plan.specs, [read_json(card) for card in cards if card.is_file()])
         return
     prepare_output(outputs, dataset, __version__)
     record = RunRecord(outputs, "participant", options.command, _settings(options))

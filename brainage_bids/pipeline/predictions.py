@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,9 +34,15 @@ def model_spec(folder: Path) -> VolumeSpec:
     return VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"])
 
 
-def model_calibration(folder: Path) -> pd.DataFrame:
+def model_cards(outputs: Outputs) -> dict[str, dict]:
+    """Return the content of ``model.json`` of every model trained or used in OUTPUT_DIR, by name."""
+    paths = sorted(outputs.models.glob("*/card.json")) + sorted(outputs.models.glob("*/model.json"))
+    return {path.parent.name: read_json(path) for path in paths}
+
+
+def model_calibration(card: Mapping) -> pd.DataFrame:
     """Return ``age predicted_age fold`` of the healthy people a model held out (years)."""
-    return pd.DataFrame(read_json(folder / "model.json")["calibration"], columns=["age", "predicted_age", "fold"])
+    return pd.DataFrame(card["calibration"], columns=["age", "predicted_age", "fold"])
 
 
 def volume_specs(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
@@ -100,7 +106,10 @@ def predict_scans(
             "fold": pd.Series([row["fold"] for _, row in predicted], dtype=object),
         }
     )
-    corrected = correct_with_calibration(rows, model_calibration(folder))
+    card = read_json(folder / "model.json")
+    if folder != outputs.model(name):
+        write_json(outputs.foreign_card(name), card)  # the group level must not depend on a folder elsewhere
+    corrected = correct_with_calibration(rows, model_calibration(card))
     for index, (scan, row) in enumerate(predicted):
         image = outputs.volume(scan, model_spec(folder))
         flags = [*row["flags"], *corrected.at[index, "flags"].split(";"), *scan.age_flags]

@@ -5,6 +5,8 @@ Plain functions on arrays in RAS+ order; knows nothing of files, templates or ni
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -106,7 +108,7 @@ def lift_negative(data: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]
     return np.maximum(data, 0), False
 
 
-def n4(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray, threads: int = 1) -> np.ndarray:
+def n4(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     """Return ``data`` divided by its smooth intensity field, estimated inside ``mask``.
 
     N4 (Tustison et al., 2010) of SimpleITK on the box of the brain, shrunk to about 5 mm, four levels of 50
@@ -122,8 +124,6 @@ def n4(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray, threads: int = 1) 
         bool, same shape.
     zooms
         Voxel size, mm.
-    threads
-        Threads of ITK.
     """
     margin = np.ceil(N4_MARGIN_MM / zooms).astype(int)
     spans = zip(ndi.find_objects(mask.astype(np.uint8))[0], margin, data.shape, strict=True)
@@ -131,11 +131,11 @@ def n4(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray, threads: int = 1) 
     image, region = (_to_itk(array[box], zooms) for array in (data, mask.astype(np.uint8)))
     shrink = _shrink_factors(zooms, data[box].shape)
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
-    corrector.SetNumberOfThreads(int(threads))
     corrector.SetMaximumNumberOfIterations(list(N4_ITERATIONS))
     corrector.SetConvergenceThreshold(N4_TOLERANCE)
-    corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(region, shrink))
-    log_field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)).T
+    with _one_itk_thread():
+        corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(region, shrink))
+        log_field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)).T
     # outside the brain the B-splines run free: no correction may go beyond what the brain shows
     low, high = np.percentile(log_field[mask[box]], (0.1, 99.9))
     rest = [(s.start, n - s.stop) for s, n in zip(box, data.shape, strict=True)]
@@ -147,6 +147,17 @@ def _shrink_factors(zooms: np.ndarray, shape: tuple[int, ...]) -> list[int]:
     """Whole factors that bring each axis near 5 mm; at least 2 for coarse voxels, never fewer than 8 samples."""
     wanted = [max(round(N4_SHRINK_MM / z), 2 if z >= COARSE_VOXEL_MM else 1) for z in zooms]
     return [max(1, min(factor, n // 8)) for factor, n in zip(wanted, shape, strict=True)]
+
+
+@contextlib.contextmanager
+def _one_itk_thread() -> Iterator[None]:
+    """Let ITK's inner filters use one thread: they follow the global number, and the field depends on it."""
+    former = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(former)
 
 
 def _to_itk(array: np.ndarray, zooms: np.ndarray) -> sitk.Image:

@@ -56,7 +56,7 @@ def _keep_brain(native: Native, mask: np.ndarray, source: str, folder: Path, fac
     from brainage_bids.preprocess import brain
 
     data, shifted = brain.lift_negative(native.data, mask)
-    corrected = brain.n4(data, mask, native.zooms, threads)
+    corrected = brain.n4(data, mask, native.zooms)
     nib.save(nib.Nifti1Image(corrected, native.affine), folder / BRAIN)
     nib.save(nib.Nifti1Image(mask.astype(np.uint8), native.affine), folder / MASK)
     warnings = [*facts["Warnings"], *(["values below zero inside the brain were shifted up"] if shifted else [])]

@@ -34,7 +34,8 @@ class GroupPage:
     bias
         ``biascorrection.json``: model -> ``slope intercept n age_min age_max source ...``.
     maps
-        ``model subset n n_empty kind path``; ``kind`` is ``mean`` (normalised, 0 to 1) or ``signed`` (years).
+        ``model subset n n_empty kind path`` and, where known, ``cell_mm``, the width of a cell of the network;
+        ``kind`` is ``mean`` (normalised, 0 to 1) or ``signed`` (years).
     underlay
         Template T1w: path, or ``(array, affine)``.
     failed

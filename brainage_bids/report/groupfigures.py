@@ -239,8 +239,8 @@ def _bias(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list
         ""
         if line is None
         else (
-            f" Line removed: slope {decimals(line['slope'], 3, True)} years of gap per year of age, drawn over the ages it was "
-            f"fitted on ({line['age_min']:.0f} to {line['age_max']:.0f} years)."
+            f" Line removed: slope {decimals(line['slope'], 3, True)} years of gap per year of age, drawn over the "
+            f"ages it was fitted on ({line['age_min']:.0f} to {line['age_max']:.0f} years)."
         )
     )
     caption = f"Model {model}: gap against age before and after removal of the age bias.{said}"
@@ -289,6 +289,8 @@ def _loaded_maps(page: GroupPage) -> tuple[list[dict], list[str]]:
                 "name": words.subset_name(row.get("subset")),
                 "family": family if family in _FAMILIES else "other",
                 "n_empty": number(row.get("n_empty")) or 0,
+                "cell_mm": number(row.get("cell_mm")),
+                "everybody": text(row.get("subset")) == "group=all",
             }
         )
     return entries, problems
@@ -300,13 +302,14 @@ def _map_figure(underlay, members: list[dict], names: tuple[str, str, str], limi
     label = "years per cell (red: older, blue: younger)" if signed else "mean of maps normalised to 0..1 per person"
     rows = [(_wrapped(f"{entry['name']}\nn = {entry['n']}"), entry["map"]) for entry in members]
     figure = brain.map_rows_figure(underlay, rows, signed, label, limit)
-    cells = " x ".join(f"{edge:.3g}" for edge in members[0]["map"].cell_mm)
+    edge = members[0]["cell_mm"] or members[0]["map"].cell_mm[0]
     by = "" if title == _FAMILIES["all"] else f", by {title}"
     said = "; ".join(f"{entry['name']}, n = {entry['n']}" for entry in members)
-    empty = sum(int(entry["n_empty"]) for entry in members)
+    empty = sum(int(entry["n_empty"]) for entry in members if len(members) == 1 or not entry["everybody"])
     caption = (
         f"Model {model}, {'signed mean maps in years' if signed else 'normalised mean maps'}{by}. "
-        f"{said}. Cell size {cells} mm. Same slices and same colour "
+        f"{said}. One cell of the maps is {edge:.3g} mm wide; the colours between cells are interpolated. "
+        "Same slices and same colour "
         "scale in all figures of this kind. Neurological convention: the left of the picture is the left of the person."
     )
     caption += f" {empty} maps without any positive value count as zero." if empty and not signed else ""

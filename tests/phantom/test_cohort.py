@@ -54,7 +54,7 @@ def test_validator_finds_no_error(cohort):
 def test_planted_truth_is_complete_and_agrees_with_the_table(cohort):
     truth, table = read_json(cohort / "planted.json"), read_tsv(cohort / "participants.tsv")
     assert (truth["phantom"], truth["seed"], truth["n"]) == (True, 11, 25)
-    assert truth["population"]["AD"]["gap_mean"] == 8.0
+    assert truth["population"]["AD"]["gap_mean"] == 10.0
     assert truth["realised"]["CN"]["n"] == 15
     people = truth["participants"]
     assert [p["participant_id"] for p in people] == table["participant_id"].tolist()

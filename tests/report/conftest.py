@@ -126,9 +126,7 @@ def group_page(files):
         correlations=pd.DataFrame([correlation, primary]),
         groupdiff=pd.DataFrame([difference]),
         maps=pd.DataFrame(maps),
-        bias={
-            "m": {"slope": 0.9135, "intercept": 4.31, "n": 60, "age_min": 21, "age_max": 87, "source": "model_card"}
-        },
+        bias={"m": {"slope": 0.9135, "intercept": 4.31, "n": 60, "age_min": 21, "age_max": 87, "source": "model_card"}},
         failed=pd.DataFrame([{"participant_id": "sub-9", "session_id": None, "step": "mask", "reason": "212 mL"}]),
         left_out=pd.DataFrame([{"participant_id": "sub-0000", "session_id": None, "reason": "no second scan"}]),
         methods="### Group statistics\n\nTests are two-sided.",

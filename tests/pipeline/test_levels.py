@@ -1,0 +1,235 @@
+"""Both levels end to end on phantoms: what is written, what fails, what is kept, and numbers redone by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from pipelinestudy import TRAIN, run
+
+from brainage_bids import schema
+from brainage_bids.bids.files import read_tsv
+
+
+def table(path):
+    return read_tsv(path)
+
+
+def tree(root: Path) -> dict[str, int]:
+    """Every file with its time of change, logs left out (each run adds its own)."""
+    return {
+        str(p.relative_to(root)): p.stat().st_mtime_ns
+        for p in root.rglob("*")
+        if p.is_file() and "logs" not in p.relative_to(root).parts
+    }
+
+
+def test_a_broken_scan_ends_with_1_and_the_others_are_finished(study):
+    assert study.participant.returncode == 1, study.participant.stderr
+    assert "1 of 10 scans failed" in study.participant.stderr
+    assert "sub-003" in study.participant.stderr
+    assert "Traceback" not in study.participant.stderr
+    done = sorted(path.parent.parent.name for path in study.out.glob("sub-*/anat/*_desc-brainage_pred.tsv"))
+    assert done == [f"sub-{i:03d}" for i in range(1, 11) if i != 3]
+    assert not list(study.out.glob("sub-003/anat/*.nii.gz"))
+
+
+def test_the_run_record_names_the_failure(study):
+    records = [json.loads(path.read_text()) for path in study.out.glob("logs/*/run.json")]
+    first = next(record for record in records if record["Level"] == "participant")
+    assert first["ExitCode"] == 1
+    failures = [event for event in first["Events"] if event["status"] == "failed"]
+    assert [event["participant_id"] for event in failures] == ["sub-003"]
+    assert failures[0]["reason"]
+
+
+def test_group_lists_who_has_no_result(study):
+    assert study.group.returncode == 0, study.group.stderr
+    failed = table(study.out / "group" / "failed.tsv")
+    assert list(failed.columns) == schema.FAILED_COLUMNS
+    assert failed.participant_id.tolist() == ["sub-003"]
+    assert failed.reason[0] != "n/a"
+
+
+def test_prediction_tables_have_the_columns_of_the_contract(study):
+    for path in study.out.glob("sub-*/anat/*_desc-brainage_pred.tsv"):
+        rows = table(path)
+        assert list(rows.columns) == list(schema.PREDICTION_COLUMNS)
+        assert rows.model.tolist() == ["rnc-demo"]
+        assert "out_of_fold" in rows.flags[0].split(";")
+        bag = float(rows.predicted_age[0]) - float(rows.chronological_age[0])
+        assert float(rows.bag[0]) == pytest.approx(bag, abs=1e-9)
+
+
+def test_group_tables_have_the_columns_of_the_contract(study):
+    wanted = {
+        "accuracy": schema.ACCURACY_COLUMNS,
+        "correlations": schema.CORRELATIONS_COLUMNS,
+        "groupdiff": schema.GROUPDIFF_COLUMNS,
+        "modelcomparison": schema.MODELCOMPARISON_COLUMNS,
+        "cohort": schema.COHORT_COLUMNS,
+    }
+    for name, columns in wanted.items():
+        assert list(table(study.out / "group" / f"{name}.tsv").columns) == list(columns), name
+    rows = table(study.out / "group" / "brainage.tsv")
+    start = [*schema.BRAINAGE_COLUMNS]
+    assert list(rows.columns)[: len(start)] == start
+    assert {"predicted_age_rnc-demo", "bag_rnc-demo", "bag_corrected_rnc-demo", "adas11"} <= set(rows.columns)
+
+
+def test_group_numbers_redone_by_hand(study):
+    rows = table(study.out / "group" / "brainage.tsv")
+    ages = pd.to_numeric(rows.age)
+    predicted = pd.to_numeric(rows["predicted_age_rnc-demo"])
+    accuracy = table(study.out / "group" / "accuracy.tsv").set_index("subset")
+    controls = rows.group == "CN"
+    assert float(accuracy.loc["group=CN", "mae"]) == pytest.approx((predicted - ages)[controls].abs().mean())
+    assert int(accuracy.loc["group=CN", "n"]) == controls.sum()
+    assert float(accuracy.loc["all", "bag_mean"]) == pytest.approx((predicted - ages).mean())
+    truth = table(study.bids / "participants.tsv").set_index("participant_id")
+    assert (truth.loc[rows.participant_id, "age"].astype(float).to_numpy() == ages.to_numpy()).all()
+
+
+def test_corrected_gap_never_uses_the_persons_own_fold(study):
+    card = json.loads((study.out / "models" / "rnc-demo" / "model.json").read_text())
+    calibration = pd.DataFrame(card["calibration"])
+    split = table(study.out / "models" / "rnc-demo" / "split.tsv").set_index("participant_id")
+    rows = table(study.out / "group" / "brainage.tsv").set_index("participant_id")
+    for person, row in rows.iterrows():
+        others = calibration[calibration.fold.astype(str) != split.loc[person, "fold"]]
+        offset = (others.predicted_age - others.age).mean()  # fewer than 15 people: the mean gap only
+        expected = float(row["bag_rnc-demo"]) - offset
+        if len(others) >= 3:
+            assert float(row["bag_corrected_rnc-demo"]) == pytest.approx(expected, abs=1e-6)
+        else:
+            assert row["bag_corrected_rnc-demo"] == "n/a"
+
+
+def test_saliency_sums_to_the_age_and_carries_its_own_affine(study):
+    paths = sorted(study.out.glob("sub-*/anat/*_saliency.nii.gz"))
+    assert len(paths) == 9
+    for path in paths:
+        image = nib.load(path)
+        sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+        rows = table(next(path.parent.glob("*_pred.tsv")))
+        total = np.asarray(image.dataobj, dtype=float).sum() + sidecar["Bias"]
+        assert total == pytest.approx(float(rows.predicted_age[0]), abs=1e-4)
+        assert np.allclose(np.abs(np.diag(image.affine))[:3], 32.0)
+        assert np.allclose(image.affine[:3, 3], schema.GRID_ORIGIN_MM)
+
+
+def test_nobody_is_predicted_by_a_member_that_saw_the_person(study):
+    card = json.loads((study.out / "models" / "rnc-demo" / "model.json").read_text())
+    split = table(study.out / "models" / "rnc-demo" / "split.tsv")
+    from brainage_bids.model.card import hash_participant
+
+    for member in card["members"]:
+        held_out = split.participant_id[split.fold == str(member["fold"])]
+        seen = set(member["training_participants"]) | set(member["validation_participants"])
+        assert not seen & {hash_participant(person, card["salt"]) for person in held_out}
+    people = table(study.bids / "participants.tsv").set_index("participant_id")
+    trained = split.set_index("participant_id").trainable == "1"
+    assert (trained == (people.loc[trained.index, "group"] == "CN")).all()
+    assert (split.fold != "n/a").all()  # patients are held out by a member too
+
+
+def test_models_trained_on_phantoms_say_so(study):
+    assert "PHANTOM" in (study.out / "models" / "rnc-demo" / "MODEL_CARD.md").read_text()
+    assert "PHANTOM" in (study.out / "group.html").read_text()
+    assert "PHANTOM" in (study.out / "sub-001.html").read_text()
+
+
+def test_pages_exist_also_for_the_failed_participant(study):
+    assert (study.out / "group.html").stat().st_size > 50_000
+    page = (study.out / "sub-003.html").read_text()
+    assert "failed" in page.lower()
+
+
+def test_the_output_is_valid_bids(study):
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    done = subprocess.run([validator, study.out, "--format", "json"], capture_output=True, text=True)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    errors = [issue for issue in issues if issue.get("severity") == "error"]
+    assert not errors, errors[:3]
+
+
+def test_running_again_repeats_nothing(study):
+    before = tree(study.out)
+    done = run(study.bids, study.out, "participant", *TRAIN)
+    assert done.returncode == 1
+    after = tree(study.out)
+    images = {name for name in before if name.endswith((".nii.gz", ".safetensors", "_pred.tsv", "model.json"))}
+    assert len(images) > 20
+    assert {name: before[name] for name in images} == {name: after[name] for name in images}
+    assert "9 already there" in done.stderr
+
+
+def test_dry_run_writes_nothing_and_shows_the_plan(study, tmp_path):
+    out = tmp_path / "new"
+    done = run(study.bids, out, "participant", *TRAIN, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert not out.exists()
+    assert "sub-001\t" in done.stdout
+    assert "participants.tsv:age" in done.stdout
+
+
+def test_predictions_made_elsewhere_enter_the_tables(study, tmp_path):
+    rows = table(study.out / "group" / "brainage.tsv")
+    other = tmp_path / "other.csv"
+    ages = pd.to_numeric(rows.age) + 2
+    lines = [f"{person};{age:.1f}".replace(".", ",") for person, age in zip(rows.participant_id, ages, strict=True)]
+    other.write_text("participant_id;predicted_age\n" + "\n".join(lines) + "\n")
+    done = run(study.bids, study.out, "group", "--predictions", f"BSA={other}")
+    assert done.returncode == 0, done.stderr
+    accuracy = table(study.out / "group" / "accuracy.tsv")
+    row = accuracy[(accuracy.model == "BSA") & (accuracy.subset == "all")].iloc[0]
+    assert float(row.mae) == pytest.approx(2.0, abs=0.06)
+    pairs = table(study.out / "group" / "modelcomparison.tsv")
+    assert len(pairs) > 0
+    again = run(study.bids, study.out, "group")
+    assert again.returncode == 0
+
+
+def test_without_a_model_the_way_out_is_said(study, tmp_path):
+    done = run(study.bids, tmp_path / "out", "participant")
+    assert done.returncode == 66
+    assert "--train" in done.stderr
+
+
+def test_filters_that_select_nothing_are_18_and_unknown_labels_are_named(study, tmp_path):
+    done = run(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--participant-label", "0001")
+    assert done.returncode == 64
+    assert "sub-001" in done.stderr or "001" in done.stderr
+    filters = tmp_path / "f.json"
+    filters.write_text('{"t1w": {"acquisition": "nosuch"}}')
+    done = run(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--bids-filter-file", filters)
+    assert done.returncode == 18
+
+
+def test_an_invalid_dataset_is_16_with_all_faults_at_once(study, tmp_path):
+    broken = tmp_path / "bids"
+    broken.mkdir()
+    (broken / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\nsub-01\t31\n")
+    (broken / "sub-01" / "anat").mkdir(parents=True)
+    (broken / "sub-01" / "anat" / "sub-01_T1w.nii.gz").write_bytes(b"x")
+    done = run(broken, tmp_path / "o", "participant", "--preprocess-only")
+    assert done.returncode == 16
+    assert "dataset_description.json" in done.stderr
+    assert "sub-01" in done.stderr
+
+
+def test_bias_fit_controls_and_query(study):
+    done = run(study.bids, study.out, "group", "--bias-query", "age > 60")
+    assert done.returncode == 0, done.stderr
+    lines = json.loads((study.out / "group" / "biascorrection.json").read_text())
+    rows = table(study.out / "group" / "brainage.tsv")
+    old = pd.to_numeric(rows.age) > 60
+    assert lines["rnc-demo"]["n"] == old.sum()
+    accuracy = table(study.out / "group" / "accuracy.tsv").set_index("subset")
+    assert int(accuracy.loc["all", "n"]) == (~old).sum()
+    assert run(study.bids, study.out, "group", "--bias-fit", "controls").returncode == 0
+    assert run(study.bids, study.out, "group").returncode == 0
