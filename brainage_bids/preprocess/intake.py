@@ -55,7 +55,10 @@ def read_scan(path: str | Path) -> Native:
     path = Path(path)
     image = _open(path)
     _check_grid(path, image)
-    image = nib.as_closest_canonical(image)
+    try:
+        image = nib.as_closest_canonical(image)  # reads the data when the axes have to be reordered
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise BadDataError(f"{path} cannot be read to its end ({_first_line(error)}); fetch it again") from error
     data = _values(path, image)
     affine = np.asarray(image.affine, dtype=np.float64)
     warnings = _header_warnings(image, affine)
