@@ -110,3 +110,12 @@ def test_every_error_has_the_exit_code_of_the_contract():
         "UsageError": 64, "BadDataError": 65, "NoInputError": 66, "CannotCreateError": 73, "InputOutputError": 74,
         "TryAgainError": 75,
     }  # fmt: skip
+
+
+def test_recipes_are_listed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["brainage-tools", "recipes"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.tools()
+    printed = capsys.readouterr().out
+    assert "rnc-highrez" in printed
+    assert "ResNet-18 width 64, 1 mm, Rank-N-Contrast, batch 24, 1000 epochs" in printed

@@ -12,7 +12,8 @@ def describe_recipes() -> str:
         recipe = load_recipe(name)
         how = "Rank-N-Contrast" if recipe.method == "rnc" else "end to end, L1"
         lines.append(
-            f"{name:24s} ResNet-{recipe.depth} width {recipe.width}, {recipe.resolution:g} mm, {how}, "
-            f"batch {recipe.batch_size}, {recipe.epochs} epochs"
+            f"{name:24s} ResNet-{recipe.network.depth} width {recipe.network.width}, "
+            f"{recipe.volume.resolution:g} mm, {how}, batch {recipe.training.batch_size}, "
+            f"{recipe.training.epochs} epochs"
         )
     return "\n".join(lines)
