@@ -167,6 +167,9 @@ def bids_app(
     ] = None,
     omp_nthreads: Annotated[int, typer.Option(min=1, help="threads of one scan")] = 1,
     mem: Annotated[str | None, typer.Option(help="memory to stay under, a bare number is GB")] = None,
+    low_mem: Annotated[
+        bool, typer.Option("--low-mem", help="one scan at a time, networks released between scans")
+    ] = False,
     use_plugin: Annotated[Path | None, typer.Option(help="nipype plugin file, as in fMRIPrep")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, write nothing")] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="do again what is already done")] = False,
@@ -255,6 +258,7 @@ def bids_app(
                 omp_nthreads=omp_nthreads,
                 mem_gb=memory,
                 plugin_file=use_plugin,
+                low_mem=low_mem,
                 seed=random_seed,
                 rerun=rerun,
                 stop_on_first_crash=stop_on_first_crash,

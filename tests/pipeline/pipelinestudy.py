@@ -10,7 +10,7 @@ TRAIN = ("--train", "rnc-demo", "--folds", "2", "--epochs", "2", "--nprocs", "2"
 
 def run(*args):
     command = [sys.executable, "-m", "brainage_bids", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=500)
+    return subprocess.run(command, capture_output=True, text=True, timeout=2000)
 
 
 @dataclass(frozen=True)
