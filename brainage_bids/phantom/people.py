@@ -13,7 +13,7 @@ import numpy as np
 from brainage_bids.errors import UsageError
 
 CONTROL_AGES = (20.0, 90.0)
-PATIENT_AGES = (55.0, 90.0)
+PATIENT_AGES = (55.0, 80.0)
 SITES = ("A", "B")
 MIN_PEOPLE = 6
 MISSING_EVERY = 12  # one score in twelve is missing, the fifth of each dozen of a group
@@ -70,7 +70,7 @@ class Group:
 
 GROUPS = (
     Group("CN", 3.0, 0.0, 2.0, CONTROL_AGES),
-    Group("AD", 1.0, 10.0, 4.0, PATIENT_AGES, Score("adas11", 0.7, 24.0, 7.0, 70.0)),
+    Group("AD", 1.0, 10.0, 7.0, PATIENT_AGES, Score("adas11", 0.8, 24.0, 7.0, 70.0)),
     Group("PD", 1.0, 3.0, 3.0, PATIENT_AGES, Score("updrs3", 0.5, 30.0, 10.0, 132.0)),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from brainage_bids.bids.files import read_json, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
-from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.errors import BrainageError, NoInputError, UsageError
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.predictions import (
     model_calibration,
@@ -72,7 +72,8 @@ def run_group(options: GroupOptions) -> None:
     dataset = read_dataset(options.query)
     say_faults(dataset)
     raise_on_errors(dataset)
-    collected = add_external(collect(dataset, outputs), options.predictions)
+    external = dict(read_predictions(text) for text in options.predictions)
+    collected = add_external(collect(dataset, outputs, external), external)
     if not collected.models:
         raise NoInputError(
             f"no prediction is in {outputs.root}: run the participant level first, or give --predictions NAME=FILE"
@@ -86,12 +87,18 @@ def run_group(options: GroupOptions) -> None:
     prepare_output(outputs, dataset, __version__)
     record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
     handler = record.start_log()
+    code = 1
     try:
         for note in dataset.notes:
             record.note(note)
         _run_steps(options, outputs, dataset, collected, record)
+        code = 0
+    except BrainageError as error:
+        code = error.exit_code
+        record.note(f"stopped: {error}")
+        raise
     finally:
-        record.save(0)
+        record.save(code)
         LOG.removeHandler(handler)
         handler.close()
     LOG.info("group page: %s", outputs.group_page)
@@ -119,13 +126,17 @@ def _run_steps(
     group_page(options, outputs, dataset, collected, table, {**tables, "left_out": left_out}, lines, maps, record)
 
 
-def collect(dataset: Dataset, outputs: Outputs) -> Collected:
-    """Read every prediction table of the dataset's scans into one table (one row per scan)."""
+def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFrame]) -> Collected:
+    """Read every prediction table of the dataset's scans into one table (one row per scan).
+
+    A scan without a prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
+    """
+    elsewhere = {person for table in external.values() for person in table["participant_id"]}
     rows, failed, maps, seen = [], [], [], {}
     events = last_events(outputs)
     for scan in dataset.scans:
         predictions = read_predictions_of_scan(outputs.prediction(scan))
-        if predictions.empty:
+        if predictions.empty and scan.participant_id not in elsewhere:
             failed.append(_failure(scan, events.get(scan.prefix)))
             continue
         specs = volume_specs(scan, outputs)
@@ -193,11 +204,10 @@ def _failure(scan: Scan, event: dict | None) -> dict:
     return {"participant_id": scan.participant_id, "session_id": scan.session_id, "step": step, "reason": reason}
 
 
-def add_external(collected: Collected, predictions: Sequence[str]) -> Collected:
+def add_external(collected: Collected, predictions: Mapping[str, pd.DataFrame]) -> Collected:
     """Add the columns of predictions made elsewhere, matched by participant and session."""
     table, models = collected.table.copy(), list(collected.models)
-    for text in predictions:
-        name, external = read_predictions(text)
+    for name, external in predictions.items():
         if name in models:
             raise UsageError(f"--predictions {name}: there is a model of that name already; choose another name")
         by_session = {(r.participant_id, r.session_id): r.predicted_age for r in external.itertuples()}
@@ -235,7 +245,7 @@ def bias_corrected(
         if fitting.empty:
             raise UsageError(f"--bias-query {options.bias_query!r} selects no row; no age-bias line can be fitted")
     for name in collected.models:
-        column = f"bag_corrected_{name}"
+        column, note = f"bag_corrected_{name}", ""
         age, predicted = table["age"], table[f"predicted_age_{name}"]
         if len(fitting):
             line = fit_line(age[fitting], predicted[fitting], source=f"query: {options.bias_query}")
@@ -249,12 +259,15 @@ def bias_corrected(
                 table[column] = float("nan")
                 lines[name] = {"method": "none", "source": "none", "warnings": ["no control group to fit the line on"]}
                 continue
+            note = "the line of all controls; each control was corrected by the line of the others (5 folds)"
             corrected, line = crossfit_controls(table, name, dataset.controls, seed=options.seed)
             table[column] = corrected["bag_corrected"]
         else:
             calibration = model_calibration(collected.cards[name])
             line = fit_line(calibration["age"], calibration["predicted_age"], source="model_card")
-        lines[name] = dataclasses.asdict(line)
+            if calibration["fold"].notna().any():
+                note = "the line of all folds; the gap of each person was corrected without the person's own fold"
+        lines[name] = dataclasses.asdict(line) | {"note": note}
     return table, lines, fitting
 
 

@@ -19,7 +19,7 @@ from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
 from brainage_bids.errors import BrainageError, NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
 from brainage_bids.pipeline.pages import is_phantom, participant_pages, write_citation
-from brainage_bids.pipeline.predictions import predict_scans, prediction_is_current, sidecar
+from brainage_bids.pipeline.predictions import forget_stale, predict_scans, prediction_is_current, sidecar
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import Scan, VolumeSpec
 
@@ -125,6 +125,8 @@ def _run_steps(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, 
     outcomes = preprocess(dataset.scans, plan.specs, outputs, room)
     for outcome in outcomes:
         record.event(outcome.scan, outcome.step or "preprocess", outcome.status, outcome.reason)
+        if outcome.status != "skipped":
+            forget_stale(outcome.scan, outputs, everything=outcome.status == "failed")
     ready = [outcome.scan for outcome in outcomes if outcome.status != "failed"]
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     record.note(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainage_bids.bids.files import numbers, read_json, read_tsv, write_json, write_tsv
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, model_label
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.pipeline.record import RunRecord
@@ -123,7 +123,8 @@ def predict_scans(
             **corrected.loc[index, ["bag_corrected", "pred_lo", "pred_hi"]].to_dict(),
             "flags": ";".join(dict.fromkeys(flag for flag in flags if flag)),
         }
-        _write_row(outputs.prediction(scan), values, prediction_key(scan, folder, outputs))
+        key, made_from = prediction_key(scan, folder, outputs), read_json(sidecar(image)).get("InputHash")
+        _write_row(outputs.prediction(scan), values, key, made_from)
         record.event(scan, f"predict:{name}", "done")
 
 
@@ -159,9 +160,36 @@ def _predict(
     return predicted
 
 
-def _write_row(path: Path, row: dict, key: str) -> None:
+def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
+    """Remove the predictions of a scan that were made from another image than the one its volumes come from now.
+
+    Parameters
+    ----------
+    scan, outputs
+        Which one, where.
+    everything
+        The scan failed: no prediction of it may stay.
+    """
+    table = outputs.prediction(scan)
+    if not table.is_file():
+        return
+    now = {read_json(sidecar(outputs.volume(scan, spec))).get("InputHash") for spec in volume_specs(scan, outputs)}
+    before = read_json(sidecar(table)).get("Inputs", {}) if sidecar(table).is_file() else {}
+    rows = read_predictions_of_scan(table)
+    stale = [name for name in rows["model"] if everything or before.get(name) not in now]
+    for name in stale:
+        for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-gradram{model_label(name)}_saliency.*"):
+            path.unlink()
+    if len(stale) == len(rows):
+        sidecar(table).unlink(missing_ok=True)
+        table.unlink()
+    elif stale:
+        write_tsv(table, rows[~rows["model"].isin(stale)])
+
+
+def _write_row(path: Path, row: dict, key: str, input_hash: str | None) -> None:
     """Put one model's row into the table of a scan; the rows of other models stay."""
-    keys = read_json(sidecar(path)).get("Keys", {}) if sidecar(path).is_file() else {}
+    known = read_json(sidecar(path)) if sidecar(path).is_file() else {}
     kept = read_predictions_of_scan(path)
     kept = kept[kept["model"] != row["model"]]
     rows = [*kept.to_dict("records"), row]
@@ -169,7 +197,9 @@ def _write_row(path: Path, row: dict, key: str) -> None:
     write_tsv(path, table)
     meanings = {name: {"Description": text} for name, text in PREDICTION_COLUMNS.items()}
     # The keys go last: a run killed between the two files predicts this scan again.
-    write_json(sidecar(path), {**meanings, "Keys": {**keys, row["model"]: key}})
+    keys = {**known.get("Keys", {}), row["model"]: key}
+    inputs = {**known.get("Inputs", {}), row["model"]: input_hash}
+    write_json(sidecar(path), {**meanings, "Keys": keys, "Inputs": inputs})
 
 
 def read_predictions_of_scan(path: Path) -> pd.DataFrame:

@@ -251,3 +251,29 @@ def test_a_model_from_elsewhere_brings_its_card_and_its_bias_line(study, tmp_pat
     theirs = table(study.out / "group" / "brainage.tsv").set_index("participant_id")
     ours = table(out / "group" / "brainage.tsv").set_index("participant_id")
     assert ours["predicted_age_rnc-demo"].tolist() == theirs.loc[ours.index, "predicted_age_rnc-demo"].tolist()
+
+
+def test_a_scan_that_breaks_later_is_no_longer_counted(study, tmp_path):
+    bids, out = shutil.copytree(study.bids, tmp_path / "bids"), copy_of(study.out, tmp_path)
+    (bids / "sub-005" / "anat" / "sub-005_T1w.nii.gz").write_bytes(b"not an image")
+    done = run(bids, out, "participant", "--model", "rnc-demo", "--participant-label", "005", "006")
+    assert done.returncode == 1
+    assert not list((out / "sub-005" / "anat").glob("*_pred.*"))
+    assert not list((out / "sub-005" / "anat").glob("*_saliency.*"))
+    assert list((out / "sub-006" / "anat").glob("*_pred.tsv"))
+    assert run(bids, out, "group").returncode == 0
+    assert set(table(out / "group" / "failed.tsv").participant_id) == {"sub-003", "sub-005"}
+
+
+def test_group_works_on_predictions_made_elsewhere_alone(study, tmp_path):
+    people = table(study.bids / "participants.tsv")
+    other = tmp_path / "other.tsv"
+    people.assign(predicted_age=pd.to_numeric(people.age) - 1)[["participant_id", "predicted_age"]].to_csv(
+        other, sep="\t", index=False
+    )
+    done = run(study.bids, tmp_path / "out", "group", "--predictions", f"other={other}")
+    assert done.returncode == 0, done.stderr
+    rows = table(tmp_path / "out" / "group" / "brainage.tsv")
+    assert len(rows) == 14
+    assert np.allclose(pd.to_numeric(rows["bag_other"]), -1.0)
+    assert (tmp_path / "out" / "group.html").is_file()
