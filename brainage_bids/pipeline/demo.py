@@ -25,7 +25,7 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
     bids_dir, output_dir = out_dir / "bids", out_dir / "derivatives"
     if not (bids_dir / "planted.json").is_file():
         LOG.info("[1/3] making a phantom cohort of %d people in %s", n, bids_dir)
-        make_cohort(bids_dir, n=n, seed=seed, workers=nprocs, progress=progress)
+        make_cohort(bids_dir, n=n, seed=seed, voxel_mm=4.0, workers=nprocs, progress=progress)
     LOG.info("[2/3] participant level: preprocess, train rnc-demo in 5 folds, predict everybody out of fold")
     query = DatasetQuery(bids_dir=bids_dir)
     run_participant(
