@@ -16,7 +16,7 @@ from brainage_bids.bids.files import read_json, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
-from brainage_bids.errors import BrainageError, NoInputError, UsageError
+from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.predictions import (
     model_calibration,
@@ -86,21 +86,10 @@ def run_group(options: GroupOptions) -> None:
         return
     prepare_output(outputs, dataset, __version__)
     record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
-    handler = record.start_log()
-    code = 1
-    try:
+    with record.kept():
         for note in dataset.notes:
             record.note(note)
         _run_steps(options, outputs, dataset, collected, record)
-        code = 0
-    except BrainageError as error:
-        code = error.exit_code
-        record.note(f"stopped: {error}")
-        raise
-    finally:
-        record.save(code)
-        LOG.removeHandler(handler)
-        handler.close()
     LOG.info("group page: %s", outputs.group_page)
 
 

@@ -17,7 +17,7 @@ from brainage_bids.bids.derivative import check_output, describe_model, prepare_
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
-from brainage_bids.errors import BrainageError, NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
+from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
 from brainage_bids.pipeline.pages import is_phantom, participant_pages, write_citation
 from brainage_bids.pipeline.predictions import forget_stale, predict_scans, prediction_is_current, sidecar
 from brainage_bids.pipeline.record import RunRecord
@@ -87,21 +87,10 @@ def run_participant(options: ParticipantOptions) -> None:
         return
     prepare_output(outputs, dataset, __version__)
     record = RunRecord(outputs, "participant", options.command, _settings(options))
-    handler = record.start_log()
-    code = 1
-    try:
+    with record.kept():
         for note in dataset.notes:
             record.note(note)
         _run_steps(options, outputs, dataset, plan, record)
-        code = ParticipantsFailed.exit_code if record.failures else 0
-    except BrainageError as error:
-        code = error.exit_code
-        record.note(f"stopped: {error}")
-        raise
-    finally:
-        record.save(code)
-        LOG.removeHandler(handler)
-        handler.close()
     if record.failures:
         names = sorted({event["prefix"] for event in record.failures})
         raise ParticipantsFailed(

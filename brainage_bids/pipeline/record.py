@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from brainage_bids import __version__
 from brainage_bids.bids.files import read_json, write_json
 from brainage_bids.bids.outputs import Outputs
-from brainage_bids.errors import BadDataError
+from brainage_bids.errors import BadDataError, BrainageError, ParticipantsFailed
 from brainage_bids.schema import Scan
 
 LOG = logging.getLogger("brainage_bids")
@@ -67,14 +68,6 @@ class RunRecord:
         """The events that failed."""
         return [event for event in self.events if event["status"] == "failed"]
 
-    def start_log(self) -> logging.Handler:
-        """Copy everything that is said into ``brainage.log`` of this run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(self.folder / "brainage.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        LOG.addHandler(handler)
-        return handler
-
     def save(self, exit_code: int) -> Path:
         """Write ``run.json``."""
         return write_json(
@@ -92,6 +85,26 @@ class RunRecord:
                 "Events": self.events,
             },
         )
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the log while the block runs, and write the record however it ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.folder / "brainage.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOG.addHandler(handler)
+        code = 1
+        try:
+            yield
+            code = ParticipantsFailed.exit_code if self.failures else 0
+        except BrainageError as error:
+            code = error.exit_code
+            self.note(f"stopped: {error}")
+            raise
+        finally:
+            self.save(code)
+            LOG.removeHandler(handler)
+            handler.close()
 
 
 def software() -> dict[str, str]:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from brainage_bids.bids.find import find_images, matches_filter, read_filter, read_labels
+from brainage_bids.bids.find import ENTITIES, find_images, matches_filter, read_filter, read_labels
 from brainage_bids.errors import NoInputError, UsageError
 
 
@@ -125,3 +125,20 @@ def test_wrong_filter_files(tmp_path):
         file.write_text(text)
         with pytest.raises(UsageError, match=told):
             read_filter(file)
+
+
+@pytest.mark.parametrize(
+    ("session", "entities"),
+    [(None, ""), ("ses-02", ""), ("ses-M024", "acq-mprage_ce-gd_rec-norm_run-2"), (None, "acq-a_run-01")],
+)
+def test_entities_are_those_of_pybids(toy, session, entities):
+    from bids.layout import parse_file_entities
+
+    toy.image("sub-007", session, entities or None)
+    (image,) = find_images(toy.root).images
+    theirs = {name: str(value) for name, value in parse_file_entities(image.path).items()}
+    ours = {ENTITIES[key]: value for key, value in image.entities}
+    assert theirs.pop("subject") == image.participant_id.removeprefix("sub-")
+    assert theirs.pop("session", None) == (image.session_id and image.session_id.removeprefix("ses-"))
+    assert (theirs.pop("suffix"), theirs.pop("extension"), theirs.pop("datatype")) == ("T1w", ".nii.gz", "anat")
+    assert {name: value.lstrip("0") for name, value in ours.items()} == {n: v.lstrip("0") for n, v in theirs.items()}
