@@ -14,6 +14,11 @@ def model_label(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^0-9A-Za-z]+", name) if part)
 
 
+def sidecar_path(path: Path) -> Path:
+    """Return the JSON file beside an image or table: ``x.nii.gz``, ``x.nii`` and ``x.tsv`` -> ``x.json``."""
+    return path.with_name(path.name.removesuffix(".gz").rsplit(".", 1)[0] + ".json")
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Paths below OUTPUT_DIR.

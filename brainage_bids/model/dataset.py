@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from brainage_bids.bids.files import read_json
+from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.schema import VolumeSpec
 
@@ -29,7 +30,7 @@ def load_volume(path: str | Path, spec: VolumeSpec) -> np.ndarray:
         When the volume was made for another `VolumeSpec`, its grid contradicts the spec, or it holds NaN or nothing.
     """
     path = Path(path)
-    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    sidecar = sidecar_path(path)
     for file in (path, sidecar):
         if not file.is_file():
             raise NoInputError(f"{file} is not there; run the preprocessing of this scan again")

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json
+from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.model.card import FORMAT, hash_participant, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights
@@ -187,7 +188,7 @@ def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, me
         "Phantom": bool(model.card.get("phantom")),
         "Sources": [Path(source).name],
     }
-    write_json(path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json"), sidecar)
+    write_json(sidecar_path(path), sidecar)
     return path
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import prepare_output
 from brainage_bids.bids.files import read_json, write_json, write_tsv
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
 from brainage_bids.errors import NoInputError, UsageError
@@ -22,7 +22,6 @@ from brainage_bids.pipeline.predictions import (
     model_calibration,
     model_cards,
     read_predictions_of_scan,
-    sidecar,
     volume_specs,
 )
 from brainage_bids.pipeline.record import RunRecord, last_events
@@ -162,7 +161,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
 
 def _qc_pass(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) -> int | None:
     """Return 1 when every volume of a scan passed the quality gates, 0 when one did not, None without a volume."""
-    passed = [bool(read_json(sidecar(outputs.volume(scan, spec))).get("qc_pass")) for spec in specs]
+    passed = [bool(read_json(sidecar_path(outputs.volume(scan, spec))).get("qc_pass")) for spec in specs]
     return int(all(passed)) if passed else None
 
 

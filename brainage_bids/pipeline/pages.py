@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from brainage_bids import __version__
 from brainage_bids.bids.files import read_json, write_text
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.read import Dataset
-from brainage_bids.pipeline.predictions import model_cards, read_predictions_of_scan, sidecar, volume_specs
+from brainage_bids.pipeline.predictions import model_cards, read_predictions_of_scan, volume_specs
 from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.report.group import GroupPage, write_group_page
 from brainage_bids.report.methods import citation_text, group_methods, participant_methods, references_for
@@ -111,7 +111,7 @@ def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str]) -> ScanS
         "scores": dict(scan.scores),
         **({"age_flags": ", ".join(scan.age_flags)} if scan.age_flags else {}),
     }
-    values = read_json(sidecar(outputs.volume(scan, specs[0]))) if specs else {}
+    values = read_json(sidecar_path(outputs.volume(scan, specs[0]))) if specs else {}
     figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")}
     return ScanSection(
         label=scan.prefix,

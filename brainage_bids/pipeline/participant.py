@@ -15,11 +15,11 @@ import pandas as pd
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import check_output, describe_model, prepare_output
 from brainage_bids.bids.files import read_json
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
 from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
 from brainage_bids.pipeline.pages import is_phantom, participant_pages, write_citation
-from brainage_bids.pipeline.predictions import forget_stale, predict_scans, prediction_is_current, sidecar
+from brainage_bids.pipeline.predictions import forget_stale, predict_scans, prediction_is_current
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import Scan, VolumeSpec
 
@@ -212,7 +212,7 @@ def train_recipe(
 
     table = scans_table(scans, dataset.score_names)
     chosen, rule = trainable_rows(table, dataset, options.train_on)
-    sidecars = [read_json(sidecar(outputs.volume(scan, recipe.spec))) for scan in scans]
+    sidecars = [read_json(sidecar_path(outputs.volume(scan, recipe.spec))) for scan in scans]
     passed = pd.Series([bool(values.get("qc_pass")) for values in sidecars], index=table.index)
     table["trainable"] = chosen & passed
     table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]

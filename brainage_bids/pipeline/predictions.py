@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainage_bids.bids.files import numbers, read_json, read_tsv, write_json, write_tsv
-from brainage_bids.bids.outputs import Outputs, model_label
+from brainage_bids.bids.outputs import Outputs, model_label, sidecar_path
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.pipeline.record import RunRecord
@@ -22,11 +22,6 @@ from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
 
 if TYPE_CHECKING:
     from brainage_bids.pipeline.participant import ParticipantOptions
-
-
-def sidecar(path: Path) -> Path:
-    """Return the JSON file beside an image or table."""
-    return path.with_name(path.name.removesuffix(".gz").rsplit(".", 1)[0] + ".json")
 
 
 def model_spec(folder: Path) -> VolumeSpec:
@@ -60,7 +55,7 @@ def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
     image = outputs.volume(scan, model_spec(folder))
     parts = [
         hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
-        read_json(sidecar(image)).get("InputHash"),
+        read_json(sidecar_path(image)).get("InputHash"),
         model_spec(folder).fingerprint,
         scan.age,
     ]
@@ -70,13 +65,13 @@ def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
 def prediction_is_current(scan: Scan, name: str, folder: Path, outputs: Outputs) -> bool:
     """Say whether the table of this scan already holds this model's prediction from the same inputs."""
     table = outputs.prediction(scan)
-    if not (table.is_file() and sidecar(table).is_file() and (folder / "model.json").is_file()):
+    if not (table.is_file() and sidecar_path(table).is_file() and (folder / "model.json").is_file()):
         return False
     if not outputs.saliency(scan, model_spec(folder), name).is_file():
         return False
-    if not sidecar(outputs.volume(scan, model_spec(folder))).is_file():
+    if not sidecar_path(outputs.volume(scan, model_spec(folder))).is_file():
         return False
-    return read_json(sidecar(table)).get("Keys", {}).get(name) == prediction_key(scan, folder, outputs)
+    return read_json(sidecar_path(table)).get("Keys", {}).get(name) == prediction_key(scan, folder, outputs)
 
 
 def predict_scans(
@@ -106,14 +101,14 @@ def predict_scans(
             "fold": pd.Series([row["fold"] for _, row in predicted], dtype=object),
         }
     )
-    card = read_json(folder / "model.json")
+    card, spec = read_json(folder / "model.json"), model_spec(folder)
     if folder != outputs.model(name):
         write_json(outputs.foreign_card(name), card)  # the group level must not depend on a folder elsewhere
     corrected = correct_with_calibration(rows, model_calibration(card))
     for index, (scan, row) in enumerate(predicted):
-        image = outputs.volume(scan, model_spec(folder))
+        image = outputs.volume(scan, spec)
         flags = [*row["flags"], *corrected.at[index, "flags"].split(";"), *scan.age_flags]
-        flags += ["qc_warn"] if read_json(sidecar(image)).get("qc_warn") else []
+        flags += ["qc_warn"] if read_json(sidecar_path(image)).get("qc_warn") else []
         values = {
             "model": name,
             "predicted_age": row["predicted_age"],
@@ -123,7 +118,7 @@ def predict_scans(
             **corrected.loc[index, ["bag_corrected", "pred_lo", "pred_hi"]].to_dict(),
             "flags": ";".join(dict.fromkeys(flag for flag in flags if flag)),
         }
-        key, made_from = prediction_key(scan, folder, outputs), read_json(sidecar(image)).get("InputHash")
+        key, made_from = prediction_key(scan, folder, outputs), read_json(sidecar_path(image)).get("InputHash")
         _write_row(outputs.prediction(scan), values, key, made_from)
         record.event(scan, f"predict:{name}", "done")
 
@@ -173,15 +168,15 @@ def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
     table = outputs.prediction(scan)
     if not table.is_file():
         return
-    now = {read_json(sidecar(outputs.volume(scan, spec))).get("InputHash") for spec in volume_specs(scan, outputs)}
-    before = read_json(sidecar(table)).get("Inputs", {}) if sidecar(table).is_file() else {}
+    now = {read_json(sidecar_path(outputs.volume(scan, spec))).get("InputHash") for spec in volume_specs(scan, outputs)}
+    before = read_json(sidecar_path(table)).get("Inputs", {}) if sidecar_path(table).is_file() else {}
     rows = read_predictions_of_scan(table)
     stale = [name for name in rows["model"] if everything or before.get(name) not in now]
     for name in stale:
         for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-gradram{model_label(name)}_saliency.*"):
             path.unlink()
     if len(stale) == len(rows):
-        sidecar(table).unlink(missing_ok=True)
+        sidecar_path(table).unlink(missing_ok=True)
         table.unlink()
     elif stale:
         write_tsv(table, rows[~rows["model"].isin(stale)])
@@ -189,7 +184,7 @@ def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
 
 def _write_row(path: Path, row: dict, key: str, input_hash: str | None) -> None:
     """Put one model's row into the table of a scan; the rows of other models stay."""
-    known = read_json(sidecar(path)) if sidecar(path).is_file() else {}
+    known = read_json(sidecar_path(path)) if sidecar_path(path).is_file() else {}
     kept = read_predictions_of_scan(path)
     kept = kept[kept["model"] != row["model"]]
     rows = [*kept.to_dict("records"), row]
@@ -199,7 +194,7 @@ def _write_row(path: Path, row: dict, key: str, input_hash: str | None) -> None:
     # The keys go last: a run killed between the two files predicts this scan again.
     keys = {**known.get("Keys", {}), row["model"]: key}
     inputs = {**known.get("Inputs", {}), row["model"]: input_hash}
-    write_json(sidecar(path), {**meanings, "Keys": keys, "Inputs": inputs})
+    write_json(sidecar_path(path), {**meanings, "Keys": keys, "Inputs": inputs})
 
 
 def read_predictions_of_scan(path: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import numpy as np
 
 from brainage_bids import __version__
 from brainage_bids.bids.files import atomic, read_json, write_json, write_text
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import quality, resample
 from brainage_bids.preprocess.options import ENGINE_VERSION
@@ -39,7 +39,7 @@ def input_hash(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def extract_brain(scan: Scan, folder: Path, threads: int = 1, gpu: bool = False) -> None:
+def extract_brain(scan: Scan, folder: Path, gpu: bool = False) -> None:
     """Read the scan, mask the brain, correct the bias field; write both in native RAS+ space to ``folder``."""
     from brainage_bids.preprocess import brain
     from brainage_bids.preprocess.intake import read_scan
@@ -48,10 +48,10 @@ def extract_brain(scan: Scan, folder: Path, threads: int = 1, gpu: bool = False)
     mask, source = brain.brain_mask(native, gpu)
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"InputHash": input_hash(scan.path), "Warnings": list(native.warnings)}
-    _keep_brain(native, mask, source, folder, facts, threads)
+    _keep_brain(native, mask, source, folder, facts)
 
 
-def _keep_brain(native: Native, mask: np.ndarray, source: str, folder: Path, facts: dict, threads: int) -> np.ndarray:
+def _keep_brain(native: Native, mask: np.ndarray, source: str, folder: Path, facts: dict) -> np.ndarray:
     """Correct the bias field inside ``mask``, write scan, mask and facts to ``folder``; return the corrected scan."""
     from brainage_bids.preprocess import brain
 
@@ -65,7 +65,7 @@ def _keep_brain(native: Native, mask: np.ndarray, source: str, folder: Path, fac
     return corrected
 
 
-def align(scan: Scan, folder: Path, threads: int = 1, device: str = "cpu") -> None:
+def align(scan: Scan, folder: Path, device: str = "cpu") -> None:
     """Register the brain to the template; a suspect fit is tried again with the head turned, and the best kept."""
     from brainage_bids.preprocess import rescue
     from brainage_bids.preprocess.affine import register
@@ -73,12 +73,12 @@ def align(scan: Scan, folder: Path, threads: int = 1, device: str = "cpu") -> No
     data, mask, affine = load_native(folder)
     fit = register(data, mask, affine, load_template(), device=device)
     if rescue.suspect(fit.ncc, read_json(folder / FACTS)["VolumeML"]):
-        fit = _second_chance(scan, folder, fit, threads, device)
+        fit = _second_chance(scan, folder, fit, device)
     np.save(folder / MATRIX, fit.matrix)
     write_json(folder / FACTS, {**read_json(folder / FACTS), "NCC": fit.ncc})
 
 
-def _second_chance(scan: Scan, folder: Path, first: Fit, threads: int, device: str) -> Fit:
+def _second_chance(scan: Scan, folder: Path, first: Fit, device: str) -> Fit:
     """Search turned poses; when one fits clearly better, correct and register again from it."""
     from brainage_bids.preprocess import rescue
     from brainage_bids.preprocess.affine import gpu_wanted, register
@@ -94,7 +94,7 @@ def _second_chance(scan: Scan, folder: Path, first: Fit, threads: int, device: s
     facts = read_json(folder / FACTS)
     facts["Warnings"] = [*facts["Warnings"], "the head lies turned in its header; its brain was found in another pose"]
     source = "deepbet, head turned"
-    data = _keep_brain(native, mask, source, folder, facts, threads)
+    data = _keep_brain(native, mask, source, folder, facts)
     return register(data, mask, affine, template, rescue.starts_in(rescue.upright(pose.fit)), device)
 
 
@@ -228,11 +228,6 @@ def remove_outputs(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) ->
         stale += [sidecar_path(volume), volume, sidecar_path(mask), mask, transform, transform.with_suffix(".json")]
     for path in stale:
         path.unlink(missing_ok=True)
-
-
-def sidecar_path(image: Path) -> Path:
-    """Return the JSON file beside an image."""
-    return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
 
 
 def relative(scan: Scan) -> str:

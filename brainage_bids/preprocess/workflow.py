@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from brainage_bids.bids.files import read_json, write_json
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.preprocess.options import ENGINE_VERSION, PreprocessOptions
-from brainage_bids.preprocess.steps import input_hash, remove_outputs, sidecar_path
+from brainage_bids.preprocess.steps import input_hash, remove_outputs
 from brainage_bids.preprocess.template import check_template
 from brainage_bids.schema import Scan, VolumeSpec
 
@@ -173,14 +173,14 @@ def _brain(scan: Scan, specs: tuple, outputs: Outputs, work: Path, threads: int,
     from brainage_bids.preprocess import steps
     from brainage_bids.preprocess.affine import gpu_wanted
 
-    steps.extract_brain(scan, work, threads, gpu_wanted(device))
+    steps.extract_brain(scan, work, gpu_wanted(device))
 
 
 def _align(scan: Scan, specs: tuple, outputs: Outputs, work: Path, threads: int, device: str) -> None:
     from brainage_bids.preprocess import steps
     from brainage_bids.preprocess.affine import gpu_wanted
 
-    steps.align(scan, work, threads, device if gpu_wanted(device) else "cpu")
+    steps.align(scan, work, device if gpu_wanted(device) else "cpu")
 
 
 def _volumes(scan: Scan, specs: tuple, outputs: Outputs, work: Path, threads: int, device: str) -> None:
