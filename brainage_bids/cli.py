@@ -19,7 +19,7 @@ import typer
 
 from brainage_bids import __version__
 from brainage_bids.errors import BrainageError, InputOutputError, UnknownLevelError, UsageError
-from brainage_bids.schema import DEFAULT_SEED
+from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
 
 LEVELS = ("participant", "group")
 LOG = logging.getLogger("brainage_bids")
@@ -27,7 +27,7 @@ LOG = logging.getLogger("brainage_bids")
 # Options that take several values after one flag, as users of argparse-based BIDS Apps type them.
 SEVERAL = {
     "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
-    "--session_label", "--model", "--control", "--score", "--covariate", "--predictions",
+    "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives",
 }  # fmt: skip
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -145,7 +145,14 @@ def bids_app(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="epochs of the first stage, instead of the recipe's")
     ] = None,
-    engine: Annotated[str, typer.Option(help="preprocessing engine: builtin")] = "builtin",
+    engine: Annotated[str, typer.Option(help="preprocessing: builtin, or where installed ants, fsl, minc")] = "builtin",
+    template: Annotated[
+        str | None,
+        typer.Option(help=f"default {DEFAULT_TEMPLATE}; a TemplateFlow name, or a T1w file (see docs/templates.md)"),
+    ] = None,
+    derivatives: Annotated[
+        list[str], typer.Option(help="start from native desc-preproc_T1w of fMRIPrep and the like, NAME=PATH")
+    ] = [],  # noqa: B006
     preprocess_only: Annotated[bool, typer.Option("--preprocess-only", help="stop after the volumes")] = False,
     group_column: Annotated[str | None, typer.Option(help="column that holds the diagnosis")] = None,
     control: Annotated[list[str], typer.Option(help="value of that column that means healthy control")] = [],  # noqa: B006
@@ -199,8 +206,6 @@ def bids_app(
         from brainage_bids.errors import NoInputError
 
         raise NoInputError(f"BIDS_DIR {bids_dir} is not a folder; check the path (in a container: the bind mount)")
-    if engine != "builtin":
-        raise UsageError(f"--engine {engine!r} is not available; this version has: builtin")
     if bias_fit not in ("model", "controls", "none"):
         raise UsageError(f"--bias-fit {bias_fit!r} is not known; use model, controls or none")
     memory = memory_gb(mem)
@@ -210,8 +215,10 @@ def bids_app(
 
     from brainage_bids.bids.read import DatasetQuery, parse_score_option
     from brainage_bids.model.options import ModelOptions
-    from brainage_bids.preprocess.options import PreprocessOptions
+    from brainage_bids.preprocess.options import ENGINE_VERSIONS, PreprocessOptions
 
+    if engine not in ENGINE_VERSIONS:
+        raise UsageError(f"--engine {engine!r} is not known; use one of {', '.join(ENGINE_VERSIONS)}")
     bids_dir, output_dir = bids_dir.resolve(), output_dir.resolve()
     work = (work_dir or output_dir / "work").resolve()
     query = DatasetQuery(
@@ -225,6 +232,7 @@ def bids_app(
         scores=tuple(parse_score_option(text) for text in score),
         max_score_gap=max_score_gap,
         skip_validation=skip_bids_validation,
+        derivatives=tuple(derivatives),
     )
     command = _command_line()
     if level == "group":
@@ -276,6 +284,7 @@ def bids_app(
                 progress=sys.stderr.isatty() or verbose > 0,
             ),
             models=tuple(model),
+            template=template,
             train=train,
             train_on=train_on,
             preprocess_only=preprocess_only,

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 DEFAULT_SEED = 20251127
 DEFAULT_TEMPLATE = "MNI152NLin2009aSym"
+DEFAULT_TEMPLATE_SHA = "02bbc9b59082"  # of its arrays, see preprocess.template.content_sha
 
 # The paper's grid: 193 x 229 x 193 voxels of 1 mm, voxel (0, 0, 0) at this RAS+ world position (mm).
 GRID_EXTENT_MM = (193, 229, 193)
@@ -39,6 +40,8 @@ class VolumeSpec:
         ``zscore``: same clip, zero mean and unit variance inside the mask, zero outside.
     version
         Raised when the meaning of the other fields changes.
+    template_sha
+        First 12 hex digits of the SHA-256 of the template's arrays: two templates of one name are never mixed.
     """
 
     template: str = DEFAULT_TEMPLATE
@@ -47,12 +50,23 @@ class VolumeSpec:
     origin: tuple[float, float, float] = GRID_ORIGIN_MM
     intensity: str = "minmax"
     version: int = 1
+    template_sha: str = DEFAULT_TEMPLATE_SHA
 
     @classmethod
-    def on_grid(cls, resolution: float, template: str = DEFAULT_TEMPLATE, intensity: str = "minmax") -> VolumeSpec:
+    def on_grid(
+        cls,
+        resolution: float,
+        template: str = DEFAULT_TEMPLATE,
+        intensity: str = "minmax",
+        template_sha: str = DEFAULT_TEMPLATE_SHA,
+    ) -> VolumeSpec:
         """Return the paper's field of view at ``resolution`` mm (1 -> 193x229x193, 2 -> 96x114x96, as printed)."""
         shape = tuple(math.floor(extent / resolution) for extent in GRID_EXTENT_MM)
-        return cls(template, float(resolution), shape, GRID_ORIGIN_MM, intensity)
+        return cls(template, float(resolution), shape, GRID_ORIGIN_MM, intensity, template_sha=template_sha)
+
+    def at(self, resolution: float) -> VolumeSpec:
+        """Return the paper's field of view on the same template, with the same intensity rule, at ``resolution`` mm."""
+        return VolumeSpec.on_grid(resolution, self.template, self.intensity, self.template_sha)
 
     @classmethod
     def from_dict(cls, values: dict) -> VolumeSpec:
@@ -85,6 +99,28 @@ class VolumeSpec:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What another pipeline (fMRIPrep, sMRIPrep, ...) already made of a scan, in the scan's own space.
+
+    Parameters
+    ----------
+    name
+        What the other pipeline is called (``--derivatives NAME=PATH``).
+    image
+        Absolute path of the bias-corrected T1w image (``desc-preproc_T1w``).
+    mask
+        Absolute path of the brain mask on its grid (``desc-brain_mask``).
+    fault
+        Why there is nothing to start from, None when there is; the scan then fails for this reason.
+    """
+
+    name: str
+    image: str
+    mask: str
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
 class Scan:
     """One T1-weighted image and what the dataset's tables say about the person on that day.
 
@@ -105,6 +141,8 @@ class Scan:
         As written in the data; None when missing.
     scores
         ``(name, value)`` pairs of the clinical scores, missing ones left out.
+    prepared
+        Files of another pipeline to start from instead of ``path``.
     """
 
     path: str
@@ -119,6 +157,12 @@ class Scan:
     site: str | None = None
     family: str | None = None
     scores: tuple[tuple[str, float], ...] = ()
+    prepared: Prepared | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The image files that are read."""
+        return (self.prepared.image, self.prepared.mask) if self.prepared else (self.path,)
 
     @property
     def prefix(self) -> str:
@@ -154,8 +198,41 @@ BRAINAGE_COLUMNS = {
     "sex": "F, M or O",
     "group": "group as written in the data",
     "site": "site or scanner",
-    "qc_pass": "1 when every quality gate was passed",
+    "qc_pass": "1 when the scan may be used: every quality gate was passed, or a person decided so in qc.tsv",
     "in_training": "1 when a model was trained or tuned on this person and did not hold the person out",
+}
+
+QC_METRICS = {
+    "mask_volume_ml": "volume of the brain mask, native scan (mL)",
+    "template_dice": "Dice overlap of the brain mask with the template's brain after the affine",
+    "template_ncc": "Pearson correlation with the template over its brain at about 2 mm, as far as it was scanned",
+    "fov_cut_fraction": "share of the template's brain that lies outside the scan's field of view",
+    "scale_min": "smallest of the three scales of the affine, native mm to template mm",
+    "scale_max": "largest of the three scales",
+    "scale_volume": "factor by which the affine enlarges the brain",
+    "shear_max": "largest shear of the affine",
+    "rotation_deg": "angle by which the affine turns the head (degrees)",
+    "mask_edge_fraction": "share of the brain mask's surface that lies on the edge of the field of view",
+    "voxel_size_min_mm": "shortest edge of a voxel (mm)",
+    "voxel_size_max_mm": "longest edge of a voxel (mm)",
+    "anisotropy": "longest over shortest edge of a voxel",
+    "snr": "median of white matter over the noise of single voxels in it",
+    "cnr": "white minus grey matter over the noise of single voxels in white matter",
+    "tissue_contrast": "white minus grey matter over white matter (medians)",
+    "fwhm_mm": "effective resolution inside the brain: full width at half maximum, mean of the three axes (mm)",
+    "fwhm_max_mm": "effective resolution along the worst axis (mm)",
+}
+
+QC_COLUMNS = {
+    "participant_id": "participant",
+    "session_id": "session",
+    "run": "entities that tell scans of one session apart",
+    "qc_pass": "1 when every quality gate was passed; 0 also for a scan that was refused (then without numbers)",
+    "qc_warn": "reasons of the gates and warnings, separated by |",
+    **QC_METRICS,
+    "qc_decision": "yours to fill in: pass or fail overrules qc_pass; empty or n/a leaves it",
+    "qc_comment": "yours to fill in: anything",
+    "qc_volume": "the volume that the decision was made on; empty the cell to confirm a decision on a newer volume",
 }
 
 ACCURACY_COLUMNS = (

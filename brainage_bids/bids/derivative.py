@@ -22,7 +22,7 @@ BIDS_VERSION = "1.10.0"
 
 # What the validator of the BIDS standard does not know yet, and no more. Folders stand without a trailing slash: with
 # one, the validator would match the folder but not what lies in it.
-IGNORED = ("*.html", "figures", "group", "models", "work", "*_pred.*", "*_saliency.*", "*_xfm.*")
+IGNORED = ("*.html", "figures", "group", "models", "work", "*_pred.*", "*_saliency.*", "*_xfm.*", "qc.*")
 
 DESCRIPTIONS = {
     "preproc": "T1w image, bias-corrected, skull-stripped, aligned to the template and scaled as the model needs it",
@@ -44,6 +44,7 @@ README = """# Brain age
 Brain ages, brain age gaps and Grad-RAM maps of `{name}`, made by {app} {version} from T1-weighted images.
 
 - `sub-*.html`, `group.html`: pages to read in a browser.
+- `qc.html`, `qc.tsv`: quality of every scan; write `pass` or `fail` under `qc_decision` to overrule the gates.
 - `sub-*/[ses-*/]anat/*_desc-brainage_pred.tsv`: predicted ages (years), one row per model.
 - `sub-*/[ses-*/]anat/*_saliency.nii.gz`: signed contribution of each place to the predicted age (years).
 - `group/*.tsv`: tables of the statistics; every column is explained in the JSON file beside its table.
@@ -73,10 +74,10 @@ def prepare_output(outputs: Outputs, dataset: Dataset, version: str) -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotCreateError(f"OUTPUT_DIR {root} cannot be created: {error.strerror}; choose another") from error
-    write_json(root / "dataset_description.json", _description(dataset, name, version))
+    write_json(root / "dataset_description.json", _description(root, dataset, name, version))
     write_text(root / "README.md", README.format(name=dataset.name, app=APP, version=version))
     write_text(root / ".bidsignore", "\n".join(IGNORED) + "\n")
-    with _locked(root):
+    with locked(root):
         _merge(root / "participants.tsv", "participant_id", _participants(dataset))
         write_json(root / "participants.json", PARTICIPANT_MEANINGS)
     add_descriptions(outputs, DESCRIPTIONS)
@@ -86,7 +87,7 @@ def add_descriptions(outputs: Outputs, meanings: Mapping[str, str]) -> Path:
     """Add labels of the ``desc`` entity and their meaning to ``descriptions.tsv``; the others stay."""
     path = Path(outputs.root) / "descriptions.tsv"
     rows = {label: {"desc_id": f"desc-{label}", "description": meaning} for label, meaning in meanings.items()}
-    with _locked(Path(outputs.root)):
+    with locked(Path(outputs.root)):
         _merge(path, "desc_id", {row["desc_id"]: row for row in rows.values()})
     return path
 
@@ -132,8 +133,13 @@ def check_output(root: Path, dataset: Dataset) -> None:
         )
 
 
-def _description(dataset: Dataset, name: str, version: str) -> dict:
+def _description(root: Path, dataset: Dataset, name: str, version: str) -> dict:
+    """Return the content of dataset_description.json; the datasets that earlier runs started from stay named."""
     source = {"URL": Path(dataset.bids_dir).as_uri()}
+    links: dict[str, str] = {}
+    with contextlib.suppress(BadDataError, OSError):
+        links |= read_json(root / "dataset_description.json").get("DatasetLinks", {})
+    links |= {"raw": source["URL"]} | {derivative.name: derivative.root.as_uri() for derivative in dataset.derivatives}
     with contextlib.suppress(BadDataError, OSError):
         told = read_json(Path(dataset.bids_dir) / "dataset_description.json")
         if isinstance(told, dict) and told.get("DatasetDOI"):
@@ -144,7 +150,8 @@ def _description(dataset: Dataset, name: str, version: str) -> dict:
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": APP, "Version": version}],
-        "SourceDatasets": [source],
+        "SourceDatasets": [source, *({"URL": uri} for label, uri in links.items() if label != "raw")],
+        "DatasetLinks": links,
     }
 
 
@@ -174,7 +181,7 @@ def _merge(path: Path, key: str, rows: Mapping[str, Mapping]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(root: Path, patience: float = 60.0) -> Iterator[None]:
+def locked(root: Path, patience: float = 60.0) -> Iterator[None]:
     """Hold the lock of OUTPUT_DIR, so that parallel runs lose none of each other's rows.
 
     A file created exclusively works on network file systems too. One older than ``patience`` seconds was left by a

@@ -91,7 +91,7 @@ def read_tsv(path: str | Path) -> pd.DataFrame:
 
 def write_tsv(path: str | Path, table: pd.DataFrame, meanings: dict[str, str] | None = None) -> Path:
     """Write a table at full precision, ``n/a`` for missing; with ``meanings`` also the JSON sidecar."""
-    cells = pd.DataFrame({name: [_cell(value) for value in table[name]] for name in table.columns})
+    cells = pd.DataFrame({name: [cell_text(value) for value in table[name]] for name in table.columns})
     with atomic(path) as temporary:
         cells.to_csv(temporary, sep="\t", index=False, lineterminator="\n", quoting=3, escapechar="\\")
     if meanings is not None:
@@ -105,7 +105,8 @@ def numbers(column: pd.Series) -> pd.Series:
     return pd.to_numeric(column.replace({MISSING: None, "": None}), errors="coerce").astype("float64")
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Return a value as the text of one table cell: full precision, ``n/a`` for missing, one line, no tab."""
     if value is None or value is pd.NA or value is pd.NaT:
         return MISSING
     if isinstance(value, (bool, np.bool_)):

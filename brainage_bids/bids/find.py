@@ -85,6 +85,7 @@ def find_images(bids_dir: str | Path) -> Found:
 
 
 def _folders(parent: Path, prefix: str, root: Path, faults: list[Fault]) -> list[Path]:
+    """Return the sub-folders whose name begins with ``prefix``, in natural order."""
     try:
         with os.scandir(parent) as entries:
             names = [e.name for e in entries if e.name.startswith(prefix) and e.is_dir()]
@@ -110,24 +111,40 @@ def _unreadable(folder: Path, root: Path, error: OSError) -> Fault:
     return make_fault("FOLDER_UNREADABLE", where, f"cannot be read ({error.strerror}); check its permissions")
 
 
+def label_and_entities(name: str) -> tuple[str, str | None, tuple[tuple[str, str], ...]] | None:
+    """Return participant, session and the other entities of a T1w file name as written; None when it is not BIDS."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    pairs = tuple(tuple(part.split("-", 1)) for part in match[3].split("_")[1:])
+    keys = {key for key, _ in pairs}
+    return (match[1], match[2], pairs) if len(keys) == len(pairs) and keys <= set(ENTITIES) else None
+
+
 def _read_name(
     entry: os.DirEntry, participant: str, session: str | None, root: Path, faults: list[Fault]
 ) -> Image | None:
-    file = Path(entry.path).relative_to(root).as_posix()
-    match = _NAME.fullmatch(entry.name)
-    pairs = [tuple(part.split("-", 1)) for part in match[3].split("_")[1:]] if match else []
-    keys = [key for key, _ in pairs]
-    if not match or len(set(keys)) < len(keys) or not set(keys) <= set(ENTITIES):
+    file = entry.path[len(str(root)) + 1 :]  # a string: paths of thousands of scans would take seconds
+    labels = label_and_entities(entry.name)
+    if labels is None:
         faults.append(make_fault("IMAGE_NAME", file, "is not a BIDS file name; rename it if it is to be used"))
         return None
-    if match[1] != participant or match[2] != session:
+    pairs = labels[2]
+    if labels[:2] != (participant, session):
         message = (
             f"lies in {participant}{'/' + session if session else ''} but is named after another; move or rename it"
         )
         faults.append(make_fault("IMAGE_MISPLACED", file, message))
         return None
     entities = dict(pairs)
-    if {"space", "desc", "res", "den", "label"} & set(keys) or entities.get("part", "mag") != "mag":
+    if "space" in entities:
+        message = (
+            f"lies in space-{entities['space']}; it is ignored: a normalised image has lost brain size and atrophy, "
+            "which brain age reads; give the native scan"
+        )
+        faults.append(make_fault("IMAGE_NORMALISED", file, message))
+        return None
+    if {"desc", "res", "den", "label"} & set(entities) or entities.get("part", "mag") != "mag":
         faults.append(make_fault("IMAGE_NOT_RAW", file, "is not a raw magnitude image; it is ignored"))
         return None
     faults.extend(_content_faults(entry, file))

@@ -48,9 +48,9 @@ class Outputs:
         """Brain mask on the same grid."""
         return self.anat(scan) / f"{self._volume_stem(scan, spec)}_desc-brain_mask.nii.gz"
 
-    def transform(self, scan: Scan, spec: VolumeSpec) -> Path:
+    def transform(self, scan: Scan, template: str) -> Path:
         """Affine from the native scan to the template (ITK text format)."""
-        return self.anat(scan) / f"{scan.prefix}_from-T1w_to-{spec.template}_mode-image_xfm.txt"
+        return self.anat(scan) / f"{scan.prefix}_from-T1w_to-{template}_mode-image_xfm.txt"
 
     def saliency(self, scan: Scan, spec: VolumeSpec, model: str) -> Path:
         """Signed Grad-RAM map, years."""
@@ -89,6 +89,16 @@ class Outputs:
         """Copy of ``model.json`` of a model that was trained elsewhere and used here."""
         return self.model(name) / "card.json"
 
+    # --- templates ----------------------------------------------------------------------------------------------
+
+    def template_image(self, name: str) -> Path:
+        """Copy of a template brain that does not come with the program."""
+        return self.root / f"tpl-{name}" / f"tpl-{name}_desc-brain_T1w.nii.gz"
+
+    def template_mask(self, name: str) -> Path:
+        """Brain mask of that template."""
+        return self.root / f"tpl-{name}" / f"tpl-{name}_desc-brain_mask.nii.gz"
+
     # --- the whole dataset --------------------------------------------------------------------------------------
 
     def run_log(self, run_id: str) -> Path:
@@ -99,6 +109,16 @@ class Outputs:
     def citation(self) -> Path:
         """Methods text and references, for a paper."""
         return self.root / "logs" / "CITATION.md"
+
+    @property
+    def qc_table(self) -> Path:
+        """Quality numbers of every scan, and what a person decided."""
+        return self.root / "qc.tsv"
+
+    @property
+    def qc_page(self) -> Path:
+        """HTML page of the quality of all scans."""
+        return self.root / "qc.html"
 
     @property
     def group_page(self) -> Path:

@@ -6,6 +6,7 @@ Knows tables and JSON sidecars of images; not ages, scores or dates. Groups and 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,14 +203,15 @@ def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Ma
     the same name, the nearer one winning.
     """
     told = dict(root_sidecar)
-    own = Path(image.path)
-    own = own.with_name(own.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    folder, stem = root / image.participant_id, image.participant_id
-    inherited = [folder / f"{stem}_T1w.json"]
+    own = image.path.removesuffix(".gz").removesuffix(".nii") + ".json"
+    folder = os.path.join(root, image.participant_id)
+    inherited = [os.path.join(folder, f"{image.participant_id}_T1w.json")]
     if image.session_id:
-        inherited.append(folder / image.session_id / f"{stem}_{image.session_id}_T1w.json")
+        name = f"{image.participant_id}_{image.session_id}_T1w.json"
+        inherited.append(os.path.join(folder, image.session_id, name))
     for path in dict.fromkeys([*inherited, own]):
-        told |= read_sidecar(path, root, faults, severity="warning")
+        if os.path.exists(path):
+            told |= read_sidecar(Path(path), root, faults, severity="warning")
     field = told.get("MagneticFieldStrength", told.get("MagneticFieldStrength (T)"))
     place = told.get("InstitutionName") or told.get("StationName")
     model = " ".join(str(told[key]) for key in ("Manufacturer", "ManufacturersModelName") if told.get(key))

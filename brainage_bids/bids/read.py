@@ -18,6 +18,7 @@ from brainage_bids.bids.ages import Age, AgeBook, read_age_book, resolve_age
 from brainage_bids.bids.faults import Fault, errors_of, format_faults, make_fault, some
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.find import Found, Image, find_images, matches_filter, read_filter, read_labels
+from brainage_bids.bids.reuse import Derivative, parse_derivatives, with_prepared
 from brainage_bids.bids.scores import (
     ScoreBook,
     ScoreRequest,
@@ -61,6 +62,8 @@ class DatasetQuery:
         Largest time between a scan and a score taken at another session, months.
     skip_validation
         Accept a dataset without a usable dataset_description.json.
+    derivatives
+        Datasets of other pipelines to start from, ``NAME=PATH``.
     """
 
     bids_dir: Path
@@ -73,6 +76,7 @@ class DatasetQuery:
     scores: tuple[ScoreRequest, ...] = ()
     max_score_gap: float = 6.0
     skip_validation: bool = False
+    derivatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Dataset:
         Sentences that say which columns were used.
     participants_without_scan
         Selected participants with a folder or a row but without a T1w image.
+    derivatives
+        Datasets of other pipelines whose images stand for the scans.
     """
 
     bids_dir: Path
@@ -110,6 +116,7 @@ class Dataset:
     score_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     participants_without_scan: tuple[str, ...] = ()
+    derivatives: tuple[Derivative, ...] = ()
 
 
 def read_dataset(query: DatasetQuery) -> Dataset:
@@ -124,6 +131,7 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     NothingSelectedError
         When the filters leave no scan.
     """
+    derivatives = parse_derivatives(query.derivatives)
     found = find_images(query.bids_dir)
     root = Path(os.path.abspath(query.bids_dir))
     wanted = _selected_participants(query, found)
@@ -137,6 +145,9 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     groups = people.read_groups(tables, query.group_column, query.controls, faults)
     reader = _Reader(root, tables, ages, scores, groups, faults)
     scans = tuple(reader.scan(image) for image in images)
+    if derivatives:
+        scans, merged = with_prepared(scans, derivatives, found.images)
+        faults += merged
     without = _without_scan(query, tables, found, wanted, faults)
     faults += [*reader.group_faults(), *event_faults(scores), *_age_faults(scans)]
     asked = [request[0] for request in query.scores]
@@ -147,7 +158,7 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     ordered = tuple(
         sorted(dict.fromkeys(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file))
     )
-    return Dataset(root, name, scans, ordered, groups.name, groups.controls, names, notes, without)
+    return Dataset(root, name, scans, ordered, groups.name, groups.controls, names, notes, without, derivatives)
 
 
 def raise_on_errors(dataset: Dataset) -> None:
@@ -203,6 +214,10 @@ def _selected_images(query: DatasetQuery, found: Found, wanted: Sequence[str]) -
     images = [image for image in found.images if image.participant_id in chosen]
     images = [image for image in images if not query.session_label or image.session_id in asked]
     images = [image for image in images if matches_filter(image, rule)]
+    normalised = [fault for fault in found.faults if fault.code == "IMAGE_NORMALISED"]
+    if not found.images and normalised:
+        told = f"{normalised[0].file} {normalised[0].message}"
+        raise InvalidDatasetError(f"{query.bids_dir} has no native T1w image: {told}")
     if not images:
         have = f"{len(found.images)} T1w images of {len({i.participant_id for i in found.images})} participants"
         raise NothingSelectedError(
@@ -237,7 +252,7 @@ def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str:
     if lacking:
         faults.append(make_fault("DESCRIPTION_INCOMPLETE", file, f"lacks {' and '.join(lacking)}; add it"))
     if told.get("DatasetType") == "derivative":
-        message = "says DatasetType derivative; give the raw dataset, processed images are ignored"
+        message = "says DatasetType derivative; give the raw dataset here and this one with --derivatives NAME=PATH"
         faults.append(make_fault("DERIVATIVE_AS_INPUT", file, message))
     return str(told.get("Name") or root.name)
 

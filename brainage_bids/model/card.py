@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainage_bids.model.options import EffectiveSettings
 from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.settings import EffectiveSettings
 
 FORMAT = 1  # of model.json; raised when the meaning of its fields changes
 

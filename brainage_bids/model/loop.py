@@ -21,9 +21,9 @@ from brainage_bids.errors import UsageError
 from brainage_bids.model import augment
 from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint
 from brainage_bids.model.losses import l1_years, rank_n_contrast, rank_n_contrast_floor
-from brainage_bids.model.options import EffectiveSettings
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.resnet import ResNet3D
+from brainage_bids.model.settings import EffectiveSettings
 
 PROBE_EVERY = 10  # epochs between two looks of a linear probe at the encoder, for information only
 

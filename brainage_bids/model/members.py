@@ -18,7 +18,7 @@ import numpy as np
 
 from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint
 from brainage_bids.model.loop import Member, train_member
-from brainage_bids.model.options import set_threads
+from brainage_bids.model.settings import set_threads
 
 LOG = logging.getLogger("brainage_bids")
 Result = tuple[dict, list[dict]]  # weights, history

@@ -23,9 +23,10 @@ from brainage_bids.model.checkpoint import load_weights
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram, map_affine, write_map
 from brainage_bids.model.loop import build_network
-from brainage_bids.model.options import ModelOptions, resolve_device, set_threads
+from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.resnet import ResNet3D
+from brainage_bids.model.settings import resolve_device, set_threads
 from brainage_bids.schema import VolumeSpec
 
 

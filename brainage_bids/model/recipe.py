@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from brainage_bids.errors import NoInputError, UsageError
-from brainage_bids.schema import DEFAULT_TEMPLATE, VolumeSpec
+from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
 
 
 @dataclass(frozen=True)
 class VolumeSettings:
-    """The volume: isotropic voxel size (mm) on the paper's field of view, template and intensity rule."""
+    """The volume: isotropic voxel size (mm) on the paper's field of view, template and intensity rule.
+
+    ``template_sha`` pins the template's content (see `VolumeSpec`); it is filled in when the template is at hand.
+    """
 
     resolution: float
     template: str = DEFAULT_TEMPLATE
     intensity: str = "minmax"
+    template_sha: str = DEFAULT_TEMPLATE_SHA
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ class Recipe:
     @property
     def spec(self) -> VolumeSpec:
         """The volume that models of this recipe need."""
-        return VolumeSpec.on_grid(self.volume.resolution, self.volume.template, self.volume.intensity)
+        volume = self.volume
+        return VolumeSpec.on_grid(volume.resolution, volume.template, volume.intensity, volume.template_sha)
 
     def to_dict(self) -> dict:
         """Return the JSON form."""

@@ -27,8 +27,9 @@ from brainage_bids.model.dataset import load_volumes
 from brainage_bids.model.explain import gradram
 from brainage_bids.model.loop import Member, MemberData, build_network
 from brainage_bids.model.members import train_members
-from brainage_bids.model.options import EffectiveSettings, ModelOptions, effective_settings, set_threads
+from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads
 from brainage_bids.model.split import make_split, member_parts
 from brainage_bids.schema import HISTORY_COLUMNS
 

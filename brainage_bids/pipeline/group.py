@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ import pandas as pd
 
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import prepare_output
-from brainage_bids.bids.files import read_json, write_json, write_tsv
-from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.files import write_json, write_tsv
+from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
+from brainage_bids.bids.qc import EXCLUDED, FAIL, read_qc, scan_key
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.participant import say_faults
@@ -24,6 +25,7 @@ from brainage_bids.pipeline.predictions import (
     read_predictions_of_scan,
     volume_specs,
 )
+from brainage_bids.pipeline.qc import may_be_used, write_qc
 from brainage_bids.pipeline.record import RunRecord, last_events
 from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, Scan, VolumeSpec
 
@@ -48,13 +50,14 @@ class GroupOptions:
 
 @dataclass(frozen=True)
 class Collected:
-    """What the participant level left: the table, who failed, the models and where their maps are."""
+    """What the participant level left: the table, who failed, the models, their maps, whom a person excluded."""
 
     table: pd.DataFrame
     failed: pd.DataFrame
     models: tuple[str, ...]
     cards: dict[str, dict]
     maps: pd.DataFrame
+    excluded: frozenset[str] = frozenset()
 
 
 def run_group(options: GroupOptions) -> None:
@@ -95,7 +98,7 @@ def run_group(options: GroupOptions) -> None:
 def _run_steps(
     options: GroupOptions, outputs: Outputs, dataset: Dataset, collected: Collected, record: RunRecord
 ) -> None:
-    from brainage_bids.pipeline.pages import group_page
+    from brainage_bids.pipeline.pages import group_page, is_phantom
     from brainage_bids.stats.cohort import select_rows
 
     table, lines, fitting = bias_corrected(collected, dataset, options)
@@ -104,6 +107,7 @@ def _run_steps(
     write_tsv(outputs.group_table("failed"), collected.failed, {"reason": "why the scan has no result"})
     tested = table[~table.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
+    left_out.loc[left_out.index.isin(collected.excluded), "reason"] = EXCLUDED
     fitted = table.loc[fitting, ["participant_id", "session_id", "run"]]
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
     left_out = pd.concat([left_out, fitted], ignore_index=True)
@@ -111,6 +115,7 @@ def _run_steps(
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
     maps = mean_maps(selected, collected, outputs)
+    write_qc(outputs, dataset, record, is_phantom(dataset))
     group_page(options, outputs, dataset, collected, table, {**tables, "left_out": left_out}, lines, maps, record)
 
 
@@ -121,14 +126,15 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
     """
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
     rows, failed, maps, seen = [], [], [], {}
-    events = last_events(outputs)
+    events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
         predictions = read_predictions_of_scan(outputs.prediction(scan))
         if predictions.empty and scan.participant_id not in elsewhere:
             failed.append(_failure(scan, events.get(scan.prefix)))
             continue
         specs = volume_specs(scan, outputs)
-        row = _scan_columns(scan, _qc_pass(scan, specs, outputs))
+        usable = may_be_used(scan, outputs, decided)
+        row = _scan_columns(scan, None if usable is None else int(usable))
         for values in predictions.to_dict("records"):
             name = values["model"]
             seen[name] = None
@@ -156,13 +162,8 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
         tuple(seen),
         model_cards(outputs),
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
+        frozenset(scan.prefix for scan in dataset.scans if decided.decision(scan_key(scan)).verdict == FAIL),
     )
-
-
-def _qc_pass(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) -> int | None:
-    """Return 1 when every volume of a scan passed the quality gates, 0 when one did not, None without a volume."""
-    passed = [bool(read_json(sidecar_path(outputs.volume(scan, spec))).get("qc_pass")) for spec in specs]
-    return int(all(passed)) if passed else None
 
 
 def _scan_columns(scan: Scan, qc_pass: int | None) -> dict:
@@ -292,7 +293,7 @@ def mean_maps(selected: pd.DataFrame, collected: Collected, outputs: Outputs) ->
     for (name, spec), part in collected.maps[collected.maps["prefix"].isin(selected.index)].groupby(["model", "spec"]):
         grid = maps_grid(spec)
         records = part.set_index("prefix").join(selected[["age", "sex", "group"]])
-        _, mask = template_volume(grid)
+        _, mask = template_volume(grid, outputs.root)
         found.append(
             average(
                 records,

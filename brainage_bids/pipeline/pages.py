@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from brainage_bids import __version__
 from brainage_bids.bids.files import read_json, write_text
 from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.qc import Decision, is_outdated, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
 from brainage_bids.pipeline.predictions import model_cards, read_predictions_of_scan, volume_specs
+from brainage_bids.pipeline.qc import scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.report.group import GroupPage, write_group_page
 from brainage_bids.report.methods import citation_text, group_methods, participant_methods, references_for
@@ -52,7 +54,7 @@ def participant_pages(
         return
     specs = _specs(outputs, [scan for members in wanted.values() for scan in members])
     cards = list(model_cards(outputs).values())
-    methods = write_citation(outputs, specs, cards)
+    methods = write_citation(outputs, specs, cards, engines_of(outputs, scans))
     failures = {event["prefix"]: f"{event['step']}: {event['reason']}" for event in record.failures}
     if options.reports_only:
         events = last_events(outputs).values()
@@ -64,13 +66,11 @@ def participant_pages(
         "phantom": is_phantom(dataset) or any(card.get("phantom") for card in cards),
         "command": options.command,
     }
-    jobs = [
-        (
-            outputs.participant_page(pid),
-            ParticipantPage(pid, sessions=tuple(_section(scan, outputs, failures) for scan in members), **shared),
-        )
-        for pid, members in wanted.items()
-    ]
+    decided = read_qc(outputs.qc_table)
+    jobs = []
+    for pid, members in wanted.items():
+        sections = [_section(scan, outputs, failures, decided.decision(scan_key(scan))) for scan in members]
+        jobs.append((outputs.participant_page(pid), ParticipantPage(pid, sessions=tuple(sections), **shared)))
     _write_pages(jobs, options.preprocess.nprocs)
     record.note(f"pages: {len(jobs)} written")
 
@@ -93,7 +93,7 @@ def _specs(outputs: Outputs, scans: Iterable[Scan]) -> list[VolumeSpec]:
     return list(found)
 
 
-def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str]) -> ScanSection:
+def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str], decision: Decision) -> ScanSection:
     specs = volume_specs(scan, outputs)
     predictions = read_predictions_of_scan(outputs.prediction(scan)).to_dict("records")
     saliency = {}
@@ -112,6 +112,7 @@ def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str]) -> ScanS
         **({"age_flags": ", ".join(scan.age_flags)} if scan.age_flags else {}),
     }
     values = read_json(sidecar_path(outputs.volume(scan, specs[0]))) if specs else {}
+    facts |= {"recognised": "; ".join(values["Notes"])} if values.get("Notes") else {}
     figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")}
     return ScanSection(
         label=scan.prefix,
@@ -119,7 +120,10 @@ def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str]) -> ScanS
         predictions=tuple(predictions),
         qc=values.get("QC", {}),
         qc_pass=values.get("qc_pass"),
-        qc_warn=tuple(values.get("qc_warn", ())),
+        qc_warn=tuple(scan_warnings(scan, values)) if values else (),
+        qc_decision=decision.verdict,
+        qc_comment=decision.comment,
+        qc_outdated=bool(values) and is_outdated(decision, volume_id(values)),
         figures={name: path for name, path in figures.items() if path.is_file()},
         volume=outputs.volume(scan, specs[0]) if specs else None,
         saliency=saliency,
@@ -127,16 +131,25 @@ def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str]) -> ScanS
     )
 
 
-def write_citation(outputs: Outputs, specs: Sequence[VolumeSpec], cards: Sequence[Mapping]) -> str:
+def write_citation(
+    outputs: Outputs, specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engines: Sequence[str]
+) -> str:
     """Write ``logs/CITATION.md`` and return the methods text of the participant level."""
-    methods = participant_methods(methods_values(specs, cards))
+    methods = participant_methods(methods_values(specs, cards, engines))
     write_text(outputs.citation, citation_text(methods))
     return methods
 
 
-def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping]) -> dict:
+def engines_of(outputs: Outputs, scans: Iterable[Scan]) -> list[str]:
+    """Return the engines that the volumes of the scans were made with; ``prepared`` where another pipeline masked."""
+    paths = [sidecar_path(outputs.volume(scan, spec)) for scan in scans for spec in volume_specs(scan, outputs)[:1]]
+    sidecars = [read_json(path) for path in paths]
+    return sorted({v["Engine"] if v["Sources"][0].startswith("bids:raw:") else "prepared" for v in sidecars})
+
+
+def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engines: Sequence[str]) -> dict:
     """Return what the methods text needs, from the volumes and the content of ``model.json`` of each model."""
-    values: dict = {"version": __version__, "engine": "builtin", "saliency": bool(cards), "coverage": 95}
+    values: dict = {"version": __version__, "engines": engines, "saliency": bool(cards), "coverage": 95}
     if specs:
         spec = specs[0]
         values |= {
@@ -178,7 +191,7 @@ def group_page(
     """Write ``group.html`` and its figures."""
     cards = [collected.cards[name] for name in collected.models if name in collected.cards]
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
-    values = methods_values(specs, cards)
+    values = methods_values(specs, cards, engines_of(outputs, dataset.scans))
     sources = {str(line.get("source")) for line in lines.values()}
     methods = group_methods(
         {
@@ -205,7 +218,7 @@ def group_page(
         },
         bias=lines,
         maps=maps,
-        underlay=_underlay(maps, specs),
+        underlay=_underlay(maps, specs, outputs),
         failed=collected.failed,
         left_out=tables["left_out"],
         scores=list(dataset.score_names),
@@ -238,11 +251,11 @@ def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mappin
     return warnings
 
 
-def _underlay(maps: pd.DataFrame, specs: Sequence[VolumeSpec]) -> object | None:
+def _underlay(maps: pd.DataFrame, specs: Sequence[VolumeSpec], outputs: Outputs) -> object | None:
     if maps.empty or not specs:
         return None
     from brainage_bids.preprocess.template import template_volume
 
-    grid = VolumeSpec.on_grid(2, specs[0].template)
-    data, _ = template_volume(grid)
+    grid = specs[0].at(2)
+    data, _ = template_volume(grid, outputs.root)
     return data, grid.affine

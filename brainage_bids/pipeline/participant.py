@@ -15,18 +15,26 @@ import pandas as pd
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import check_output, describe_model, prepare_output
 from brainage_bids.bids.files import read_json
-from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.qc import read_qc
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
 from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
-from brainage_bids.pipeline.pages import is_phantom, participant_pages, write_citation
 from brainage_bids.pipeline.predictions import forget_stale, predict_scans, prediction_is_current
 from brainage_bids.pipeline.record import RunRecord
+from brainage_bids.pipeline.templates import (
+    asked_template,
+    check_templates,
+    keep_templates,
+    model_template,
+    recipe_on,
+)
 from brainage_bids.schema import Scan, VolumeSpec
 
 if TYPE_CHECKING:
     from brainage_bids.model.options import ModelOptions
     from brainage_bids.model.recipe import Recipe
     from brainage_bids.preprocess.options import PreprocessOptions
+    from brainage_bids.preprocess.template import Template
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -40,6 +48,7 @@ class ParticipantOptions:
     preprocess: PreprocessOptions
     model: ModelOptions
     models: tuple[str, ...] = ()
+    template: str | None = None
     train: str | None = None
     train_on: str | None = None
     preprocess_only: bool = False
@@ -53,11 +62,12 @@ class ParticipantOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will touch: the recipe to train, the models to predict with, the grids they need."""
+    """What a run will touch: the recipe to train, the models to predict with, the grids and templates they need."""
 
     recipe: Recipe | None
     models: tuple[tuple[str, Path], ...]
     specs: tuple[VolumeSpec, ...]
+    templates: tuple[Template, ...] = ()  # without the embedded one
 
 
 def run_participant(options: ParticipantOptions) -> None:
@@ -82,15 +92,25 @@ def run_participant(options: ParticipantOptions) -> None:
         print(describe_plan(options, outputs, dataset, plan))
         return
     if options.boilerplate_only:
+        from brainage_bids.pipeline.pages import write_citation
+
         cards = [folder / "model.json" for _, folder in plan.models]
-        write_citation(outputs, plan.specs, [read_json(card) for card in cards if card.is_file()])
+        texts = [read_json(card) for card in cards if card.is_file()]
+        write_citation(outputs, plan.specs, texts, [options.preprocess.engine])
         return
+    read_qc(outputs.qc_table)  # a decision that cannot be understood stops the run now, not after hours
+    # what draws pages imports slowly, and a plan needs none of it
+    from brainage_bids.pipeline.pages import is_phantom
+    from brainage_bids.pipeline.qc import write_qc
+
     prepare_output(outputs, dataset, __version__)
+    keep_templates(plan.templates, outputs)
     record = RunRecord(outputs, "participant", options.command, _settings(options))
     with record.kept():
         for note in dataset.notes:
             record.note(note)
         _run_steps(options, outputs, dataset, plan, record)
+        write_qc(outputs, dataset, record, is_phantom(dataset))
     if record.failures:
         names = sorted({event["prefix"] for event in record.failures})
         raise ParticipantsFailed(
@@ -100,6 +120,7 @@ def run_participant(options: ParticipantOptions) -> None:
 
 
 def _run_steps(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan, record: RunRecord) -> None:
+    from brainage_bids.pipeline.pages import participant_pages
     from brainage_bids.preprocess.workflow import preprocess
 
     work = options.preprocess.work_dir
@@ -148,9 +169,13 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     """
     from brainage_bids.model.recipe import load_recipe
 
+    asked = asked_template(options.template, outputs)
     recipe = load_recipe(options.train) if options.train else None
     if recipe is not None and options.preprocess_only:
         raise UsageError("--train and --preprocess-only exclude each other; leave one out")
+    templates = [asked] if asked else []
+    if recipe is not None:
+        recipe, templates = recipe_on(recipe, options.template, asked, outputs)
     specs: list[VolumeSpec] = [recipe.spec] if recipe else []
     models: list[tuple[str, Path]] = [(recipe.name, outputs.model(recipe.name))] if recipe else []
     if not options.preprocess_only or options.models:
@@ -165,10 +190,13 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
             folder = find_model(name, outputs, trained)
             if (folder.name, folder) not in models:
                 models.append((folder.name, folder))
-            specs.append(VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"]))
+            spec = VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"])
+            template = model_template(folder.name, folder, spec, options.template, asked, outputs)
+            templates = [*templates, *([template] if template else [])]
+            specs.append(spec)
     if not specs:
-        specs = [VolumeSpec.on_grid(1)]
-    return Plan(recipe, tuple(models), tuple(dict.fromkeys(specs)))
+        specs = [VolumeSpec.on_grid(1, asked.name, template_sha=asked.sha) if asked else VolumeSpec.on_grid(1)]
+    return Plan(recipe, tuple(models), tuple(dict.fromkeys(specs)), check_templates(templates, outputs))
 
 
 def find_model(name: str, outputs: Outputs, trained: Sequence[str]) -> Path:
@@ -209,12 +237,12 @@ def train_recipe(
 ) -> None:
     """Train a recipe on the healthy participants among ``scans`` (resumes; a finished model is kept)."""
     from brainage_bids.model.train import train_model
+    from brainage_bids.pipeline.pages import is_phantom
+    from brainage_bids.pipeline.qc import passing
 
     table = scans_table(scans, dataset.score_names)
     chosen, rule = trainable_rows(table, dataset, options.train_on)
-    sidecars = [read_json(sidecar_path(outputs.volume(scan, recipe.spec))) for scan in scans]
-    passed = pd.Series([bool(values.get("qc_pass")) for values in sidecars], index=table.index)
-    table["trainable"] = chosen & passed
+    table["trainable"] = chosen & pd.Series(passing(scans, outputs), index=table.index)
     table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
     table.attrs |= {"dataset": dataset.name, "phantom": is_phantom(dataset)}
     work = options.preprocess.work_dir / "train" / recipe.name
@@ -229,7 +257,7 @@ def train_recipe(
 
 def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan) -> str:
     """Return the plan as text: which scan, which age and from where, which model, what is already done."""
-    from brainage_bids.preprocess.workflow import is_done
+    from brainage_bids.preprocess.done import is_done
 
     lines = [f"dataset: {dataset.name} ({dataset.bids_dir})", *dataset.notes]
     if plan.recipe is not None:
@@ -238,9 +266,12 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
     lines += [
         f"volume: {spec.template}, {spec.resolution:g} mm, {' x '.join(map(str, spec.shape))}" for spec in plan.specs
     ]
+    lines += [f"start from: {derivative.name} ({derivative.root})" for derivative in dataset.derivatives]
     lines.append("scan\tage\tage_source\tgroup\tvolume\tprediction")
     for scan in dataset.scans:
         volume = "done" if is_done(scan, plan.specs, outputs, options.preprocess.engine) else "to do"
+        if scan.prepared and scan.prepared.fault:
+            volume = f"fails: {scan.prepared.fault}"
         current = bool(plan.models) and all(
             prediction_is_current(scan, name, folder, outputs) for name, folder in plan.models
         )
@@ -266,6 +297,7 @@ def _settings(options: ParticipantOptions) -> dict:
         "preprocess": dataclasses.asdict(options.preprocess),
         "model": dataclasses.asdict(options.model),
         "models": options.models,
+        "template": options.template,
         "train": options.train,
         "train_on": options.train_on,
     }

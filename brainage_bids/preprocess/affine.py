@@ -1,9 +1,10 @@
 """Twelve-parameter affine registration of a brain to the template by normalised cross-correlation, in torch.
 
-The only torch of this room; import it where it is used, not at the top of a module. Many starts at 8 mm, the best goes
-on at 4 mm and, unless the voxels are coarse, at 2 mm. Each level climbs the correlation with damped Gauss-Newton steps
-(Levenberg-Marquardt on the residual of the two normalised images, whose squared norm is 2 - 2 NCC), with an analytic
-Jacobian: no autograd, no random number, the same answer on any number of workers. A left-right flip is invisible to it.
+Import it where it is used, not at the top of a module: it imports torch. Many starts at 8 mm, the best goes on at 4 mm
+and, unless the voxels are coarse, at 2 mm, where both images are divided by their local mean: what is left of a bias
+field must not move the brain. Each level climbs the correlation with damped Gauss-Newton steps (Levenberg-Marquardt on
+the residual of the two normalised images, whose squared norm is 2 - 2 NCC), with an analytic Jacobian: no autograd, no
+random number, the same answer on any number of workers. A left-right flip is invisible to it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
-from brainage_bids.preprocess.template import Template, load_template
+from brainage_bids.errors import UsageError
+from brainage_bids.preprocess.template import Template
 
 RADIUS_MM = 80.0  # template coordinates are divided by it, so that all parameters are of one size
 FWHM = 2.3548200450309493
 COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
 COARSE_VOXEL_MM = 3.5  # from here on the 4 mm level is the last
+EVEN_MM = 15.0  # standard deviation of the neighbourhood whose mean the finest level divides by
 CUT_FRACTION = 0.05  # of the brain's shadow on a face of the field of view, to call the brain cut there
 
 
@@ -68,9 +71,20 @@ def set_threads(threads: int) -> int:
     return former
 
 
-def gpu_wanted(device: str) -> bool:
-    """Say whether ``device`` asks for a GPU that is there."""
-    return device.startswith("cuda") and torch.cuda.is_available()
+def pick_device(device: str) -> str:
+    """Return the torch device for ``auto`` (the GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises
+    ------
+    UsageError
+        When a GPU is asked for by name that is not there.
+    """
+    there = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if there else "cpu"
+    if device.startswith("cuda") and (not there or int(device[5:] or 0) >= torch.cuda.device_count()):
+        raise UsageError(f"--device {device} is not there; use auto or cpu")
+    return device
 
 
 def standard_starts() -> np.ndarray:
@@ -126,13 +140,20 @@ def register(
     coarse = coarse or float(np.cbrt(zooms.prod())) >= COARSE_VOXEL_MM  # nothing finer to see
     poses = torch.as_tensor(_initial_poses(mask, affine, template, starts), device=device)
     similarity, full = _bases(device)
-    plan = ((COARSE_MM, similarity, 12, 4), (COARSE_MM, full, 15, 1), (MIDDLE_MM, full, 12, 1), (FINE_MM, full, 10, 1))
-    for spacing, basis, steps, keep in plan[:3] if coarse else plan:
-        level = _template_level(template.name, spacing, device)
+    for spacing, basis, steps, keep in (
+        (COARSE_MM, similarity, 12, 4),
+        (COARSE_MM, full, 15, 1),
+        (MIDDLE_MM, full, 12, 1),
+    ):
+        level = _template_level(template, spacing, device)
         moving = _moving_level(values, mask, affine, spacing, device)
         poses, score = _climb(level, moving, poses, basis, steps)
-        best = torch.argsort(score, descending=True, stable=True)[:keep]
-        poses = poses[best]
+        poses = poses[torch.argsort(score, descending=True, stable=True)[:keep]]
+    if not coarse:
+        moving = _moving_level(_evened(values, mask, affine), mask, affine, FINE_MM, device)
+        poses, _ = _climb(_template_level(template, FINE_MM, device, True), moving, poses, full, 10)
+        level = _template_level(template, FINE_MM, device)
+        moving = _moving_level(values, mask, affine, FINE_MM, device)
     correlation = _evaluate(level, moving, poses, level.inside.float())[0]
     return Fit(poses[0].cpu().numpy() @ np.linalg.inv(_from_normalised(template)), float(correlation[0]))
 
@@ -141,6 +162,22 @@ def _normalised(brain: np.ndarray, mask: np.ndarray) -> np.ndarray:
     low, high = np.percentile(brain[mask], (0.5, 99.5))
     scaled = np.clip((brain - min(low, 0.0)) / max(high - min(low, 0.0), 1e-12), 0, 1)
     return np.where(mask, scaled, 0).astype(np.float32)
+
+
+def _evened(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return half the values over their mean in the neighbourhood, inside ``mask``; at most 1, and 0 outside."""
+    box = ndi.find_objects(mask.astype(np.uint8))[0]
+    inside = np.where(mask[box], values[box], 0)
+    total, grid = _pyramid(inside, affine, COARSE_MM)
+    weight, _ = _pyramid(mask[box].astype(np.float32), affine, COARSE_MM)
+    zooms = np.sqrt((grid[:3, :3] ** 2).sum(axis=0))
+    total, weight = (ndi.gaussian_filter(a, EVEN_MM / zooms, mode="constant", truncate=3) for a in (total, weight))
+    mean = np.maximum(total / np.maximum(weight, 1e-3), 0.05)
+    index = np.linalg.inv(grid) @ affine  # both grids have the same axes: a scale and a shift
+    mean = ndi.affine_transform(mean, np.diag(index)[:3], index[:3, 3], inside.shape, order=1, mode="nearest")
+    evened = np.zeros(mask.shape, dtype=np.float32)
+    evened[box] = np.minimum(0.5 * inside / mean, 1)
+    return evened
 
 
 def _from_normalised(template: Template) -> np.ndarray:
@@ -197,9 +234,9 @@ def _pyramid(data: np.ndarray, affine: np.ndarray, spacing: float) -> tuple[np.n
 
 
 @lru_cache(maxsize=8)
-def _template_level(name: str, spacing: float, device: str) -> _Level:
-    template = load_template(name)
-    values, affine = _pyramid(template.data, template.affine, spacing)
+def _template_level(template: Template, spacing: float, device: str, even: bool = False) -> _Level:
+    data = _evened(template.data, template.mask, template.affine) if even else template.data
+    values, affine = _pyramid(data, template.affine, spacing)
     inside, _ = _pyramid(template.mask.astype(np.float32), template.affine, spacing)
     near = ndi.binary_dilation(inside > 0.5, iterations=3)[::2, ::2, ::2]
     index = np.argwhere(near) * 2
@@ -221,10 +258,13 @@ def _moving_level(values: np.ndarray, mask: np.ndarray, affine: np.ndarray, spac
     start = np.asarray([s.start for s in box]) - margin
     shifted = affine.copy()
     shifted[:3, 3] += affine[:3, :3] @ start
-    small, grid = _pyramid(np.pad(values[box], [(m, m) for m in margin]), shifted, spacing)
+    # beyond a cut face the brain goes on: zeros there would darken what was scanned beside it
+    cut = _cut_faces(mask)
+    beyond, outside = (np.where(faces, margin, 0).T for faces in (cut, ~cut))
+    small, grid = _pyramid(np.pad(np.pad(values[box], beyond, mode="edge"), outside), shifted, spacing)
     gradient = np.stack(np.gradient(small), axis=-1) @ np.linalg.inv(grid[:3, :3])  # (..., 3) per mm of world
     channels = np.concatenate([small[None], np.moveaxis(gradient, -1, 0)])[None]
-    walls = _walls(mask, np.linalg.inv(grid) @ affine)
+    walls = _walls(cut, mask.shape, np.linalg.inv(grid) @ affine)
     return _Moving(
         torch.as_tensor(channels, dtype=torch.float32, device=device),
         torch.as_tensor(np.linalg.inv(grid), dtype=torch.float64, device=device),
@@ -232,17 +272,25 @@ def _moving_level(values: np.ndarray, mask: np.ndarray, affine: np.ndarray, spac
     )
 
 
-def _walls(mask: np.ndarray, to_grid: np.ndarray) -> np.ndarray:
+def _cut_faces(mask: np.ndarray) -> np.ndarray:
+    """Return (2, 3) bool: at which end of which axis the field of view cuts the brain."""
+    cut = np.zeros((2, 3), dtype=bool)
+    for axis in range(3):
+        shadow = mask.any(axis=axis).sum()
+        for side, index in enumerate((0, -1)):
+            cut[side, axis] = np.take(mask, index, axis=axis).sum() > CUT_FRACTION * shadow
+    return cut
+
+
+def _walls(cut: np.ndarray, shape: tuple[int, ...], to_grid: np.ndarray) -> np.ndarray:
     """Return (2, 3): the field of view's edges in grid coordinates where it cuts the brain, far away elsewhere.
 
     What lies behind such an edge was not scanned: it must not count as background.
     """
     walls = np.array([[-1e6] * 3, [1e6] * 3])
-    for axis, n in enumerate(mask.shape):
-        shadow = mask.any(axis=axis).sum()
-        for side, index in enumerate((0, n - 1)):
-            if np.take(mask, index, axis=axis).sum() > CUT_FRACTION * shadow:
-                walls[side, axis] = to_grid[axis, axis] * index + to_grid[axis, 3]
+    for side, axis in np.argwhere(cut):
+        index = (0, shape[axis] - 1)[side]
+        walls[side, axis] = to_grid[axis, axis] * index + to_grid[axis, 3]
     return walls
 
 

@@ -1,6 +1,6 @@
 """Read one T1w image safely: RAS+ order, float32, refused in one sentence when it cannot be a head.
 
-Knows nothing of brains, templates or outputs.
+Knows nothing of how brains are found, of templates or outputs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,18 @@ import nibabel as nib
 import numpy as np
 
 from brainage_bids.errors import BadDataError
+from brainage_bids.schema import Prepared
 
 MIN_VOXELS = 16  # along each axis
 MIN_EXTENT_MM = 80.0  # a brain is about 140 x 170 x 130 mm
 MAX_EXTENT_MM = 1000.0
+SAME_GRID_MM = 1e-3
+MNI_CODE = 4  # NIfTI's code of MNI space for sform and qform; SPM and others write it into normalised images
+# Shape and voxel size (mm) of images in MNI space: FSL, ICBM 2009, SPM12 and CAT12, and this program's own.
+MNI_GRIDS = (
+    ((182, 218, 182), 1.0), ((91, 109, 91), 2.0), ((193, 229, 193), 1.0), ((97, 115, 97), 2.0), ((96, 114, 96), 2.0),
+    ((197, 233, 189), 1.0), ((121, 145, 121), 1.5), ((113, 137, 113), 1.5), ((79, 95, 79), 2.0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,50 @@ class Native:
         4 x 4, voxel to world (mm, RAS+).
     warnings
         What a reader should know about the file.
+    says_mni
+        The header names MNI space, or the grid is one that images in MNI space are written on.
     """
 
     data: np.ndarray
     affine: np.ndarray
     warnings: tuple[str, ...] = ()
+    says_mni: bool = False
+
+    @property
+    def zooms(self) -> np.ndarray:
+        """Voxel size along each axis, mm."""
+        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+
+
+@dataclass(frozen=True)
+class Brain:
+    """A scan whose brain is known: what every engine hands to registration and resampling.
+
+    Parameters
+    ----------
+    data
+        Bias-corrected scan, float32 ``(X, Y, Z)``, RAS+ order, not negative.
+    mask
+        Brain mask, bool, same shape.
+    affine
+        4 x 4, voxel to world (mm, RAS+).
+    source
+        Where the mask comes from: ``deepbet``, ``input`` (already skull-stripped), ``fsl bet``, ...
+    notes
+        What a person should know; shown as warnings.
+    remarks
+        What was recognised in the input and is no fault.
+    says_mni
+        As in `Native`.
+    """
+
+    data: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+    source: str
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    says_mni: bool = False
 
     @property
     def zooms(self) -> np.ndarray:
@@ -69,7 +116,24 @@ def read_scan(path: str | Path) -> Native:
         raise BadDataError(
             f"{path} holds one single value ({data.flat[0]:g}) everywhere; replace it or exclude the scan"
         )
-    return Native(np.ascontiguousarray(data), affine, tuple(warnings))
+    return Native(np.ascontiguousarray(data), affine, tuple(warnings), _says_mni(image))
+
+
+def read_prepared(prepared: Prepared) -> tuple[Native, np.ndarray]:
+    """Return the T1w image that another pipeline bias-corrected, and its brain mask (bool) on the same grid.
+
+    Raises
+    ------
+    BadDataError
+        When one of them is no usable image, or the mask lies on another grid.
+    """
+    native, mask = read_scan(prepared.image), read_scan(prepared.mask)
+    if mask.data.shape != native.data.shape or not np.allclose(mask.affine, native.affine, atol=SAME_GRID_MM):
+        raise BadDataError(
+            f"the mask {prepared.mask} does not lie on the grid of {prepared.image}; run {prepared.name} again, or "
+            "leave --derivatives out"
+        )
+    return native, mask.data > 0.5
 
 
 def _open(path: Path) -> nib.spatialimages.SpatialImage:
@@ -139,6 +203,16 @@ def _header_warnings(image: nib.spatialimages.SpatialImage, affine: np.ndarray) 
     elif zooms.max() > 2.5:
         warnings.append(f"voxels are coarse ({' x '.join(f'{z:.2f}' for z in zooms)} mm)")
     return warnings
+
+
+def _says_mni(image: nib.spatialimages.SpatialImage) -> bool:
+    header = image.header
+    if isinstance(header, nib.Nifti1Header):
+        codes = header.get_sform(coded=True)[1], header.get_qform(coded=True)[1]
+        if max(codes) >= MNI_CODE:
+            return True
+    size = float(np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0)).mean())
+    return any(image.shape[:3] == shape and abs(size - mm) < 0.01 for shape, mm in MNI_GRIDS)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,47 +1,116 @@
-"""Thin nipype wrapper: one node is one step of one scan. Everything else is in `steps`."""
+"""Thin nipype wrappers: a node that calls a plain function on one scan, and a node that runs a program.
+
+Both leave what they do and why they failed in the scan's ``status.json``, as the builtin engine does, whatever plugin
+runs them. Knows nothing of the programs.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    SimpleInterface,
-    TraitedSpec,
-    traits,
-)
+from nipype import Node
+from nipype.interfaces.base import BaseInterface, CommandLine, DynamicTraitedSpec
+from nipype.interfaces.io import add_traits
+from nipype.pipeline.engine.nodes import NodeExecutionError
+
+from brainage_bids.errors import BadDataError
+from brainage_bids.preprocess.job import Job
 
 # nipype reports every node on the terminal, in the workers too; outcomes and crash files say it better
 for _name in ("nipype.workflow", "nipype.utils", "nipype.interface", "nipype.filemanip"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
-
-class _ScanStepInputs(BaseInterfaceInputSpec):
-    step = traits.Str(mandatory=True, desc="brain, align, volumes or pictures")
-    scan = traits.Any(mandatory=True, desc="the Scan")
-    specs = traits.Any(mandatory=True, desc="tuple of VolumeSpec")
-    outputs = traits.Any(mandatory=True, desc="Outputs")
-    folder = traits.Str(mandatory=True, desc="work directory of the scan")
-    threads = traits.Int(1, usedefault=True, desc="threads of this step")
-    device = traits.Str("cpu", usedefault=True, desc="auto, cpu, cuda")
+LONGEST_REASON = 300
 
 
-class _ScanStepOutputs(TraitedSpec):
-    folder = traits.Str(desc="work directory of the scan")
+class Step(BaseInterface):
+    """Call ``run(job, **inputs)``, a function of a module, and give on the values it returns by name.
 
+    Parameters
+    ----------
+    job
+        The scan.
+    name
+        The step's name in ``status.json``; None when the function keeps the state itself.
+    run
+        Returns a mapping with the names of ``outputs``, or nothing.
+    inputs, outputs
+        Names; all inputs have to be connected.
+    """
 
-class ScanStep(SimpleInterface):
-    """Run `workflow.run_step`; its plain values go in and out unchanged."""
+    input_spec = DynamicTraitedSpec
+    output_spec = DynamicTraitedSpec
 
-    input_spec = _ScanStepInputs
-    output_spec = _ScanStepOutputs
+    def __init__(
+        self, job: Job, name: str | None, run: Callable, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
+    ):
+        super().__init__()
+        self._job, self._name, self._run = job, name, run
+        self._input_names, self._output_names = list(inputs), list(outputs)
+        self._made: dict[str, Any] = {}
+        add_traits(self.inputs, self._input_names)
 
     def _run_interface(self, runtime: Any) -> Any:
-        from brainage_bids.preprocess.workflow import run_step
-
-        values = self.inputs
-        self._results["folder"] = run_step(
-            values.step, values.scan, values.specs, values.outputs, values.folder, values.threads, values.device
-        )
+        values = {name: getattr(self.inputs, name) for name in self._input_names}
+        if self._name is None:
+            self._made = self._run(self._job, **values) or {}
+        else:
+            with self._job.step(self._name):
+                self._made = self._run(self._job, **values) or {}
         return runtime
+
+    def _outputs(self) -> Any:
+        return add_traits(super()._outputs(), self._output_names)
+
+    def _list_outputs(self) -> dict[str, Any]:
+        return self._made
+
+
+class ScanNode(Node):
+    """A node that knows its scan, so that what it leaves can be removed when the scan is finished or failed."""
+
+    def __init__(self, job: Job, interface: Any, name: str, **settings: Any):
+        super().__init__(interface, name=name, **settings)
+        self.job = job
+
+
+class ToolNode(ScanNode):
+    """A node that runs one program; its state and, in one sentence, its failure go to ``status.json``.
+
+    nipype's crash file keeps the whole command line, its output and the traceback.
+    """
+
+    def __init__(self, job: Job, interface: CommandLine, name: str, step: str, **settings: Any):
+        interface.terminal_output = "allatonce"  # kept for the reason and the crash file, not shown
+        super().__init__(job, interface, name, **settings)
+        self.step = step
+
+    def run(self, updatehash: bool = False) -> Any:
+        """Run the program.
+
+        Raises
+        ------
+        BadDataError
+            When it is missing, ends with an error or does not write what it should.
+        """
+        with self.job.step(self.step):
+            try:
+                return super().run(updatehash)
+            except NodeExecutionError as error:
+                raise BadDataError(_reason(self.interface.cmd, self.result.runtime)) from error
+
+
+def _reason(program: str, runtime: Any) -> str:
+    """Return in one sentence why a program failed: its exit code and the last line it said."""
+    code = getattr(runtime, "returncode", None)
+    if not code:  # it did not start, or ended well and left no result: nipype's own last line says it
+        return f"{program}: {_last_line(runtime.traceback)}; the crash file has all it said"
+    said = _last_line(runtime.stderr) or _last_line(runtime.stdout) or "it said nothing"
+    return f"{program} ended with exit code {code}: {said}; the crash file has all it said"
+
+
+def _last_line(text: str | None) -> str:
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return lines[-1][:LONGEST_REASON] if lines else ""

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from brainage_bids.schema import DEFAULT_SEED
 
-# Raised whenever a volume made by the builtin engine would get other numbers; older volumes are then made again.
-ENGINE_VERSION = "1"
-ENGINES = ("builtin",)
+# Raised whenever a volume made by the engine would get other numbers; older volumes are then made again.
+ENGINE_VERSIONS = {"builtin": "2", "ants": "1", "fsl": "1", "minc": "1"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class PreprocessOptions:
     work_dir
         Folder for intermediate files and crash reports.
     engine
-        ``builtin`` (needs nothing beyond pip).
+        ``builtin`` (needs nothing beyond pip), ``ants``, ``fsl`` or ``minc``.
     nprocs
         Processor cores in all; ``nprocs // omp_nthreads`` scans run side by side. Never changes a result.
     omp_nthreads
@@ -44,7 +43,7 @@ class PreprocessOptions:
     low_mem
         One scan at a time, whatever ``nprocs`` says (about 2 GB in all).
     device
-        ``auto`` and ``cpu`` run on the processor, ``cuda`` on the GPU (last-digit differences).
+        ``auto`` runs mask and registration on the GPU where there is one (last-digit differences), ``cpu`` never.
     progress
         Show a progress bar.
     """

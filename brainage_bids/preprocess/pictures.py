@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import scipy.ndimage as ndi
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from brainage_bids.bids.files import atomic
+from brainage_bids.preprocess.quality import box_of
 from brainage_bids.schema import VolumeSpec
 
-PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 FRACTIONS = (0.3, 0.42, 0.58, 0.7)  # where along the brain the slices lie
-OUTLINE, EDGE = "#D55E00", "#56B4E9"  # Okabe-Ito vermilion and sky blue
+OUTLINE, EDGE = (213, 94, 0), (86, 180, 233)  # Okabe-Ito vermilion and sky blue
+WHITE = (255, 255, 255)
+PANEL, HEAD = (176, 174), 26  # pixels of a panel, and of the line of text above all of them
+GREYS = 1.1  # multiple of the 99.5 percentile that is shown white
 
 
 def mask_picture(path: Path, data: np.ndarray, mask: np.ndarray, affine: np.ndarray, title: str) -> None:
@@ -24,48 +27,57 @@ def mask_picture(path: Path, data: np.ndarray, mask: np.ndarray, affine: np.ndar
 
 
 def template_picture(
-    path: Path, volume: np.ndarray, inside: np.ndarray, template_t1: np.ndarray, spec: VolumeSpec, title: str
+    path: Path, volume: np.ndarray, inside: np.ndarray, tissue: np.ndarray, spec: VolumeSpec, title: str
 ) -> None:
-    """Draw the template's brain surface and ventricles over the preprocessed volume, three planes."""
-    smooth = ndi.gaussian_filter(template_t1, 1.0 / max(spec.resolution, 1.0))
-    brain = template_t1 > 0
-    tissue = smooth > 0.45 * np.percentile(smooth[brain], 90)  # leaves out ventricles and sulci
-    zooms = np.full(3, spec.resolution)
+    """Draw the edges of the template (`template_tissue`) over the preprocessed volume, three planes."""
     shown = volume / max(float(np.percentile(volume[inside], 99.5)), 1e-12)
-    _draw(path, shown, tissue, brain, zooms, EDGE, f"{title}: template edges on the preprocessed volume")
+    zooms = np.full(3, spec.resolution)
+    _draw(path, shown, tissue, tissue, zooms, EDGE, f"{title}: template edges on the preprocessed volume")
 
 
 def _draw(
-    path: Path, data: np.ndarray, outlined: np.ndarray, where: np.ndarray, zooms: np.ndarray, colour: str, title: str
+    path: Path,
+    data: np.ndarray,
+    outlined: np.ndarray,
+    where: np.ndarray,
+    zooms: np.ndarray,
+    colour: tuple[int, int, int],
+    title: str,
 ) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 6.4), dpi=85, facecolor="black")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(3, len(FRACTIONS), gridspec_kw={"wspace": 0.02, "hspace": 0.02})
-    box = ndi.find_objects(where.astype(np.uint8))[0]
-    for row, (plane, axis) in enumerate(PLANES):
+    """Draw slices through ``where``, one row a plane, the edge of ``outlined`` over the grey values."""
+    across, up = PANEL
+    canvas = Image.new("RGB", (across * len(FRACTIONS), up * 3 + HEAD))
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    scale = min(n / mm for axis in range(3) for n, mm in zip(PANEL, _extent(data, zooms, axis), strict=True))
+    box = box_of(where)
+    for row in range(3):
         for column, fraction in enumerate(FRACTIONS):
-            at = int(box[axis].start + fraction * (box[axis].stop - box[axis].start))
-            picture, line = (np.take(array, at, axis=axis).T for array in (data, outlined))
-            across, up = (zooms[k] for k in range(3) if k != axis)
-            panel = axes[row, column]
-            panel.imshow(
-                picture, cmap="gray", vmin=0, vmax=1.1, origin="lower", aspect=up / across, interpolation="bilinear"
-            )
-            if line.any() and not line.all():
-                panel.contour(line, levels=[0.5], colors=colour, linewidths=0.8)
-            panel.set_axis_off()
-            letters = ("P", "A") if plane == "sagittal" else ("L", "R")
-            for x, letter, side in ((0.02, letters[0], "left"), (0.98, letters[1], "right")):
-                panel.text(x, 0.5, letter, color="white", fontsize=8, ha=side, va="center", transform=panel.transAxes)
-    figure.subplots_adjust(0, 0, 1, 0.95)
-    figure.text(0.01, 0.97, title, color="white", fontsize=9, va="center")
-    figure.text(
-        0.99, 0.97, "left of the picture = left of the person", color="white", fontsize=8, va="center", ha="right"
-    )
-    figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+            at = int(box[row].start + fraction * (box[row].stop - box[row].start))
+            size = tuple(max(1, round(scale * mm)) for mm in _extent(data, zooms, row))
+            picture = _panel(np.take(data, at, axis=row), np.take(outlined, at, axis=row), size, colour)
+            left, top = column * across, row * up + HEAD
+            canvas.paste(picture, (left + (across - size[0]) // 2, top + (up - size[1]) // 2))
+            letters = ("P", "A") if row == 0 else ("L", "R")
+            pen.text((left + 3, top + up / 2), letters[0], WHITE, font, anchor="lm")
+            pen.text((left + across - 3, top + up / 2), letters[1], WHITE, font, anchor="rm")
+    pen.text((6, HEAD / 2), title, WHITE, font, anchor="lm")
+    words = "left of the picture = left of the person"
+    pen.text((canvas.width - 6, HEAD / 2), words, WHITE, ImageFont.load_default(11), anchor="rm")
     with atomic(path) as temporary:  # 40 colours are enough for grey, an outline and letters, and keep the file small
-        picture.quantize(40, dither=Image.Dither.NONE).save(temporary, format="png", optimize=True)
+        canvas.quantize(40, dither=Image.Dither.NONE).save(temporary, format="png", optimize=True)
+
+
+def _extent(data: np.ndarray, zooms: np.ndarray, axis: int) -> tuple[float, float]:
+    """Return width and height (mm) of a slice across ``axis``."""
+    width, height = (n * zoom for k, (n, zoom) in enumerate(zip(data.shape, zooms, strict=True)) if k != axis)
+    return width, height
+
+
+def _panel(grey: np.ndarray, line: np.ndarray, size: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
+    """Return one slice at its size in pixels: grey values, and the edge of ``line`` drawn over them."""
+    shown = np.clip(grey.T[::-1] * (255 / GREYS), 0, 255).astype(np.uint8)  # first row of a picture is its top
+    pixels = np.repeat(np.asarray(Image.fromarray(shown).resize(size, Image.Resampling.BILINEAR))[..., None], 3, axis=2)
+    smooth = Image.fromarray(line.T[::-1].astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    inside = np.asarray(smooth) > 0.5
+    pixels[inside & ~ndi.binary_erosion(inside, border_value=1)] = colour
+    return Image.fromarray(pixels)

@@ -1,20 +1,43 @@
-"""nipype's MultiProc with three gaps closed: a killed worker, the order of work, and what a stop leaves behind.
+"""nipype's MultiProc and batch schedulers with their gaps closed. Knows nothing of scans.
 
-Knows nothing of scans. A worker that dies (out of memory) makes its tasks fail instead of hanging the run, and a fresh
-pool takes the rest; tasks further down their chain go first, so that one scan is finished before many are begun;
-`close` ends the workers.
+MultiProc: a worker that dies (out of memory) makes its tasks fail instead of hanging the run, and a fresh pool takes
+the rest; tasks further down their chain go first, so that one scan is finished before many are begun; `close` ends the
+workers. Schedulers: a job that was killed fails alone instead of ending the whole run, and a scheduler that does not
+answer is asked again instead of its jobs being given up.
 """
 
 from __future__ import annotations
 
+import importlib
+import logging
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 import numpy as np
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
+LOG = logging.getLogger("brainage_bids")
 DIED = "the worker process died"
+
+
+def _begin_worker(folder: str) -> None:
+    """Start a worker: in the folder of the run, and bound to end with it, also when the run is killed by signal 9.
+
+    It leads a process group of its own, so that the programs it starts end with it.
+    """
+    os.chdir(folder)
+    os.setpgid(0, 0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent_process().join()  # the fork server lives as long as its workers, so it is the run that is watched
+    os.killpg(0, signal.SIGKILL)
 
 
 class SteadyPoolPlugin(MultiProcPlugin):
@@ -24,6 +47,11 @@ class SteadyPoolPlugin(MultiProcPlugin):
         # imported once in the fork server, so that workers start with the heavy libraries in memory
         get_context("forkserver").set_forkserver_preload(["__main__", *preload])
         super().__init__(plugin_args={**plugin_args, "mp_context": "forkserver"})
+        self.pool = self._fresh_pool()  # nipype's own has started no worker yet
+
+    def _fresh_pool(self) -> ProcessPoolExecutor:
+        context = get_context("forkserver")
+        return ProcessPoolExecutor(self.processors, context, initializer=_begin_worker, initargs=(os.getcwd(),))
 
     def _async_callback(self, args: Any) -> None:
         """Results are read in `_get_result`, where the death of a worker shows."""
@@ -42,17 +70,44 @@ class SteadyPoolPlugin(MultiProcPlugin):
             return super()._submit_job(node, updatehash)
         except BrokenProcessPool:
             self.pool.shutdown(wait=False)
-            self.pool = type(self.pool)(max_workers=self.processors, mp_context=get_context("forkserver"))
+            self.pool = self._fresh_pool()
             return super()._submit_job(node, updatehash)
 
     def _sort_jobs(self, jobids: Any, scheduler: str = "tsort") -> list[int]:
         """Tasks that waited for another task go before the first tasks of other chains."""
-        waited = np.asarray(self.refidx.sum(axis=0)).ravel() > 0
-        return sorted(jobids, key=lambda job: (not waited[job], job))
+        return sorted(jobids, key=lambda job: (not self._waited[job], job))
+
+    def _generate_dependency_list(self, graph: Any) -> None:
+        super()._generate_dependency_list(graph)
+        self._waited = np.asarray(self.refidx.sum(axis=0)).ravel() > 0
 
     def close(self) -> None:
         """End the workers, also in the middle of a task."""
         workers = list((getattr(self.pool, "_processes", None) or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
-            worker.terminate()
+            try:
+                os.killpg(worker.pid, signal.SIGTERM)  # with the programs it runs
+            except ProcessLookupError:  # too young to lead its group, or gone
+                worker.terminate()
+
+
+def steady_scheduler(name: str, settings: dict[str, Any]) -> Any:
+    """Return nipype's plugin for a batch scheduler (``SLURM``, ``SGE``, ``PBS``, ...), made to survive killed jobs."""
+    base = getattr(importlib.import_module("nipype.pipeline.plugins"), f"{name}Plugin")
+
+    class Steady(base):
+        def _is_pending(self, taskid: int) -> bool:
+            try:
+                return super()._is_pending(taskid)
+            except RuntimeError as error:
+                LOG.warning("%s did not answer for job %s (%s); asking again", name, taskid, str(error).splitlines()[0])
+                return True
+
+        def _get_result(self, taskid: int) -> dict[str, Any] | None:
+            result = super()._get_result(taskid)
+            if result and isinstance(result["traceback"], str):  # of a killed job; nipype itself stumbles over it
+                result["traceback"] = result["traceback"].splitlines(keepends=True)
+            return result
+
+    return Steady(plugin_args=settings)

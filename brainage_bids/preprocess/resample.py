@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.ndimage as ndi
-import SimpleITK as sitk
 
 from brainage_bids.schema import VolumeSpec
 
@@ -13,7 +12,12 @@ SPLINE_TAIL = 12  # voxels after which the tail of a cubic B-spline coefficient 
 
 
 def to_grid(
-    data: np.ndarray, native_affine: np.ndarray, matrix: np.ndarray, spec: VolumeSpec, order: int, threads: int = 1
+    data: np.ndarray,
+    native_affine: np.ndarray,
+    matrix: np.ndarray,
+    spec: VolumeSpec,
+    order: int,
+    inside: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return ``data`` on the grid of ``spec``: one interpolation, after a low-pass where the grid is coarser.
 
@@ -29,30 +33,37 @@ def to_grid(
         The grid.
     order
         3 cubic B-spline, 1 linear.
-    threads
-        Threads of ITK.
+    inside
+        Voxels of the grid that are wanted, bool; default all. The others stay 0.
 
     Returns
     -------
     ndarray
         float32, ``spec.shape``; 0 outside the field of view.
     """
+    values = np.zeros(spec.shape, dtype=np.float32)
     zooms = np.sqrt((native_affine[:3, :3] ** 2).sum(axis=0))
     sigma = np.sqrt(np.maximum(spec.resolution**2 - zooms**2, 0)) / FWHM / zooms  # voxels
     box = _box_of_content(data, np.ceil(3 * sigma).astype(int) + SPLINE_TAIL)
     if box is None:
-        return np.zeros(spec.shape, dtype=np.float32)
+        return values
     data = np.asarray(data[box], dtype=np.float32)
     if (sigma > 0.1).any():
         data = ndi.gaussian_filter(data, np.where(sigma > 0.1, sigma, 0), mode="constant", truncate=3)
-    start = [s.start for s in box]
+    if order > 1:
+        data = ndi.spline_filter(data, order, output=np.float32, mode="mirror")
     index = np.linalg.inv(native_affine) @ matrix @ np.asarray(spec.affine)  # grid voxel -> native voxel
-    index[:3, 3] -= start
+    index[:3, 3] -= [s.start for s in box]
+    how = {"order": order, "mode": "constant", "prefilter": False, "output": np.float32}
+    if inside is not None:
+        points = index[:3, :3] @ np.argwhere(inside).T + index[:3, 3:]
+        values[inside] = ndi.map_coordinates(data, points, **how)
+        return values
     target = _target_box(index, data.shape, spec.shape)
-    index[:3, 3] += index[:3, :3] @ [s.start for s in target]
-    values = np.zeros(spec.shape, dtype=np.float32)
     if all(s.stop > s.start for s in target):
-        values[target] = _resample(data, index, [s.stop - s.start for s in target], order, threads)
+        index[:3, 3] += index[:3, :3] @ [s.start for s in target]
+        size = tuple(s.stop - s.start for s in target)
+        values[target] = ndi.affine_transform(data, index[:3, :3], index[:3, 3], size, **how)
     return values
 
 
@@ -73,42 +84,21 @@ def _target_box(index: np.ndarray, shape: tuple[int, ...], grid: tuple[int, ...]
     return tuple(slice(min(max(0, a), n), max(0, min(n, b))) for a, b, n in zip(low, high, grid, strict=True))
 
 
-def _resample(data: np.ndarray, index: np.ndarray, size: list[int], order: int, threads: int) -> np.ndarray:
-    move = sitk.AffineTransform(3)
-    move.SetMatrix(index[:3, :3].ravel().tolist())
-    move.SetTranslation(index[:3, 3].tolist())
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetNumberOfThreads(int(threads))
-    resampler.SetSize([int(n) for n in size])
-    resampler.SetTransform(move)
-    resampler.SetInterpolator(sitk.sitkBSpline3 if order == 3 else sitk.sitkLinear)
-    resampler.SetDefaultPixelValue(0.0)
-    result = resampler.Execute(sitk.GetImageFromArray(np.ascontiguousarray(data.T)))
-    return sitk.GetArrayFromImage(result).T
-
-
-def mask_to_grid(
-    mask: np.ndarray, native_affine: np.ndarray, matrix: np.ndarray, spec: VolumeSpec, threads: int = 1
-) -> np.ndarray:
+def mask_to_grid(mask: np.ndarray, native_affine: np.ndarray, matrix: np.ndarray, spec: VolumeSpec) -> np.ndarray:
     """Return a bool mask on the grid: where the linearly interpolated mask exceeds one half."""
-    return to_grid(mask.astype(np.float32), native_affine, matrix, spec, 1, threads) > 0.5
+    return to_grid(mask.astype(np.float32), native_affine, matrix, spec, 1) > 0.5
 
 
 def volume_on_grid(
-    brain: np.ndarray,
-    mask: np.ndarray,
-    native_affine: np.ndarray,
-    matrix: np.ndarray,
-    spec: VolumeSpec,
-    threads: int = 1,
+    brain: np.ndarray, mask: np.ndarray, native_affine: np.ndarray, matrix: np.ndarray, spec: VolumeSpec
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the finished volume (float32) and its mask (bool) on the grid of ``spec``.
 
-    The skull-stripped brain is resampled by a cubic B-spline, its negative overshoot clipped at 0, the mask applied
-    again, and the intensity rule of ``spec`` applied last.
+    The skull-stripped brain is resampled by a cubic B-spline inside the resampled mask, its negative overshoot clipped
+    at 0, and the intensity rule of ``spec`` applied last.
     """
-    inside = mask_to_grid(mask, native_affine, matrix, spec, threads)
-    values = to_grid(np.where(mask, brain, 0), native_affine, matrix, spec, 3, threads)
+    inside = mask_to_grid(mask, native_affine, matrix, spec)
+    values = to_grid(np.where(mask, brain, 0), native_affine, matrix, spec, 3, inside)
     return intensity_rule(np.maximum(values, 0), inside, spec.intensity), inside
 
 

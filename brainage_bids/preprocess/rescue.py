@@ -15,7 +15,7 @@ from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import brain
 from brainage_bids.preprocess.affine import Fit, register, standard_starts, wide_starts
 from brainage_bids.preprocess.intake import Native
-from brainage_bids.preprocess.template import Template
+from brainage_bids.preprocess.template import Template, load_template
 
 # A fit below this correlation, or a brain of this size, is suspect; upright real heads have 0.60-0.71.
 SUSPECT_NCC = 0.54
@@ -107,8 +107,14 @@ def search(native: Native, template: Template, device: str = "cpu", gpu: bool = 
 
 def finest_mask(native: Native, pose: Pose, template: Template, device: str = "cpu", gpu: bool = False) -> np.ndarray:
     """Return the mask of the head stood upright by ``pose`` at full resolution, or the pose's own if that fails."""
-    again = _try(native, upright(pose.fit), None, template, device, gpu, max(1.0, float(native.zooms.min())))
-    return again.mask if again is not None and again.fit.ncc > pose.fit.ncc - CLEARLY_BETTER else pose.mask
+    starts = starts_in(upright(pose.fit))
+    place = register(native.data, pose.mask, native.affine, load_template(), starts, device, coarse=True)
+    try:
+        mask = brain.placed_mask(native, place.matrix, gpu)
+    except BadDataError:
+        return pose.mask
+    fit = register(native.data, mask, native.affine, template, starts, device, coarse=True)
+    return mask if fit.ncc > pose.fit.ncc - CLEARLY_BETTER else pose.mask
 
 
 def _try(
@@ -118,10 +124,9 @@ def _try(
     template: Template,
     device: str,
     gpu: bool,
-    spacing: float = SEARCH_MM,
 ) -> Pose | None:
     try:
-        mask = mask_in_pose(native, turn, spacing, gpu, side)
+        mask = mask_in_pose(native, turn, SEARCH_MM, gpu, side)
     except BadDataError:
         return None
     volume = brain.volume_ml(mask, native.zooms)

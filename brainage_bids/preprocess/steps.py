@@ -1,197 +1,243 @@
-"""The steps of one scan as plain functions on files: brain, align, volumes, pictures. No nipype, no workflow.
+"""The steps of one scan as plain functions: read, brain, align, volumes, pictures. No nipype, no workflow.
 
-Files in the work directory carry a step's result to the next; only `volumes` and `pictures` write into OUTPUT_DIR.
+The builtin engine carries everything from step to step in memory; only `finish` writes, and only into OUTPUT_DIR.
+The other engines find brain and affine in their own way and end in `finish` too.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 
 from brainage_bids import __version__
-from brainage_bids.bids.files import atomic, read_json, write_json, write_text
+from brainage_bids.bids.files import atomic, write_json, write_text
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import BadDataError
-from brainage_bids.preprocess import quality, resample
-from brainage_bids.preprocess.options import ENGINE_VERSION
-from brainage_bids.preprocess.template import load_template, template_volume
-from brainage_bids.schema import Scan, VolumeSpec
+from brainage_bids.preprocess import quality, recognise, resample
+from brainage_bids.preprocess.done import input_hash, input_stat
+from brainage_bids.preprocess.intake import Brain, Native, read_prepared, read_scan
+from brainage_bids.preprocess.job import Job
+from brainage_bids.preprocess.options import ENGINE_VERSIONS
+from brainage_bids.preprocess.template import Template, template_of, template_tissue, template_volume
+from brainage_bids.schema import DEFAULT_TEMPLATE, Prepared, Scan, VolumeSpec
 
 if TYPE_CHECKING:
     from brainage_bids.preprocess.affine import Fit
-    from brainage_bids.preprocess.intake import Native
 
-BRAIN, MASK, MATRIX, FACTS = "brain.nii", "mask.nii", "affine.npy", "facts.json"
-
-
-def input_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+SHIFTED_UP = "values below zero inside the brain were shifted up"
 
 
-def extract_brain(scan: Scan, folder: Path, gpu: bool = False) -> None:
-    """Read the scan, mask the brain, correct the bias field; write both in native RAS+ space to ``folder``."""
-    from brainage_bids.preprocess import brain
-    from brainage_bids.preprocess.intake import read_scan
-
-    native = read_scan(scan.path)
-    mask, source = brain.brain_mask(native, gpu)
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {"InputHash": input_hash(scan.path), "Warnings": list(native.warnings)}
-    _keep_brain(native, mask, source, folder, facts)
-
-
-def _keep_brain(native: Native, mask: np.ndarray, source: str, folder: Path, facts: dict) -> np.ndarray:
-    """Correct the bias field inside ``mask``, write scan, mask and facts to ``folder``; return the corrected scan."""
-    from brainage_bids.preprocess import brain
-
-    data, shifted = brain.lift_negative(native.data, mask)
-    corrected = brain.n4(data, mask, native.zooms)
-    nib.save(nib.Nifti1Image(corrected, native.affine), folder / BRAIN)
-    nib.save(nib.Nifti1Image(mask.astype(np.uint8), native.affine), folder / MASK)
-    warnings = [*facts["Warnings"], *(["values below zero inside the brain were shifted up"] if shifted else [])]
-    volume = brain.volume_ml(mask, native.zooms)
-    write_json(folder / FACTS, {**facts, "Warnings": warnings, "MaskSource": source, "VolumeML": volume})
-    return corrected
-
-
-def align(scan: Scan, folder: Path, device: str = "cpu") -> None:
-    """Register the brain to the template; a suspect fit is tried again with the head turned, and the best kept."""
-    from brainage_bids.preprocess import rescue
-    from brainage_bids.preprocess.affine import register
-
-    data, mask, affine = load_native(folder)
-    fit = register(data, mask, affine, load_template(), device=device)
-    if rescue.suspect(fit.ncc, read_json(folder / FACTS)["VolumeML"]):
-        fit = _second_chance(scan, folder, fit, device)
-    np.save(folder / MATRIX, fit.matrix)
-    write_json(folder / FACTS, {**read_json(folder / FACTS), "NCC": fit.ncc})
-
-
-def _second_chance(scan: Scan, folder: Path, first: Fit, device: str) -> Fit:
-    """Search turned poses; when one fits clearly better, correct and register again from it."""
-    from brainage_bids.preprocess import rescue
-    from brainage_bids.preprocess.affine import gpu_wanted, register
-    from brainage_bids.preprocess.intake import read_scan
-
-    template, native = load_template(), read_scan(scan.path)
-    data, mask, affine = load_native(folder)
-    coarse = register(data, mask, affine, template, device=device, coarse=True)
-    pose = rescue.search(native, template, device, gpu_wanted(device))
-    if pose is None or pose.fit.ncc < coarse.ncc + rescue.CLEARLY_BETTER:
-        return first
-    mask = rescue.finest_mask(native, pose, template, device, gpu_wanted(device))
-    facts = read_json(folder / FACTS)
-    facts["Warnings"] = [*facts["Warnings"], "the head lies turned in its header; its brain was found in another pose"]
-    source = "deepbet, head turned"
-    data = _keep_brain(native, mask, source, folder, facts)
-    return register(data, mask, affine, template, rescue.starts_in(rescue.upright(pose.fit)), device)
-
-
-def load_native(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the corrected scan (float32), its mask (bool) and the native affine (4 x 4)."""
-    image = nib.load(folder / BRAIN)
-    mask = np.asarray(nib.load(folder / MASK).dataobj) > 0
-    return np.asarray(image.dataobj, dtype=np.float32), mask, np.asarray(image.affine, dtype=np.float64)
-
-
-def write_volumes(scan: Scan, folder: Path, specs: list[VolumeSpec], outputs: Outputs, threads: int = 1) -> None:
-    """Resample to every grid, judge the result, and write volume, mask, transform and sidecars.
-
-    The sidecar of the volume is written last: it and the volume together mean done.
+def run_builtin(job: Job) -> None:
+    """Make the volumes of one scan with the builtin engine.
 
     Raises
     ------
     BadDataError
-        When the numbers say that there is no brain or that the registration is lost; nothing is written then.
+        When the image cannot be used, no brain is found or the registration is lost; the reason is in the job's state.
     """
-    data, mask, affine = load_native(folder)
-    matrix, facts = np.load(folder / MATRIX), read_json(folder / FACTS)
-    finished = [resample.volume_on_grid(data, mask, affine, matrix, spec, threads) for spec in specs]
-    metrics = measure(finished[0], mask, affine, matrix, specs[0], facts)
+    from brainage_bids.preprocess.affine import pick_device, set_threads
+
+    device = pick_device(job.device)
+    former = set_threads(job.threads)
+    try:
+        with job.step("brain"):
+            native = None if job.scan.prepared else read_scan(job.scan.path)
+            brain = find_brain(native, device) if native else use_prepared(job.scan.prepared)
+        fits = {}
+        with job.step("align"):
+            for name, spec in {spec.template: spec for spec in job.specs}.items():
+                brain, fits[name] = align(native, brain, template_of(spec, job.outputs.root), device)
+        finish(job, brain, fits, device)
+    finally:
+        set_threads(former)
+
+
+def find_brain(native: Native, device: str = "cpu") -> Brain:
+    """Mask the brain and correct the bias field."""
+    from brainage_bids.preprocess import brain
+
+    mask, source = brain.brain_mask(native, device != "cpu")
+    return _corrected(native, mask, source)
+
+
+def _corrected(native: Native, mask: np.ndarray, source: str, *notes: str) -> Brain:
+    from brainage_bids.preprocess import brain
+
+    data, shifted = brain.lift_negative(native.data, mask)
+    corrected = brain.n4(data, mask, native.zooms)
+    notes = (*native.warnings, *notes, *([SHIFTED_UP] if shifted else []))
+    remarks = recognise.remarks(data, corrected, mask, source)
+    return Brain(corrected, mask, native.affine, source, notes, remarks, native.says_mni)
+
+
+def use_prepared(prepared: Prepared) -> Brain:
+    """Return the brain that another pipeline has masked and bias-corrected; neither is done again."""
+    from brainage_bids.preprocess.brain import lift_negative
+
+    native, mask = read_prepared(prepared)
+    data, shifted = lift_negative(native.data, mask)
+    notes = (*native.warnings, *([SHIFTED_UP] if shifted else []))
+    remark = f"bias correction and brain mask are those of {prepared.name}: neither was done again"
+    return Brain(data, mask, native.affine, prepared.name, notes, (remark,), native.says_mni)
+
+
+def align(native: Native | None, brain: Brain, template: Template, device: str = "cpu") -> tuple[Brain, Fit]:
+    """Register the brain to the template; a suspect fit is tried again with the head turned, and the best kept.
+
+    Without ``native`` the mask was given and stays: the brain is then turned as it is.
+    """
+    from brainage_bids.preprocess import rescue
+    from brainage_bids.preprocess.affine import register, wide_starts
+    from brainage_bids.preprocess.brain import volume_ml
+
+    fit = register(brain.data, brain.mask, brain.affine, template, device=device)
+    if not rescue.suspect(fit.ncc, volume_ml(brain.mask, brain.zooms)):
+        return brain, fit
+    if native is None:
+        turned = register(brain.data, brain.mask, brain.affine, template, wide_starts(), device)
+        return brain, turned if turned.ncc >= fit.ncc + rescue.CLEARLY_BETTER else fit
+    coarse = register(brain.data, brain.mask, brain.affine, template, device=device, coarse=True)
+    gpu = device != "cpu"
+    pose = rescue.search(native, template, device, gpu)
+    if pose is None or pose.fit.ncc < coarse.ncc + rescue.CLEARLY_BETTER:
+        return brain, fit
+    mask = rescue.finest_mask(native, pose, template, device, gpu)
+    note = "the head lies turned in its header; its brain was found in another pose"
+    brain = _corrected(native, mask, "deepbet, head turned", note)
+    starts = rescue.starts_in(rescue.upright(pose.fit))
+    return brain, register(brain.data, brain.mask, brain.affine, template, starts, device)
+
+
+def finish(
+    job: Job,
+    brain: Brain,
+    fits: Mapping[str, Fit],
+    device: str = "cpu",
+    software: Mapping[str, str] = MappingProxyType({}),
+    values_on: Callable[[VolumeSpec], np.ndarray] | None = None,
+) -> None:
+    """Resample to every grid, judge, write volumes, masks, transforms and sidecars, and draw the two pictures.
+
+    The pictures come first and the sidecar of the last volume at the end: what has it is finished.
+
+    Parameters
+    ----------
+    job
+        Scan, grids and outputs.
+    brain
+        The scan with its mask.
+    fits
+        Template name to the registration with it.
+    device
+        What the engine ran on; recorded.
+    software
+        Names and versions of the engine's own programs; recorded.
+    values_on
+        Returns the brain on a grid, resampled by the engine's own program, 0 where it was not scanned; by default
+        `resample` does it. Mask and intensity rule are applied here in any case.
+
+    Raises
+    ------
+    BadDataError
+        When the numbers say that there is no brain or that the registration is lost; nothing is left then.
+    """
+    try:
+        with job.step("volumes"):
+            made = _volumes(job, brain, fits, values_on)
+        with job.step("pictures", last=True):
+            spec, (values, _), sidecar = made[0]
+            _draw(job, brain, values, spec)
+            for spec, _, sidecar in made:
+                sidecar |= {"Device": device, "Software": {**versions(), **software}}
+                write_json(sidecar_path(job.outputs.volume(job.scan, spec)), sidecar)
+    except Exception:
+        remove_outputs(job.scan, job.specs, job.outputs)
+        raise
+
+
+def _volumes(job: Job, brain: Brain, fits: Mapping[str, Fit], values_on: Callable | None) -> list[tuple]:
+    """Write volumes, masks and transforms; return per grid the spec, the arrays and the sidecar to be written."""
+    spec = job.specs[0]
+    template = template_of(spec, job.outputs.root)
+    metrics = quality.measure(brain, fits[spec.template], template)
     refuse, fail, warn = quality.judge(metrics)
     if refuse:
         raise BadDataError(
             f"no brain could be placed on the template: {'; '.join(refuse)}; look at the scan and exclude it"
         )
-    warn += facts["Warnings"]
-    write_transform(outputs.transform(scan, specs[0]), matrix, relative(scan), specs[0].template)
-    for spec, (values, inside) in zip(specs, finished, strict=True):
-        sidecar = {
-            "Sources": [f"bids:raw:{relative(scan)}"],
-            "SkullStripped": True,
-            "Resolution": f"{spec.resolution:g} mm isotropic",
-            "VolumeSpec": spec.to_dict(),
-            "VolumeSpecFingerprint": spec.fingerprint,
-            "Engine": "builtin",
-            "EngineVersion": ENGINE_VERSION,
-            "InputHash": facts["InputHash"],
-            "MaskSource": facts["MaskSource"],
-            "QC": metrics,
-            "qc_pass": not fail,
-            "qc_warn": [*fail, *warn],
-            "Software": versions(),
-        }
-        volume, brain_mask = outputs.volume(scan, spec), outputs.mask(scan, spec)
-        sidecar_path(volume).unlink(missing_ok=True)
-        save(brain_mask, inside.astype(np.uint8), spec)
-        write_json(
-            sidecar_path(brain_mask),
-            {**{k: sidecar[k] for k in ("Sources", "Resolution", "MaskSource")}, "Type": "Brain"},
-        )
+    notes = [*brain.notes, *recognise.mni_notes(brain, fits[spec.template].matrix, template)]
+    origin = {"InputHash": input_hash(job.scan), "InputStat": input_stat(job.scan)}  # once for all grids
+    made = []
+    for spec in job.specs:
+        where = (brain.affine, fits[spec.template].matrix, spec)
+        if values_on is None:
+            arrays = resample.volume_on_grid(brain.data, brain.mask, *where)
+        else:
+            inside = resample.mask_to_grid(brain.mask, *where)
+            arrays = resample.intensity_rule(np.maximum(values_on(spec), 0), inside, spec.intensity), inside
+        made.append((spec, arrays, _sidecar(job, brain, spec, origin)))
+    for name, fit in fits.items():
+        write_transform(job.outputs.transform(job.scan, name), fit.matrix, sources_of(job.scan), name)
+    for spec, (values, inside), sidecar in made:
+        sidecar |= {"QC": metrics, "qc_pass": not fail, "qc_warn": [*fail, *warn, *notes], "Notes": brain.remarks}
+        volume, mask = job.outputs.volume(job.scan, spec), job.outputs.mask(job.scan, spec)
+        save(mask, inside.astype(np.uint8), spec)
+        shared = {key: sidecar[key] for key in ("Sources", "Resolution", "MaskSource")}
+        write_json(sidecar_path(mask), {**shared, **_reference(spec, job.outputs), "Type": "Brain"})
         save(volume, values, spec)
-        write_json(sidecar_path(volume), sidecar)
+    return made
 
 
-def measure(
-    finished: tuple[np.ndarray, np.ndarray],
-    mask: np.ndarray,
-    affine: np.ndarray,
-    matrix: np.ndarray,
-    spec: VolumeSpec,
-    facts: dict,
-) -> dict[str, float]:
-    """Return the quality numbers of one scan."""
-    values, inside = finished
-    _, template_mask = template_volume(spec)
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    scales, shear = quality.scale_and_shear(matrix)
-    overlap = 2 * (inside & template_mask).sum() / max(inside.sum() + template_mask.sum(), 1)
+def _sidecar(job: Job, brain: Brain, spec: VolumeSpec, origin: Mapping) -> dict:
     return {
-        "mask_volume_ml": float(facts["VolumeML"]),
-        "template_dice": float(overlap),
-        "template_ncc": float(facts["NCC"]),
-        "scale_min": float(scales[0]),
-        "scale_max": float(scales[-1]),
-        "shear_max": shear,
-        "fov_cut_fraction": quality.fov_cut(template_mask, spec, matrix, affine, mask.shape),
-        "voxel_size_max_mm": float(zooms.max()),
-        "anisotropy": float(zooms.max() / zooms.min()),
-        **quality.signal_numbers(values, inside),
+        "Sources": sources_of(job.scan),
+        "SkullStripped": True,
+        "Resolution": f"{spec.resolution:g} mm isotropic",
+        **_reference(spec, job.outputs),
+        "VolumeSpec": spec.to_dict(),
+        "VolumeSpecFingerprint": spec.fingerprint,
+        "Engine": job.engine,
+        "EngineVersion": ENGINE_VERSIONS[job.engine],
+        **origin,
+        "MaskSource": brain.source,
     }
+
+
+def _reference(spec: VolumeSpec, outputs: Outputs) -> dict:
+    """Return where the template of a space lies that the BIDS standard need not know."""
+    if spec.template == DEFAULT_TEMPLATE:
+        return {}
+    return {"SpatialReference": f"bids::{outputs.template_image(spec.template).relative_to(outputs.root).as_posix()}"}
+
+
+def _draw(job: Job, brain: Brain, values: np.ndarray, spec: VolumeSpec) -> None:
+    from brainage_bids.preprocess import pictures
+
+    title, outputs = job.scan.prefix, job.outputs
+    pictures.mask_picture(outputs.qc_figure(job.scan, "mask"), brain.data, brain.mask, brain.affine, title)
+    _, inside = template_volume(spec, outputs.root)
+    tissue = template_tissue(spec, outputs.root)
+    pictures.template_picture(outputs.qc_figure(job.scan, "template"), values, inside, tissue, spec, title)
 
 
 def save(path: Path, values: np.ndarray, spec: VolumeSpec) -> None:
     """Write an array on a grid as compressed NIfTI, template space, atomically; the same array gives the same bytes."""
     image = nib.Nifti1Image(values, np.asarray(spec.affine))
-    image.set_sform(image.affine, code="mni")
-    image.set_qform(image.affine, code="mni")
+    code = "mni" if spec.template.startswith("MNI") else "aligned"
+    image.set_sform(image.affine, code=code)
+    image.set_qform(image.affine, code=code)
     image.header.set_xyzt_units("mm")
     with atomic(path) as temporary:
         nib.save(image, temporary)
 
 
-def write_transform(path: Path, matrix: np.ndarray, source: str, template: str) -> None:
+def write_transform(path: Path, matrix: np.ndarray, sources: Sequence[str], template: str) -> None:
     """Write the affine as ITK text and its JSON sidecar.
 
     ITK's convention: the file maps points of the template (LPS+, mm) to points of the native scan, which is what
@@ -204,8 +250,8 @@ def write_transform(path: Path, matrix: np.ndarray, source: str, template: str) 
         The ``.txt`` file.
     matrix
         4 x 4, template world to native world (mm, RAS+).
-    source, template
-        The scan (path inside its dataset) and the name of the template.
+    sources, template
+        The scan's files (BIDS URIs) and the name of the template.
     """
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS+ to LPS+
     lps = flip @ matrix @ flip
@@ -216,7 +262,7 @@ def write_transform(path: Path, matrix: np.ndarray, source: str, template: str) 
         f"Parameters: {numbers}\nFixedParameters: 0 0 0\n",
     )
     meaning = "Resamples the T1w image to the template; as a map of points (LPS+ mm) it goes from template to T1w (ITK)"
-    sidecar = {"Sources": [f"bids:raw:{source}"], "Description": meaning, "Template": template, "MatrixRAS": matrix}
+    sidecar = {"Sources": sources, "Description": meaning, "Template": template, "MatrixRAS": matrix}
     write_json(path.with_suffix(".json"), sidecar)
 
 
@@ -224,30 +270,27 @@ def remove_outputs(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) ->
     """Remove what an earlier run made of this scan, so that a failure leaves nothing that looks current."""
     stale = [outputs.qc_figure(scan, name) for name in ("mask", "template")]
     for spec in specs:
-        volume, mask, transform = outputs.volume(scan, spec), outputs.mask(scan, spec), outputs.transform(scan, spec)
+        volume, mask = outputs.volume(scan, spec), outputs.mask(scan, spec)
+        transform = outputs.transform(scan, spec.template)
         stale += [sidecar_path(volume), volume, sidecar_path(mask), mask, transform, transform.with_suffix(".json")]
+    for folder in {path.parent for path in stale}:  # half-written files of a killed run
+        stale += folder.glob(f".tmp-*-{scan.prefix}_*")
     for path in stale:
         path.unlink(missing_ok=True)
 
 
-def relative(scan: Scan) -> str:
-    """Return the path of the raw image inside its dataset."""
-    parts = Path(scan.path).parts
-    return "/".join(parts[parts.index(scan.participant_id) :]) if scan.participant_id in parts else parts[-1]
+def sources_of(scan: Scan) -> list[str]:
+    """Return the BIDS URIs of the images a scan's volume is made from."""
+    dataset = scan.prepared.name if scan.prepared else "raw"
+    return [f"bids:{dataset}:{_inside(path, scan.participant_id)}" for path in scan.inputs]
+
+
+def _inside(path: str, participant_id: str) -> str:
+    parts = Path(path).parts
+    return "/".join(parts[parts.index(participant_id) :] if participant_id in parts else parts[-1:])
 
 
 def versions() -> dict[str, str]:
     """Return the versions of what touches the numbers."""
     names = ("deepbet", "SimpleITK", "torch", "nibabel", "scipy", "nilearn", "nipype", "numpy")
     return {"brainage-bids": __version__, **{name: importlib.metadata.version(name) for name in names}}
-
-
-def draw_pictures(scan: Scan, folder: Path, spec: VolumeSpec, outputs: Outputs) -> None:
-    """Draw the two quality pictures of one scan from the files of the steps before."""
-    from brainage_bids.preprocess import pictures
-
-    data, mask, affine = load_native(folder)
-    pictures.mask_picture(outputs.qc_figure(scan, "mask"), data, mask, affine, scan.prefix)
-    volume = np.asarray(nib.load(outputs.volume(scan, spec)).dataobj, dtype=np.float32)
-    template, inside = template_volume(spec)
-    pictures.template_picture(outputs.qc_figure(scan, "template"), volume, inside, template, spec, scan.prefix)

@@ -12,12 +12,19 @@ from typing import Any
 REFERENCES = {
     "(Benjamini & Hochberg, 1995)": "Benjamini Y, Hochberg Y. Controlling the false discovery rate: a practical and "
     "powerful approach to multiple testing. J R Stat Soc B 57:289-300 (1995). doi:10.1111/j.2517-6161.1995.tb02031.x",
+    "(Avants et al., 2011)": "Avants BB, Tustison NJ, Song G, Cook PA, Klein A, Gee JC. A reproducible evaluation of "
+    "ANTs similarity metric performance in brain image registration. NeuroImage 54:2033-2044 (2011). "
+    "doi:10.1016/j.neuroimage.2010.09.025",
     "(Beheshti et al., 2019)": "Beheshti I, Nugent S, Potvin O, Duchesne S. Bias-adjustment in neuroimaging-based "
     "brain age frameworks: A robust scheme. NeuroImage: Clinical 24:102063 (2019). doi:10.1016/j.nicl.2019.102063",
+    "(Collins et al., 1994)": "Collins DL, Neelin P, Peters TM, Evans AC. Automatic 3D intersubject registration of MR "
+    "volumetric data in standardized Talairach space. J Comput Assist Tomogr 18:192-205 (1994).",
     "(Crête et al., 2025)": "Crête SJC, Kersten-Oertel M, Xiao Y. MRI-Based Brain Age Estimation with Supervised "
     "Contrastive Learning of Continuous Representation. arXiv:2511.22102 (2025).",
     "(DeLong et al., 1988)": "DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more "
     "correlated receiver operating characteristic curves. Biometrics 44:837-845 (1988). doi:10.2307/2531595",
+    "(Eskildsen et al., 2012)": "Eskildsen SF, Coupé P, Fonov V, et al. BEaST: brain extraction based on nonlocal "
+    "segmentation technique. NeuroImage 59:2362-2373 (2012). doi:10.1016/j.neuroimage.2011.09.012",
     "(Fisch et al., 2024)": "Fisch L, Zumdick S, Barkhau C, et al. deepbet: Fast brain extraction of T1-weighted MRI "
     "using convolutional neural networks. Comput Biol Med 179:108845 (2024). doi:10.1016/j.compbiomed.2024.108845",
     "(Fonov et al., 2009)": "Fonov VS, Evans AC, McKinstry RC, Almli CR, Collins DL. Unbiased nonlinear average "
@@ -33,6 +40,9 @@ REFERENCES = {
     "doi:10.1371/journal.pcbi.1005209",
     "(He et al., 2016)": "He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR 770-778 "
     "(2016). doi:10.1109/CVPR.2016.90",
+    "(Jenkinson et al., 2002)": "Jenkinson M, Bannister P, Brady M, Smith S. Improved optimization for the robust and "
+    "accurate linear registration and motion correction of brain images. NeuroImage 17:825-841 (2002). "
+    "doi:10.1006/nimg.2002.1132",
     "(Nilearn contributors)": "Nilearn contributors. nilearn: statistical learning for neuroimaging in Python. "
     "doi:10.5281/zenodo.8397156",
     "(Papadopoulos et al., 2002)": "Papadopoulos H, Proedrou K, Vovk V, Gammerman A. Inductive confidence machines for "
@@ -41,6 +51,8 @@ REFERENCES = {
     "lightweight deep neural networks. Med Image Anal 68:101871 (2021). doi:10.1016/j.media.2020.101871",
     "(Selvaraju et al., 2017)": "Selvaraju RR, Cogswell M, Das A, Vedantam R, Parikh D, Batra D. Grad-CAM: Visual "
     "explanations from deep networks via gradient-based localization. ICCV 618-626 (2017). doi:10.1109/ICCV.2017.74",
+    "(Smith, 2002)": "Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 17:143-155 (2002). "
+    "doi:10.1002/hbm.10062",
     "(Tustison et al., 2010)": "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: Improved N3 bias correction. IEEE Trans "
     "Med Imaging 29:1310-1320 (2010). doi:10.1109/TMI.2010.2046908",
     "(Zha et al., 2023)": "Zha K, Cao P, Son J, Yang Y, Katabi D. Rank-N-Contrast: Learning continuous representations "
@@ -51,6 +63,25 @@ _INTENSITY = {
     "minmax": "clipped to the 0.5th and 99.5th percentile inside the mask and scaled to the range 0 to 1",
     "zscore": "clipped to the 0.5th and 99.5th percentile inside the mask and scaled to zero mean and unit variance",
 }
+_N4 = "intensity non-uniformity was corrected with N4 (Tustison et al., 2010)"
+_ENGINES = {
+    "builtin": f"The brain was extracted with deepbet (Fisch et al., 2024), {_N4}, and the brain was registered to the "
+    "template with a 12-parameter affine transformation that maximises the normalised cross-correlation, starting from "
+    "several poses.",
+    "ants": f"The brain was extracted with deepbet (Fisch et al., 2024), {_N4}, and the brain was registered to the "
+    "template with ANTs (Avants et al., 2011): a rigid, then a 12-parameter affine transformation that maximises the "
+    "global correlation.",
+    "fsl": f"The brain was extracted with BET (Smith, 2002), {_N4}, and the brain was registered to the template with "
+    "FLIRT (Jenkinson et al., 2002), 12 parameters, normalised correlation.",
+    "minc": f"The brain was extracted with BEaST (Eskildsen et al., 2012), {_N4}, the brain was registered to the "
+    "template with bestlinreg (Collins et al., 1994), 12 parameters, cross-correlation, and resampled with "
+    "mincresample, tricubic interpolation.",
+}
+_PREPARED = (
+    "the bias-corrected native image and the brain mask that another pipeline had made (desc-preproc_T1w and "
+    "desc-brain_mask) were used as they are, and the brain was registered to the template with a 12-parameter affine "
+    "transformation that maximises the normalised cross-correlation."
+)
 _LOSSES = {
     "rnc": "in two stages: the encoder with the Rank-N-Contrast loss (Zha et al., 2023), as proposed for brain age by "
     "Crête et al. (Crête et al., 2025), then one linear layer on the frozen encoder with the L1 loss",
@@ -64,12 +95,12 @@ def participant_methods(values: Mapping[str, Any]) -> str:
     Parameters
     ----------
     values
-        All optional: ``version``; ``engine`` (``builtin``, ``ants``, ...); ``template``; ``resolution`` (mm); ``shape``
-        (voxels); ``intensity`` (``minmax``, ``zscore``); ``models``, a list of mappings with ``name`` and, where known,
-        ``backbone`` (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``, ``age_min``,
-        ``age_max`` (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: trained on synthetic
-        images); ``bias_n`` (people who gave the age-bias line); ``saliency`` (True when maps were made);
-        ``coverage`` (percent).
+        All optional: ``version``; ``engines`` (``builtin``, ``ants``, ..., and ``prepared`` for scans that another
+        pipeline masked and corrected); ``template``; ``resolution`` (mm); ``shape`` (voxels); ``intensity``
+        (``minmax``, ``zscore``); ``models``, a list of mappings with ``name`` and, where known, ``backbone``
+        (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``, ``age_min``, ``age_max``
+        (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: trained on synthetic images);
+        ``bias_n`` (people who gave the age-bias line); ``saliency`` (True when maps were made); ``coverage`` (percent).
     """
     blocks = [
         "### Image processing",
@@ -127,18 +158,13 @@ def _preprocessing(values: Mapping[str, Any]) -> str:
         + (f" {values['version']}" if "version" in values else "")
         + ", a BIDS App (Gorgolewski et al., 2017) built on nipype (Gorgolewski et al., 2011)."
     ]
-    engine = values.get("engine")
-    if engine == "builtin":
-        parts.append(
-            "The brain was extracted with deepbet (Fisch et al., 2024), intensity non-uniformity was corrected with N4 "
-            "(Tustison et al., 2010), and the brain was registered to the template with a 12-parameter affine "
-            "transformation that maximises the normalised cross-correlation, starting from several poses."
-        )
-    elif engine:
-        parts.append(
-            f"Brain extraction, correction of intensity non-uniformity (Tustison et al., 2010) and 12-parameter affine "
-            f"registration were done with the {engine} engine."
-        )
+    engines = values.get("engines", ())
+    for engine in engines:
+        said = _ENGINES.get(engine)
+        if said is None:
+            parts.append(f"For scans that had been prepared, {_PREPARED}")
+        else:
+            parts.append(f"With the {engine} engine, {said[0].lower()}{said[1:]}" if len(engines) > 1 else said)
     if "template" in values:
         parts.append(_grid(values))
     if (scaling := _INTENSITY.get(values.get("intensity", ""))) is not None:

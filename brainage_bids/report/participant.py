@@ -53,6 +53,9 @@ class ScanSection:
         Model -> signed Grad-RAM map (years, on its own coarse grid).
     failed
         Step and reason when the scan failed; None otherwise.
+    qc_decision, qc_comment, qc_outdated
+        What a person decided in ``qc.tsv`` (``pass``, ``fail`` or None) and wrote beside it, and whether the volume
+        was made again since.
     """
 
     label: str
@@ -65,6 +68,9 @@ class ScanSection:
     volume: str | Path | None = None
     saliency: Mapping[str, str | Path] = field(default_factory=dict)
     failed: str | None = None
+    qc_decision: str | None = None
+    qc_comment: str = ""
+    qc_outdated: bool = False
 
 
 @dataclass(frozen=True)

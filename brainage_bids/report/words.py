@@ -61,12 +61,28 @@ STATUSES = {
 
 _STATISTICS = {"pearson": "Pearson r", "spearman": "Spearman ρ", "kendall": "Kendall τ-b"}
 _SEX = {"F": "women", "M": "men", "O": "other sex"}
-_FACTS = {"age": "Age at the scan", "age_source": "Source of the age", "sex": "Sex", "group": "Group", "site": "Site"}
+_FACTS = {
+    "age": "Age at the scan", "age_source": "Source of the age", "sex": "Sex", "group": "Group", "site": "Site",
+    "recognised": "Recognised in the scan",
+}  # fmt: skip
 _METRICS = {
     "snr": "Signal-to-noise ratio",
     "cnr": "Contrast-to-noise ratio",
     "ncc": "Similarity to the template (normalised cross-correlation)",
     "dice": "Overlap with the template brain (Dice)",
+    "mask_volume_ml": "Brain mask (mL)",
+    "template_dice": "Overlap with the template (Dice)",
+    "template_ncc": "Correlation with the template",
+    "fov_cut_fraction": "Template brain outside the scan (share)",
+    "mask_edge_fraction": "Brain surface cut by the scan's edge (share)",
+    "scale_min": "Smallest scale of the affine",
+    "scale_max": "Largest scale of the affine",
+    "scale_volume": "Enlargement by the affine (volume)",
+    "shear_max": "Largest shear of the affine",
+    "rotation_deg": "Turn of the head (degrees)",
+    "tissue_contrast": "White-grey contrast",
+    "fwhm_mm": "Effective resolution (mm)",
+    "fwhm_max_mm": "Effective resolution, worst axis (mm)",
 }
 
 

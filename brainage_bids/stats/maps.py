@@ -27,7 +27,7 @@ def maps_grid(spec: VolumeSpec) -> VolumeSpec:
     """Return the grid mean maps are written on: the model's own from 2 mm up, else the same field of view at 2 mm."""
     if spec.resolution >= MIN_RESOLUTION:
         return spec
-    return VolumeSpec.on_grid(MIN_RESOLUTION, spec.template, spec.intensity)
+    return spec.at(MIN_RESOLUTION)
 
 
 def mean_maps(

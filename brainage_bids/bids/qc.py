@@ -1,0 +1,210 @@
+"""``qc.tsv``: one row per scan with its quality numbers, and two columns in which a person decides.
+
+What a person wrote is never lost or changed: the file is read as plain text, without quoting or type guessing, and
+written back cell by cell. Knows rows and decisions, not what a metric means or where the numbers come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from brainage_bids.bids.derivative import locked
+from brainage_bids.bids.files import MISSING, cell_text, write_text
+from brainage_bids.bids.parse import natural_key
+from brainage_bids.errors import BadDataError
+from brainage_bids.schema import Scan
+
+Key = tuple[str, str | None, str | None]  # participant_id, session_id, run
+
+PASS, FAIL = "pass", "fail"
+EXCLUDED = "excluded by qc_decision"
+KEYS = ("participant_id", "session_id", "run")
+DECISION, COMMENT, VOLUME = "qc_decision", "qc_comment", "qc_volume"
+_WORDS = {
+    **dict.fromkeys(("pass", "passed", "accept", "accepted", "include", "included"), PASS),
+    **dict.fromkeys(("fail", "failed", "reject", "rejected", "exclude", "excluded"), FAIL),
+    **dict.fromkeys(("", "n/a"), None),
+}
+_LABELS = (r"sub-[0-9A-Za-z+]+", r"ses-[0-9A-Za-z+]+", r"[0-9A-Za-z+_-]+")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decided about a scan: ``pass``, ``fail`` or None; ``volume`` is what it was decided on."""
+
+    verdict: str | None = None
+    comment: str = ""
+    volume: str | None = None
+
+
+@dataclass(frozen=True)
+class QcTable:
+    """``qc.tsv`` as it stands: column names, and per scan the cells as written."""
+
+    columns: tuple[str, ...] = ()
+    rows: Mapping[Key, Mapping[str, str]] = field(default_factory=dict)
+
+    def decision(self, key: Key) -> Decision:
+        """Return what was decided about a scan (nothing, when it has no row)."""
+        row = self.rows.get(key, {})
+        comment = _bare(row.get(COMMENT, ""))
+        return Decision(_verdict(row), "" if comment == MISSING else comment, _known(row.get(VOLUME, "")))
+
+
+def scan_key(scan: Scan) -> Key:
+    """Return what tells the row of a scan."""
+    return scan.participant_id, scan.session_id, scan.run
+
+
+def effective_pass(qc_pass: bool | None, verdict: str | None) -> bool | None:
+    """Return whether a scan may be used: a person's decision overrules the gates. The one place with this rule.
+
+    Parameters
+    ----------
+    qc_pass
+        What the gates said; None where there is no volume of ours (predictions made elsewhere).
+    verdict
+        ``pass``, ``fail`` or None (nothing decided).
+    """
+    if verdict == FAIL:
+        return False
+    if verdict == PASS and qc_pass is not None:
+        return True
+    return qc_pass
+
+
+def is_outdated(decision: Decision, volume: str | None) -> bool:
+    """Say whether a decision was made on another volume than the one that is there now."""
+    return decision.verdict is not None and None not in (decision.volume, volume) and decision.volume != volume
+
+
+def read_qc(path: Path) -> QcTable:
+    """Read ``qc.tsv`` (an absent one is empty), also after Excel or LibreOffice saved it.
+
+    Raises
+    ------
+    BadDataError
+        When the file is no table of scans, or a decision is neither pass nor fail; names every such row.
+    """
+    if not path.is_file():
+        return QcTable()
+    lines = [(n, line.split("\t")) for n, line in enumerate(_lines(path), start=1) if line.strip()]
+    if not lines:
+        return QcTable()
+    columns = [_bare(name) for name in lines[0][1]]
+    while columns and not columns[-1]:
+        columns.pop()
+    if columns[:1] == [] or KEYS[0] not in columns or len(set(columns)) < len(columns):
+        raise BadDataError(
+            f"{path}: line 1 must name each column once, participant_id among them, separated by tabs; "
+            "repair it or remove the file (its decisions are lost then)"
+        )
+    rows: dict[Key, dict[str, str]] = {}
+    faults = []
+    for number, cells in lines[1:]:
+        try:
+            key, row = _row(columns, cells)
+            if key in rows:
+                raise ValueError(f"repeats the row of {' '.join(filter(None, key))}; remove one of the two")
+            rows[key] = row
+        except ValueError as error:
+            faults.append(f"line {number} {error}")
+    if faults:
+        more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
+        raise BadDataError(f"{path}: {'; '.join(faults[:5])}{more}")
+    return QcTable(tuple(columns), rows)
+
+
+def update_qc(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> QcTable:
+    """Put new numbers into ``qc.tsv``; what a person wrote, added columns and the rows of other scans stay.
+
+    A decision keeps the ``qc_volume`` it was made on; a row without one gets that of the new numbers.
+
+    Parameters
+    ----------
+    path
+        The table.
+    columns
+        Its columns; those of the file come first, in the file's order.
+    rows
+        One per scan: the three key columns, ``qc_volume`` and any of ``columns`` but decision and comment.
+
+    Returns
+    -------
+    QcTable
+        The table as it stands now.
+
+    Raises
+    ------
+    BadDataError
+        When the file cannot be understood (:func:`read_qc`); it is left as it is then.
+    """
+    with locked(path.parent):
+        before = read_qc(path)
+        names = tuple(dict.fromkeys([*before.columns, *columns]))
+        merged = {key: dict(row) for key, row in before.rows.items()}
+        for new in rows:
+            key = (str(new[KEYS[0]]), new[KEYS[1]], new[KEYS[2]])
+            fresh = {name: cell_text(value) for name, value in new.items() if name not in (DECISION, COMMENT)}
+            told = before.decision(key)
+            if told.verdict is not None and told.volume is not None:
+                fresh[VOLUME] = told.volume
+            merged[key] = {**merged.get(key, {}), **fresh}
+        order = sorted(merged, key=lambda key: tuple(natural_key(part) for part in key))
+        table = QcTable(names, {key: {name: merged[key].get(name, MISSING) for name in names} for key in order})
+        lines = [names, *(row.values() for row in table.rows.values())]
+        content = "".join("\t".join(cells) + "\n" for cells in lines)
+        if not path.is_file() or path.read_bytes() != content.encode():
+            write_text(path, content)
+    return table
+
+
+def _lines(path: Path) -> list[str]:
+    content = path.read_bytes()
+    try:
+        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # what Excel calls "Unicode text"
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadDataError(f"{path} is not UTF-8 text ({error}); save it again as UTF-8 or Unicode text") from error
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def _row(columns: Sequence[str], cells: Sequence[str]) -> tuple[Key, dict[str, str]]:
+    if any(cell.strip() for cell in cells[len(columns) :]):
+        raise ValueError(f"has {len(cells)} cells under {len(columns)} columns; look for a tab inside a cell")
+    row = dict(zip(columns, [*cells, *[""] * len(columns)], strict=False))
+    parts = [_known(row.get(name, "")) for name in KEYS]
+    for name, value, pattern in zip(KEYS, parts, _LABELS, strict=True):
+        if (value is None and name == KEYS[0]) or (value is not None and not re.fullmatch(pattern, value)):
+            raise ValueError(
+                f"has the {name} {row.get(name, '')!r}, which is no label; look for a line break inside a cell"
+            )
+    try:
+        _verdict(row)
+    except KeyError:
+        who = " ".join(filter(None, parts))
+        raise ValueError(
+            f"has the {DECISION} {row[DECISION]!r} for {who}; write pass or fail, or leave it empty"
+        ) from None
+    return (parts[0], parts[1], parts[2]), row
+
+
+def _verdict(row: Mapping[str, str]) -> str | None:
+    return _WORDS[_bare(row.get(DECISION, "")).casefold()]
+
+
+def _known(cell: str) -> str | None:
+    bare = _bare(cell)
+    return None if bare in ("", MISSING) else bare
+
+
+def _bare(cell: str) -> str:
+    """Return a cell without surrounding blanks and without the quotes that spreadsheets put around text."""
+    text = cell.replace("\xa0", " ").strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].replace('""', '"').strip()
+    return text

@@ -1,0 +1,104 @@
+"""Which template the volumes of a run are made on: what was asked for, what the models were trained on, what is kept.
+
+A model is never given a volume on another template, and one OUTPUT_DIR never holds two templates of one name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.errors import UsageError
+from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
+
+if TYPE_CHECKING:
+    from brainage_bids.model.recipe import Recipe
+    from brainage_bids.preprocess.template import Template
+
+
+def asked_template(wanted: str | None, outputs: Outputs) -> Template | None:
+    """Return the template that ``--template`` names; None when it is not given or is the embedded one.
+
+    One that OUTPUT_DIR keeps under this name is it: neither client nor network is needed to run again.
+    """
+    if wanted in (None, DEFAULT_TEMPLATE):
+        return None
+    from brainage_bids.preprocess.template import is_kept, load_template
+    from brainage_bids.preprocess.template_source import find_template, is_path
+
+    if not is_path(wanted) and is_kept(wanted, outputs):
+        return load_template(wanted, outputs.root)
+    return find_template(wanted)
+
+
+def recipe_on(
+    recipe: Recipe, wanted: str | None, asked: Template | None, outputs: Outputs
+) -> tuple[Recipe, list[Template]]:
+    """Return the recipe with its volumes on the template asked for, else its own, and that template if not embedded."""
+    template = asked if wanted is not None else asked_template(recipe.volume.template, outputs)
+    name, sha = (template.name, template.sha) if template else (DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA)
+    volume = dataclasses.replace(recipe.volume, template=name, template_sha=sha)
+    return dataclasses.replace(recipe, volume=volume), [template] if template else []
+
+
+def model_template(
+    name: str, folder: Path, spec: VolumeSpec, wanted: str | None, asked: Template | None, outputs: Outputs
+) -> Template | None:
+    """Return the template a trained model needs; None for the embedded one.
+
+    Parameters
+    ----------
+    name, folder, spec
+        The model, its folder and its volume.
+    wanted, asked
+        ``--template`` as given, and the template it is (None: the embedded one, when ``wanted`` is given).
+    outputs
+        Where copies of templates are kept.
+
+    Raises
+    ------
+    UsageError
+        When another template is asked for than the model was trained on, or the model's is nowhere to be found.
+    """
+    here = (asked.name, asked.sha) if asked else (DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA)
+    needed = (spec.template, spec.template_sha)
+    if wanted is not None and here != needed:
+        told = [f"{label} (content {sha})" for label, sha in (needed, here)]
+        raise UsageError(
+            f"the model {name} was trained on the template {told[0]}, but --template asks for {told[1]}; leave "
+            "--template out, or train on it with --train RECIPE"
+        )
+    if needed == (DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA):
+        return None
+    from brainage_bids.preprocess.template_source import template_for
+
+    return asked or template_for(spec, outputs.root, folder)
+
+
+def check_templates(templates: Iterable[Template], outputs: Outputs) -> tuple[Template, ...]:
+    """Return the templates, each once; raise when one differs from the copy of that name in OUTPUT_DIR.
+
+    Raises
+    ------
+    UsageError
+        When OUTPUT_DIR holds, or the run would need, two templates of one name.
+    """
+    chosen: dict[str, Template] = {}
+    for template in templates:
+        from brainage_bids.preprocess.template import check_same, is_kept, load_template
+
+        check_same(template, chosen.setdefault(template.name, template), outputs)
+        if is_kept(template.name, outputs):
+            check_same(template, load_template(template.name, outputs.root), outputs)
+    return tuple(chosen.values())
+
+
+def keep_templates(templates: Iterable[Template], outputs: Outputs) -> None:
+    """Keep a copy of each template in OUTPUT_DIR."""
+    for template in templates:
+        from brainage_bids.preprocess.template import keep_template
+
+        keep_template(template, outputs)

@@ -1,0 +1,80 @@
+"""The door of the engines other than builtin: which one, is it installed, and its nodes for a scan.
+
+Imports no engine before it is asked for. Each engine turns a scan into a `Brain` and one `Fit` per template with its
+own programs and ends in `steps.finish`, so that all of them give the same files on the same grid.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainage_bids.errors import UsageError
+from brainage_bids.preprocess.job import Job
+
+if TYPE_CHECKING:
+    from nipype import Workflow
+
+PROGRAMS = {
+    "ants": ("N4BiasFieldCorrection", "antsRegistration"),
+    "fsl": ("bet", "flirt"),
+    "minc": ("nii2mnc", "mnc2nii", "beast_normalize", "mincbeast", "bestlinreg", "mincresample"),
+}
+WAY_OUT = {
+    "ants": 'pip install "brainage-bids[ants]", or put the ANTs programs on PATH',
+    "fsl": "install FSL and put $FSLDIR/bin on PATH",
+    "minc": "install the minc-toolkit and source minc-toolkit-config.sh",
+}
+INSTEAD = "or leave out --engine: builtin needs nothing beyond pip"
+
+
+def check(engine: str, work_dir: Path) -> None:
+    """Raise one sentence when an engine cannot run here.
+
+    Parameters
+    ----------
+    engine
+        As in `PreprocessOptions`.
+    work_dir
+        Where its programs will write.
+
+    Raises
+    ------
+    UsageError
+        When its programs or their data are missing, or the work directory is nothing for them.
+    """
+    if engine == "builtin":
+        return
+    missing = [program for program in PROGRAMS[engine] if shutil.which(program) is None]
+    if missing and not (engine == "ants" and importlib.util.find_spec("ants")):  # antspyx runs the same programs
+        raise UsageError(
+            f"--engine {engine} needs {', '.join(missing)}, not found on PATH; {WAY_OUT[engine]}, {INSTEAD}"
+        )
+    if any(letter in " '\"\\$&;()<>|*?`" for letter in str(work_dir)):
+        raise UsageError(
+            f"--work-dir {str(work_dir)!r} holds a blank or another character that the programs of --engine {engine}"
+            " stumble over; choose another folder"
+        )
+    if engine == "minc":
+        importlib.import_module("brainage_bids.preprocess.engines.minc").check_data()
+
+
+def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
+    """Add the nodes of one scan with the engine of the job.
+
+    Parameters
+    ----------
+    workflow
+        What they are added to.
+    job
+        The scan.
+    name
+        Step to node name.
+    """
+    os.environ.setdefault("FSLOUTPUTTYPE", "NIFTI_GZ")  # else nipype complains while it builds FSL nodes
+    importlib.import_module(f"brainage_bids.preprocess.engines.{job.engine}").add_scan(workflow, job, name)
