@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 NPROCS ?= $(shell nproc)
 DEMO ?= demo
 
-.PHONY: demo test test-real test-slow lint bench docs clean
+.PHONY: demo test test-slow lint bench bench-real docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,8 +32,21 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+# without real scans; phantoms and placeholders are made on the way
 bench: $(VENV)/.test-installed
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for script in rnc_loss preprocess planning; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# on real heads, hours: make bench-real BRAINAGE_TEST_DATA=/folder (the peers: pip install antspyx picsl-greedy)
+bench-real: $(VENV)/.test-installed
+	$(BIN)/python benchmarks/preprocess.py $(BRAINAGE_TEST_DATA)/ds000011
+	$(BIN)/python benchmarks/invariance.py $(BRAINAGE_TEST_DATA)
+	$(BIN)/python benchmarks/quality_gates.py $(BRAINAGE_TEST_DATA)
+	$(BIN)/python benchmarks/recognise.py $(BRAINAGE_TEST_DATA)/ds000011/sub-*/anat/*_T1w.nii.gz $(BRAINAGE_TEST_DATA)/scans/*_*.nii.gz
+	$(BIN)/python benchmarks/engines.py $(BRAINAGE_TEST_DATA)/ds000011 --work bench-work/engines --scans 12 \
+		--head-template $(BRAINAGE_TEST_DATA)/template/MNI152_T1_2mmEXT_whole-head.nii.gz \
+		--head-mask $(BRAINAGE_TEST_DATA)/template/MNI152_T1_2mmEXT_mask.nii.gz
+	$(BIN)/python benchmarks/capture_range.py $(BRAINAGE_TEST_DATA)/ds000011 $(BRAINAGE_TEST_DATA)/scans \
+		--work bench-work/capture --cases 300 --peer-cases 60 --processes $(NPROCS)
 
 docs:
 	$(PYTHON) -m venv $(VENV)

@@ -21,6 +21,8 @@ def test_several_values_after_one_flag_are_repeated():
 
 
 def test_values_of_single_options_and_short_flags_are_left_alone():
+    pairs = ["a", "b", "participant", "--derivatives", "x=/x", "y=/y", "--template", "t.nii"]
+    assert cli.spread(pairs) == [*pairs[:5], "--derivatives", *pairs[5:]]
     argv = ["a", "b", "group", "-w", "work", "--score", "BDI=p.tsv:BDI", "-v", "-v"]
     assert cli.spread(argv) == argv
 
@@ -86,7 +88,7 @@ def test_unknown_level_is_17(tmp_path):
         (("nowhere", "out", "participant"), 66, "not a folder"),
         (("nowhere", "out"), 64, "Missing argument"),
         (("nowhere", "out", "participant", "--no-such-option"), 64, "No such option"),
-        ((".", "out", "participant", "--engine", "ants"), 64, "builtin"),
+        ((".", "out", "participant", "--engine", "freesurfer"), 64, "use one of builtin, ants, fsl, minc"),
         ((".", "out", "group", "--bias-fit", "patients"), 64, "controls"),
         ((".", "out", "participant", "--folds", "1"), 64, "folds"),
     ],

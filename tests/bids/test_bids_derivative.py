@@ -108,10 +108,13 @@ def full_tree(tmp_path):
     image = nib.Nifti1Image(np.zeros((4, 4, 4), "float32"), np.eye(4))
     image.header.set_xyzt_units(2)
     images = [outputs.group_map(spec, "rnc-demo", "age=[20,40)", "mean")]
+    images += [outputs.template_image("Clinic"), outputs.template_mask("Clinic")]
+    own = VolumeSpec.on_grid(2.0, "Clinic")
+    images += [outputs.volume(SCANS[0], own), outputs.mask(SCANS[0], own)]
     for scan in SCANS[:2]:
         images += [outputs.volume(scan, spec), outputs.mask(scan, spec), outputs.saliency(scan, spec, "rnc-demo")]
-        write_text(outputs.transform(scan, spec), "#Insight Transform File V1.0\n")
-        write_json(outputs.transform(scan, spec).with_suffix(".json"), {})
+        write_text(outputs.transform(scan, spec.template), "#Insight Transform File V1.0\n")
+        write_json(outputs.transform(scan, spec.template).with_suffix(".json"), {})
         write_tsv(outputs.prediction(scan), pd.DataFrame({"model": ["rnc-demo"], "predicted_age": [3.0]}), {})
         write_text(outputs.participant_page(scan.participant_id), "<html></html>")
         write_text(outputs.qc_figure(scan, "mask"), "png")
@@ -120,11 +123,14 @@ def full_tree(tmp_path):
         image.to_filename(path)
         kind = {"Type": "Brain"} if "_mask" in path.name else {}
         told = {"Sources": ["bids:raw:x"], "SkullStripped": True, "Resolution": "2 mm", **kind}
+        if "space-Clinic" in path.name:
+            told["SpatialReference"] = "bids::tpl-Clinic/tpl-Clinic_desc-brain_T1w.nii.gz"
         write_json(path.with_name(path.name.replace(".nii.gz", ".json")), told)
     for name in ("model.json", "weights.safetensors", "history.tsv", "MODEL_CARD.md", "split.tsv"):
         write_text(outputs.model("rnc-demo") / name, "{}")
     write_tsv(outputs.group_table("brainage"), pd.DataFrame({"participant_id": ["sub-01"]}), {})
     write_json(outputs.bias_correction, {})
+    write_tsv(outputs.qc_table, pd.DataFrame({"participant_id": ["sub-01"], "qc_decision": [""]}), {})
     for path in (outputs.group_page, outputs.group_figures / "a.png", outputs.run_log("r1") / "brainage.log"):
         write_text(path, "x")
     write_text(outputs.root / "logs" / "CITATION.md", "x")

@@ -52,7 +52,7 @@ def test_processed_and_misnamed_images_are_left_out(toy):
     toy.image("sub-1", None, "part-mag")
     found = find_images(toy.root)
     assert [i.entities for i in found.images] == [(("part", "mag"),)]
-    assert sorted(codes(found)) == ["IMAGE_NAME", "IMAGE_NOT_RAW", "IMAGE_NOT_RAW"]
+    assert sorted(codes(found)) == ["IMAGE_NAME", "IMAGE_NORMALISED", "IMAGE_NOT_RAW"]
 
 
 def test_the_same_scan_twice(toy):

@@ -12,9 +12,10 @@ from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.errors import BadDataError, NoInputError, UsageError
 from brainage_bids.model import loop
 from brainage_bids.model.dataset import load_volume, load_volumes
-from brainage_bids.model.options import ModelOptions, effective_settings, resolve_device
+from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import Recipe, load_recipe
+from brainage_bids.model.settings import effective_settings, resolve_device
 from brainage_bids.model.train import train_model
 from brainage_bids.schema import HISTORY_COLUMNS, VolumeSpec
 

@@ -277,3 +277,51 @@ def test_group_works_on_predictions_made_elsewhere_alone(study, tmp_path):
     assert len(rows) == 14
     assert np.allclose(pd.to_numeric(rows["bag_other"]), -1.0)
     assert (tmp_path / "out" / "group.html").is_file()
+
+
+def test_the_quality_table_lists_every_scan(study):
+    rows = table(study.out / "qc.tsv").set_index("participant_id")
+    assert list(rows.index) == [f"sub-{i:03d}" for i in range(1, 15)]
+    assert rows.loc["sub-003", ["qc_pass", "template_ncc"]].tolist() == ["0", "n/a"]
+    assert "cannot be read to its end" in rows.loc["sub-003", "qc_warn"]
+    assert set(rows.drop("sub-003").qc_pass) == {"1"}
+    page = (study.out / "qc.html").read_text()
+    assert page.index(">sub-003<") < page.index(">sub-001<")
+    assert "PHANTOM" in page
+
+
+def test_group_follows_what_a_person_decided(study, tmp_path):
+    out = copy_of(study.out, tmp_path)
+    sidecar = next((out / "sub-006" / "anat").glob("*_desc-preproc_T1w.json"))
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"qc_pass": False}))
+    rows = (out / "qc.tsv").read_text().split("\n")
+    at = rows[0].split("\t").index("qc_decision")
+    for n, decision in ((5, "Exclude"), (6, "pass")):
+        cells = rows[n].split("\t")
+        assert cells[0] == f"sub-{n:03d}"
+        cells[at], cells[at + 1] = decision, f"looked at {n}"
+        rows[n] = "\t".join(cells)
+    (out / "qc.tsv").write_text("\r\n".join(rows), encoding="utf-8-sig")
+    done = run(study.bids, out, "group")
+    assert done.returncode == 0, done.stderr
+    used = table(out / "group" / "brainage.tsv").set_index("participant_id").qc_pass
+    assert used[["sub-005", "sub-006", "sub-007"]].tolist() == ["0", "1", "1"]
+    assert "excluded by qc_decision" in (out / "group.html").read_text()
+    before, after = (table(root / "group" / "accuracy.tsv").set_index("subset") for root in (study.out, out))
+    assert int(after.loc["all", "n"]) == int(before.loc["all", "n"]) - 1
+    kept = table(out / "qc.tsv").set_index("participant_id")
+    assert kept.loc[["sub-005", "sub-006"], "qc_decision"].tolist() == ["Exclude", "pass"]
+    assert kept.loc["sub-006", ["qc_pass", "qc_comment"]].tolist() == ["0", "looked at 6"]
+    assert "1 pass, 1 fail" in done.stderr
+
+
+def test_a_decision_that_is_none_stops_before_any_work(study, tmp_path):
+    out = copy_of(study.out, tmp_path)
+    text = (out / "qc.tsv").read_text().split("\n")
+    cells = text[1].split("\t")
+    cells[text[0].split("\t").index("qc_decision")] = "hmm"
+    (out / "qc.tsv").write_text("\n".join([text[0], "\t".join(cells), *text[2:]]))
+    for level in ("participant", "group"):
+        done = run(study.bids, out, level, *(["--preprocess-only"] if level == "participant" else []))
+        assert done.returncode == 65, done.stderr
+        assert "line 2 has the qc_decision 'hmm' for sub-001" in done.stderr

@@ -1,3 +1,5 @@
+import dataclasses
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import torch
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
+from brainage_bids.errors import UsageError
 from brainage_bids.preprocess import affine, rescue
 from brainage_bids.preprocess.intake import Native
 from brainage_bids.preprocess.template import load_template
@@ -78,10 +81,48 @@ def test_a_ball_correlates_badly():
     assert affine.register(data, mask, grid, load_template()).ncc < 0.44
 
 
+def test_what_is_left_of_a_bias_field_does_not_move_the_brain(brain_and_mask, points):
+    data, mask, world = brain_and_mask
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in data.shape], indexing="ij")
+    biased = (data * np.exp(0.25 * x + 0.2 * z - 0.2 * y * y)).astype(np.float32)
+    matrices = [affine.register(array, mask, world, load_template()).matrix for array in (data, biased)]
+    assert np.linalg.norm((points @ matrices[0].T - points @ matrices[1].T)[:, :3], axis=1).mean() < 0.15
+
+
+def test_dividing_by_the_local_mean_removes_a_smooth_field(brain_and_mask):
+    data, mask, world = brain_and_mask
+    values = affine._normalised(data, mask)
+    plain = affine._evened(values, mask, world)
+    field = np.exp(0.004 * np.indices(mask.shape)[2] * 3).astype(np.float32)
+    assert plain[~mask].max() == 0
+    assert plain[mask].mean() == pytest.approx(0.5, abs=0.03)
+    np.testing.assert_allclose(affine._evened(values * field, mask, world)[mask], plain[mask], atol=0.08)
+    flat = affine._evened(0.3 * mask, mask, world)
+    np.testing.assert_allclose(flat[mask], 0.5, atol=1e-3)
+
+
+def test_the_correlation_is_the_plain_one(brain_and_mask):
+    data, mask, world = brain_and_mask
+    fit = affine.register(data, mask, world, load_template())
+    level = affine._template_level(load_template(), affine.FINE_MM, "cpu")
+    moving = affine._moving_level(affine._normalised(data, mask), mask, world, affine.FINE_MM, "cpu")
+    pose = torch.as_tensor(fit.matrix @ affine._from_normalised(load_template()))[None]
+    found = affine._evaluate(level, moving, pose, level.inside.float())[0]
+    assert float(found[0]) == pytest.approx(fit.ncc, abs=1e-5)
+
+
+def test_two_templates_of_one_name_are_two_templates():
+    one = load_template()
+    dimmed = dataclasses.replace(one, data=one.data**2)
+    first, second = (affine._template_level(template, 8.0, "cpu") for template in (one, dimmed))
+    assert not torch.equal(first.values, second.values)
+    assert affine._template_level(one, 8.0, "cpu") is first
+
+
 def test_gauss_newton_slope_is_the_gradient_of_the_correlation(brain_and_mask):
     data, mask, world = brain_and_mask
     template = load_template()
-    level = affine._template_level(template.name, 8.0, "cpu")
+    level = affine._template_level(template, 8.0, "cpu")
     moving = affine._moving_level(affine._normalised(data, mask), mask, world, 8.0, "cpu")
     basis = affine._bases("cpu")[1]
     pose = torch.as_tensor(
@@ -142,3 +183,21 @@ def test_template_is_not_on_the_target_grid():
     template = load_template()
     assert template.data.shape == (197, 233, 189)
     assert nib.aff2axcodes(template.affine) == ("R", "A", "S")
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "device"),
+    [("auto", 1, "cuda"), ("auto", 0, "cpu"), ("cpu", 1, "cpu"), ("cuda", 1, "cuda"), ("cuda:1", 2, "cuda:1")],
+)
+def test_the_gpu_is_used_where_there_is_one(monkeypatch, asked, there, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    assert affine.pick_device(asked) == device
+
+
+@pytest.mark.parametrize(("asked", "there"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_that_is_not_there_is_said(monkeypatch, asked, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    with pytest.raises(UsageError, match=f"{asked} is not there"):
+        affine.pick_device(asked)

@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
+import torch
+from scipy.ndimage import affine_transform
+from scipy.spatial.transform import Rotation
 
 from brainage_bids.errors import BadDataError
-from brainage_bids.preprocess import brain
+from brainage_bids.preprocess import affine, brain, rescue
 from brainage_bids.preprocess.intake import Native, read_scan
+from brainage_bids.preprocess.template import load_template
+
+
+def read_native(image):
+    return Native(np.asarray(image.dataobj), image.affine)
 
 
 def test_the_phantom_brain_is_found(head, brain_and_mask, save_scan):
@@ -12,6 +20,55 @@ def test_the_phantom_brain_is_found(head, brain_and_mask, save_scan):
     assert source == "deepbet"
     assert brain.dice(mask, brain_and_mask[1]) > 0.93
     assert brain.volume_ml(mask, native.zooms) == pytest.approx(brain_and_mask[1].sum() * 27e-3, rel=0.15)
+
+
+def test_the_mask_moves_with_the_head(head):
+    at_rest = brain.upright_mask(read_native(head))
+    turn = Rotation.from_rotvec([22, 10, -8], degrees=True).as_matrix()
+    moved, to_native = rescue.turned(read_native(head), turn, 2.0)
+    there = affine_transform(
+        at_rest.astype(np.float32), to_native[:3, :3], to_native[:3, 3], output_shape=moved.data.shape, order=1
+    )
+    assert brain.dice(brain.upright_mask(moved), there > 0.5) > 0.98
+
+
+def test_a_head_that_cannot_be_placed_is_masked_in_its_own_pose(head, monkeypatch):
+    monkeypatch.setattr(affine, "register", lambda *_, **__: affine.Fit(np.eye(4), 0.3))
+    native = read_native(head)
+    np.testing.assert_array_equal(brain.upright_mask(native), brain.network_mask(native))
+
+
+def test_a_head_placed_far_off_has_no_brain(head):
+    away = np.eye(4)
+    away[:3, 3] = 1000
+    with pytest.raises(BadDataError, match="no brain"):
+        brain.placed_mask(read_native(head), away)
+
+
+def test_sampling_is_linear_interpolation_in_voxels():
+    data = np.random.default_rng(1).normal(size=(9, 10, 11)).astype(np.float32)
+    index = np.diag([0.9, 1.1, 0.8, 1.0])
+    index[0, 1], index[:3, 3] = 0.15, (0.4, 0.2, 0.7)
+    found = brain._sampled(torch.from_numpy(data), index, (7, 6, 9)).numpy()
+    wanted = affine_transform(data, index[:3, :3], index[:3, 3], output_shape=(7, 6, 9), order=1, mode="grid-constant")
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_the_cube_holds_the_brain_and_a_margin():
+    template = load_template()
+    grid = brain._cube(template, 64)
+    index = np.argwhere(template.mask)
+    world = index @ template.affine[:3, :3].T + template.affine[:3, 3]
+    voxel = (world - grid[:3, 3]) / np.diag(grid)[:3]
+    np.testing.assert_allclose((voxel.min(axis=0) + 0.5) / 64, 0.1 / 1.2, atol=0.01)
+    np.testing.assert_allclose((voxel.max(axis=0) + 0.5) / 64, 1.1 / 1.2, atol=0.01)
+
+
+def test_a_pose_found_by_the_search_gives_a_mask_of_the_upright_head(head, brain_and_mask):
+    native = read_native(head)
+    pose = rescue.Pose(brain_and_mask[1], affine.Fit(np.eye(4), 0.6), True)
+    mask = rescue.finest_mask(native, pose, load_template())
+    assert brain.dice(mask, brain_and_mask[1]) > 0.93
 
 
 def test_stripped_input_keeps_its_own_mask(brain_and_mask):
@@ -29,8 +86,9 @@ def test_a_whole_head_has_no_own_mask(head):
 def test_an_empty_box_has_no_brain():
     data = np.zeros((40, 40, 40), np.float32)
     data[0, 0, 0] = 1
-    with pytest.raises(BadDataError, match="no brain"):
-        brain.network_mask(Native(data, np.diag([4.0, 4.0, 4.0, 1.0])))
+    for mask_of in (brain.network_mask, brain.upright_mask):
+        with pytest.raises(BadDataError, match="no brain"):
+            mask_of(Native(data, np.diag([4.0, 4.0, 4.0, 1.0])))
 
 
 def test_n4_removes_a_known_field(brain_and_mask):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from brainage_bids.errors import BadDataError
-from brainage_bids.preprocess.intake import read_scan
+from brainage_bids.preprocess.intake import MNI_GRIDS, read_prepared, read_scan
+from brainage_bids.schema import Prepared
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 
@@ -95,3 +96,49 @@ def test_a_flat_matrix_is_refused(tmp_path):
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
     with pytest.raises(BadDataError, match=r"unusable|cannot hold"):
         read_scan(path)
+
+
+def prepared(tmp_path, mask, affine=AFFINE):
+    data = np.random.default_rng(0).integers(1, 1000, (30, 32, 34)).astype(np.int16)
+    image = save(tmp_path / "image.nii", data)
+    return Prepared("fmriprep", str(image), str(save(tmp_path / "mask.nii", mask, affine))), data
+
+
+def test_image_and_mask_of_another_pipeline(tmp_path):
+    mask = np.zeros((30, 32, 34), np.uint8)
+    mask[8:20, 8:20, 8:20] = 1
+    made, data = prepared(tmp_path, mask)
+    native, inside = read_prepared(made)
+    np.testing.assert_array_equal(native.data, data)
+    np.testing.assert_array_equal(inside, mask == 1)
+    assert inside.dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "match"),
+    [
+        ((30, 32, 34), AFFINE + np.array([[0, 0, 0, 1]] * 3 + [[0] * 4]), "grid of"),
+        ((32, 32, 34), AFFINE, "grid of"),
+        (None, AFFINE, "one single value"),
+    ],
+)
+def test_a_mask_on_another_grid_or_an_empty_one_is_refused(tmp_path, shape, affine, match):
+    mask = np.zeros(shape or (30, 32, 34), np.uint8)
+    if shape:
+        mask[8:20, 8:20, 8:20] = 1
+    with pytest.raises(BadDataError, match=match):
+        read_prepared(prepared(tmp_path, mask, affine)[0])
+
+
+def test_mni_space_is_read_from_the_codes_and_from_the_grid(tmp_path):
+    data = np.arange(30**3, dtype=np.float32).reshape(30, 30, 30)
+    for code, says in (("scanner", False), ("aligned", False), ("mni", True)):
+        image = nib.Nifti1Image(data, AFFINE)
+        image.set_sform(AFFINE, code=code)
+        nib.save(image, tmp_path / "a.nii")
+        assert read_scan(tmp_path / "a.nii").says_mni is says
+    shape, mm = MNI_GRIDS[1]
+    on_grid = np.zeros(shape, np.uint8)
+    on_grid[20:40] = 1
+    for size, says in ((mm, True), (1.5 * mm, False)):
+        assert read_scan(save(tmp_path / "a.nii", on_grid, np.diag([size, size, size, 1.0]))).says_mni is says

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -11,16 +12,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nipype.pipeline.plugins import SLURMPlugin
 from PIL import Image
 
 from brainage_bids.bids.files import read_json
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import UsageError
-from brainage_bids.preprocess import rescue, workflow
+from brainage_bids.preprocess import plugins, rescue
 from brainage_bids.preprocess.affine import wide_starts
+from brainage_bids.preprocess.done import is_done
 from brainage_bids.preprocess.options import PreprocessOptions
-from brainage_bids.preprocess.steps import sidecar_path
-from brainage_bids.preprocess.workflow import is_done, preprocess
+from brainage_bids.preprocess.pool import SteadyPoolPlugin, steady_scheduler
+from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import Scan, VolumeSpec
 
 SPECS = (VolumeSpec.on_grid(4), VolumeSpec.on_grid(6, intensity="zscore"))
@@ -112,7 +115,7 @@ def test_volume_mask_and_sidecar(finished):
         assert sidecar["qc_pass"] is True
         assert sidecar["QC"]["template_dice"] > 0.93
         assert len(sidecar["InputHash"]) == 64
-    xfm = outputs.transform(scans[0], SPECS[0])
+    xfm = outputs.transform(scans[0], SPECS[0].template)
     assert "template to T1w" in json.loads(xfm.with_suffix(".json").read_text())["Description"]
 
 
@@ -168,24 +171,82 @@ def test_unknown_template_is_refused_at_the_door(tmp_path):
         preprocess([], [VolumeSpec.on_grid(4, template="MNI305")], Outputs(tmp_path), options(tmp_path))
 
 
-def test_plugin_file(tmp_path):
-    good, bad = tmp_path / "plugin.yml", tmp_path / "bad.yml"
-    good.write_text("plugin: SLURM\nplugin_args:\n  sbatch_args: --mem 4G\n")
-    bad.write_text("n_procs: 2\n")
+def callback(node, status):
+    return None
 
-    def callback(node, status):
-        return None
 
-    found = workflow._plugin(options(tmp_path, plugin_file=good), callback)
-    assert found == {"plugin": "SLURM", "plugin_args": {"sbatch_args": "--mem 4G", "status_callback": callback}}
-    for path, message in ((bad, "no 'plugin' entry"), (tmp_path / "gone.yml", "cannot be read")):
-        with pytest.raises(UsageError, match=message):
-            workflow._plugin(options(tmp_path, plugin_file=path), callback)
+def write_plugin(tmp_path, text):
+    path = tmp_path / "plugin.yml"
+    path.write_text(text)
+    return path
+
+
+def test_plugin_file_is_handed_to_nipype(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.delenv("LOGNAME", raising=False)
+    path = write_plugin(tmp_path, "plugin: SLURM\nplugin_args:\n  sbatch_args: --mem 4G\n")
+    found, poll = plugins.choose_plugin(options(tmp_path, plugin_file=path), callback)
+    assert isinstance(found["plugin"], SLURMPlugin)
+    assert found["plugin"].plugin_args == {"sbatch_args": "--mem 4G", "status_callback": callback}
+    assert poll >= 2  # a scheduler is not asked twenty times a second
+    assert os.environ["LOGNAME"]
+
+
+@pytest.mark.parametrize("name", ["MultiProc", "LegacyMultiProc"])
+def test_multiproc_is_the_steady_pool(tmp_path, name):
+    path = write_plugin(tmp_path, f"plugin: {name}\nplugin_args: {{n_procs: 1, memory_gb: 3}}\n")
+    found, poll = plugins.choose_plugin(options(tmp_path, nprocs=8, plugin_file=path), callback)
+    pool = found["plugin"]
+    try:
+        assert (type(pool).__name__, pool.processors, pool.memory_gb) == ("SteadyPoolPlugin", 1, 3)
+        assert poll < 0.5
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_procs: 2\n", "no 'plugin' entry"),
+        ("plugin: Dask\n", "'Dask' is not known; use one of Linear, MultiProc, SLURM"),
+        ("plugin: SLURMGraph\n", "never reports a failure.*use SLURM"),
+        ("plugin: MultiProc\nplugin_args: 4\n", "plugin_args 4 is no list"),
+        ("plugin: [\n", "cannot be read"),
+    ],
+)
+def test_plugin_files_that_are_refused(tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        plugins.choose_plugin(options(tmp_path, plugin_file=write_plugin(tmp_path, text)), callback)
+
+
+def test_a_killed_job_and_a_silent_scheduler_end_nothing(tmp_path, monkeypatch, caplog):
+    plugin = steady_scheduler("SLURM", {})
+    plugin._pending = {7: str(tmp_path)}
+    plugin._config = {"execution": {"job_finished_timeout": 0.01}}
+
+    def silent(self, taskid):
+        raise RuntimeError("squeue: error: Unable to contact slurm controller")
+
+    monkeypatch.setattr(SLURMPlugin, "_is_pending", silent)
+    assert plugin._get_result(7) is None  # still waited for
+    assert "Unable to contact" in caplog.text
+    monkeypatch.setattr(SLURMPlugin, "_is_pending", lambda self, taskid: False)
+    result = plugin._get_result(7)  # gone, without a result
+    assert isinstance(result["traceback"], list)
+    assert "results file does not exist" in "".join(result["traceback"])
+
+
+def test_missing_plugin_file_and_missing_scheduler_are_named(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"gone.yml cannot be read"):
+        plugins.read_plugin_file(tmp_path / "gone.yml")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="SLURM needs sbatch"):
+        plugins.read_plugin_file(write_plugin(tmp_path, "plugin: SLURM\n"))
 
 
 def test_low_memory_means_one_at_a_time(tmp_path):
-    assert workflow._at_once(options(tmp_path, nprocs=8, omp_nthreads=2)) == 4
-    assert workflow._at_once(options(tmp_path, nprocs=8, low_mem=True)) == 1
+    assert plugins.at_once(options(tmp_path, nprocs=8, omp_nthreads=2)) == 4
+    assert plugins.at_once(options(tmp_path, nprocs=8, low_mem=True)) == 1
 
 
 SCRIPT = textwrap.dedent(
@@ -247,6 +308,21 @@ def parents():
     return found
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_the_programs_of_a_worker_end_with_the_run():
+    plugin = SteadyPoolPlugin({"n_procs": 1})
+    plugin.pool.submit(subprocess.call, ["sleep", "300"])
+    deadline, found = time.time() + 60, []
+    while not found and time.time() < deadline:
+        time.sleep(0.1)
+        found = [pid for pid, parent in parents().items() if parent in plugin.pool._processes]
+    assert found
+    plugin.close()
+    while Path(f"/proc/{found[0]}").exists() and time.time() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{found[0]}").exists()
+
+
 def workers(folder, process):
     """Wait until a scan is being worked on; return the workers: children of the fork server, itself a child."""
     deadline = time.time() + 120
@@ -279,6 +355,41 @@ def test_a_terminated_run_leaves_no_worker(cohort):
     while any(Path(f"/proc/{pid}").exists() for pid in before) and time.time() < deadline:
         time.sleep(0.2)
     assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+
+
+def wait_for_step(folder, step, process):
+    """Wait until any scan has reached a step."""
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None:
+        for path in folder.glob("work2/*/status.json"):
+            with contextlib.suppress(OSError):
+                if read_json(path)["step"] == step:
+                    return
+        time.sleep(0.02)
+    raise AssertionError(f"no scan reached {step}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("step", ["brain", "align", "volumes", "pictures"])
+def test_killed_and_run_again_gives_the_same_bits(cohort, step):
+    assert start(cohort, 1).communicate(timeout=400)[0].count(" done ") == 3  # undisturbed
+    process = start(cohort, 2)
+    wait_for_step(cohort, step, process)
+    before = workers(cohort, process)
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.time() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in before) and time.time() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)  # no worker outlives its run
+    text, _ = start(cohort, 2).communicate(timeout=400)
+    assert text.count(" done ") + text.count(" skipped ") == 3
+    one, two = (sorted((cohort / f"out{n}").rglob("*.nii.gz")) for n in (1, 2))
+    assert [path.name for path in one] == [path.name for path in two]
+    for first, second in zip(one, two, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    assert not list((cohort / "out2").rglob(".tmp-*"))
 
 
 @pytest.mark.real

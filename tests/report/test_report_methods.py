@@ -4,7 +4,7 @@ from brainage_bids.report import methods
 
 VALUES = {
     "version": "0.1.0",
-    "engine": "builtin",
+    "engines": ["builtin"],
     "template": "MNI152NLin2009aSym",
     "resolution": 1.0,
     "shape": (193, 229, 193),
@@ -62,13 +62,23 @@ def test_values_appear():
 
 
 def test_nothing_is_claimed_that_was_not_given():
-    text = methods.participant_methods({"engine": "ants"})
+    text = methods.participant_methods({"engines": ["fsl"]})
     assert "deepbet" not in text
-    assert "ants engine" in text
+    assert "BET (Smith, 2002)" in text
     assert "Grad-RAM" not in text
     assert "### Brain age models" not in text
     assert "score" not in methods.group_methods({"groups": ["A"]})
     assert "synthetic images" in methods.participant_methods({"models": [{"name": "m", "n_train": 8, "phantom": True}]})
+
+
+def test_every_engine_has_its_sentence_and_references():
+    for engine, works in {"ants": "Avants", "fsl": "Jenkinson", "minc": "Eskildsen", "builtin": "Fisch"}.items():
+        text = methods.participant_methods({"engines": [engine]})
+        assert any(reference.startswith(works) for reference in methods.references_for(text))
+        assert "N4 (Tustison et al., 2010)" in text
+    both = methods.participant_methods({"engines": ["ants", "builtin"]})
+    assert "With the ants engine, the brain" in both
+    assert "With the builtin engine, the brain" in both
 
 
 def test_no_bias_correction_is_said():
@@ -80,3 +90,12 @@ def test_citation_file_holds_text_and_references():
     assert "## References" in text
     assert "2511.22102" in text
     assert "2210.01189" in text
+
+
+def test_prepared_scans_are_not_said_to_have_been_masked_here():
+    alone = methods.participant_methods({"engines": ["prepared"]})
+    assert "another pipeline had made" in alone
+    assert "deepbet" not in alone
+    both = methods.participant_methods({"engines": ["builtin", "prepared"]})
+    assert "With the builtin engine, the brain was extracted with deepbet" in both
+    assert "For scans that had been prepared" in both

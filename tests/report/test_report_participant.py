@@ -92,3 +92,11 @@ def test_verdict_agrees_with_the_chronological_age(gap, start):
     row = {"bag_corrected": gap, "pred_lo": age + gap - half - 1e-9, "pred_hi": age + gap + half + 1e-9}
     assert verdict(row).startswith(start)
     assert (row["pred_lo"] <= age <= row["pred_hi"]) == (start == "Within")
+
+
+def test_what_a_person_decided_is_told(tmp_path, participant, scan):
+    assert "A person decided" not in written(tmp_path, participant)[0]
+    decided = replace(scan, qc_decision="fail", qc_comment="<b>moved</b>", qc_outdated=True)
+    words, reader = written(tmp_path, replace(participant, sessions=(decided,)))
+    assert "A person decided: fail (<b>moved</b>). The decision was made on an older volume" in words
+    assert "b" not in reader.tags
