@@ -1,12 +1,15 @@
-"""Wall time a scan of the builtin preprocessing, one and two scans at a time, imports and pictures included.
+"""Builtin preprocessing of whole heads: wall and memory a scan, what lies in the work directory, one and two at a time.
 
-Run ``python benchmarks/preprocess.py [BIDS_DIR]``; without a dataset, six phantom heads of 1.5 mm are made.
+Run ``python benchmarks/preprocess.py [BIDS_DIR]``; without a dataset, six phantom heads of 1.5 mm are made. Imports,
+pictures and the start of the workers are included in the wall; pages are not.
 """
 
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from statistics import median
 
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import DatasetQuery, read_dataset
@@ -16,6 +19,26 @@ from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import VolumeSpec
 
 
+class Watcher(threading.Thread):
+    """Follow a work directory: most files and most megabytes at any moment."""
+
+    def __init__(self, folder):
+        """Take the folder to follow."""
+        super().__init__(daemon=True)
+        self.folder, self.files, self.megabytes, self.ended = folder, 0, 0.0, threading.Event()
+
+    def run(self):
+        """Look ten times a second until told that the run has ended."""
+        while not self.ended.wait(0.1):
+            sizes = []
+            for path in self.folder.rglob("*"):
+                try:
+                    sizes += [path.stat().st_size] if path.is_file() else []
+                except OSError:
+                    continue
+            self.files, self.megabytes = max(self.files, len(sizes)), max(self.megabytes, sum(sizes) / 1e6)
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -23,15 +46,22 @@ def main():
         if len(sys.argv) < 2:
             make_cohort(bids, n=6, voxel_mm=1.5, progress=False)
         scans = read_dataset(DatasetQuery(bids_dir=bids)).scans[:12]
-        print("at once  scans  done  wall s  wall s a scan")
+        print("at once  scans  done  wall s  s a scan  median s of a scan's steps  peak GB a worker  files  MB of work")
         for nprocs in (1, 2):
             out = root / f"out{nprocs}"
             options = PreprocessOptions(out / "work", nprocs=nprocs, progress=False)
+            watcher = Watcher(out / "work")
+            watcher.start()
             begin = time.monotonic()
             outcomes = preprocess(scans, [VolumeSpec.on_grid(1)], Outputs(out), options)
             wall = time.monotonic() - begin
-            done = sum(outcome.status == "done" for outcome in outcomes)
-            print(f"{nprocs:7d}  {len(scans):5d}  {done:4d}  {wall:6.1f}  {wall / len(scans):6.1f}")
+            watcher.ended.set()
+            done = [outcome for outcome in outcomes if outcome.status == "done"]
+            print(
+                f"{nprocs:7d}  {len(scans):5d}  {len(done):4d}  {wall:6.1f}  {wall / len(scans):8.2f}"
+                f"  {median(o.seconds for o in done):26.2f}  {max(o.peak_gb for o in done):16.2f}"
+                f"  {watcher.files:5d}  {watcher.megabytes:10.2f}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""Do two scans of one brain give one volume? Pairs of real scans through the builtin engine.
+
+Three kinds of pairs hold the same measurement (a defaced twin, another data type, another storage order of the same
+voxels) and should correlate above 0.995; two sessions of one person cannot: there the correlation is given beside the
+best that a direct registration of the one session to the other reaches on the same grid.
+
+Run ``python benchmarks/invariance.py DATA [--resolution 1 2]``; DATA holds ``scans``, ``ds000011`` and ``openms``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import scipy.ndimage as ndi
+
+from brainage_bids.preprocess import steps
+from brainage_bids.preprocess.affine import Fit, register, set_threads
+from brainage_bids.preprocess.brain import dice
+from brainage_bids.preprocess.intake import Brain, Native, read_scan
+from brainage_bids.preprocess.resample import volume_on_grid
+from brainage_bids.preprocess.template import Template, load_template
+from brainage_bids.schema import VolumeSpec
+
+SCANS = {
+    "face, defaced": ("scans/bisweb_sag_2mm.nii.gz", "scans/bisweb_sag_2mm_defaced.nii.gz"),
+    "uint8, float64": ("scans/hippodeep_example_t1.nii.gz", "scans/deepwmh_t1_float64.nii.gz"),
+}
+STORED = "ds000011/sub-02/anat/sub-02_T1w.nii.gz"
+ORDERS = ("LPS", "PSR", "LIA", "ASL")
+SESSIONS = tuple(f"openms/sub-ms01/ses-{n}/anat/sub-ms01_ses-{n}_T1w.nii.gz" for n in (1, 2))
+
+
+@dataclass(frozen=True)
+class Done:
+    """A scan that went through the engine."""
+
+    brain: Brain
+    fit: Fit
+
+    def volume(self, spec: VolumeSpec, matrix: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the volume and its mask, by the engine's own affine or another."""
+        matrix = self.fit.matrix if matrix is None else matrix
+        return volume_on_grid(self.brain.data, self.brain.mask, self.brain.affine, matrix, spec)
+
+
+def through(path: Path) -> Done:
+    """Read, mask, correct and register one scan."""
+    return processed(read_scan(path))
+
+
+def processed(native: Native) -> Done:
+    """Mask, correct and register one scan."""
+    return Done(*steps.align(native, steps.find_brain(native), load_template()))
+
+
+def stored_as(path: Path, order: str, folder: Path) -> Path:
+    """Write the same scan with its voxels in another order; return the file."""
+    image = nib.load(path)
+    now, wanted = nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(order)
+    turned = image.as_reoriented(nib.orientations.ornt_transform(now, wanted))
+    out = folder / f"{order}.nii.gz"
+    nib.save(turned, out)
+    return out
+
+
+def direct(first: Done, second: Done) -> np.ndarray:
+    """Return the affine of template to second scan that goes through a registration of the second to the first."""
+    brain = first.brain
+    values = np.where(brain.mask, brain.data, 0) / np.percentile(brain.data[brain.mask], 99.5)
+    target = Template("first", np.clip(values, 0, 1).astype(np.float32), brain.mask, brain.affine, "")
+    other = second.brain
+    return register(other.data, other.mask, other.affine, target).matrix @ first.fit.matrix
+
+
+def cut_alike(first: Done, second: Done, native: Native) -> Native:
+    """Return the second scan without the slices that lie outside the field of view of the first."""
+    to_first = np.linalg.inv(first.brain.affine) @ first.fit.matrix @ np.linalg.inv(second.fit.matrix) @ native.affine
+    axis = int(np.argmax(native.zooms))  # of the slices
+    centre = (np.asarray(native.data.shape) - 1) / 2
+    places = np.tile(np.append(centre, 1.0), (native.data.shape[axis], 1))
+    places[:, axis] = np.arange(native.data.shape[axis])
+    along = (places @ to_first.T)[:, int(np.argmax(first.brain.zooms))]
+    seen = (along >= -0.5) & (along <= first.brain.data.shape[int(np.argmax(first.brain.zooms))] - 0.5)
+    kept = np.flatnonzero(seen)
+    affine = native.affine.copy()
+    affine[:3, 3] += kept[0] * native.affine[:3, axis]
+    return Native(np.ascontiguousarray(np.compress(seen, native.data, axis=axis)), affine)
+
+
+def correlation(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> float:
+    """Return the correlation of two volumes inside the union of their masks."""
+    union = one[1] | two[1]
+    return float(np.corrcoef(one[0][union], two[0][union])[0, 1])
+
+
+def compare(kind: str, first: Done, second: Done, resolutions: list[float], best: bool = False) -> list[dict]:
+    """Return one row a grid: correlation, overlap of masks, distance, and with ``best`` the reachable correlation."""
+    rows = []
+    for spec in map(VolumeSpec.on_grid, resolutions):
+        one, two = first.volume(spec), second.volume(spec)
+        core = ndi.binary_erosion(one[1] & two[1], iterations=max(1, round(3 / spec.resolution)))
+        row = {"pair": kind, "grid mm": spec.resolution, "r": correlation(one, two), "mask Dice": dice(one[1], two[1])}
+        row |= {"r of the core": float(np.corrcoef(one[0][core], two[0][core])[0, 1])}
+        if best:
+            row["reachable r"] = max(
+                correlation(one, second.volume(spec, direct(first, second))),
+                correlation(first.volume(spec, direct(second, first)), two),
+            )
+            row["ratio"] = row["r"] / row["reachable r"]
+        rows.append(row)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--resolution", type=float, nargs="+", default=[1.0, 2.0])
+    options = parser.parse_args()
+    set_threads(1)
+    rows = []
+    for kind, pair in SCANS.items():
+        rows += compare(kind, *(through(options.data / name) for name in pair), options.resolution)
+    original = through(options.data / STORED)
+    with TemporaryDirectory() as folder:
+        for order in ORDERS:
+            again = through(stored_as(options.data / STORED, order, Path(folder)))
+            rows += compare(f"stored as {order}", original, again, options.resolution)
+    first, second = (through(options.data / name) for name in SESSIONS)
+    rows += compare("two sessions", first, second, options.resolution, best=True)
+    alike = processed(cut_alike(first, second, read_scan(options.data / SESSIONS[1])))
+    rows += compare("two sessions, one field of view", first, alike, options.resolution, best=True)
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.5f}".format))
+
+
+if __name__ == "__main__":
+    main()
