@@ -252,4 +252,4 @@ GROUPDIFF_COLUMNS = (
 COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note".split()
 FAILED_COLUMNS = "participant_id session_id step reason".split()
 SPLIT_COLUMNS = "participant_id trainable fold split".split()
-HISTORY_COLUMNS = "member stage epoch lr loss loss_excess val_mae seconds".split()
+HISTORY_COLUMNS = "member stage epoch lr loss loss_excess val_mae val_mae_knn seconds".split()

@@ -7,12 +7,15 @@ in the paper.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+SLAB = 8  # planes resampled at a time
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """What was drawn for B volumes; zeros (``crop`` ones) mean untouched.
+    """What was drawn for B volumes; zeros (``crop`` ones) mean untouched. A slice of it is that of some of them.
 
     Parameters
     ----------
@@ -58,7 +61,7 @@ class AugmentParameters:
     noise_sd
         ``(B,)``.
     noise_seed
-        Seed of the noise field of this batch.
+        Seed of the noise field of each volume, ``(B,)``.
     """
 
     translation: np.ndarray
@@ -66,13 +69,17 @@ class AugmentParameters:
     crop: np.ndarray
     crop_shift: np.ndarray
     noise_sd: np.ndarray
-    noise_seed: int = 0
+    noise_seed: np.ndarray
+
+    def __getitem__(self, part: slice) -> AugmentParameters:
+        """Return the parameters of some of the volumes."""
+        return AugmentParameters(**{item.name: getattr(self, item.name)[part] for item in fields(self)})
 
 
 def neutral(count: int) -> AugmentParameters:
     """Return parameters that leave ``count`` volumes as they are."""
     zeros = np.zeros((count, 3))
-    return AugmentParameters(zeros, zeros, np.ones((count, 3)), zeros, np.zeros(count))
+    return AugmentParameters(zeros, zeros, np.ones((count, 3)), zeros, np.zeros(count), np.zeros(count, dtype=np.int64))
 
 
 def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> AugmentParameters:
@@ -90,46 +97,103 @@ def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> Aug
         crop=np.where(chosen[3, :, None], crop, 1.0),
         crop_shift=np.where(chosen[3, :, None], shift, 0.0),
         noise_sd=np.where(chosen[2], settings.noise_sd, 0.0),
-        noise_seed=int(rng.integers(2**62)),
+        noise_seed=rng.integers(2**62, size=count),
     )
 
 
 def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
     """Return the augmented volumes: one linear resampling (zero outside), then noise inside the brain.
 
+    Only the box that the moved brain can reach is computed; the rest of the grid is air before and after.
+
     Parameters
     ----------
     volumes
-        ``(B, 1, X, Y, Z)`` float32, zero outside the brain.
+        ``(B, 1, X, Y, Z)``, zero outside the brain; any floating type.
     parameters
         From `draw` or `neutral`.
 
     Returns
     -------
     Tensor
-        ``(B, 1, X, Y, Z)``; volumes without a geometric change are copied bit by bit.
+        ``(B, 1, X, Y, Z)`` float32; what a volume becomes does not depend on the others of the batch. Volumes without
+        a geometric change are copied bit by bit.
     """
-    out = volumes.clone()
-    moved = np.flatnonzero(
-        (parameters.translation != 0).any(1) | (parameters.rotation != 0).any(1) | (parameters.crop != 1).any(1)
-    )
-    if len(moved):
-        index = torch.from_numpy(moved).to(volumes.device)
-        pull = pull_back(parameters, volumes.shape[2:])[moved]  # (M, 4, 4)
-        theta = torch.from_numpy(_normalised(pull, volumes.shape[2:])).to(volumes)  # (M, 3, 4)
-        picked = volumes[index]
-        grid = F.affine_grid(theta, list(picked.shape), align_corners=False)  # (M, X, Y, Z, 3)
-        out[index] = F.grid_sample(picked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    noisy = np.flatnonzero(parameters.noise_sd)
-    if len(noisy):
-        # Drawn on the CPU, so that every device sees the same noise.
-        generator = torch.Generator().manual_seed(parameters.noise_seed)
-        noise = torch.randn((len(noisy), *volumes.shape[1:]), generator=generator).to(volumes)
-        index = torch.from_numpy(noisy).to(volumes.device)
-        sd = torch.from_numpy(parameters.noise_sd[noisy]).to(volumes)[:, None, None, None, None]
-        brain = out[index] != 0  # outside stays zero: the network must not see a halo only in training
-        out[index] = torch.where(brain, out[index] + sd * noise, out[index])
+    pulls = pull_back(parameters, volumes.shape[2:])  # (B, 4, 4)
+    moved = (parameters.translation != 0).any(1) | (parameters.rotation != 0).any(1) | (parameters.crop != 1).any(1)
+    out = torch.zeros(volumes.shape, dtype=torch.float32, device=volumes.device)
+
+    def one(index: int) -> None:
+        volume = volumes[index, 0]
+        box = brain_box(volume)
+        if box is None:
+            return
+        brain = volume[box].float()
+        if moved[index]:
+            box, brain = _resampled(brain, box, pulls[index], tuple(volume.shape))
+        if parameters.noise_sd[index]:
+            brain = _with_noise(brain, float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
+        out[index, 0][box] = brain
+
+    threads = min(len(volumes), torch.get_num_threads()) if volumes.device.type == "cpu" else 1
+    if threads > 1:  # torch resamples one 3D volume on one thread
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(one, range(len(volumes))))
+    else:
+        for index in range(len(volumes)):
+            one(index)
     return out
+
+
+def brain_box(volume: Tensor) -> tuple[slice, slice, slice] | None:
+    """Return the smallest box around what is not zero in ``(X, Y, Z)``, or None when all is zero."""
+    inside = volume != 0
+    planes = inside.any(2)  # (X, Y)
+    slices = []
+    for line in (planes.any(1), planes.any(0), inside.any(0).any(0)):
+        places = line.nonzero()
+        if not len(places):
+            return None
+        slices.append(slice(int(places[0]), int(places[-1]) + 1))
+    return tuple(slices)
+
+
+def _resampled(
+    brain: Tensor, box: tuple[slice, ...], pull: np.ndarray, shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], Tensor]:
+    """Resample the brain of a box; return the box it moves to and its values there."""
+    low, high = (np.array([getattr(side, end) for side in box], dtype=float) for end in ("start", "stop"))
+    corners = np.array(np.meshgrid(*np.stack([low - 1, high], 1), indexing="ij")).reshape(3, 8)  # a voxel beyond
+    reached = np.linalg.solve(pull[:3, :3], corners - pull[:3, 3:])  # (3, 8), output voxels
+    first = np.clip(np.ceil(reached.min(1) - 1e-6), 0, shape).astype(int)
+    last = np.clip(np.floor(reached.max(1) + 1e-6) + 1, first, shape).astype(int)
+    target = tuple(slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True))
+    size = tuple((last - first).tolist())
+    if min(size) == 0:
+        return target, brain.new_zeros(size)
+    # Input voxel v of an axis of n voxels is (2 v + 1) / n - 1 for `grid_sample`, which counts the last axis first.
+    scale = 2 / np.array(brain.shape)
+    linear = pull[:3, :3] * scale[:, None]
+    offset = (pull[:3, :3] @ first + pull[:3, 3] - low + 0.5) * scale - 1
+    steps = [torch.arange(n, dtype=torch.float32, device=brain.device) for n in size]
+    parts = [
+        torch.as_tensor(linear[::-1, axis].copy(), dtype=torch.float32, device=brain.device) * step[:, None]
+        for axis, step in enumerate(steps)
+    ]  # 3 x (n, 3)
+    plane = parts[1][:, None] + parts[2][None] + torch.as_tensor(offset[::-1].copy(), dtype=torch.float32).to(brain)
+    out = brain.new_empty(size)
+    for start in range(0, size[0], SLAB):
+        grid = parts[0][start : start + SLAB, None, None] + plane  # (S, Y, Z, 3)
+        sampled = F.grid_sample(brain[None, None], grid[None], padding_mode="zeros", align_corners=False)
+        out[start : start + SLAB] = sampled[0, 0]
+    return target, out
+
+
+def _with_noise(brain: Tensor, sd: float, seed: int) -> Tensor:
+    """Add noise where there is brain: the network must not see a halo in training only."""
+    generator = torch.Generator(device=brain.device if brain.device.type == "cuda" else "cpu").manual_seed(seed)
+    noise = torch.randn(brain.shape, generator=generator, device=generator.device).to(brain.device)
+    return torch.addcmul(brain, noise, (brain != 0).float(), value=sd)
 
 
 def pull_back(parameters: AugmentParameters, shape: tuple[int, ...]) -> np.ndarray:
@@ -171,13 +235,3 @@ def _rotation_matrices(vectors: np.ndarray) -> np.ndarray:
     cross -= cross.transpose(0, 2, 1)
     sine, cosine = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
     return np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)
-
-
-def _normalised(pull: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Turn voxel matrices ``(B, 4, 4)`` into `affine_grid`'s ``(B, 3, 4)``: last axis first, [-1, 1] at voxel edges."""
-    size = np.asarray(shape, dtype=float)
-    to_voxel = np.diag([*(size / 2), 1.0])
-    to_voxel[:3, 3] = (size - 1) / 2  # voxel = (u + 1) * n / 2 - 1 / 2
-    theta = np.linalg.inv(to_voxel) @ pull @ to_voxel
-    reverse = [2, 1, 0, 3]
-    return theta[:, reverse][:, :, reverse][:, :3]

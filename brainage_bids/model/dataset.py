@@ -5,18 +5,19 @@ Knows NIfTI, sidecars and `VolumeSpec`; knows nothing of networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from brainage_bids.bids.files import read_json
+from brainage_bids.bids.files import atomic, read_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.schema import VolumeSpec
-
-MEMORY_LIMIT_BYTES = 8 * 2**30  # larger cohorts are kept in a file that the system pages in
 
 
 def load_volume(path: str | Path, spec: VolumeSpec) -> np.ndarray:
@@ -54,14 +55,60 @@ def load_volume(path: str | Path, spec: VolumeSpec) -> np.ndarray:
     return data
 
 
-def load_volumes(paths: Sequence[str | Path], spec: VolumeSpec, scratch: str | Path) -> np.ndarray:
-    """Return all volumes as float32 ``(n, X, Y, Z)``, in memory or, for large cohorts, in a file below ``scratch``."""
-    shape = (len(paths), *spec.shape)
-    if 4 * np.prod(shape, dtype=np.int64) > MEMORY_LIMIT_BYTES:
-        Path(scratch).mkdir(parents=True, exist_ok=True)
-        volumes = np.lib.format.open_memmap(Path(scratch) / "volumes.npy", mode="w+", dtype=np.float32, shape=shape)
-    else:
-        volumes = np.empty(shape, dtype=np.float32)
-    for index, path in enumerate(paths):
-        volumes[index] = load_volume(path, spec)
-    return volumes
+def cache_volumes(
+    paths: Sequence[str | Path],
+    spec: VolumeSpec,
+    folder: str | Path,
+    report: Callable[[int], None] = lambda done: None,
+    threads: int = 1,
+) -> Path:
+    """Write all volumes into one file that a training maps into memory; a file of the same volumes is used again.
+
+    Intensities are kept as float16, half the size: their error, below 0.0005 of the range, is a fiftieth of the noise
+    that training adds. Predictions never read this file.
+
+    Parameters
+    ----------
+    paths
+        Volumes; volume i becomes row i.
+    spec
+        What they must have been made for.
+    folder
+        Where the file goes, ``volumes-<hash>.npy``; the hash is of paths, sizes, times of change and spec.
+    report
+        Told how many are written.
+    threads
+        Volumes read at the same time.
+
+    Raises
+    ------
+    NoInputError, BadDataError
+        As `load_volume`.
+    """
+    folder = Path(folder)
+    known = [(str(path), (stat := Path(path).stat()).st_size, stat.st_mtime_ns) for path in paths if _there(path)]
+    key = hashlib.sha256(json.dumps([known, spec.to_dict()], default=str).encode()).hexdigest()[:16]
+    path = folder / f"volumes-{key}.npy"
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary, ThreadPoolExecutor(threads) as pool:
+        shape = (len(paths), *spec.shape)
+        volumes = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+        for index, volume in enumerate(pool.map(lambda one: load_volume(one, spec), paths)):
+            volumes[index] = volume
+            report(index + 1)
+        volumes.flush()
+        del volumes
+    return path
+
+
+def open_volumes(path: str | Path) -> np.ndarray:
+    """Return what `cache_volumes` wrote: float16 ``(n, X, Y, Z)``, read as needed."""
+    return np.load(path, mmap_mode="r")
+
+
+def _there(path: str | Path) -> bool:
+    if not Path(path).is_file():
+        raise NoInputError(f"{path} is not there; run the preprocessing of this scan again")
+    return True

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from brainage_bids.bids.files import atomic
-from brainage_bids.model.resnet import ResNet3D
+from brainage_bids.model.network import BrainNetwork
 
 
-def gradram(model: ResNet3D, volume: np.ndarray | Tensor) -> tuple[float, np.ndarray]:
+def gradram(model: BrainNetwork, volume: np.ndarray | Tensor) -> tuple[float, np.ndarray]:
     """Return the predicted age and the signed Grad-RAM map of one volume.
 
     With global average pooling and one linear layer the gradient of the age with respect to activation A_k is the
@@ -58,13 +58,15 @@ def gradram(model: ResNet3D, volume: np.ndarray | Tensor) -> tuple[float, np.nda
     return float(age), cells.float().cpu().numpy()
 
 
-def map_affine(model: ResNet3D, image_affine: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
-    """Return the 4 x 4 voxel-to-world matrix (mm) of a Grad-RAM map: ``A_img @ diag(s, s, s, 1)``, s the total stride.
+def map_affine(model: BrainNetwork, image_affine: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """Return the 4 x 4 voxel-to-world matrix (mm) of a Grad-RAM map.
 
-    Cell k is centred on input voxel ``s * k``; interpolating by array size instead misplaces cells by up to 13 mm.
+    Cell k is centred on input voxel ``s * k + o``, s the total stride and o the offset (0 for a ResNet); interpolating
+    by array size instead misplaces cells by up to 13 mm.
     """
-    stride = model.total_stride
-    return np.asarray(image_affine, dtype=float) @ np.diag([stride, stride, stride, 1.0])
+    to_voxel = np.diag([*[float(model.total_stride)] * 3, 1.0])
+    to_voxel[:3, 3] = model.cell_offset
+    return np.asarray(image_affine, dtype=float) @ to_voxel
 
 
 def write_map(path: str | Path, cells: np.ndarray, affine: np.ndarray) -> Path:

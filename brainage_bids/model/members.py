@@ -6,26 +6,28 @@ gain nothing from more, and the weights then do not depend on how many members r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-
 from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint
-from brainage_bids.model.loop import Member, train_member
-from brainage_bids.model.settings import set_threads
+from brainage_bids.model.loop import train_member
+from brainage_bids.model.member import Member, silent
+from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.settings import resolve_device, set_threads
+from brainage_bids.model.world import ALONE, World, joined, world_from_environment
 
 LOG = logging.getLogger("brainage_bids")
 Result = tuple[dict, list[dict]]  # weights, history
 
 
 def train_members(
-    members: Sequence[Member], work_dir: Path, workers: int, report: Callable[[dict], None]
+    members: Sequence[Member], work_dir: Path, workers: int, report: Callable[[dict], None], world: World = ALONE
 ) -> dict[str, Result]:
     """Return weights and history of every member; a finished one is read from its file, the others are trained.
 
@@ -36,9 +38,11 @@ def train_members(
     work_dir
         Where finished members lie, ``<name>.pt``.
     workers
-        Members trained at the same time; more than one only on the CPU and with volumes held in memory.
+        Members trained at the same time; more than one only on the CPU, and by one process only.
     report
         Takes each row of the history.
+    world
+        The processes that train each member together; this one leads. Afterwards the others are let go.
     """
     todo = []
     for member in members:
@@ -49,14 +53,28 @@ def train_members(
         LOG.info("member %s is already trained", member.name)
         for row in before["history"]:
             report(row)
-    side_by_side = workers > 1 and len(todo) > 1 and todo[0].device.type == "cpu"
-    if side_by_side and not isinstance(todo[0].data.volumes, np.memmap):
+    if workers > 1 and len(todo) > 1 and world.size == 1 and todo[0].device(world).type == "cpu":
         _side_by_side(todo, work_dir, min(workers, len(todo)), report)
     else:
         for member in todo:
-            _train(dataclasses.replace(member, report=report), _file(work_dir, member))
+            world.tell(dataclasses.replace(member, report=silent))
+            _train(dataclasses.replace(member, report=report), _file(work_dir, member), world)
+    world.tell(None)
     done = {member.name: load_checkpoint(_file(work_dir, member), member.fingerprint) for member in members}
     return {name: (values["model"], values["history"]) for name, values in done.items()}
+
+
+@contextlib.contextmanager
+def taken_part(options: ModelOptions) -> Iterator[World]:
+    """Join the processes of ``torchrun``: the leading one goes on at once, the others first help it to train."""
+    world = world_from_environment()
+    with joined(world, resolve_device(options.device, world.local_rank)):
+        if not world.leads:
+            LOG.setLevel(logging.ERROR)
+            while (member := world.tell()) is not None:
+                set_threads(member.settings.threads)
+                train_member(member, world)
+        yield world
 
 
 def _side_by_side(members: Sequence[Member], work_dir: Path, workers: int, report: Callable[[dict], None]) -> None:
@@ -87,10 +105,9 @@ def _pass_on(rows: queue.Queue, report: Callable[[dict], None]) -> None:
         return
 
 
-def _train(member: Member, finished: Path) -> None:
-    if member.settings.threads:
-        set_threads(member.settings.threads)
-    state, history = train_member(member)
+def _train(member: Member, finished: Path, world: World = ALONE) -> None:
+    set_threads(member.settings.threads)
+    state, history = train_member(member, world)
     save_checkpoint(finished, {"fingerprint": member.fingerprint, "model": state, "history": history})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import DEFAULT_SEED
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class ModelOptions:
     device
         ``auto`` (CUDA when there), or a torch device such as ``cpu``, ``cuda``, ``cuda:1``.
     precision
-        ``auto`` (bfloat16 on CUDA cards that support it), ``float32`` or ``bfloat16`` (autocast). Losses and heads
-        stay in float32 or better.
+        ``auto`` (bfloat16 on CUDA cards that support it), ``float32``, ``bfloat16`` or ``float16`` (autocast, the last
+        with scaled gradients). Losses and heads stay in float32 or better.
     batch_size, epochs
         Of the main stage; the epochs of the head stage shrink in proportion.
     folds
@@ -33,6 +33,14 @@ class ModelOptions:
         Members of a K-fold model that train at the same time on the CPU; never changes a result.
     progress
         Show a progress bar.
+    chunk_size
+        Views (images) of a batch that are in memory at once; None: as many as fit, at best the whole batch.
+    recompute
+        Keep no activations inside the blocks of the network but compute them twice: less memory, a third more time.
+    compile
+        Compile the network (`torch.compile`): minutes at the start, faster steps on a GPU.
+    overrides
+        Values of recipe keys, ``section.key=value``, as asked for on the command line.
     """
 
     device: str = "auto"
@@ -44,9 +52,20 @@ class ModelOptions:
     threads: int | None = None
     workers: int = 1
     progress: bool = True
+    chunk_size: int | None = None
+    recompute: bool = False
+    compile: bool = False
+    overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 2), ("epochs", 1), ("folds", 2), ("threads", 1), ("workers", 1)):
+        for name, least in (
+            ("batch_size", 2),
+            ("epochs", 1),
+            ("folds", 2),
+            ("threads", 1),
+            ("workers", 1),
+            ("chunk_size", 2),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}; it must be at least {least}")

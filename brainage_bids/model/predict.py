@@ -18,14 +18,14 @@ import torch
 from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, NoInputError
+from brainage_bids.model.build import build_network
 from brainage_bids.model.card import FORMAT, hash_participant, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram, map_affine, write_map
-from brainage_bids.model.loop import build_network
+from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
-from brainage_bids.model.resnet import ResNet3D
 from brainage_bids.model.settings import resolve_device, set_threads
 from brainage_bids.schema import VolumeSpec
 
@@ -52,7 +52,7 @@ class BrainAgeModel:
 
     name: str
     spec: VolumeSpec
-    members: Mapping[str, ResNet3D]
+    members: Mapping[str, BrainNetwork]
     card: Mapping[str, Any]
     held_out: Mapping[str, str]
     device: torch.device

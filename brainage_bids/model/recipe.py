@@ -32,10 +32,15 @@ class VolumeSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The 3D ResNet (see `resnet.ResNet3D`); ``bias_init`` of the head is ``zero`` or ``train_mean``."""
+    """The network: ``resnet`` (see `resnet.ResNet3D`) or ``sfcn`` (see `sfcn.SFCN3D`: width and dropout only).
 
-    depth: int
+    ``bias_init`` of the head is ``zero`` or ``train_mean``.
+    """
+
+    architecture: str = "resnet"
+    depth: int = 18
     width: int = 64
+    dropout: float = 0.0
     stem_stride: int = 2
     stem_pool: bool = True
     stage_strides: tuple[int, ...] = (1, 2, 2, 2)
@@ -48,7 +53,9 @@ class TrainingSettings:
 
     ``lr_decay`` acts through the ``cosine`` schedule, from lr to ``lr * lr_decay**3``. ``temperature`` divides the
     distances of the contrastive loss. ``clip_norm`` limits the gradient norm, 0 leaves it alone. ``patience`` is the
-    number of epochs without a better validation error after which ``l1`` training stops, 0 means never.
+    number of epochs without a better validation error after which ``l1`` training stops, 0 means never. ``keep`` says
+    which epoch of ``rnc`` training is kept: the ``last``, or that of the ``best_probe`` on validation people, who are
+    looked at every ``probe_every`` epochs.
     """
 
     epochs: int
@@ -62,6 +69,8 @@ class TrainingSettings:
     temperature: float = 2.0
     clip_norm: float = 0.0
     patience: int = 0
+    keep: str = "last"
+    probe_every: int = 10
 
 
 @dataclass(frozen=True)
@@ -236,6 +245,8 @@ def _check(recipe: Recipe, source: str) -> None:
     words = (
         ("method", recipe.method, ["rnc", "l1"]),
         ("[volume] intensity", recipe.volume.intensity, ["minmax", "zscore"]),
+        ("[network] architecture", recipe.network.architecture, ["resnet", "sfcn"]),
+        ("[training] keep", recipe.training.keep, ["last", "best_probe"]),
         ("[network] bias_init", recipe.network.bias_init, ["zero", "train_mean"]),
         ("[training] optimiser", recipe.training.optimiser, ["sgd", "adam"]),
         ("[training] schedule", recipe.training.schedule, ["constant", "cosine"]),
@@ -254,6 +265,8 @@ def _check(recipe: Recipe, source: str) -> None:
     ranges = (
         ("[volume] resolution", recipe.volume.resolution, 0.5, 16),
         ("[network] width", recipe.network.width, 1, 1024),
+        ("[network] dropout", recipe.network.dropout, 0, 0.95),
+        ("[training] probe_every", training.probe_every, 1, 100_000),
         ("[network] stem_stride", recipe.network.stem_stride, 1, 8),
         ("[training] epochs", training.epochs, 1, 100_000),
         ("[training] batch_size", training.batch_size, 2, 100_000),

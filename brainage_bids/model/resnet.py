@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
+
+from brainage_bids.model.network import BrainNetwork, start_convolutions
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -40,7 +41,7 @@ class _Block(nn.Module):
         return self.relu(y + self.shortcut(x))
 
 
-class ResNet3D(nn.Module):
+class ResNet3D(BrainNetwork):
     """3D ResNet with global average pooling and one fully connected layer; any volume size.
 
     Parameters
@@ -53,6 +54,8 @@ class ResNet3D(nn.Module):
         Stride of the 7^3 stem convolution, and whether a 3^3 stride-2 max pooling follows.
     stage_strides
         Stride of the first block of each stage.
+    dropout
+        Share of the pooled features dropped before the head in training.
 
     Attributes
     ----------
@@ -76,13 +79,15 @@ class ResNet3D(nn.Module):
         stem_stride: int = 2,
         stem_pool: bool = True,
         stage_strides: tuple[int, int, int, int] = (1, 2, 2, 2),
+        dropout: float = 0.0,
     ):
-        super().__init__()
         if depth not in BLOCKS:
             raise ValueError(f"depth {depth} is not one of {sorted(BLOCKS)}")
         if len(stage_strides) != 4:
             raise ValueError(f"stage_strides needs four numbers, not {stage_strides}")
         bottleneck = depth >= 50
+        stride = stem_stride * (2 if stem_pool else 1) * math.prod(stage_strides)
+        super().__init__((width << 3) * (4 if bottleneck else 1), stride, dropout)
         self.stem = nn.Sequential(
             nn.Conv3d(1, width, 7, stem_stride, 3, bias=False), nn.BatchNorm3d(width), nn.ReLU(inplace=True)
         )
@@ -96,33 +101,12 @@ class ResNet3D(nn.Module):
                 channels_in = (width << stage) * (4 if bottleneck else 1)
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
-        self.head = nn.Linear(channels_in, 1)
-        self.n_features = channels_in
-        self.total_stride = stem_stride * (2 if stem_pool else 1) * math.prod(stage_strides)
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        start_convolutions(self)
 
     def last_stage(self, x: Tensor) -> Tensor:
         """Return the last stage's activations: ``(B, 1, D, H, W)`` -> ``(B, F, d, h, w)``."""
-        return self.stages(self.stem(x))
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Return the pooled features, on which the contrastive loss acts: ``(B, 1, D, H, W)`` -> ``(B, F)``."""
-        return self.last_stage(x).mean(dim=(2, 3, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ages in years: ``(B, 1, D, H, W)`` -> ``(B,)``."""
-        return self.head(self.embed(x)).squeeze(1)
-
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """Return every parameter except the head's."""
-        return [parameter for name, parameter in self.named_parameters() if not name.startswith("head.")]
-
-    def reset_head(self, bias: float, generator: torch.Generator) -> None:
-        """Draw the head's weights anew (uniform, 1/sqrt(F)) and set its bias (years)."""
-        bound = 1 / math.sqrt(self.n_features)
-        with torch.no_grad():
-            weight = torch.rand(self.head.weight.shape, generator=generator) * 2 * bound - bound
-            self.head.weight.copy_(weight)
-            self.head.bias.fill_(bias)
+        x = self.run_block(self.stem, x)
+        for stage in self.stages:
+            for block in stage:
+                x = self.run_block(block, x)
+        return x

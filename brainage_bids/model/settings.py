@@ -9,14 +9,21 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from brainage_bids.errors import UsageError
+from brainage_bids.errors import BadDataError, UsageError
+from brainage_bids.model.build import build_network
+from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.world import ALONE, World
 
 
 @dataclass(frozen=True)
 class EffectiveSettings:
-    """What a training really uses, with a note for each departure from the recipe."""
+    """What a training really uses, with a note for each departure from the recipe.
+
+    ``views`` is the number of images of a batch that each of the ``processes`` takes, ``chunk_size`` how many of them
+    are in memory at once.
+    """
 
     device: str
     precision: str
@@ -27,7 +34,17 @@ class EffectiveSettings:
     folds: int | None
     seed: int
     threads: int
+    processes: int = 1
+    views: int = 0
+    chunk_size: int = 0
+    recompute: bool = False
+    compile: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def chunks(self) -> int:
+        """Parts in which a process takes its views of a batch; 1 needs no second pass."""
+        return -(-self.views // self.chunk_size)
 
     def to_dict(self) -> dict:
         """Return the JSON form."""
@@ -35,15 +52,34 @@ class EffectiveSettings:
 
     def lines(self) -> list[str]:
         """Return one line per setting and note, to be printed."""
-        values = {name: value for name, value in asdict(self).items() if name != "notes" and value is not None}
+        plain = {name: value for name, value in asdict(self).items() if name != "notes"}
+        values = {name: value for name, value in plain.items() if value is not None and value is not False}
         return [f"{name.replace('_', ' ')}: {value}" for name, value in values.items()] + list(self.notes)
 
 
-def effective_settings(recipe: Recipe, options: ModelOptions, n_train: int) -> EffectiveSettings:
-    """Settle device, precision, batch size and epochs for the smallest training part of ``n_train`` people.
+def effective_settings(
+    recipe: Recipe, options: ModelOptions, n_train: int, world: World = ALONE, chunk_size: int | None = None
+) -> EffectiveSettings:
+    """Settle device, precision, batch size, epochs and chunks for the smallest training part of ``n_train`` people.
 
-    The last, incomplete batch of an epoch is dropped, so a batch larger than the cohort would mean no step at all and
-    an encoder that silently stays untrained: a smaller batch is chosen instead, and said so.
+    Parameters
+    ----------
+    recipe, options
+        What to train, and the choices of the user.
+    n_train
+        People of the smallest training part.
+    world
+        The processes that train together.
+    chunk_size
+        That of an interrupted training; by default it is found from the memory that is free now.
+
+    Raises
+    ------
+    BadDataError
+        When a batch needs more people than there are: the last, incomplete batch of an epoch is dropped, so there
+        would be no step at all and an encoder that silently stays untrained.
+    UsageError
+        When the batch cannot be shared evenly among the processes.
     """
     notes = []
     training = recipe.training
@@ -51,16 +87,27 @@ def effective_settings(recipe: Recipe, options: ModelOptions, n_train: int) -> E
     if batch != training.batch_size:
         notes.append(f"batch size {batch} instead of the recipe's {training.batch_size}, as asked")
     if batch > n_train:
-        notes.append(f"batch size lowered from {batch} to {n_train}, because {n_train} people train each member")
-        batch = n_train
+        raise BadDataError(
+            f"a batch of recipe {recipe.name} takes {batch} people, but only {n_train} people train a member, so no "
+            f"epoch would hold a step; use --batch-size {max(2, n_train // 2)} or widen the training query"
+        )
+    if batch % world.size:
+        near = max(world.size, round(batch / world.size) * world.size)
+        raise UsageError(
+            f"a batch of {batch} people cannot be shared evenly by {world.size} processes; use --batch-size {near}"
+        )
     epochs, head_epochs = options.epochs or training.epochs, recipe.head.epochs
     if epochs != training.epochs:
         head_epochs = max(1, round(head_epochs * epochs / training.epochs))
         notes.append(f"{epochs} epochs instead of the recipe's {training.epochs}, as asked")
-    device = resolve_device(options.device)
+    device = resolve_device(options.device, world.local_rank)
+    precision = resolve_precision(options.precision, device)
+    views = batch * (2 if recipe.method == "rnc" else 1) // world.size
+    alike = options.workers if options.folds and device.type == "cpu" else 1
+    chunk, note = _chunks(recipe, options, views, precision, device, alike, chunk_size)
     return EffectiveSettings(
-        device=str(device),
-        precision=resolve_precision(options.precision, device),
+        device=device.type if world.size > 1 else str(device),
+        precision=precision,
         batch_size=batch,
         epochs=epochs,
         head_batch_size=min(recipe.head.batch_size, n_train),
@@ -68,12 +115,44 @@ def effective_settings(recipe: Recipe, options: ModelOptions, n_train: int) -> E
         folds=options.folds,
         seed=options.seed,
         threads=options.threads or (1 if options.folds and device.type == "cpu" else torch.get_num_threads()),
-        notes=tuple(notes),
+        processes=world.size,
+        views=views,
+        chunk_size=chunk,
+        recompute=options.recompute,
+        compile=options.compile,
+        notes=(*notes, note),
     )
 
 
-def resolve_device(name: str) -> torch.device:
-    """Turn ``auto`` or a torch device name into a device that is there.
+def _chunks(
+    recipe: Recipe,
+    options: ModelOptions,
+    views: int,
+    precision: str,
+    device: torch.device,
+    alike: int,
+    former: int | None,
+) -> tuple[int, str]:
+    """Return how many views to hold in memory at once, and why."""
+    asked = options.chunk_size or former
+    need = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, precision, options.recompute)
+    fixed = fixed_bytes(build_network(recipe), recipe.training.optimiser)
+    free = free_bytes(device) // alike
+    fit = asked or fitting_views(views, need, fixed, free)
+    chunk = -(-views // -(-views // min(fit, views)))  # parts of nearly equal size
+    why = f"{(fixed + chunk * need) / 1e9:.1f} GB of the {free / 1e9:.1f} GB that were free"
+    if asked:
+        why += ", as asked" if options.chunk_size else ", as in the run before"
+    if chunk == views:
+        return chunk, f"batches of {views} images in one pass: {why}"
+    return chunk, (
+        f"batches of {views} images in {-(-views // chunk)} chunks of {chunk}, in two passes: {why}; batch norm sees "
+        "the mean and variance of a chunk, not of the batch"
+    )
+
+
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
+    """Turn ``auto`` or a torch device name into a device that is there; each process of a machine gets its own GPU.
 
     Raises
     ------
@@ -81,7 +160,9 @@ def resolve_device(name: str) -> torch.device:
         When the name is unknown or the device is absent.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank:
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -21,16 +21,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from brainage_bids.bids.files import read_json, write_json, write_text, write_tsv
 from brainage_bids.errors import BadDataError
+from brainage_bids.model.build import build_network
 from brainage_bids.model.card import card_text, hash_participant, model_values
 from brainage_bids.model.checkpoint import save_weights
-from brainage_bids.model.dataset import load_volumes
+from brainage_bids.model.dataset import cache_volumes, load_volume
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.loop import Member, MemberData, build_network
+from brainage_bids.model.member import Member, MemberData
 from brainage_bids.model.members import train_members
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads
 from brainage_bids.model.split import make_split, member_parts
+from brainage_bids.model.world import ALONE, World
 from brainage_bids.schema import HISTORY_COLUMNS
 
 LOG = logging.getLogger("brainage_bids")
@@ -58,6 +60,7 @@ def train_model(
     work_dir: str | Path,
     options: ModelOptions,
     phantom: bool | None = None,
+    world: World | None = None,
 ) -> Path:
     """Train a recipe and return the model folder ``out_dir``.
 
@@ -78,6 +81,8 @@ def train_model(
         Device, folds, seed and the like.
     phantom
         The images are synthetic; the model card says so. None reads ``table.attrs["phantom"]``.
+    world
+        The processes that train together; this one leads and alone writes. None: there is no other.
 
     Raises
     ------
@@ -86,37 +91,56 @@ def train_model(
     UsageError
         When the training diverges or collapses.
     """
-    out_dir, work_dir = Path(out_dir), Path(work_dir)
+    out_dir, work_dir, world = Path(out_dir), Path(work_dir), world or ALONE
     phantom = bool(table.attrs.get("phantom", False)) if phantom is None else phantom
     cohort = _gather(table, recipe, options)
-    settings = effective_settings(recipe, options, min(len(train) for train, _ in cohort.parts.values()))
-    fingerprint = _fingerprint(cohort, recipe, settings)
+    n_train = min(len(train) for train, _ in cohort.parts.values())
+    settings, fingerprint = _settle(cohort, recipe, options, n_train, world, work_dir)
     if (out_dir / "model.json").is_file():
         if read_json(out_dir / "model.json").get("fingerprint") == fingerprint:
             LOG.info("model %s is already trained on these volumes: %s", recipe.name, out_dir)
+            world.tell(None)
             return out_dir
         (out_dir / "model.json").unlink()
     for line in settings.lines():
         LOG.info("training %s: %s", recipe.name, line)
     set_threads(settings.threads)
-    volumes = load_volumes(list(cohort.scans.volume), recipe.spec, work_dir)
+    with _progress(options.progress, len(cohort.scans), f"{recipe.name}: reading volumes") as report:
+        volumes = cache_volumes(list(cohort.scans.volume), recipe.spec, work_dir, report, options.workers)
     total = len(cohort.parts) * (settings.epochs + settings.head_epochs)
     members = [
         _member(name, number, cohort, recipe, settings, volumes, work_dir, fingerprint)
         for number, name in enumerate(cohort.parts)
     ]
     with _progress(options.progress, total, recipe.name) as report:
-        trained = train_members(members, work_dir, options.workers, report)
+        trained = train_members(members, work_dir, options.workers, report, world)
     states = {name: state for name, (state, _) in trained.items()}
     history = [row for _, rows in trained.values() for row in rows]
-    held_out = _predict_held_out(states, cohort, recipe, settings, volumes)
+    held_out = _predict_held_out(states, cohort, recipe, settings)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
     values = _describe(cohort, recipe, settings, held_out, more)
     _write_folder(out_dir, states, history, cohort.split, values)
     for name in cohort.parts:
         (work_dir / f"{name}.checkpoint.pt").unlink(missing_ok=True)
-    (work_dir / "volumes.npy").unlink(missing_ok=True)
+    volumes.unlink(missing_ok=True)
     return out_dir
+
+
+def _settle(
+    cohort: _Cohort, recipe: Recipe, options: ModelOptions, n_train: int, world: World, work_dir: Path
+) -> tuple[EffectiveSettings, str]:
+    """Return settings and fingerprint; an interrupted training keeps its chunks, whatever memory is free today."""
+    kept = work_dir / "chunks.json"
+    before = read_json(kept) if kept.is_file() else {}
+    same = before.get("processes") == world.size and options.chunk_size is None
+    settings = effective_settings(recipe, options, n_train, world, before.get("chunk_size") if same else None)
+    fingerprint = _fingerprint(cohort, recipe, settings, options)
+    if same and before.get("fingerprint") != fingerprint:
+        settings = effective_settings(recipe, options, n_train, world)
+    found = {"fingerprint": fingerprint, "processes": world.size, "chunk_size": settings.chunk_size}
+    if found != before:
+        write_json(kept, found)
+    return settings, fingerprint
 
 
 def _gather(table: pd.DataFrame, recipe: Recipe, options: ModelOptions) -> _Cohort:
@@ -149,7 +173,7 @@ def _member(
     cohort: _Cohort,
     recipe: Recipe,
     settings: EffectiveSettings,
-    volumes: np.ndarray,
+    volumes: Path,
     work_dir: Path,
     fingerprint: str,
 ) -> Member:
@@ -164,7 +188,7 @@ def _member(
 
 
 def _predict_held_out(
-    states: dict[str, dict], cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, volumes: np.ndarray
+    states: dict[str, dict], cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings
 ) -> dict[str, list[dict]]:
     """Predict the trainable people whom a member did not train on; the first scan of each."""
     split = cohort.split
@@ -181,7 +205,7 @@ def _predict_held_out(
             asked = {"calibration": list(split.participant_id[split.trainable & (split.fold == fold)])}
         for part, people in asked.items():
             for rows in cohort.rows(people):
-                predicted, _ = gradram(model, volumes[rows[0]])
+                predicted, _ = gradram(model, load_volume(cohort.scans.volume[rows[0]], recipe.spec))
                 row = {"age": float(cohort.scans.age[rows[0]]), "predicted_age": predicted, "fold": fold}
                 held_out[part].append({**row, "train_mean_age": mean})
     return held_out
@@ -206,9 +230,10 @@ def _describe(
         trained.update(train)
     network = build_network(recipe)
     architecture = {
-        "class": "ResNet3D",
+        "class": type(network).__name__,
         **recipe.to_dict()["network"],
         "total_stride": network.total_stride,
+        "cell_offset": network.cell_offset,
         "n_features": network.n_features,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
@@ -228,21 +253,34 @@ def _write_folder(
     write_json(out_dir / "model.json", values)
 
 
-def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings) -> str:
-    """Hash everything that shapes the weights; volumes enter by size and time of change."""
+def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, options: ModelOptions) -> str:
+    """Hash everything that shapes the weights by intent; volumes enter by size and time of change.
+
+    Chunks that were found, not asked for, and the number of processes do not enter: a training must go on after an
+    interruption on whatever machine is left.
+    """
     files = [
         (str(p), (s := Path(p).stat()).st_size, s.st_mtime_ns) if Path(p).is_file() else str(p)
         for p in cohort.scans.volume
     ]
     scans = cohort.scans[["prefix", "age"]].astype(str).values.tolist()
-    used = {key: value for key, value in settings.to_dict().items() if key not in ("threads", "notes")}
-    parts = [recipe.to_dict(), used, files, scans, cohort.split.astype(str).values.tolist(), cohort.parts]
+    free = ("threads", "notes", "processes", "views", "chunk_size", "recompute", "compile")
+    used = {key: value for key, value in settings.to_dict().items() if key not in free}
+    parts = [
+        recipe.to_dict(),
+        used,
+        options.chunk_size,
+        files,
+        scans,
+        cohort.split.astype(str).values.tolist(),
+        cohort.parts,
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 @contextlib.contextmanager
-def _progress(shown: bool, total: int, name: str) -> Iterator[Callable[[dict], None]]:
-    """Yield a function that takes each history row and, when shown, moves a progress bar."""
+def _progress(shown: bool, total: int, name: str) -> Iterator[Callable[[dict | int], None]]:
+    """Yield a function that takes each history row, or a count, and, when shown, moves a progress bar."""
     if not shown:
         yield lambda row: None
         return
@@ -250,7 +288,10 @@ def _progress(shown: bool, total: int, name: str) -> Iterator[Callable[[dict], N
     with Progress(*columns) as bar:
         task = bar.add_task(name, total=total)
 
-        def report(row: dict) -> None:
+        def report(row: dict | int) -> None:
+            if isinstance(row, int):
+                bar.update(task, completed=row)
+                return
             value = row["val_mae"]
             error = "" if value is None else f", validation MAE {value:.1f} y"
             text = f"{name} {row['member']} {row['stage']} {row['epoch']}: loss {row['loss']:.3f}{error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from brainage_bids.schema import Scan, VolumeSpec
 if TYPE_CHECKING:
     from brainage_bids.model.options import ModelOptions
     from brainage_bids.model.recipe import Recipe
+    from brainage_bids.model.world import World
     from brainage_bids.preprocess.options import PreprocessOptions
     from brainage_bids.preprocess.template import Template
 
@@ -80,6 +82,20 @@ def run_participant(options: ParticipantOptions) -> None:
     BrainageError
         When the dataset, the options or the model make the run impossible.
     """
+    training = options.train and not (options.dry_run or options.reports_only or options.boilerplate_only)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        _run(options, None)
+    elif not training:
+        raise UsageError("only a training (--train RECIPE) is shared between processes; start this without torchrun")
+    else:
+        from brainage_bids.model.members import taken_part
+
+        with taken_part(options.model) as world:
+            if world.leads:  # the others have helped to train by now, and are done
+                _run(options, world)
+
+
+def _run(options: ParticipantOptions, world: World | None) -> None:
     outputs = Outputs(options.output_dir)
     dataset = read_dataset(options.query)
     say_faults(dataset)
@@ -109,7 +125,7 @@ def run_participant(options: ParticipantOptions) -> None:
     with record.kept():
         for note in dataset.notes:
             record.note(note)
-        _run_steps(options, outputs, dataset, plan, record)
+        _run_steps(options, outputs, dataset, plan, record, world)
         write_qc(outputs, dataset, record, is_phantom(dataset))
     if record.failures:
         names = sorted({event["prefix"] for event in record.failures})
@@ -119,7 +135,14 @@ def run_participant(options: ParticipantOptions) -> None:
         )
 
 
-def _run_steps(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan, record: RunRecord) -> None:
+def _run_steps(
+    options: ParticipantOptions,
+    outputs: Outputs,
+    dataset: Dataset,
+    plan: Plan,
+    record: RunRecord,
+    world: World | None = None,
+) -> None:
     from brainage_bids.pipeline.pages import participant_pages
     from brainage_bids.preprocess.workflow import preprocess
 
@@ -147,7 +170,7 @@ def _run_steps(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, 
         return
     if not options.preprocess_only:
         if plan.recipe is not None:
-            train_recipe(options, outputs, dataset, plan.recipe, ready, record)
+            train_recipe(options, outputs, dataset, plan.recipe, ready, record, world)
         for name, folder in plan.models:
             describe_model(outputs, name)
             predict_scans(name, folder, ready, dataset, outputs, options, record)
@@ -234,8 +257,12 @@ def train_recipe(
     recipe: Recipe,
     scans: Sequence[Scan],
     record: RunRecord,
+    world: World | None = None,
 ) -> None:
-    """Train a recipe on the healthy participants among ``scans`` (resumes; a finished model is kept)."""
+    """Train a recipe on the healthy participants among ``scans`` (resumes; a finished model is kept).
+
+    ``world`` are the processes that help; None without them.
+    """
     from brainage_bids.model.train import train_model
     from brainage_bids.pipeline.pages import is_phantom
     from brainage_bids.pipeline.qc import passing
@@ -251,7 +278,7 @@ def train_recipe(
             shutil.rmtree(folder, ignore_errors=True)
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")
-    train_model(table, recipe, outputs.model(recipe.name), work, options.model)
+    train_model(table, recipe, outputs.model(recipe.name), work, options.model, world=world)
     shutil.rmtree(work, ignore_errors=True)
 
 

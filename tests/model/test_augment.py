@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from brainage_bids.model.augment import AugmentParameters, AugmentSettings, apply, draw, neutral, pull_back
+from brainage_bids.model.augment import AugmentSettings, apply, draw, neutral, pull_back
 
 SHAPE = (13, 16, 11)
 
@@ -87,7 +87,7 @@ def test_pull_back_is_crop_after_rotation_after_translation():
 def test_noise_stays_inside_the_brain_and_has_its_sd():
     volume = torch.zeros(1, 1, 30, 30, 30)
     volume[..., 5:25, 5:25, 5:25] = 0.5
-    parameters = AugmentParameters(**{**dataclasses.asdict(neutral(1)), "noise_sd": np.array([0.025]), "noise_seed": 3})
+    parameters = dataclasses.replace(neutral(1), noise_sd=np.array([0.025]), noise_seed=np.array([3]))
     out = apply(volume, parameters)
     assert torch.equal(out == 0, volume == 0)
     difference = (out - volume)[volume != 0]
@@ -112,10 +112,38 @@ def test_draws_follow_the_settings():
     assert (np.abs(p.crop_shift) <= (1 - p.crop) / 2 + 1e-12).all()  # the window stays inside
     again = draw(4000, settings, np.random.default_rng(0))
     assert np.array_equal(p.rotation, again.rotation)
-    assert p.noise_seed == again.noise_seed
+    assert np.array_equal(p.noise_seed, again.noise_seed)
     assert not np.array_equal(p.rotation, draw(4000, settings, np.random.default_rng(1)).rotation)
 
 
 def test_probability_zero_never_touches(volumes):
     p = draw(5, AugmentSettings(probability=0.0), np.random.default_rng(0))
     assert torch.equal(apply(volumes, p), volumes)
+
+
+def test_a_volume_becomes_the_same_alone_and_in_any_batch_on_any_number_of_threads(volumes):
+    brain = torch.zeros(4, 1, 24, 30, 20)
+    brain[:, :, 6:18, 4:25, 5:16] = torch.rand(4, 1, 12, 21, 11, generator=torch.Generator().manual_seed(0)) + 0.1
+    parameters = draw(4, AugmentSettings(probability=0.8, translation_voxels=3), np.random.default_rng(2))
+    whole = apply(brain, parameters)
+    former = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if former > 1 else 2)
+        assert torch.equal(whole, apply(brain, parameters))
+    finally:
+        torch.set_num_threads(former)
+    assert torch.equal(whole, torch.cat([apply(brain[i : i + 1], parameters[i : i + 1]) for i in range(4)]))
+    assert not torch.equal(whole[0], whole[1])
+
+
+def test_a_brain_moved_off_the_grid_and_an_empty_volume_stay_empty():
+    brain = torch.zeros(2, 1, 12, 12, 12)
+    brain[0, 0, 1:4, 2:5, 2:5] = 1
+    out = apply(brain, change(2, translation=[[-10, 0, 0], [1, 0, 0]]))
+    assert not out.any()
+
+
+def test_half_precision_volumes_come_out_as_float32(volumes):
+    out = apply(volumes.half(), neutral(5))
+    assert out.dtype == torch.float32
+    assert torch.equal(out, volumes.half().float())

@@ -4,8 +4,8 @@ import json
 import pytest
 
 from brainage_bids.errors import NoInputError, UsageError
-from brainage_bids.model.loop import cosine_lr
 from brainage_bids.model.recipe import Recipe, load_recipe, recipe_names
+from brainage_bids.model.stages import cosine_lr
 
 NAMES = {"rnc-demo", "rnc-highrez", "rnc-lowrez", "resnet50-highrez-noaug", "resnet50-lowrez-noaug"} | {
     f"resnet{depth}-{res}" for depth in (18, 50, 101) for res in ("highrez", "lowrez")

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from modelstudy import SPEC, make_table, tiny_recipe
 from safetensors.torch import load_file
 
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.errors import BadDataError, NoInputError, UsageError
-from brainage_bids.model import loop
-from brainage_bids.model.dataset import load_volume, load_volumes
+from brainage_bids.model import loop, probes, stages
+from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import Recipe, load_recipe
@@ -20,44 +21,11 @@ from brainage_bids.model.train import train_model
 from brainage_bids.schema import HISTORY_COLUMNS, VolumeSpec
 
 QUIET = ModelOptions(device="cpu", progress=False)
-SPEC = VolumeSpec.on_grid(8)
-
-
-def tiny_recipe(method="rnc", **training):
-    """A small network on an 8 mm grid."""
-    base = load_recipe("rnc-demo").to_dict()
-    base["name"], base["method"] = f"tiny-{method}", method
-    base["volume"]["resolution"] = 8.0
-    base["network"] |= {"depth": 10, "width": 4}
-    base["training"] |= {"epochs": 3, "batch_size": 6} | training
-    base["head"] |= {"epochs": 5, "views": 2}
-    return Recipe.from_dict(base)
-
-
-def make_volume(path, age, rng):
-    """A PHANTOM: a noisy ball whose central hole grows with age."""
-    world = np.indices(SPEC.shape) - (np.array(SPEC.shape)[:, None, None, None] - 1) / 2
-    radius = np.linalg.norm(world, axis=0)
-    data = np.where((radius < 10) & (radius > age / 12), 0.7 + 0.05 * rng.standard_normal(SPEC.shape), 0)
-    nib.save(nib.Nifti1Image(data.astype(np.float32), SPEC.affine), path)
-    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps({"VolumeSpec": SPEC.to_dict()}))
 
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory):
-    folder, rng, rows = tmp_path_factory.mktemp("volumes"), np.random.default_rng(0), []
-    for i in range(20):
-        person = f"sub-{i:02d}"
-        group = "AD" if i >= 14 else "CN"
-        for session in ("ses-1", "ses-2") if i < 2 else ("ses-1",):
-            age = 20.0 + 4 * (i % 14) + (session == "ses-2")
-            path = folder / f"{person}_{session}.nii.gz"
-            make_volume(path, age, rng)
-            rows.append({"participant_id": person, "session_id": session, "prefix": f"{person}_{session}",
-                         "volume": str(path), "age": age, "sex": "FM"[i % 2], "group": group, "site": None,
-                         "family": None, "trainable": group == "CN",
-                         "saliency": str(folder / "maps" / f"{person}_{session}_saliency.nii.gz")})  # fmt: skip
-    return pd.DataFrame(rows)
+    return make_table(tmp_path_factory.mktemp("volumes"))
 
 
 @pytest.fixture(scope="session")
@@ -180,17 +148,21 @@ def test_finished_work_is_not_done_again(table, tmp_path, monkeypatch):
     assert (folder / "weights.safetensors").read_bytes() == before
 
 
-def test_small_cohort_gets_a_smaller_batch_and_is_told():
-    settings = effective_settings(load_recipe("rnc-highrez"), dataclasses.replace(QUIET, epochs=100), 11)
-    assert (settings.batch_size, settings.epochs, settings.head_epochs) == (11, 100, 10)
-    assert any("batch size lowered from 24 to 11" in line for line in settings.lines())
+def test_fewer_people_than_a_batch_stop_with_the_way_out():
+    recipe = load_recipe("rnc-highrez")
+    with pytest.raises(BadDataError, match=r"only 11 people train a member.*--batch-size 5"):
+        effective_settings(recipe, QUIET, 11)
+    settings = effective_settings(recipe, dataclasses.replace(QUIET, epochs=100, batch_size=8), 11)
+    assert (settings.batch_size, settings.epochs, settings.head_epochs) == (8, 100, 10)
+    assert "batch size 8 instead of the recipe's 24, as asked" in settings.lines()
+    assert settings.views == 16
 
 
 def test_divergence_and_collapse_are_named(table, tmp_path):
-    with pytest.raises(UsageError, match=r"tiny-l1 diverged: the loss of main is (nan|inf)"):
+    with pytest.raises(UsageError, match=r"tiny-l1 diverged: the (loss|validation error) of main is (nan|inf)"):
         train_model(table, tiny_recipe("l1", optimiser="sgd", lr=100.0, momentum=0.9, epochs=50, clip_norm=0.0),
                     tmp_path / "m", tmp_path / "w", QUIET)  # fmt: skip
-    stage = object.__new__(loop._EncoderStage)
+    stage = object.__new__(stages.EncoderStage)
     stage.recipe, stage.member = tiny_recipe(), type("M", (), {"name": "main"})
     stage.optimiser = torch.optim.SGD([torch.zeros(1)], 0.1)
     with pytest.raises(UsageError, match="collapsed: in epoch 3 main gives every scan the same features"):
@@ -219,11 +191,17 @@ def test_volumes_of_another_spec_are_refused(table, tmp_path):
         load_volume(bad, SPEC)
 
 
-def test_large_cohorts_lie_in_a_file(table, tmp_path, monkeypatch):
-    monkeypatch.setattr("brainage_bids.model.dataset.MEMORY_LIMIT_BYTES", 1000)
-    volumes = load_volumes(list(table.volume[:3]), SPEC, tmp_path)
+def test_volumes_are_cached_once_and_again_when_one_changes(table, tmp_path):
+    paths, told = list(table.volume[:3]), []
+    file = cache_volumes(paths, SPEC, tmp_path, told.append)
+    assert told == [1, 2, 3]
+    volumes = open_volumes(file)
     assert isinstance(volumes, np.memmap)
-    assert np.array_equal(volumes[2], load_volume(table.volume[2], SPEC))
+    assert np.array_equal(volumes[2], load_volume(paths[2], SPEC).astype(np.float16))
+    assert cache_volumes(paths, SPEC, tmp_path, told.append) == file
+    assert told == [1, 2, 3]
+    assert cache_volumes(paths[::-1], SPEC, tmp_path) != file
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_broken_model_folders(folds_model, tmp_path):
@@ -253,4 +231,4 @@ def test_ridge_probe_against_the_normal_equations():
     c = x - x.mean(0)
     penalty = 0.1 * (c**2).sum() / 9
     slow = (new - x.mean(0)) @ np.linalg.inv(c.T @ c + penalty * np.eye(4)) @ c.T @ (y - y.mean()) + y.mean()
-    assert np.allclose(loop.ridge_probe(x, y, new), slow)
+    assert np.allclose(probes.ridge_probe(x, y, new), slow)

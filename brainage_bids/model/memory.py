@@ -1,0 +1,93 @@
+"""How many views fit into memory at once: counted from the network, not tried out.
+
+Knows networks and machines; knows nothing of data. What a training step keeps for its backward pass is counted on
+torch's ``meta`` device, where tensors have shapes and no content: exact for the activations, at once, on any machine.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from brainage_bids.model.network import BrainNetwork
+
+CGROUPS = Path("/sys/fs/cgroup")
+USABLE = 0.8  # of what is free: allocators keep some back, and other programs want some
+STATES = {"sgd": 3, "adam": 4}  # weights, gradient, and what the optimiser keeps, in copies of the weights
+PASSING = 2.0  # gradients and workspace that live beside the kept activations, in multiples of the largest of them
+
+
+def bytes_a_view(
+    build: Callable[[], BrainNetwork], shape: tuple[int, int, int], precision: str, recompute: bool = False
+) -> int:
+    """Return what one view of ``shape`` voxels keeps until the backward pass, plus what passes through beside it.
+
+    Parameters
+    ----------
+    build
+        Makes the network; called on the ``meta`` device.
+    shape
+        Voxels of a volume.
+    precision
+        ``float32``, ``bfloat16`` or ``float16``; the half-wide ones keep half as much.
+    recompute
+        Activations inside the blocks are computed twice instead of kept.
+    """
+    with torch.device("meta"):
+        network = build().train()
+        network.recompute = recompute
+        images = torch.empty(2, 1, *shape)  # batch norm refuses a single value
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter) and id(tensor) not in kept:
+            kept[id(tensor)] = tensor.numel() * tensor.element_size()
+            held.append(tensor)
+        return tensor
+
+    held: list[Tensor] = []  # so that no id is used twice
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        network.embed(images)
+    total = sum(kept.values()) + PASSING * max(kept.values())
+    return int(total / (2 if precision == "float32" else 4)) + 4 * math.prod(shape)
+
+
+def fixed_bytes(network: BrainNetwork, optimiser: str) -> int:
+    """Return what weights, gradients and optimiser take, whatever the batch."""
+    return STATES[optimiser] * sum(4 * parameter.numel() for parameter in network.parameters())
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory is free: on the card, or on the machine within the limits set for this process."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = [int(lines["MemAvailable"].split()[0]) * 1024]
+    return min(free + _cgroup_limits())
+
+
+def fitting_views(views: int, a_view: int, fixed: int, free: int) -> int:
+    """Return how many of ``views`` fit into ``free`` bytes at once, at least two (batch norm needs a spread)."""
+    return min(views, max(2, int((USABLE * free - fixed) // a_view)))
+
+
+def _cgroup_limits() -> list[int]:
+    limits = []
+    pairs = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+    for limit, used in pairs:
+        try:
+            most, now = ((CGROUPS / name).read_text().strip() for name in (limit, used))
+        except OSError:
+            continue
+        if most.isdigit():
+            limits.append(max(0, int(most) - int(now)))
+    return limits

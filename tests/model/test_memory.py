@@ -1,0 +1,68 @@
+"""What a view needs, counted without computing anything, against what a real step keeps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from brainage_bids.model import memory
+from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
+from brainage_bids.model.resnet import ResNet3D
+from brainage_bids.model.sfcn import SFCN3D
+
+SHAPE = (40, 44, 40)
+
+
+def really_kept(model, views):
+    """Bytes of the storages that the backward pass of one real step needs, parameters left out."""
+    kept = {}
+
+    def keep(tensor):
+        if not isinstance(tensor, torch.nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            held.append(tensor)
+        return tensor
+
+    held = []
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.embed(torch.rand(views, 1, *SHAPE))
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("build", [lambda: ResNet3D(18, 8), lambda: ResNet3D(50, 4), lambda: SFCN3D(8)])
+def test_the_count_covers_what_a_real_step_keeps_and_is_no_wild_guess(build):
+    counted = bytes_a_view(build, SHAPE, "float32")
+    real = (really_kept(build().train(), 6) - really_kept(build().train(), 2)) / 4
+    assert real <= counted <= 3 * real
+
+
+def test_half_precision_and_recomputing_need_less():
+    def build():
+        return ResNet3D(18, 8)
+
+    whole = bytes_a_view(build, SHAPE, "float32")
+    assert bytes_a_view(build, SHAPE, "bfloat16") < 0.6 * whole
+    assert bytes_a_view(build, SHAPE, "float32", recompute=True) < 0.7 * whole
+
+
+def test_weights_gradients_and_optimiser_are_counted():
+    model = ResNet3D(10, 4)
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    assert fixed_bytes(model, "sgd") == 3 * weights
+    assert fixed_bytes(model, "adam") == 4 * weights
+
+
+@pytest.mark.parametrize(("free", "fit"), [(1000, 48), (101, 8), (1, 2)])
+def test_as_many_views_as_fit_and_never_fewer_than_two(free, fit):
+    assert fitting_views(48, 10, 0, free) == fit
+
+
+def test_the_limit_of_the_container_counts(tmp_path, monkeypatch):
+    assert 2**27 < free_bytes(torch.device("cpu")) < 2**45
+    for name, value in (("memory.max", "3000000000"), ("memory.current", "2900000000")):
+        (tmp_path / name).write_text(value + "\n")
+    monkeypatch.setattr(memory, "CGROUPS", Path(tmp_path))
+    assert free_bytes(torch.device("cpu")) == 100_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes(torch.device("cpu")) > 100_000_000
