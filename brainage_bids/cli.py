@@ -27,7 +27,7 @@ LOG = logging.getLogger("brainage_bids")
 # Options that take several values after one flag, as users of argparse-based BIDS Apps type them.
 SEVERAL = {
     "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
-    "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives",
+    "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
 }  # fmt: skip
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -140,11 +140,21 @@ def bids_app(
     ] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="out-of-fold prediction for everyone")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="people per batch, instead of the recipe's")] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="epochs of the first stage, instead of the recipe's")
     ] = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", help="any value of the recipe, SECTION.KEY=VALUE, e.g. training.lr=0.1")
+    ] = [],  # noqa: B006
+    chunk_size: Annotated[
+        int | None, typer.Option(min=2, help="images of a batch in memory at once; default: as many as fit")
+    ] = None,
+    activation_checkpointing: Annotated[
+        bool, typer.Option("--activation-checkpointing", help="train in less memory and a third more time")
+    ] = False,
+    compile_: Annotated[bool, typer.Option("--compile", help="compile the network (torch.compile)")] = False,
     engine: Annotated[str, typer.Option(help="preprocessing: builtin, or where installed ants, fsl, minc")] = "builtin",
     template: Annotated[
         str | None,
@@ -280,6 +290,10 @@ def bids_app(
                 epochs=epochs,
                 folds=folds,
                 workers=nprocs or len(os.sched_getaffinity(0)),
+                chunk_size=chunk_size,
+                recompute=activation_checkpointing,
+                compile=compile_,
+                overrides=tuple(set_),
                 seed=random_seed,
                 progress=sys.stderr.isatty() or verbose > 0,
             ),

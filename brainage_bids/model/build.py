@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from brainage_bids.model.linear import LinearMap
 from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.resnet import ResNet3D
@@ -10,6 +11,8 @@ from brainage_bids.model.sfcn import SFCN3D
 
 def build_network(recipe: Recipe) -> BrainNetwork:
     """Return the untrained network of a recipe."""
+    if recipe.method == "ridge":
+        return LinearMap(recipe.spec.shape)
     network = recipe.network
     if network.architecture == "sfcn":
         return SFCN3D(network.width, dropout=network.dropout)

@@ -102,6 +102,13 @@ def model_values(
     }
 
 
+def backbone(recipe: Recipe) -> str:
+    """Return in words what kind of model a recipe trains."""
+    if recipe.method == "ridge":
+        return "linear map of the voxels"
+    return "SFCN" if recipe.network.architecture == "sfcn" else f"3D ResNet-{recipe.network.depth}"
+
+
 def card_text(values: Mapping[str, Any]) -> str:
     """Return ``MODEL_CARD.md`` for a clinical reader."""
     people, spec, recipe = values["training"], values["volume_spec"], values["recipe"]
@@ -122,7 +129,8 @@ def card_text(values: Mapping[str, Any]) -> str:
     cell = architecture["total_stride"] * spec["resolution"]
     shape = " x ".join(map(str, spec["shape"]))
     volume = f"{shape} voxels of {spec['resolution']:g} mm, intensity rule `{spec['intensity']}`"
-    network = f"3D ResNet-{recipe['network']['depth']}, width {recipe['network']['width']}"
+    width = "" if recipe["method"] == "ridge" else f", width {recipe['network']['width']}"
+    network = f"{architecture['backbone']}{width}"
     used = f"{effective['epochs']} epochs, head {effective['head_epochs']} epochs, seed {values['seed']}"
     span = f"{people['age_min']:.0f}-{people['age_max']:.0f} years"
     ages = f"{people['age_min']:.1f} to {people['age_max']:.1f} years (mean {people['age_mean']:.1f}, SD {sd})"

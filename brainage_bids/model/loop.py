@@ -6,20 +6,25 @@ Knows a recipe, a network and checkpoints; what an epoch does is in `stages`. Ev
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from brainage_bids.errors import UsageError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint
+from brainage_bids.model.dataset import open_volumes
 from brainage_bids.model.member import Member
 from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.stages import STAGES
 from brainage_bids.model.world import ALONE, World, synchronised
+
+LOG = logging.getLogger("brainage_bids")
 
 
 def train_member(member: Member, world: World = ALONE) -> tuple[dict[str, Tensor], list[dict]]:
@@ -37,6 +42,8 @@ def train_member(member: Member, world: World = ALONE) -> tuple[dict[str, Tensor
     UsageError
         When the loss stops being a number or the features collapse to one point.
     """
+    if member.recipe.method == "ridge":
+        return fit_linear(member)
     model = _initial_model(member).to(member.device(world), memory_format=torch.channels_last_3d)
     model.recompute = member.settings.recompute
     stored = load_checkpoint(member.checkpoint, member.fingerprint) if world.leads else None
@@ -48,6 +55,24 @@ def train_member(member: Member, world: World = ALONE) -> tuple[dict[str, Tensor
         for stage in stages[done:]:
             progress = _run_stage(stage, model, member, world, progress)
     return progress["model"], progress["history"]
+
+
+def fit_linear(member: Member) -> tuple[dict[str, Tensor], list[dict]]:
+    """Fit the yardstick to the first scan of each training person, in one step."""
+    begin = time.monotonic()
+    volumes, data = open_volumes(member.data.volumes), member.data
+    model = build_network(member.recipe)
+    train = np.array([rows[0] for rows in data.train])
+    strength = model.fit(volumes[train], data.ages[train], member.recipe.ridge.components)
+    errors = []
+    for rows in (train, data.val):
+        predicted = [model.predict(volumes[row]) for row in rows]
+        errors.append(float(np.abs(np.array(predicted) - data.ages[rows]).mean()))
+    row = {"member": member.name, "stage": "fit", "epoch": 1, "lr": None, "loss": errors[0], "loss_excess": None}
+    row |= {"val_mae": errors[1], "val_mae_knn": None, "seconds": round(time.monotonic() - begin, 3)}
+    LOG.info("%s: strength of the penalty %.3g times the mean variance", member.name, strength)
+    member.report(row)
+    return model.state_dict(), [row]
 
 
 def _initial_model(member: Member) -> BrainNetwork:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -59,6 +60,12 @@ class BrainNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ages in years: ``(B, 1, D, H, W)`` -> ``(B,)``."""
         return self.age(self.embed(x))
+
+    @torch.no_grad()
+    def predict(self, volume: np.ndarray) -> float:
+        """Return the age (years) of one volume ``(D, H, W)``; in evaluation mode."""
+        self.eval()
+        return self(torch.as_tensor(np.asarray(volume), dtype=torch.float32)[None, None]).item()
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run one block, without keeping what is inside when ``recompute`` is on."""

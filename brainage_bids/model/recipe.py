@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any, get_type_hints
 
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
+
+PLAIN = "-noaug"  # ending of the recipes that are trained without augmentation (paper table 2)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,13 @@ class HeadSettings:
 
 
 @dataclass(frozen=True)
+class RidgeSettings:
+    """The yardstick ``ridge`` (see `linear.LinearMap`): principal components kept, 0 for all."""
+
+    components: int = 0
+
+
+@dataclass(frozen=True)
 class AugmentationSettings:
     """The paper's four augmentations; units as in `augment.AugmentSettings`."""
 
@@ -122,18 +131,19 @@ class Recipe:
     description
         One sentence for the model card.
     method
-        ``rnc``: Rank-N-Contrast encoder, then a linear head; ``l1``: end to end.
-    volume, network, training, head, augmentation, split
-        The sections of the file.
+        ``rnc``: Rank-N-Contrast encoder, then a linear head; ``l1``: end to end; ``ridge``: no network at all.
+    volume, network, training, head, ridge, augmentation, split
+        The sections of the file; ``ridge`` needs no network, training, head or augmentation.
     """
 
     name: str
     description: str
     method: str
     volume: VolumeSettings
-    network: NetworkSettings
-    training: TrainingSettings
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(1, 2, "sgd", 1.0))
     head: HeadSettings = field(default_factory=HeadSettings)
+    ridge: RidgeSettings = field(default_factory=RidgeSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
 
@@ -156,19 +166,30 @@ class Recipe:
         UsageError
             For an unknown or missing key, a wrong type, or a value out of its range.
         """
+        for section in ("network", "training"):
+            if section not in values and values.get("method") != "ridge":
+                raise UsageError(f"{source}: section [{section}] is missing; add it")
         recipe = _build(cls, values, source, "")
         _check(recipe, source)
         return recipe
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the packaged recipes, sorted."""
+    """Return the names of the packaged recipes, sorted; every ResNet also comes without augmentation."""
     files = resources.files("brainage_bids.recipes").iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+    names = [file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")]
+    return sorted(names + [name + PLAIN for name in names if name.startswith("resnet")])
 
 
-def load_recipe(name_or_path: str | Path) -> Recipe:
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a packaged recipe by name, or any TOML file by path.
+
+    Parameters
+    ----------
+    name_or_path
+        ``rnc-highrez``, ``resnet50-lowrez-noaug``, ``my/recipe.toml``, ...
+    overrides
+        ``section.key=value`` each, with the value in TOML; they win over the file.
 
     Raises
     ------
@@ -178,8 +199,10 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         When the file is not there.
     """
     text = str(name_or_path)
+    plain = text.endswith(PLAIN) and text in recipe_names()
     if text in recipe_names():
-        content = resources.files("brainage_bids.recipes").joinpath(f"{text}.toml").read_text(encoding="utf-8")
+        packaged = resources.files("brainage_bids.recipes").joinpath(f"{text.removesuffix(PLAIN)}.toml")
+        content = packaged.read_text(encoding="utf-8")
     elif text.endswith(".toml") or "/" in text:
         if not Path(text).is_file():
             raise NoInputError(
@@ -192,7 +215,27 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         values = tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"recipe {text} is not TOML ({error}); repair it") from error
-    return Recipe.from_dict({"name": Path(text).stem if text.endswith(".toml") else text, **values}, f"recipe {text}")
+    values = {"name": Path(text).stem if text.endswith(".toml") else text, **values}
+    if plain:
+        values |= {"augmentation": {"enabled": False}, "description": values["description"] + ", without augmentation"}
+    for override in overrides:
+        _override(values, override)
+    return Recipe.from_dict(values, f"recipe {text}")
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Set one value of a nested table; ``training.lr=0.1``, ``network.stage_strides=[2, 2, 1, 1]``, ``method=l1``."""
+    key, equals, value = override.partition("=")
+    *sections, name = key.strip().split(".")
+    if not equals or not name or len(sections) > 1:
+        raise UsageError(f"--set {override!r} is not SECTION.KEY=VALUE; write for example --set training.lr=0.1")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # a bare word is text
+    for section in sections:
+        values = values.setdefault(section, {})
+    values[name] = parsed
 
 
 def _nearest(word: str, known: list[str]) -> str:
@@ -243,7 +286,7 @@ def _convert(kind: Any, value: Any, place: str) -> Any:
 def _check(recipe: Recipe, source: str) -> None:
     """Raise for the first value out of its range, naming the nearest allowed one."""
     words = (
-        ("method", recipe.method, ["rnc", "l1"]),
+        ("method", recipe.method, ["rnc", "l1", "ridge"]),
         ("[volume] intensity", recipe.volume.intensity, ["minmax", "zscore"]),
         ("[network] architecture", recipe.network.architecture, ["resnet", "sfcn"]),
         ("[training] keep", recipe.training.keep, ["last", "best_probe"]),
@@ -277,6 +320,7 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[training] temperature", training.temperature, 1e-6, 1e6),
         ("[training] clip_norm", training.clip_norm, 0, 1e12),
         ("[training] patience", training.patience, 0, 100_000),
+        ("[ridge] components", recipe.ridge.components, 0, 1_000_000),
         ("[head] epochs", head.epochs, 1, 100_000),
         ("[head] batch_size", head.batch_size, 1, 100_000),
         ("[head] lr", head.lr, 1e-12, 100),

@@ -81,11 +81,13 @@ def effective_settings(
     UsageError
         When the batch cannot be shared evenly among the processes.
     """
-    notes = []
+    notes = [f"{override}, as asked" for override in options.overrides]
     training = recipe.training
     batch = options.batch_size or training.batch_size
     if batch != training.batch_size:
         notes.append(f"batch size {batch} instead of the recipe's {training.batch_size}, as asked")
+    if recipe.method == "ridge":
+        return _one_step(options, n_train)
     if batch > n_train:
         raise BadDataError(
             f"a batch of recipe {recipe.name} takes {batch} people, but only {n_train} people train a member, so no "
@@ -122,6 +124,14 @@ def effective_settings(
         compile=options.compile,
         notes=(*notes, note),
     )
+
+
+def _one_step(options: ModelOptions, n_train: int) -> EffectiveSettings:
+    """Return the settings of a model that is fitted at once: on the CPU, without epochs or batches."""
+    return EffectiveSettings(
+        "cpu", "float32", n_train, 1, 0, 0, options.folds, options.seed, options.threads or 1, views=1, chunk_size=1,
+        notes=(*(f"{override}, as asked" for override in options.overrides), "fitted in one step"),
+    )  # fmt: skip
 
 
 def _chunks(

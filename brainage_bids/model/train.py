@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from brainage_bids.bids.files import read_json, write_json, write_text, write_tsv
 from brainage_bids.errors import BadDataError
 from brainage_bids.model.build import build_network
-from brainage_bids.model.card import card_text, hash_participant, model_values
+from brainage_bids.model.card import backbone, card_text, hash_participant, model_values
 from brainage_bids.model.checkpoint import save_weights
 from brainage_bids.model.dataset import cache_volumes, load_volume
 from brainage_bids.model.explain import gradram
@@ -231,6 +231,7 @@ def _describe(
     network = build_network(recipe)
     architecture = {
         "class": type(network).__name__,
+        "backbone": backbone(recipe),
         **recipe.to_dict()["network"],
         "total_stride": network.total_stride,
         "cell_offset": network.cell_offset,

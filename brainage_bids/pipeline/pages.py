@@ -164,7 +164,7 @@ def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engine
         models.append(
             {
                 "name": card["name"],
-                "backbone": f"3D ResNet-{card['architecture']['depth']}",
+                "backbone": card["architecture"]["backbone"],
                 "loss": card["recipe"]["method"],
                 "n_train": training["n"],
                 "age_min": training["age_min"],

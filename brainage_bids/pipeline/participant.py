@@ -193,7 +193,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     from brainage_bids.model.recipe import load_recipe
 
     asked = asked_template(options.template, outputs)
-    recipe = load_recipe(options.train) if options.train else None
+    recipe = load_recipe(options.train, options.model.overrides) if options.train else None
     if recipe is not None and options.preprocess_only:
         raise UsageError("--train and --preprocess-only exclude each other; leave one out")
     templates = [asked] if asked else []

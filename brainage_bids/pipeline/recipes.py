@@ -10,10 +10,15 @@ def describe_recipes() -> str:
     lines = []
     for name in recipe_names():
         recipe = load_recipe(name)
-        how = "Rank-N-Contrast" if recipe.method == "rnc" else "end to end, L1"
+        if recipe.method == "ridge":
+            lines.append(f"{name:24s} principal components and ridge, {recipe.volume.resolution:g} mm, no network")
+            continue
+        how = {"rnc": "Rank-N-Contrast", "l1": "end to end, L1"}[recipe.method]
+        plain = "" if recipe.augmentation.enabled else ", no augmentation"
+        network = recipe.network
+        kind = "SFCN" if network.architecture == "sfcn" else f"ResNet-{network.depth}"
         lines.append(
-            f"{name:24s} ResNet-{recipe.network.depth} width {recipe.network.width}, "
-            f"{recipe.volume.resolution:g} mm, {how}, batch {recipe.training.batch_size}, "
-            f"{recipe.training.epochs} epochs"
+            f"{name:24s} {kind} width {network.width}, {recipe.volume.resolution:g} mm, {how}, "
+            f"batch {recipe.training.batch_size}, {recipe.training.epochs} epochs{plain}"
         )
     return "\n".join(lines)

@@ -7,8 +7,8 @@ from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.model.recipe import Recipe, load_recipe, recipe_names
 from brainage_bids.model.stages import cosine_lr
 
-NAMES = {"rnc-demo", "rnc-highrez", "rnc-lowrez", "resnet50-highrez-noaug", "resnet50-lowrez-noaug"} | {
-    f"resnet{depth}-{res}" for depth in (18, 50, 101) for res in ("highrez", "lowrez")
+NAMES = {"rnc-demo", "rnc-highrez", "rnc-lowrez", "sfcn-reg", "pca-ridge"} | {
+    f"resnet{depth}-{res}{end}" for depth in (18, 50, 101) for res in ("highrez", "lowrez") for end in ("", "-noaug")
 }
 
 
@@ -79,9 +79,52 @@ def test_files(tmp_path):
     with pytest.raises(UsageError, match="is not TOML"):
         load_recipe(tmp_path / "mine.toml")
     (tmp_path / "mine.toml").write_text('description = "d"\nmethod = "l1"\n[volume]\nresolution = 4\n')
-    with pytest.raises(UsageError, match="'network' is missing"):
+    with pytest.raises(UsageError, match=r"section \[network\] is missing"):
         load_recipe(tmp_path / "mine.toml")
     with (tmp_path / "mine.toml").open("a") as file:
         file.write('[network]\ndepth = 10\n[training]\nepochs = 1\nbatch_size = 4\noptimiser = "adam"\nlr = 0.1\n')
     recipe = load_recipe(tmp_path / "mine.toml")
     assert (recipe.name, recipe.volume.resolution) == ("mine", 4.0)
+
+
+@pytest.mark.parametrize(("override", "section", "key", "value"), [
+    ("training.lr=0.1", "training", "lr", 0.1), ("training.epochs = 7", "training", "epochs", 7),
+    ("network.stage_strides=[2, 2, 1, 1]", "network", "stage_strides", (2, 2, 1, 1)),
+    ("training.schedule=constant", "training", "schedule", "constant"),
+    ('training.optimiser="adam"', "training", "optimiser", "adam"),
+    ("volume.resolution=3", "volume", "resolution", 3.0),
+    ("augmentation.enabled=false", "augmentation", "enabled", False),
+])  # fmt: skip
+def test_any_value_can_be_set(override, section, key, value):
+    recipe = load_recipe("rnc-highrez", (override,))
+    assert getattr(getattr(recipe, section), key) == value
+    assert load_recipe("rnc-highrez", (override, "training.batch_size=6")).training.batch_size == 6
+    before, after = load_recipe("rnc-highrez").to_dict(), recipe.to_dict()
+    del before[section][key], after[section][key]
+    assert before == after
+
+
+@pytest.mark.parametrize(("override", "text"), [
+    ("lr", "is not SECTION.KEY=VALUE"), ("a.b.c=1", "is not SECTION.KEY=VALUE"),
+    ("training.lr=fast", "lr is 'fast'; it must be a number"), ("training.rate=1", "key 'rate' is unknown"),
+    ("method=l2", "method 'l2' is unknown"),
+])  # fmt: skip
+def test_wrong_overrides(override, text):
+    with pytest.raises(UsageError, match=text):
+        load_recipe("rnc-highrez", (override,))
+
+
+def test_method_can_be_set_too():
+    assert load_recipe("rnc-lowrez", ("method=l1",)).method == "l1"
+
+
+def test_sfcn_is_the_published_network_with_the_papers_training():
+    recipe = load_recipe("sfcn-reg")
+    assert (recipe.network.architecture, recipe.network.width, recipe.network.dropout) == ("sfcn", 32, 0.5)
+    assert recipe.training == load_recipe("resnet18-highrez").training
+
+
+def test_a_network_needs_its_sections():
+    with pytest.raises(UsageError, match=r"section \[training\] is missing"):
+        Recipe.from_dict({"name": "x", "description": "", "method": "l1", "volume": {"resolution": 4.0},
+                          "network": {"depth": 18}})  # fmt: skip
