@@ -89,6 +89,10 @@ class Outputs:
         """Copy of ``model.json`` of a model that was trained elsewhere and used here."""
         return self.model(name) / "card.json"
 
+    def training_page(self, name: str) -> Path:
+        """HTML page of a model's training; it shows volumes, so it stays with the data."""
+        return self.root / f"training_{name}.html"
+
     # --- templates ----------------------------------------------------------------------------------------------
 
     def template_image(self, name: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainage_bids import __version__
-from brainage_bids.bids.files import read_json, write_text
+from brainage_bids.bids.files import read_json, read_tsv, write_text
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.qc import Decision, is_outdated, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
@@ -175,6 +175,26 @@ def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engine
         )
         values["bias_n"] = len(card["calibration"])
     return {**values, "models": models}
+
+
+def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str) -> bool:
+    """Write the page of a training, unless there is one of this very model; say whether it was written.
+
+    ``table`` is the one that `train_model` had.
+    """
+    from brainage_bids.model.views import augmented_examples, embedding_map
+    from brainage_bids.report.training import TrainingPage, write_training_page
+
+    folder, path = outputs.model(name), outputs.training_page(name)
+    card = folder / "model.json"
+    if path.is_file() and path.stat().st_mtime_ns >= card.stat().st_mtime_ns:
+        return False
+    values = read_json(card)
+    points, shares = (None, ()) if values["recipe"]["method"] == "ridge" else embedding_map(folder, table, device)
+    history = read_tsv(folder / "history.tsv")
+    examples = augmented_examples(folder, table)
+    write_training_page(path, TrainingPage(name, __version__, values, history, points, shares, examples))
+    return True
 
 
 def group_page(

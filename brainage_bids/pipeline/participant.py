@@ -264,7 +264,7 @@ def train_recipe(
     ``world`` are the processes that help; None without them.
     """
     from brainage_bids.model.train import train_model
-    from brainage_bids.pipeline.pages import is_phantom
+    from brainage_bids.pipeline.pages import is_phantom, training_page
     from brainage_bids.pipeline.qc import passing
 
     table = scans_table(scans, dataset.score_names)
@@ -279,6 +279,8 @@ def train_recipe(
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")
     train_model(table, recipe, outputs.model(recipe.name), work, options.model, world=world)
+    if training_page(outputs, recipe.name, table, options.model.device):
+        record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
     shutil.rmtree(work, ignore_errors=True)
 
 

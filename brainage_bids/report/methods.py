@@ -47,8 +47,8 @@ REFERENCES = {
     "doi:10.5281/zenodo.8397156",
     "(Papadopoulos et al., 2002)": "Papadopoulos H, Proedrou K, Vovk V, Gammerman A. Inductive confidence machines for "
     "regression. ECML 345-356 (2002). doi:10.1007/3-540-36755-1_29",
-    "(Pedregosa et al., 2011)": "Pedregosa F, Varoquaux G, Gramfort A, et al. Scikit-learn: machine learning in Python. "
-    "J Mach Learn Res 12:2825-2830 (2011).",
+    "(Pedregosa et al., 2011)": "Pedregosa F, Varoquaux G, Gramfort A, et al. Scikit-learn: machine learning "
+    "in Python. J Mach Learn Res 12:2825-2830 (2011).",
     "(Peng et al., 2021)": "Peng H, Gong W, Beckmann CF, Vedaldi A, Smith SM. Accurate brain age prediction with "
     "lightweight deep neural networks. Med Image Anal 68:101871 (2021). doi:10.1016/j.media.2020.101871",
     "(Selvaraju et al., 2017)": "Selvaraju RR, Cogswell M, Das A, Vedantam R, Parikh D, Batra D. Grad-CAM: Visual "
