@@ -1,7 +1,7 @@
 """The command line: argv and environment become values, values become ONE call of the pipeline, errors exit codes.
 
-The only file that knows typer. Everything heavy (torch, nipype, pandas) is imported after the arguments are understood,
-so that ``--help`` answers at once.
+Only this file and `tools` know typer. Everything heavy (torch, nipype, pandas) is imported after the arguments are
+understood, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -28,16 +28,10 @@ LOG = logging.getLogger("brainage_bids")
 SEVERAL = {
     "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
     "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
+    "--values", "--seeds",
 }  # fmt: skip
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-tools_app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    help="Everything around the BIDS App: a phantom cohort, the demo, the models at hand.",
-)
 
 
 def spread(argv: Sequence[str]) -> list[str]:
@@ -164,6 +158,7 @@ def bids_app(
         list[str], typer.Option(help="start from native desc-preproc_T1w of fMRIPrep and the like, NAME=PATH")
     ] = [],  # noqa: B006
     preprocess_only: Annotated[bool, typer.Option("--preprocess-only", help="stop after the volumes")] = False,
+    train_only: Annotated[bool, typer.Option("--train-only", help="stop after the training of --train")] = False,
     group_column: Annotated[str | None, typer.Option(help="column that holds the diagnosis")] = None,
     control: Annotated[list[str], typer.Option(help="value of that column that means healthy control")] = [],  # noqa: B006
     score: Annotated[list[str], typer.Option(help="clinical score, NAME=FILE:COLUMN")] = [],  # noqa: B006
@@ -219,7 +214,7 @@ def bids_app(
     if bias_fit not in ("model", "controls", "none"):
         raise UsageError(f"--bias-fit {bias_fit!r} is not known; use model, controls or none")
     memory = memory_gb(mem)
-    _log_to_screen(verbose)
+    log_to_screen(verbose)
     if memory is not None:
         LOG.info("memory: %.1f GB", memory)
 
@@ -302,6 +297,7 @@ def bids_app(
             train=train,
             train_on=train_on,
             preprocess_only=preprocess_only,
+            train_only=train_only,
             dry_run=dry_run,
             rerun=rerun,
             reports_only=reports_only,
@@ -312,44 +308,8 @@ def bids_app(
     )
 
 
-@tools_app.command(help="Make a phantom cohort: synthetic heads with planted ageing, disease effects and scores.")
-def phantom(
-    out_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset to write")],
-    n: Annotated[int, typer.Option("--n", min=6, help="people")] = 60,
-    voxel_mm: Annotated[float, typer.Option(min=1.0, help="voxel size, mm")] = 3.0,
-    random_seed: Annotated[int, typer.Option(min=0, help="seed")] = DEFAULT_SEED,
-) -> None:
-    """Write a phantom BIDS dataset."""
-    from brainage_bids.phantom.cohort import make_cohort
-
-    _log_to_screen(0)
-    make_cohort(out_dir.resolve(), n=n, seed=random_seed, voxel_mm=voxel_mm)
-    LOG.info("phantom cohort of %d people: %s (the truth is in planted.json)", n, out_dir)
-
-
-@tools_app.command(help="The whole path on a phantom cohort: preprocess, train rnc-demo, predict, group pages.")
-def demo(
-    out_dir: Annotated[Path, typer.Argument(help="folder to write everything into")] = Path("demo"),
-    n: Annotated[int, typer.Option("--n", min=24, help="people")] = 60,
-    nprocs: Annotated[int | None, typer.Option(min=1, help="scans at the same time")] = None,
-    random_seed: Annotated[int, typer.Option(min=0, help="seed")] = DEFAULT_SEED,
-) -> None:
-    """Run the demo."""
-    from brainage_bids.pipeline.demo import run_demo
-
-    _log_to_screen(0)
-    run_demo(out_dir.resolve(), n=n, nprocs=nprocs or len(os.sched_getaffinity(0)), seed=random_seed)
-
-
-@tools_app.command(help="List the recipes that --train understands.")
-def recipes() -> None:
-    """Print one line per packaged recipe."""
-    from brainage_bids.pipeline.recipes import describe_recipes
-
-    typer.echo(describe_recipes())
-
-
-def _log_to_screen(verbose: int) -> None:
+def log_to_screen(verbose: int) -> None:
+    """Print what is logged, bare, on stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -364,7 +324,7 @@ def _command_line() -> str:
     return shlex.join(["brainage-bids", *sys.argv[1:]])
 
 
-def _run(application: typer.Typer, prepare: Callable[[list[str]], list[str]], program: str) -> None:
+def run_application(application: typer.Typer, prepare: Callable[[list[str]], list[str]], program: str) -> None:
     """Run one of the two applications; every ending becomes an exit code."""
     show_traceback = sum(arg.count("v") for arg in sys.argv[1:] if re.fullmatch("-v+|--verbose", arg)) > 1
     # nipype asks its home server for the latest version at import unless told not to.
@@ -398,9 +358,4 @@ def _fail(error: BaseException, code: int, show_traceback: bool, words: str | No
 
 def main() -> None:
     """Entry point of ``brainage-bids``."""
-    _run(app, lambda argv: spread(from_config(argv)), "brainage-bids")
-
-
-def tools() -> None:
-    """Entry point of ``brainage-tools``."""
-    _run(tools_app, list, "brainage-tools")
+    run_application(app, lambda argv: spread(from_config(argv)), "brainage-bids")

@@ -253,3 +253,6 @@ COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_
 FAILED_COLUMNS = "participant_id session_id step reason".split()
 SPLIT_COLUMNS = "participant_id trainable fold split".split()
 HISTORY_COLUMNS = "member stage epoch lr loss loss_excess val_mae val_mae_knn seconds".split()
+STUDY_COLUMNS = (
+    "setting value seed n mae mae_ci_lo mae_ci_hi mae_null mae_diff diff_ci_lo diff_ci_hi p epochs minutes status note"
+).split()

@@ -22,7 +22,7 @@ BIDS_VERSION = "1.10.0"
 
 # What the validator of the BIDS standard does not know yet, and no more. Folders stand without a trailing slash: with
 # one, the validator would match the folder but not what lies in it.
-IGNORED = ("*.html", "figures", "group", "models", "work", "*_pred.*", "*_saliency.*", "*_xfm.*", "qc.*")
+IGNORED = ("*.html", "figures", "group", "models", "study", "work", "*_pred.*", "*_saliency.*", "*_xfm.*", "qc.*")
 
 DESCRIPTIONS = {
     "preproc": "T1w image, bias-corrected, skull-stripped, aligned to the template and scaled as the model needs it",

@@ -19,6 +19,20 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".gz").rsplit(".", 1)[0] + ".json")
 
 
+STUDY_RUN = re.compile(r"_seed-\d+$")
+
+
+def study_model(recipe: str, setting: str, seed: int) -> str:
+    """Return the name of the model of one run of a study."""
+    label = re.sub(r"[^A-Za-z0-9.]+", "-", setting).strip("-")
+    return f"{recipe}_{label}_seed-{seed}"
+
+
+def is_study_model(name: str) -> bool:
+    """Say whether a model belongs to a study: it then predicts only when it is asked for by name."""
+    return STUDY_RUN.search(name) is not None
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Paths below OUTPUT_DIR.
@@ -88,6 +102,10 @@ class Outputs:
     def foreign_card(self, name: str) -> Path:
         """Copy of ``model.json`` of a model that was trained elsewhere and used here."""
         return self.model(name) / "card.json"
+
+    def study(self, name: str) -> Path:
+        """Table of a study of hyperparameters; figures lie beside it."""
+        return self.root / "study" / f"{name}.tsv"
 
     def training_page(self, name: str) -> Path:
         """HTML page of a model's training; it shows volumes, so it stays with the data."""

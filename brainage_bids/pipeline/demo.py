@@ -28,12 +28,13 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
         make_cohort(bids_dir, n=n, seed=seed, voxel_mm=4.0, workers=nprocs, progress=progress)
     LOG.info("[2/3] participant level: preprocess, train rnc-demo in 5 folds, predict everybody out of fold")
     query = DatasetQuery(bids_dir=bids_dir)
+    batch = None if n >= 60 else n // 6  # a batch of the recipe takes more people than a small cohort has
     run_participant(
         ParticipantOptions(
             query=query,
             output_dir=output_dir,
             preprocess=PreprocessOptions(work_dir=output_dir / "work", nprocs=nprocs, seed=seed, progress=progress),
-            model=ModelOptions(folds=5, workers=nprocs, seed=seed, progress=progress),
+            model=ModelOptions(folds=5, batch_size=batch, workers=nprocs, seed=seed, progress=progress),
             train="rnc-demo",
             command=f"brainage-bids {bids_dir.name} {output_dir.name} participant --train rnc-demo --folds 5",
         )

@@ -16,7 +16,7 @@ import pandas as pd
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import check_output, describe_model, prepare_output
 from brainage_bids.bids.files import read_json
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.bids.qc import read_qc
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
 from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
@@ -54,6 +54,7 @@ class ParticipantOptions:
     train: str | None = None
     train_on: str | None = None
     preprocess_only: bool = False
+    train_only: bool = False
     dry_run: bool = False
     rerun: bool = False
     reports_only: bool = False
@@ -171,6 +172,8 @@ def _run_steps(
     if not options.preprocess_only:
         if plan.recipe is not None:
             train_recipe(options, outputs, dataset, plan.recipe, ready, record, world)
+        if options.train_only:
+            return
         for name, folder in plan.models:
             describe_model(outputs, name)
             predict_scans(name, folder, ready, dataset, outputs, options, record)
@@ -194,6 +197,8 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
 
     asked = asked_template(options.template, outputs)
     recipe = load_recipe(options.train, options.model.overrides) if options.train else None
+    if recipe is None and options.train_only:
+        raise UsageError("--train-only needs --train RECIPE; add it")
     if recipe is not None and options.preprocess_only:
         raise UsageError("--train and --preprocess-only exclude each other; leave one out")
     templates = [asked] if asked else []
@@ -203,7 +208,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     models: list[tuple[str, Path]] = [(recipe.name, outputs.model(recipe.name))] if recipe else []
     if not options.preprocess_only or options.models:
         trained = sorted(path.parent.name for path in outputs.models.glob("*/model.json"))
-        wanted = options.models or (() if recipe else trained)
+        wanted = options.models or (() if recipe else [name for name in trained if not is_study_model(name)])
         if not wanted and recipe is None and not options.reports_only:
             raise NoInputError(
                 f"no model is trained in {outputs.root} and none is bundled: add --train RECIPE, --model FOLDER, "

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -236,6 +237,36 @@ def interval_graphic(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -0.75))
     axes.set_xlabel("corrected brain age gap (years)\n\u2190 younger-looking      older-looking \u2192")
     axes.grid(axis="y", visible=False)
+    return figure
+
+
+def study_figure(table: pd.DataFrame, setting: str) -> Figure:
+    """Draw the error against the values of one setting: a mark per run with its interval, a line through the means.
+
+    Parameters
+    ----------
+    table
+        ``value seed n mae mae_ci_lo mae_ci_hi mae_null`` of finished runs, years.
+    setting
+        Name of what was varied.
+    """
+    figure, (axes,) = _figure(6.4, 4.4)
+    values, seeds = list(dict.fromkeys(table.value)), list(dict.fromkeys(table.seed))
+    for index, seed in enumerate(seeds):
+        rows = table[table.seed == seed]
+        x = np.array([values.index(value) for value in rows.value]) + 0.08 * (index - (len(seeds) - 1) / 2)
+        spread = np.abs(rows[["mae_ci_lo", "mae_ci_hi"]].to_numpy().T - rows.mae.to_numpy())
+        look = {"color": COLOURS[index % 8], "marker": MARKERS[index % 8], "markersize": 6, "linestyle": "none"}
+        label = f"seed {int(seed)} (n = {int(rows.n.max())})"
+        axes.errorbar(x, rows.mae, np.nan_to_num(spread), capsize=3, elinewidth=1, label=label, **look)
+    means = [table[table.value == value].mae.mean() for value in values]
+    axes.plot(range(len(values)), means, color=INK, linewidth=1, zorder=1)
+    axes.axhline(table.mae_null.mean(), color=INK, linewidth=1, linestyle=(0, (2, 2)), label="always the mean age")
+    axes.set_xticks(range(len(values)), values)
+    axes.set_xlabel(setting)
+    axes.set_ylabel("MAE on held-out people (years), 95 % CI")
+    axes.set_ylim(0)
+    axes.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-TRAIN = ("--train", "rnc-demo", "--folds", "2", "--epochs", "2", "--nprocs", "2")
+TRAIN = ("--train", "rnc-demo", "--folds", "2", "--epochs", "2", "--batch-size", "2", "--nprocs", "2")
 
 
 def run(*args):

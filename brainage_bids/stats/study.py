@@ -1,0 +1,58 @@
+"""Compare trainings that differ in one setting, on the people whom none of them trained on.
+
+Knows errors and numbers; knows nothing of models or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from brainage_bids.schema import STUDY_COLUMNS
+from brainage_bids.stats.accuracy import compare_errors, mean_interval
+from brainage_bids.stats.tables import frame
+
+
+def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
+    """Return one row per run: its error with a 95 % interval, and the paired difference from the first value.
+
+    Parameters
+    ----------
+    runs
+        ``setting value seed`` and, where the run is finished, ``age predicted_age`` (years, one per held-out person in
+        a fixed order), ``mae_null epochs minutes``; ``note`` says why it is not.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        ``STUDY_COLUMNS``; years. ``mae_diff`` is the error minus that of the first value with the same seed, on the
+        same people; missing where the people differ.
+    """
+    rows, first = [], {}
+    for run in runs:
+        row = {name: run.get(name) for name in ("setting", "value", "seed", "mae_null", "epochs", "minutes")}
+        if "age" not in run:
+            rows.append(row | {"n": 0, "status": "skipped", "note": run.get("note", "not finished")})
+            continue
+        age, predicted = (np.asarray(run[name], dtype="float64") for name in ("age", "predicted_age"))
+        errors = np.abs(predicted - age)
+        low, high, note = mean_interval(errors, seed)
+        row |= {
+            "n": errors.size,
+            "mae": errors.mean(),
+            "mae_ci_lo": low,
+            "mae_ci_hi": high,
+            "status": "ok",
+            "note": note,
+        }
+        base_age, base = first.setdefault(run["seed"], (age, errors))
+        if base is not errors and np.array_equal(base_age, age):
+            paired = compare_errors(errors, base, seed)
+            row |= {"mae_diff": paired["mae_diff"], "diff_ci_lo": paired["ci_lo"], "diff_ci_hi": paired["ci_hi"]}
+            row["p"] = paired["p"]
+        rows.append(row)
+    return frame(rows, STUDY_COLUMNS)

@@ -1,0 +1,94 @@
+"""The command line of ``brainage-tools``: everything that is not the BIDS App. Values become one pipeline call."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from brainage_bids.cli import app, log_to_screen, run_application, spread
+from brainage_bids.schema import DEFAULT_SEED
+
+LOG = logging.getLogger("brainage_bids")
+
+tools_app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Everything around the BIDS App: a phantom cohort, the demo, recipes, studies of hyperparameters.",
+)
+
+
+@tools_app.command(help="Make a phantom cohort: synthetic heads with planted ageing, disease effects and scores.")
+def phantom(
+    out_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset to write")],
+    n: Annotated[int, typer.Option("--n", min=6, help="people")] = 60,
+    voxel_mm: Annotated[float, typer.Option(min=1.0, help="voxel size, mm")] = 3.0,
+    random_seed: Annotated[int, typer.Option(min=0, help="seed")] = DEFAULT_SEED,
+) -> None:
+    """Write a phantom BIDS dataset."""
+    from brainage_bids.phantom.cohort import make_cohort
+
+    log_to_screen(0)
+    make_cohort(out_dir.resolve(), n=n, seed=random_seed, voxel_mm=voxel_mm)
+    LOG.info("phantom cohort of %d people: %s (the truth is in planted.json)", n, out_dir)
+
+
+@tools_app.command(help="The whole path on a phantom cohort: preprocess, train rnc-demo, predict, group pages.")
+def demo(
+    out_dir: Annotated[Path, typer.Argument(help="folder to write everything into")] = Path("demo"),
+    n: Annotated[int, typer.Option("--n", min=24, help="people")] = 60,
+    nprocs: Annotated[int | None, typer.Option(min=1, help="scans at the same time")] = None,
+    random_seed: Annotated[int, typer.Option(min=0, help="seed")] = DEFAULT_SEED,
+) -> None:
+    """Run the demo."""
+    from brainage_bids.pipeline.demo import run_demo
+
+    log_to_screen(0)
+    run_demo(out_dir.resolve(), n=n, nprocs=nprocs or len(os.sched_getaffinity(0)), seed=random_seed)
+
+
+@tools_app.command(help="List the recipes that --train understands.")
+def recipes() -> None:
+    """Print one line per packaged recipe."""
+    from brainage_bids.pipeline.recipes import describe_recipes
+
+    typer.echo(describe_recipes())
+
+
+@tools_app.command(
+    help="Train a recipe once for every value of one setting and compare the errors on validation people. Other "
+    "options are those of brainage-bids and go to every run.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def study(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="batch-size, depth, resolution, augmentation, or SECTION.KEY")],
+    bids_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset")],
+    output_dir: Annotated[Path, typer.Argument(help="folder for everything that is written")],
+    train: Annotated[str, typer.Option(help="the recipe to vary")] = "rnc-lowrez",
+    values: Annotated[list[str], typer.Option(help="values to try; default: those of the paper")] = [],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option(help="repeat every value with these seeds")] = [DEFAULT_SEED],  # noqa: B006
+    show: Annotated[
+        bool, typer.Option("--list", help="print the command of every run, one a line, for jobs of their own")
+    ] = False,
+) -> None:
+    """Run a study."""
+    from brainage_bids.pipeline.study import StudyOptions, list_runs, run_study
+
+    log_to_screen(0)
+    options = StudyOptions(kind, bids_dir.resolve(), output_dir.resolve(), train, tuple(values), tuple(seeds),
+                           tuple(context.args))  # fmt: skip
+    if show:
+        typer.echo("\n".join(list_runs(options)))
+        return
+    run_study(options, lambda argv: app(spread(argv), standalone_mode=False, prog_name="brainage-bids"))
+
+
+def main() -> None:
+    """Entry point of ``brainage-tools``."""
+    run_application(tools_app, spread, "brainage-tools")

@@ -1,0 +1,99 @@
+"""A study is ordinary runs side by side: named, resumable, compared on people none of them trained on."""
+
+import shlex
+
+import pytest
+
+from brainage_bids.bids.files import read_json, read_tsv
+from brainage_bids.bids.outputs import Outputs, is_study_model
+from brainage_bids.errors import BadDataError, ParticipantsFailed, UsageError
+from brainage_bids.pipeline.study import StudyOptions, list_runs, run_study
+from brainage_bids.schema import STUDY_COLUMNS
+from brainage_bids.stats.study import study_table
+
+
+def options(tmp_path, kind="batch-size", values=(), seeds=(1,), more=(), recipe="rnc-lowrez"):
+    return StudyOptions(kind, tmp_path / "bids", tmp_path / "out", recipe, values, seeds, more)
+
+
+def test_every_value_and_seed_is_a_command_of_its_own(tmp_path):
+    lines = list_runs(options(tmp_path, seeds=(1, 2), more=("--control", "CN")))
+    assert len(lines) == 8
+    words = shlex.split(lines[-1])
+    assert words[0] == "brainage-bids"
+    assert words[3] == "participant"
+    assert "training.batch_size=48" in words
+    assert "name=rnc-lowrez_batch-size-48_seed-2" in words
+    assert words[-4:] == ["--random-seed", "2", "--control", "CN"]
+
+
+@pytest.mark.parametrize(("kind", "key", "count"), [
+    ("batch-size", "training.batch_size", 4), ("depth", "network.depth", 3), ("resolution", "volume.resolution", 2),
+    ("augmentation", "augmentation.enabled", 2),
+])  # fmt: skip
+def test_kinds_of_the_paper(tmp_path, kind, key, count):
+    lines = list_runs(options(tmp_path, kind))
+    assert len(lines) == count
+    assert all(f"{key}=" in line for line in lines)
+
+
+def test_wrong_kinds(tmp_path):
+    with pytest.raises(UsageError, match="study 'batchsize' is unknown"):
+        list_runs(options(tmp_path, "batchsize"))
+    with pytest.raises(UsageError, match=r"training.lr needs --values"):
+        list_runs(options(tmp_path, "training.lr"))
+    assert len(list_runs(options(tmp_path, "training.lr", ("0.1", "0.01")))) == 2
+
+
+def test_study_models_are_known_by_name():
+    assert is_study_model("rnc-lowrez_batch-size-48_seed-2")
+    assert not is_study_model("rnc-lowrez")
+
+
+def test_paired_differences_on_the_same_people():
+    age = [20.0, 30.0, 40.0, 50.0, 60.0]
+    runs = [
+        {"setting": "s", "value": "a", "seed": 1, "age": age, "predicted_age": [25.0, 33.0, 44.0, 52.0, 66.0]},
+        {"setting": "s", "value": "b", "seed": 1, "age": age, "predicted_age": [22.0, 31.0, 41.0, 50.0, 63.0]},
+        {"setting": "s", "value": "c", "seed": 1, "age": age[:4] + [61.0], "predicted_age": age},
+        {"setting": "s", "value": "d", "seed": 1, "note": "not run"},
+    ]
+    table = study_table(runs, 0)
+    assert list(table.columns) == STUDY_COLUMNS
+    assert list(table.mae[:2]) == pytest.approx([4.0, 1.4])
+    assert table.mae_diff[1] == pytest.approx(-2.6)
+    assert table.diff_ci_hi[1] < 0
+    assert table.mae_diff.isna()[[0, 2, 3]].all()  # itself; other people; not run
+    assert list(table.status) == ["ok", "ok", "ok", "skipped"]
+    assert table.note[3] == "not run"
+
+
+def test_failed_runs_are_named_and_the_others_compared(tmp_path):
+    def run(argv):
+        if "training.batch_size=6" in argv:
+            raise BadDataError("too few people")
+
+    with pytest.raises(ParticipantsFailed, match="1 runs of the study failed"):
+        run_study(options(tmp_path, values=("6", "12")), run)
+    table = read_tsv(Outputs(tmp_path / "out").study("rnc-lowrez_batch-size"))
+    assert list(table.note) == ["too few people", "not run"]
+
+
+def test_a_study_by_the_command_line(study, tmp_path, monkeypatch):
+    from brainage_bids import tools
+
+    argv = ["brainage-tools", "study", "ridge.components", study.bids, study.out, "--train", "pca-ridge",
+            "--values", "0", "1", "--folds", "2", "--set", "volume.resolution=4", "--nprocs", "2"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", [str(arg) for arg in argv])
+    with pytest.raises(SystemExit) as ended:
+        tools.main()
+    assert not ended.value.code
+    outputs = Outputs(study.out)
+    table = read_tsv(outputs.study("pca-ridge_ridge.components"))
+    assert list(table.status) == ["ok", "ok"]
+    assert float(table.mae_diff[1]) == pytest.approx(float(table.mae[1]) - float(table.mae[0]))
+    assert outputs.study("pca-ridge_ridge.components").with_suffix(".png").is_file()
+    names = sorted(path.parent.name for path in outputs.models.glob("*_seed-*/model.json"))
+    assert [name.split("_")[1] for name in names] == ["ridge.components-0", "ridge.components-1"]
+    card = read_json(outputs.model(names[0]) / "model.json")
+    assert float(table.mae[0]) == pytest.approx(card["validation"]["mae"])
