@@ -1,0 +1,164 @@
+"""What the models can do on open scans of real people: networks, losses and the yardstick, out of fold, same people.
+
+Run ``python benchmarks/open_people.py DATA --work FOLDER {prepare,search,claim,bundle}``. DATA holds ``ds000011`` (12
+adults, whole heads, PDDL) and ``ds002748-2mm`` (60 adults, 18 controls and 42 with depression, skull-stripped, CC0).
+
+*prepare* makes one dataset of the two (links, new labels) and preprocesses it on the grids of 2, 3 and 4 mm.
+*search* trains candidates in 5 folds and prints the out-of-fold error of each: the only thing the bundled model is
+chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people and budget, and the yardstick, for
+several seeds, with paired tests. *bundle* trains the chosen candidate with another split and writes the model folder.
+All are resumable. Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from brainage_bids.bids.files import read_json, write_tsv
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.read import DatasetQuery, read_dataset, scans_table
+from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.train import train_model
+from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.workflow import preprocess
+from brainage_bids.schema import VolumeSpec
+from brainage_bids.stats.accuracy import compare_errors, mean_interval
+
+FOLDS, SEARCH_SEED, FINAL_SEED = 5, 1, 2
+SMALL = ("network.width=16", "network.stem_pool=false", "network.stage_strides=[2, 2, 1, 1]",
+         "network.bias_init=train_mean", "training.schedule=cosine", "training.lr_decay=0.1",
+         "augmentation.rotation_min=0.02", "augmentation.rotation_max=0.15", "augmentation.translation_voxels=1.5",
+         "augmentation.crop_min=0.9")  # fmt: skip
+RNC = (*SMALL, "method=rnc", "training.optimiser=sgd", "training.lr=0.1", "training.momentum=0.9",
+       "training.clip_norm=1.0", "training.weight_decay=0.0001", "training.batch_size=24", "head.views=4")  # fmt: skip
+L1 = (*SMALL, "method=l1", "training.optimiser=adam", "training.lr=0.001", "training.batch_size=8",
+      "training.patience=0")  # fmt: skip
+
+
+def prepare(data: Path, work: Path) -> None:
+    """Make one dataset of the two and preprocess it."""
+    bids, people = work / "bids", []
+    for name, label, site in (("ds000011", "fcl", "ds000011"), ("ds002748-2mm", "dep", "ds002748")):
+        table = pd.read_csv(data / name / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+        for row in table.to_dict("records"):
+            old, new = row["participant_id"], row["participant_id"].replace("sub-", f"sub-{label}")
+            source = data / name / old / "anat" / f"{old}_T1w.nii.gz"
+            if not source.is_file():
+                continue
+            target = bids / new / "anat" / f"{new}_T1w.nii.gz"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                target.symlink_to(source.resolve())
+            sex = (row.get("sex") or row.get("gender")).upper()
+            people.append({"participant_id": new, "age": row["age"], "sex": sex, "group": row.get("group", "control"),
+                           "site": site})  # fmt: skip
+    write_tsv(bids / "participants.tsv", pd.DataFrame(people))
+    described = {"Name": "ds000011 and ds002748", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
+    (bids / "dataset_description.json").write_text(json.dumps(described))
+    dataset = read_dataset(DatasetQuery(bids_dir=bids))
+    options = PreprocessOptions(work / "preprocess", nprocs=2, progress=False)
+    outcomes = preprocess(dataset.scans, [VolumeSpec.on_grid(mm) for mm in (2, 3, 4)], Outputs(work / "out"), options)
+    print(pd.Series([outcome.status for outcome in outcomes]).value_counts().to_string())
+
+
+def scans(work: Path, spec: VolumeSpec) -> pd.DataFrame:
+    """Return the table that `train_model` takes; everybody with an age may train."""
+    dataset, outputs = read_dataset(DatasetQuery(bids_dir=work / "bids")), Outputs(work / "out")
+    table = scans_table(dataset.scans, dataset.score_names)
+    table["volume"] = [str(outputs.volume(scan, spec)) for scan in dataset.scans]
+    table["trainable"] = table.age.notna() & [Path(path).is_file() for path in table.volume]
+    table.attrs |= {"dataset": dataset.name, "phantom": False}
+    return table
+
+
+def train(work: Path, name: str, recipe: str, overrides: tuple[str, ...], seed: int, epochs: int | None = None) -> dict:
+    """Train one candidate in folds and return its out-of-fold people and errors."""
+    known = load_recipe(recipe, (*overrides, f"name={name}"))
+    folder = work / "models" / f"{name}_seed-{seed}"
+    options = ModelOptions(device="auto", folds=FOLDS, seed=seed, epochs=epochs, workers=2, progress=False)
+    train_model(scans(work, known.spec), known, folder, work / "train" / folder.name, options)
+    shutil.rmtree(work / "train" / folder.name, ignore_errors=True)
+    card = read_json(folder / "model.json")
+    people = pd.DataFrame(card["calibration"])
+    minutes = pd.read_csv(folder / "history.tsv", sep="\t").seconds.sum() / 60
+    return {"name": name, "seed": seed, "people": people, "errors": (people.predicted_age - people.age).abs(),
+            "null": card["validation"]["mae_null"], "minutes": minutes}  # fmt: skip
+
+
+def line(found: dict) -> str:
+    """Return one row of the printed table."""
+    errors, people = found["errors"].to_numpy(), found["people"]
+    low, high, _ = mean_interval(errors, 0)
+    r = stats.pearsonr(people.age, people.predicted_age).statistic
+    return (f"{found['name']:20s} seed {found['seed']}  n {len(errors)}  MAE {errors.mean():5.2f}"
+            f" [{low:.2f}, {high:.2f}]  null {found['null']:.2f}  r {r:+.2f}  {found['minutes']:.1f} min")  # fmt: skip
+
+
+CANDIDATES = {
+    "ridge-4mm": ("pca-ridge", ()),
+    "ridge-3mm": ("pca-ridge", ("volume.resolution=3",)),
+    "ridge-2mm": ("pca-ridge", ("volume.resolution=2",)),
+    "ridge-4mm-zscore": ("pca-ridge", ("volume.intensity=zscore",)),
+    "rnc-4mm": ("rnc-demo", (*RNC, "training.epochs=120")),
+    "l1-4mm": ("rnc-demo", (*L1, "training.epochs=60")),
+    "rnc-3mm": ("rnc-demo", (*RNC, "training.epochs=120", "volume.resolution=3")),
+    "l1-3mm": ("rnc-demo", (*L1, "training.epochs=60", "volume.resolution=3")),
+    "l1-3mm-wide": ("rnc-demo", (*L1, "training.epochs=60", "volume.resolution=3", "network.width=32")),
+    "sfcn-3mm": ("rnc-demo", (*L1, "training.epochs=60", "volume.resolution=3", "network.architecture=sfcn",
+                              "network.width=16", "network.dropout=0.3")),
+}  # fmt: skip
+
+
+def claim(work: Path, seeds: list[int]) -> None:
+    """Compare Rank-N-Contrast with L1 and both with the yardstick on the same people, folds and budget."""
+    rows = {"rnc": ("rnc-demo", (*RNC, "training.epochs=60")), "l1": ("rnc-demo", (*L1, "training.epochs=60")),
+            "ridge": ("pca-ridge", ())}  # fmt: skip
+    everything = {}
+    for seed in seeds:
+        for name, (recipe, overrides) in rows.items():
+            everything[name, seed] = train(work, f"claim-{name}", recipe, overrides, seed)
+            print(line(everything[name, seed]), flush=True)
+    for one, other in (("rnc", "l1"), ("rnc", "ridge"), ("l1", "ridge")):
+        # everybody's error averaged over the seeds, so that a person counts once
+        mean = [np.mean([sorted_errors(everything[name, seed]) for seed in seeds], axis=0) for name in (one, other)]
+        found = compare_errors(*mean)
+        print(f"{one} - {other}: {found['mae_diff']:+.2f} years [{found['ci_lo']:+.2f}, {found['ci_hi']:+.2f}], "
+              f"n {found['n']}, paired t p {found['p']:.3f}, Wilcoxon p {found['wilcoxon_p']:.3f}")  # fmt: skip
+
+
+def sorted_errors(found: dict) -> np.ndarray:
+    """Return errors in an order that is the same for every model: by age, then by fold of the same split."""
+    people = found["people"].assign(error=found["errors"])
+    return people.sort_values(["age", "fold"], kind="stable").error.to_numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("what", choices=["prepare", "search", "claim", "bundle"])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", help="candidates")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    asked = parser.parse_args()
+    if asked.what == "prepare":
+        prepare(asked.data, asked.work)
+    elif asked.what == "search":
+        for name in asked.only or CANDIDATES:
+            print(line(train(asked.work, name, *CANDIDATES[name], SEARCH_SEED)), flush=True)
+    elif asked.what == "claim":
+        claim(asked.work, asked.seeds)
+    else:
+        (name,) = asked.only
+        print(line(train(asked.work, name, *CANDIDATES[name], FINAL_SEED)))
+
+
+if __name__ == "__main__":
+    main()

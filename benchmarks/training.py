@@ -1,0 +1,187 @@
+"""Training steps: memory against the size of the contrastive batch, and speed against a plain loop.
+
+Run ``python benchmarks/training.py [memory] [step] [recipes]``; by default the first two. Every line is measured in a
+process of its own.
+
+*memory*: one Rank-N-Contrast step of a small ResNet-18 for batches of 8 to 64 people, in one pass and in chunks of 8
+views; how far the peak lies above that of the process before the step.
+*step*: one end-to-end step at 2 mm against the loop that a first script has: float32, default memory layout, one
+volume at a time through TorchIO in two worker processes (``pip install torchio``).
+*recipes*: on a GPU, volumes per second and peak memory of every recipe, with the share of the card's peak.
+"""
+
+import resource
+import subprocess
+import sys
+import time
+from statistics import median
+
+import numpy as np
+import torch
+
+from brainage_bids.model import augment
+from brainage_bids.model.chunked import backward_in_chunks
+from brainage_bids.model.losses import l1_years, rank_n_contrast
+from brainage_bids.model.resnet import ResNet3D
+
+GRID, GRID_2MM = (48, 57, 48), (96, 114, 96)
+STEPS = 4
+
+
+def views(count, drawn, size, volumes):
+    """Yield augmented chunks; ``volumes`` is the cache."""
+    for start in range(0, count, size):
+        chunk = slice(start, min(start + size, count))
+        rows = torch.from_numpy(volumes[np.arange(chunk.start, chunk.stop) % len(volumes)])[:, None]
+        yield augment.apply(rows, drawn[chunk])
+
+
+def memory(people, size):
+    """Print the peak of one contrastive step of ``2 * people`` views in chunks of ``size``, and its seconds."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    volumes = np.random.default_rng(0).random((16, *GRID), dtype=np.float32).astype(np.float16)
+    model = ResNet3D(18, 16).train()
+    settings, ages = augment.AugmentSettings(), torch.linspace(20, 80, people, dtype=torch.float64)
+
+    def step(number, part):
+        drawn = augment.draw(2 * number, settings, np.random.default_rng(0))
+        backward_in_chunks(
+            model, model.embed, lambda: views(2 * number, drawn, part, volumes), -(-2 * number // part),
+            lambda features: rank_n_contrast(features.reshape(2, number, -1).transpose(0, 1), ages[:number]),
+        )  # fmt: skip
+
+    step(2, 2)
+    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    step(people, size)
+    seconds = time.perf_counter() - begin
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, seconds)
+
+
+def step(kind, batch=4):
+    """Print the median seconds of one end-to-end step at 2 mm, data and augmentation included."""
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    model, rng = ResNet3D(18, 16).train(), np.random.default_rng(0)
+    volumes = rng.random((16, *GRID_2MM), dtype=np.float32) * (np.indices(GRID_2MM).min(0) > 12)
+    ages = torch.linspace(20, 80, 16)
+    optimiser, seconds = torch.optim.Adam(model.parameters(), 1e-3), []
+    if kind == "ours":
+        volumes = volumes.astype(np.float16)
+        model = model.to(memory_format=torch.channels_last_3d)
+
+        def batches():
+            while True:
+                rows = rng.permutation(16)[:batch]
+                drawn = augment.draw(batch, augment.AugmentSettings(), rng)
+                images = augment.apply(torch.from_numpy(volumes[rows])[:, None], drawn)
+                yield images.contiguous(memory_format=torch.channels_last_3d), ages[rows]
+    else:
+        from augmentation import torchio
+
+        chain, _ = torchio()
+
+        class Volumes(torch.utils.data.Dataset):
+            def __len__(self):
+                return 16
+
+            def __getitem__(self, index):
+                return chain(torch.from_numpy(volumes[index].astype(np.float32))[None]), ages[index]
+
+        loader = torch.utils.data.DataLoader(Volumes(), batch, shuffle=True, num_workers=2, persistent_workers=True)
+
+        def batches():
+            while True:
+                yield from loader
+
+    source = batches()
+    for turn in range(STEPS + 1):
+        begin = time.perf_counter()
+        images, wanted = next(source)
+        optimiser.zero_grad()
+        l1_years(model(images), wanted).backward()
+        optimiser.step()
+        if turn:
+            seconds.append(time.perf_counter() - begin)
+    print(median(seconds))
+
+
+def recipe(name):
+    """Print volumes per second, peak GB and share of the card's dense bfloat16 peak of one recipe's main stage."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from brainage_bids.model.build import build_network
+    from brainage_bids.model.recipe import load_recipe
+
+    known = load_recipe(name)
+    model = build_network(known).cuda().to(memory_format=torch.channels_last_3d).train()
+    people = known.training.batch_size
+    count = 2 * people if known.method == "rnc" else people
+    ages = torch.linspace(20, 80, people, dtype=torch.float64, device="cuda")
+    data = torch.rand(count, *known.spec.shape).half().pin_memory()
+    size, rng = min(count, 16), np.random.default_rng(0)
+
+    def embed(images):
+        with torch.autocast("cuda", torch.bfloat16):
+            return model.embed(images).float()
+
+    def loss_of(features):
+        if known.method == "rnc":
+            return rank_n_contrast(features.reshape(2, people, -1).transpose(0, 1), ages)
+        return l1_years(model.age(features), ages)
+
+    def one():
+        drawn = augment.draw(count, augment.AugmentSettings(), rng)
+
+        def chunks():
+            for start in range(0, count, size):
+                images = data[start : start + size].cuda(non_blocking=True)[:, None]
+                out = augment.apply(images, drawn[slice(start, start + size)])
+                yield out.contiguous(memory_format=torch.channels_last_3d)
+
+        backward_in_chunks(model, embed, chunks, -(-count // size), loss_of)
+        model.zero_grad()
+        torch.cuda.synchronize()
+
+    with FlopCounterMode(display=False) as flops:
+        one()
+    torch.cuda.reset_peak_memory_stats()
+    begin = time.perf_counter()
+    for _ in range(STEPS):
+        one()
+    seconds = (time.perf_counter() - begin) / STEPS
+    print(count / seconds, torch.cuda.max_memory_allocated() / 1e9, flops.get_total_flops() / seconds / 1e12)
+
+
+def measured(*arguments):
+    """Run one line in a process of its own; return the numbers it prints."""
+    done = subprocess.run([sys.executable, __file__, "one", *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return [float(word) for word in done.stdout.split()[-3:]]
+
+
+def main(asked):
+    if "memory" in asked:
+        print("people in a batch   one pass: MB, s    chunks of 8 views: MB, s")
+        for people in (8, 16, 32, 64):
+            whole, parts = measured("memory", people, 2 * people), measured("memory", people, 8)
+            print(f"{people:17d}   {whole[0]:8.0f} {whole[1]:7.1f}    {parts[0]:12.0f} {parts[1]:10.1f}")
+    if "step" in asked:
+        mine, plain = (measured("step", kind)[0] for kind in ("ours", "plain"))
+        print(f"one step at 2 mm, 4 volumes: {mine:.2f} s; plain loop {plain:.2f} s: {plain / mine:.1f} times")
+    if "recipes" in asked:
+        from brainage_bids.model.recipe import recipe_names
+
+        print(torch.cuda.get_device_name(), "  recipe, volumes/s, peak GB, TFLOP/s")
+        for name in recipe_names():
+            if name not in ("pca-ridge",) and not name.endswith("-noaug"):
+                print(f"{name:24s} {measured('recipe', name)}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["one"]:
+        kind, *rest = sys.argv[2:]
+        {"memory": memory, "step": step, "recipe": recipe}[kind](*(int(a) if a.isdigit() else a for a in rest))
+    else:
+        main(sys.argv[1:] or ["memory", "step"])
