@@ -55,7 +55,7 @@ def test_paired_differences_on_the_same_people():
     runs = [
         {"setting": "s", "value": "a", "seed": 1, "age": age, "predicted_age": [25.0, 33.0, 44.0, 52.0, 66.0]},
         {"setting": "s", "value": "b", "seed": 1, "age": age, "predicted_age": [22.0, 31.0, 41.0, 50.0, 63.0]},
-        {"setting": "s", "value": "c", "seed": 1, "age": age[:4] + [61.0], "predicted_age": age},
+        {"setting": "s", "value": "c", "seed": 1, "age": [*age[:4], 61.0], "predicted_age": age},
         {"setting": "s", "value": "d", "seed": 1, "note": "not run"},
     ]
     table = study_table(runs, 0)
