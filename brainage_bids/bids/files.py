@@ -91,9 +91,10 @@ def read_tsv(path: str | Path) -> pd.DataFrame:
 
 def write_tsv(path: str | Path, table: pd.DataFrame, meanings: dict[str, str] | None = None) -> Path:
     """Write a table at full precision, ``n/a`` for missing; with ``meanings`` also the JSON sidecar."""
-    cells = pd.DataFrame({name: [cell_text(value) for value in table[name]] for name in table.columns})
-    with atomic(path) as temporary:
-        cells.to_csv(temporary, sep="\t", index=False, lineterminator="\n", quoting=3, escapechar="\\")
+    # No cell holds a tab or a line break, so nothing needs quotes; a quote in a cell stays what it is.
+    columns = [[cell_text(name), *map(cell_text, table[name])] for name in table.columns]
+    lines = ["\t".join(row) for row in zip(*columns, strict=True)]
+    write_text(path, "\n".join(lines) + "\n")
     if meanings is not None:
         sidecar = {name: {"Description": meanings.get(name, name)} for name in table.columns}
         write_json(Path(path).with_suffix(".json"), sidecar)

@@ -134,13 +134,14 @@ def card_text(values: Mapping[str, Any]) -> str:
     used = f"{effective['epochs']} epochs, head {effective['head_epochs']} epochs, seed {values['seed']}"
     span = f"{people['age_min']:.0f}-{people['age_max']:.0f} years"
     ages = f"{people['age_min']:.1f} to {people['age_max']:.1f} years (mean {people['age_mean']:.1f}, SD {sd})"
+    notice = f"> **{values['name']}** is {values['notice']}\n\n" if values.get("notice") else ""
     return f"""# {values["name"]}
 
-{phantom}{values["description"]}. It estimates a person's age from a T1-weighted brain scan.
+{phantom}{notice}{values["description"]}. It estimates a person's age from a T1-weighted brain scan.
 
 ## Trained on
 
-{people["n"]} people aged {ages};
+{people["n"]} {values.get("who") or "people"}, aged {ages};
 {counts}.
 
 ## Accuracy on people it did not train on

@@ -65,7 +65,7 @@ class BrainNetwork(nn.Module):
     def predict(self, volume: np.ndarray) -> float:
         """Return the age (years) of one volume ``(D, H, W)``; in evaluation mode."""
         self.eval()
-        return self(torch.as_tensor(np.asarray(volume), dtype=torch.float32)[None, None]).item()
+        return self(torch.from_numpy(np.array(volume, dtype=np.float32))[None, None]).item()
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run one block, without keeping what is inside when ``recompute`` is on."""

@@ -195,10 +195,13 @@ def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, me
 
 def _members_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:
     """Return the members that may predict a person, and the flags that follow."""
-    same = model.same_people(participant_id, dataset)
-    if same and participant_id in model.held_out:
-        return [model.held_out[participant_id]], ["out_of_fold"]
-    hashed = hash_participant(participant_id, model.card["salt"])
+    names = [f"{dataset}/{participant_id}"]  # how a model of several datasets knows its people
+    if model.same_people(participant_id, dataset):
+        names.append(participant_id)
+    for name in names:
+        if name in model.held_out:
+            return [model.held_out[name]], ["out_of_fold"]
+    hashed = {hash_participant(name, model.card["salt"]) for name in names}
     parts = (("in_training", "training_participants"), ("in_validation", "validation_participants"))
-    flags = [flag for flag, field in parts if same and any(hashed in member[field] for member in model.card["members"])]
+    flags = [flag for flag, field in parts if any(hashed & set(member[field]) for member in model.card["members"])]
     return list(model.members), flags

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from brainage_bids import __version__
 from brainage_bids.bids.files import read_json, read_tsv, write_text
-from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.outputs import Outputs, is_study_model, sidecar_path
 from brainage_bids.bids.qc import Decision, is_outdated, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
 from brainage_bids.pipeline.predictions import model_cards, read_predictions_of_scan, volume_specs
@@ -36,6 +36,11 @@ def is_phantom(dataset: Dataset) -> bool:
     return "phantom" in dataset.name.lower()
 
 
+def notices(cards: Iterable[Mapping]) -> list[str]:
+    """Return what the cards of the models want every reader of their ages to know."""
+    return [f"{card['name']}: {card['notice']}" for card in cards if card.get("notice")]
+
+
 def participant_pages(
     options: ParticipantOptions, outputs: Outputs, dataset: Dataset, record: RunRecord, scans: Sequence[Scan]
 ) -> None:
@@ -53,7 +58,7 @@ def participant_pages(
     if not wanted:
         return
     specs = _specs(outputs, [scan for members in wanted.values() for scan in members])
-    cards = list(model_cards(outputs).values())
+    cards = [card for name, card in model_cards(outputs).items() if not is_study_model(name)]
     methods = write_citation(outputs, specs, cards, engines_of(outputs, scans))
     failures = {event["prefix"]: f"{event['step']}: {event['reason']}" for event in record.failures}
     if options.reports_only:
@@ -64,6 +69,7 @@ def participant_pages(
         "methods": methods,
         "software": software(),
         "phantom": is_phantom(dataset) or any(card.get("phantom") for card in cards),
+        "notices": notices(cards),
         "command": options.command,
     }
     decided = read_qc(outputs.qc_table)
@@ -171,6 +177,7 @@ def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engine
                 "age_max": training["age_max"],
                 "folds": len(card["members"]) if len(card["members"]) > 1 else None,
                 "phantom": bool(card.get("phantom")),
+                "who": card.get("who"),
             }
         )
         values["bias_n"] = len(card["calibration"])
@@ -265,6 +272,7 @@ def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mappin
         warnings.append(f"{len(collected.failed)} scans have no result; they are listed below with the reason.")
     for name, line in lines.items():
         warnings += [f"{name}: {text}" for text in line.get("warnings", ())]
+    warnings += notices([card for name, card in collected.cards.items() if name in collected.models])
     for name, card in collected.cards.items():
         if name in collected.models and card.get("phantom") and not is_phantom(dataset):
             warnings.append(f"{name} was trained on phantoms: its ages say nothing about people.")

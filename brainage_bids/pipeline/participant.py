@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from brainage_bids.preprocess.template import Template
 
 LOG = logging.getLogger("brainage_bids")
+BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 @dataclass(frozen=True)
@@ -210,10 +211,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
         trained = sorted(path.parent.name for path in outputs.models.glob("*/model.json"))
         wanted = options.models or (() if recipe else [name for name in trained if not is_study_model(name)])
         if not wanted and recipe is None and not options.reports_only:
-            raise NoInputError(
-                f"no model is trained in {outputs.root} and none is bundled: add --train RECIPE, --model FOLDER, "
-                "or --preprocess-only"
-            )
+            wanted = [bundled_model()]
         for name in wanted:
             folder = find_model(name, outputs, trained)
             if (folder.name, folder) not in models:
@@ -229,11 +227,32 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
 
 def find_model(name: str, outputs: Outputs, trained: Sequence[str]) -> Path:
     """Return the folder of a model given by name or path."""
-    for folder in (outputs.model(name), Path(name)):
+    for folder in (outputs.model(name), Path(name), BUNDLED / name):
         if (folder / "model.json").is_file():
             return folder.resolve()
-    have = ", ".join(trained) or "none"
-    raise UsageError(f"--model {name!r} is neither trained in {outputs.root} (there: {have}) nor a model folder")
+    have, comes = ", ".join(trained) or "none", ", ".join(bundled_models()) or "none"
+    raise UsageError(
+        f"--model {name!r} is neither trained in {outputs.root} (there: {have}) nor a model folder nor one that comes "
+        f"with brainage-bids ({comes})"
+    )
+
+
+def bundled_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/model.json"))
+
+
+def bundled_model() -> str:
+    """Return the name of the model that is used when nothing else is there.
+
+    Raises
+    ------
+    NoInputError
+        When the package holds none.
+    """
+    if not bundled_models():
+        raise NoInputError("no model is trained here and none is bundled: add --train RECIPE or --model FOLDER")
+    return bundled_models()[0]
 
 
 def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:

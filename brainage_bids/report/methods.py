@@ -102,7 +102,8 @@ def participant_methods(values: Mapping[str, Any]) -> str:
         pipeline masked and corrected); ``template``; ``resolution`` (mm); ``shape`` (voxels); ``intensity``
         (``minmax``, ``zscore``); ``models``, a list of mappings with ``name`` and, where known, ``backbone``
         (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``, ``age_min``, ``age_max``
-        (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: trained on synthetic images);
+        (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: synthetic images), ``who``
+        (the people it was trained on, ``healthy people`` by default);
         ``bias_n`` (people who gave the age-bias line); ``saliency`` (True when maps were made); ``coverage`` (percent).
     """
     blocks = [
@@ -200,7 +201,7 @@ def _model(model: Mapping[str, Any]) -> str:
     sentences = [text + "."]
     if model.get("n_train"):
         ages = f", aged {model['age_min']:.0f} to {model['age_max']:.0f} years" if "age_min" in model else ""
-        who = "synthetic images" if model.get("phantom") else "healthy people"
+        who = "synthetic images" if model.get("phantom") else model.get("who") or "healthy people"
         sentences.append(f"It was trained on {model['n_train']} {who}{ages}.")
     if model.get("folds"):
         sentences.append(

@@ -5,7 +5,7 @@ Computes nothing but roundings and pictures; every number comes from the tables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,8 @@ class ParticipantPage:
         Name -> version of what was run.
     phantom
         True when the scans or the model are synthetic.
+    notices
+        What must be known of the models before their ages are read.
     command
         The command line.
     """
@@ -101,6 +103,7 @@ class ParticipantPage:
     methods: str = ""
     software: Mapping[str, str] = field(default_factory=dict)
     phantom: bool = False
+    notices: Sequence[str] = ()
     command: str = ""
 
 

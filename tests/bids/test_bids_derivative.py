@@ -130,8 +130,14 @@ def full_tree(tmp_path):
         write_text(outputs.model("rnc-demo") / name, "{}")
     write_tsv(outputs.group_table("brainage"), pd.DataFrame({"participant_id": ["sub-01"]}), {})
     write_json(outputs.bias_correction, {})
+    write_tsv(outputs.study("rnc-lowrez_depth"), pd.DataFrame({"setting": ["network.depth"]}))
     write_tsv(outputs.qc_table, pd.DataFrame({"participant_id": ["sub-01"], "qc_decision": [""]}), {})
-    for path in (outputs.group_page, outputs.group_figures / "a.png", outputs.run_log("r1") / "brainage.log"):
+    for path in (
+        outputs.group_page,
+        outputs.training_page("rnc-demo"),
+        outputs.group_figures / "a.png",
+        outputs.run_log("r1") / "brainage.log",
+    ):
         write_text(path, "x")
     write_text(outputs.root / "logs" / "CITATION.md", "x")
     write_text(outputs.root / "work" / "node" / "result.txt", "x")

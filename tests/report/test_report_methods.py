@@ -82,7 +82,8 @@ def test_every_engine_has_its_sentence_and_references():
 
 
 def test_no_bias_correction_is_said():
-    assert "without correction" in methods.participant_methods({"bias_source": "none"})
+    assert "without correction" in methods.participant_methods({"bias_source": "none", "models": [{"name": "m"}]})
+    assert "Age bias" not in methods.participant_methods({"bias_source": "none"})
 
 
 def test_citation_file_holds_text_and_references():
