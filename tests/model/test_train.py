@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.errors import BadDataError, NoInputError, UsageError
 from brainage_bids.model import loop, probes, stages
+from brainage_bids.model.card import hash_participant
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
@@ -232,3 +233,17 @@ def test_ridge_probe_against_the_normal_equations():
     penalty = 0.1 * (c**2).sum() / 9
     slow = (new - x.mean(0)) @ np.linalg.inv(c.T @ c + penalty * np.eye(4)) @ c.T @ (y - y.mean()) + y.mean()
     assert np.allclose(probes.ridge_probe(x, y, new), slow)
+
+
+def test_a_model_of_several_datasets_knows_its_people_by_dataset_and_id(folds_model, table):
+    model, person = load_model(folds_model), table.participant_id[0]
+    salt = model.card["salt"]
+    member = {**model.card["members"][0], "training_participants": [hash_participant(f"here/{person}", salt)],
+              "validation_participants": []}  # fmt: skip
+    card = {**model.card, "dataset": "both", "members": [member]}
+    members, held_out = {member["name"]: model.members["fold-1"]}, {f"there/{person}": "fold-1"}
+    several = dataclasses.replace(model, card=card, members=members, held_out=held_out)
+    scan = table.head(1).copy()
+    for dataset, flags in (("here", ["in_training"]), ("there", ["out_of_fold"]), ("elsewhere", [])):
+        scan.attrs["dataset"] = dataset
+        assert predict_table(several, scan, QUIET, saliency=False)["flags"][0] == flags

@@ -100,3 +100,9 @@ def test_what_a_person_decided_is_told(tmp_path, participant, scan):
     words, reader = written(tmp_path, replace(participant, sessions=(decided,)))
     assert "A person decided: fail (<b>moved</b>). The decision was made on an older volume" in words
     assert "b" not in reader.tags
+
+
+def test_what_a_model_wants_known_is_said_first(tmp_path):
+    page = ParticipantPage("sub-01", "1.0", (), notices=("open-x: a <starting> point.",))
+    text = write_participant_page(tmp_path / "p.html", page).read_text(encoding="utf-8")
+    assert "open-x: a &lt;starting&gt; point." in text
