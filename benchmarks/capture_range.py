@@ -5,7 +5,8 @@ along each axis, 60 mm of shift, in one case of six an origin that is hundreds o
 and noise, resampled by cubic B-splines onto another grid of 1 to 1.5 mm that holds the whole head. The engine sees the
 head as it is and the moved one; a perfect engine would answer K A for the second where it said A for the first. The
 error of a case is the mean distance in template mm, over points of the template's brain, between a point and where
-inv(A_moved) K A sends it.
+inv(A_moved) K A sends it. A head whose field of view cuts the brain makes no fair case: its moved copies have air where
+the scan has an edge. Its cases are run too and stand in a line of their own; ``--cases`` counts those of whole heads.
 
 Run ``python benchmarks/capture_range.py HEADS --work FOLDER [--cases 300] [--peer-cases 60] [--processes 1]``; HEADS is
 a folder, searched for ``*.nii.gz`` of whole heads. Results are kept case by case in ``FOLDER/cases.jsonl``: the same
@@ -26,6 +27,7 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
@@ -42,6 +44,7 @@ VOXEL_MM, MARGIN_MM = (1.0, 1.5), 8.0
 FIELD, NOISE = 0.15, 0.02  # of the log field's terms, and of the brightest tissue
 NO_HEAD = ("phantom", "defaced", "float64")  # no brain; twins of scans that are there already
 LOST_MM = 5.0
+WHOLE = 0.001  # most of the template's brain that may lie outside the field of view of a whole head
 PEERS = {"picsl-greedy": "picsl_greedy", "antspyx": "ants"}
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS+ to LPS+
 
@@ -242,6 +245,11 @@ class Results:
         """Return the matrix of the head as it is, None when the engine refused it."""
         return self.rows[engine, head, None, self.seed].get("matrix")
 
+    def cut_heads(self, heads: list[str]) -> set[str]:
+        """Return the heads whose field of view cuts the brain, as far as the builtin engine has seen them at rest."""
+        seen = [head for head in heads if self.has("builtin", head, None) and self.at_rest("builtin", head)]
+        return {head for head in seen if cut_share(head, self.at_rest("builtin", head)) > WHOLE}
+
     def add(self, row: dict) -> None:
         """Keep a finished case."""
         self.rows[self._key(row)] = row
@@ -249,11 +257,30 @@ class Results:
             file.write(json.dumps(row) + "\n")
 
 
+def cut_share(head: str, at_rest: list) -> float:
+    """Return the share of the template's brain that lies outside the field of view of a head as it is."""
+    image = nib.load(head)
+    voxels = _points() @ np.asarray(at_rest).T @ np.linalg.inv(image.affine).T
+    outside = (voxels[:, :3] < -0.5) | (voxels[:, :3] > np.array(image.shape[:3]) - 0.5)
+    return float(outside.any(axis=1).mean())
+
+
+def heads_of_cases(heads: list[str], cut: set[str], cases: int) -> dict[int, str]:
+    """Deal cases out to the heads in turn until ``cases`` of them are of whole heads."""
+    of_case: dict[int, str] = {}
+    while sum(head not in cut for head in of_case.values()) < cases:
+        of_case[len(of_case)] = heads[len(of_case) % len(heads)]
+    return of_case
+
+
 def run_all(results: Results, engine: str, heads: list[str], cases: int, processes: int) -> None:
     """Do what is missing: first the heads at rest, then the cases."""
-    of_case = {case: heads[case % len(heads)] for case in range(cases)}
-    rest = [(head, None) for head in dict.fromkeys(of_case.values())]
-    for jobs in (rest, [(head, case) for case, head in of_case.items()]):
+    for stage in ("rest", "cases"):
+        cut = results.cut_heads(heads)
+        of_case = heads_of_cases(heads, cut, cases)
+        jobs = [(head, case) for case, head in of_case.items()]
+        if stage == "rest":
+            jobs = [(head, None) for head in dict.fromkeys(of_case.values())]
         missing = [(head, case) for head, case in jobs if not results.has(engine, head, case)]
         given = [(engine, h, c, results.seed, None if c is None else results.at_rest(engine, h)) for h, c in missing]
         if processes == 1:
@@ -308,9 +335,12 @@ def main():
             run_all(results, engine, heads, cases, options.processes)
     with pd.option_context("display.float_format", "{:.2f}".format, "display.width", 160):
         rows = [row for row in results.rows.values() if row["seed"] == options.seed]
+        cut = results.cut_heads(heads)
+        rows = [{**row, "engine": row["engine"] + (", brain cut" if row["head"] in cut else "")} for row in rows]
         print("displacement, template mm; CPU s: builtin whole chain, all others registration alone")
         print(table(rows, "engine").to_string(index=False))
-        print(table([row for row in rows if row["engine"] == "builtin"], "head").to_string(index=False))
+        own = [row for row in rows if row["engine"] in ("builtin", "builtin, brain cut")]
+        print(table(own, "head").to_string(index=False))
 
 
 if __name__ == "__main__":
