@@ -230,8 +230,8 @@ def _bias(values: Mapping[str, Any]) -> str:
 def _saliency() -> str:
     return (
         "Maps of what the model relied on are regression activation maps (Grad-RAM), after Grad-CAM (Selvaraju et al., "
-        "2017), of the last residual stage. They are signed and in years: the cells of a map and the model's constant "
-        "add up to the predicted age. They were resampled in world space through the map's own affine."
+        "2017), of the last stage before pooling. They are signed and in years: the cells of a map and the model's "
+        "constant add up to the predicted age. They were resampled in world space through the map's own affine."
     )
 
 

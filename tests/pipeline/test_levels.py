@@ -197,10 +197,16 @@ def test_predictions_made_elsewhere_enter_the_tables(study, tmp_path):
     assert len(table(out / "group" / "modelcomparison.tsv")) > 0
 
 
-def test_without_a_model_the_way_out_is_said(study, tmp_path):
-    done = run(study.bids, tmp_path / "out", "participant")
-    assert done.returncode == 66
-    assert "--train" in done.stderr
+def test_without_a_model_the_one_of_the_package_is_used_and_says_what_it_is(study, tmp_path):
+    out = tmp_path / "out"
+    done = run(study.bids, out, "participant", "--participant-label", "001")
+    assert done.returncode == 0, done.stderr
+    row = table(out / "sub-001" / "anat" / "sub-001_desc-brainage_pred.tsv").iloc[0]
+    assert row.model == "open-adults"
+    assert "a starting point, not a clinical instrument" in (out / "sub-001.html").read_text(encoding="utf-8")
+    assert "42 people with depression" in (out / "logs" / "CITATION.md").read_text(encoding="utf-8")
+    run(study.bids, out, "group")
+    assert "a starting point, not a clinical instrument" in (out / "group.html").read_text(encoding="utf-8")
 
 
 def test_filters_that_select_nothing_are_18_and_unknown_labels_are_named(study, tmp_path):
