@@ -1,8 +1,10 @@
 """Training steps: memory against the size of the contrastive batch, and speed against a plain loop.
 
-Run ``python benchmarks/training.py [memory] [step] [recipes]``; by default the first two. Every line is measured in a
+Run ``python benchmarks/training.py [fit] [memory] [step] [recipes]``; by default the first three. Every line is measured in a
 process of its own.
 
+*fit*: what the main stage of every recipe needs on a card of 40 GB in bfloat16, counted and not run: GB an image keeps,
+GB of weights and optimiser, images of a batch, and how many of them are in memory at once.
 *memory*: one Rank-N-Contrast step of a small ResNet-18 for batches of 8 to 64 people, in one pass and in chunks of 8
 views; how far the peak lies above that of the process before the step.
 *step*: one end-to-end step at 2 mm against the loop that a first script has: float32, default memory layout, one
@@ -153,6 +155,25 @@ def recipe(name):
     print(count / seconds, torch.cuda.max_memory_allocated() / 1e9, flops.get_total_flops() / seconds / 1e12)
 
 
+def fit(gigabytes=40):
+    """Print what `memory` counts for every recipe, and for ResNet-50 at 1 mm with a batch of 96 people."""
+    from brainage_bids.model.build import build_network
+    from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes
+    from brainage_bids.model.recipe import load_recipe, recipe_names
+
+    names = [(name, ()) for name in recipe_names() if name != "pca-ridge" and not name.endswith("-noaug")]
+    names.append(("rnc-highrez", ("network.depth=50", "training.batch_size=96")))
+    print("recipe                                               GB an image   GB fixed   images   at once")
+    for name, overrides in names:
+        known = load_recipe(name, overrides)
+        views = known.training.batch_size * (2 if known.method == "rnc" else 1)
+        a_view = bytes_a_view(lambda known=known: build_network(known), known.spec.shape, "bfloat16")
+        with torch.device("meta"):
+            fixed = fixed_bytes(build_network(known), known.training.optimiser)
+        at_once = fitting_views(views, a_view, fixed, gigabytes * 10**9)
+        print(f"{' '.join((name, *overrides)):52s} {a_view / 1e9:11.2f} {fixed / 1e9:10.2f} {views:8d} {at_once:9d}")
+
+
 def measured(*arguments):
     """Run one line in a process of its own; return the numbers it prints."""
     done = subprocess.run([sys.executable, __file__, "one", *map(str, arguments)], capture_output=True, text=True)
@@ -162,6 +183,8 @@ def measured(*arguments):
 
 
 def main(asked):
+    if "fit" in asked:
+        fit()
     if "memory" in asked:
         print("people in a batch   one pass: MB, s    chunks of 8 views: MB, s")
         for people in (8, 16, 32, 64):
@@ -184,4 +207,4 @@ if __name__ == "__main__":
         kind, *rest = sys.argv[2:]
         {"memory": memory, "step": step, "recipe": recipe}[kind](*(int(a) if a.isdigit() else a for a in rest))
     else:
-        main(sys.argv[1:] or ["memory", "step"])
+        main(sys.argv[1:] or ["fit", "memory", "step"])
