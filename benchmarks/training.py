@@ -1,7 +1,7 @@
 """Training steps: memory against the size of the contrastive batch, and speed against a plain loop.
 
-Run ``python benchmarks/training.py [fit] [memory] [step] [recipes]``; by default the first three. Every line is measured in a
-process of its own.
+Run ``python benchmarks/training.py [fit] [memory] [step] [recipes]``; by default the first three. Every line that
+measures is a process of its own.
 
 *fit*: what the main stage of every recipe needs on a card of 40 GB in bfloat16, counted and not run: GB an image keeps,
 GB of weights and optimiser, images of a batch, and how many of them are in memory at once.

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.ndimage as ndi
 import torch
 import torch.nn.functional as F
+from nibabel.affines import voxel_sizes
 from scipy.spatial.transform import Rotation
 
 from brainage_bids.errors import UsageError
@@ -136,7 +137,7 @@ def register(
     """
     starts = standard_starts() if starts is None else starts
     values = _normalised(brain, mask)
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     coarse = coarse or float(np.cbrt(zooms.prod())) >= COARSE_VOXEL_MM  # nothing finer to see
     poses = torch.as_tensor(_initial_poses(mask, affine, template, starts), device=device)
     similarity, full = _bases(device)
@@ -170,7 +171,7 @@ def _evened(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndar
     inside = np.where(mask[box], values[box], 0)
     total, grid = _pyramid(inside, affine, COARSE_MM)
     weight, _ = _pyramid(mask[box].astype(np.float32), affine, COARSE_MM)
-    zooms = np.sqrt((grid[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(grid)
     total, weight = (ndi.gaussian_filter(a, EVEN_MM / zooms, mode="constant", truncate=3) for a in (total, weight))
     mean = np.maximum(total / np.maximum(weight, 1e-3), 0.05)
     index = np.linalg.inv(grid) @ affine  # both grids have the same axes: a scale and a shift
@@ -221,7 +222,7 @@ def _bases(device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _pyramid(data: np.ndarray, affine: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     """Return data blurred to a full width of ``spacing`` mm on a grid of about half of it, and that grid's affine."""
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     factor = np.maximum(1, np.floor(spacing / 2 / zooms + 1e-3)).astype(int)
     padded = np.pad(data, [(0, -n % f) for n, f in zip(data.shape, factor, strict=True)])
     nx, ny, nz = np.asarray(padded.shape) // factor
@@ -252,7 +253,7 @@ def _template_level(template: Template, spacing: float, device: str, even: bool 
 
 
 def _moving_level(values: np.ndarray, mask: np.ndarray, affine: np.ndarray, spacing: float, device: str) -> _Moving:
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     box = ndi.find_objects(mask.astype(np.uint8))[0]
     margin = np.ceil(2 * spacing / zooms).astype(int)
     start = np.asarray([s.start for s in box]) - margin

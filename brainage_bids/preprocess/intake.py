@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from brainage_bids.errors import BadDataError
 from brainage_bids.schema import Prepared
@@ -51,7 +52,7 @@ class Native:
     @property
     def zooms(self) -> np.ndarray:
         """Voxel size along each axis, mm."""
-        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return voxel_sizes(self.affine)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Brain:
     @property
     def zooms(self) -> np.ndarray:
         """Voxel size along each axis, mm."""
-        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return voxel_sizes(self.affine)
 
 
 def read_scan(path: str | Path) -> Native:
@@ -166,7 +167,7 @@ def _check_grid(path: Path, image: nib.spatialimages.SpatialImage) -> None:
     affine = np.asarray(image.affine)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise BadDataError(f"{path} has an unusable voxel-to-world matrix; repair its header")
-    extent = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) * shape[:3]
+    extent = voxel_sizes(affine) * shape[:3]
     if min(shape[:3]) < MIN_VOXELS or extent.min() < MIN_EXTENT_MM or extent.max() > MAX_EXTENT_MM:
         size = " x ".join(f"{mm:.0f}" for mm in extent)
         raise BadDataError(
@@ -197,7 +198,7 @@ def _header_warnings(image: nib.spatialimages.SpatialImage, affine: np.ndarray) 
             )
         elif scode > 0 and qcode > 0 and not np.allclose(sform, qform, atol=0.5):
             warnings.append("sform and qform disagree; the sform was used")
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     if zooms.max() > 1.5 * zooms.min() and zooms.max() > 1.5:
         warnings.append(f"voxels are far from cubes ({' x '.join(f'{z:.2f}' for z in zooms)} mm)")
     elif zooms.max() > 2.5:
@@ -211,7 +212,7 @@ def _says_mni(image: nib.spatialimages.SpatialImage) -> bool:
         codes = header.get_sform(coded=True)[1], header.get_qform(coded=True)[1]
         if max(codes) >= MNI_CODE:
             return True
-    size = float(np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0)).mean())
+    size = float(voxel_sizes(np.asarray(image.affine)).mean())
     return any(image.shape[:3] == shape and abs(size - mm) < 0.01 for shape, mm in MNI_GRIDS)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.ndimage as ndi
+from nibabel.affines import voxel_sizes
 from PIL import Image, ImageDraw, ImageFont
 
 from brainage_bids.bids.files import atomic
@@ -21,7 +22,7 @@ GREYS = 1.1  # multiple of the 99.5 percentile that is shown white
 
 def mask_picture(path: Path, data: np.ndarray, mask: np.ndarray, affine: np.ndarray, title: str) -> None:
     """Draw the brain mask's outline on the native scan (RAS+ array), three planes."""
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     high = np.percentile(data[mask], 99.5)
     _draw(path, data / max(high, 1e-12), mask, mask, zooms, OUTLINE, f"{title}: brain mask on the native scan")
 

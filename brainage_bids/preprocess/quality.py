@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 import scipy.ndimage as ndi
+from nibabel.affines import voxel_sizes
 
 if TYPE_CHECKING:
     from brainage_bids.preprocess.affine import Fit
@@ -75,7 +76,7 @@ def measure(brain: Brain, fit: Fit, template: Template) -> dict[str, float]:
         What the scan was registered to.
     """
     affine, matrix = np.asarray(brain.affine), np.asarray(fit.matrix)
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     box = box_of(brain.mask)
     mask, data = brain.mask[box], np.asarray(brain.data[box], dtype=np.float32)
     volume = float(mask.sum() * np.prod(zooms) / 1000)
@@ -126,7 +127,7 @@ def _points(template: Template) -> tuple[np.ndarray, np.ndarray, float]:
 
 def _shrunk(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return block means of about 2 mm (the last incomplete block is left out) and their affine."""
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     factor = np.minimum(np.maximum(1, np.rint(COARSE_MM / zooms).astype(int)), data.shape)
     kept = tuple(slice(0, n // f * f) for n, f in zip(data.shape, factor, strict=True))
     (nx, ny, nz), (fx, fy, fz) = np.asarray(data.shape) // factor, factor

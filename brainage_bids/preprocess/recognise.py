@@ -6,6 +6,7 @@ The thresholds come from real scans; `docs/reuse.md` holds the numbers.
 from __future__ import annotations
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from brainage_bids.preprocess.intake import Brain
 from brainage_bids.preprocess.template import Template
@@ -67,7 +68,7 @@ def mni_notes(brain: Brain, matrix: np.ndarray, template: Template) -> tuple[str
 
 def moved_mm(matrix: np.ndarray, template: Template) -> float:
     """Return how far the affine moves the template's brain in the mean, mm."""
-    step = np.maximum(1, np.round(POINT_STEP_MM / np.sqrt((template.affine[:3, :3] ** 2).sum(axis=0)))).astype(int)
+    step = np.maximum(1, np.round(POINT_STEP_MM / voxel_sizes(template.affine))).astype(int)
     index = np.argwhere(template.mask[:: step[0], :: step[1], :: step[2]]) * step
     points = index @ template.affine[:3, :3].T + template.affine[:3, 3]
     moved = points @ matrix[:3, :3].T + matrix[:3, 3]

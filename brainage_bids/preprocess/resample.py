@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.ndimage as ndi
+from nibabel.affines import voxel_sizes
 
 from brainage_bids.schema import VolumeSpec
 
@@ -42,7 +43,7 @@ def to_grid(
         float32, ``spec.shape``; 0 outside the field of view.
     """
     values = np.zeros(spec.shape, dtype=np.float32)
-    zooms = np.sqrt((native_affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(native_affine)
     sigma = np.sqrt(np.maximum(spec.resolution**2 - zooms**2, 0)) / FWHM / zooms  # voxels
     box = _box_of_content(data, np.ceil(3 * sigma).astype(int) + SPLINE_TAIL)
     if box is None:

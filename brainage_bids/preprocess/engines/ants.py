@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import scipy.ndimage as ndi
 import SimpleITK as sitk
+from nibabel.affines import voxel_sizes
 from nipype import Workflow
 from nipype.interfaces.ants import N4BiasFieldCorrection, Registration
 from nipype.interfaces.ants.base import ANTSCommand, Info
@@ -136,7 +137,7 @@ def save_region(path: Path, template: Template) -> str:
 
     Over the whole box the zeros round the brain would count too, and brains come out too large.
     """
-    zooms = np.sqrt((template.affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(template.affine)
     box, affine = files.boxed(template.mask, template.affine)
     near = ndi.distance_transform_edt(~template.mask[box], sampling=zooms) <= RIM_MM
     return files.save(path, near.astype(np.uint8), affine)

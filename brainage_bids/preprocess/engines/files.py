@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 import scipy.ndimage as ndi
+from nibabel.affines import voxel_sizes
 
 from brainage_bids.bids.files import atomic, read_json, write_json
 from brainage_bids.errors import BadDataError
@@ -122,7 +123,7 @@ def strip(job: Job, corrected: str) -> dict[str, str]:
 
 def boxed(mask: np.ndarray, affine: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
     """Return the box of a mask with some margin round it, and the affine of that box."""
-    margin = np.ceil(MARGIN_MM / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))).astype(int)
+    margin = np.ceil(MARGIN_MM / voxel_sizes(affine)).astype(int)
     spans = zip(quality.box_of(mask), margin, mask.shape, strict=True)
     box = tuple(slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in spans)
     corner = np.eye(4)
@@ -194,7 +195,7 @@ def correlation(found: Brain, matrix: np.ndarray, template: Template) -> float:
     """
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
         raise BadDataError("the registration gave no usable matrix; look at the scan and exclude it")
-    every = np.maximum(1, np.rint(EVERY_MM / np.sqrt((template.affine[:3, :3] ** 2).sum(axis=0)))).astype(int)
+    every = np.maximum(1, np.rint(EVERY_MM / voxel_sizes(template.affine))).astype(int)
     chosen = tuple(slice(None, None, step) for step in every)
     index = np.argwhere(template.mask[chosen])
     points = np.c_[index * every, np.ones(len(index))] @ template.affine.T

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nipype import Workflow
 from nipype.interfaces.fsl import BET, FLIRT
 
@@ -131,7 +132,7 @@ def world_matrix(
 
 def _to_fsl(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Voxel to FSL's scaled voxel, 4 x 4."""
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     scaled = np.diag([*zooms, 1.0])
     if np.linalg.det(affine[:3, :3]) > 0:
         swap = np.diag([-1.0, 1.0, 1.0, 1.0])
