@@ -2,7 +2,8 @@
 
 Three kinds of pairs hold the same measurement (a defaced twin, another data type, another storage order of the same
 voxels) and should correlate above 0.995; two sessions of one person cannot: there the correlation is given beside the
-best that a direct registration of the one session to the other reaches on the same grid.
+best that a direct registration of the one session to the other reaches on the same grid; ``seen`` counts only what lies
+in the field of view of both.
 
 Run ``python benchmarks/invariance.py DATA [--resolution 1 2]``; DATA holds ``scans``, ``ds000011`` and ``openms``.
 """
@@ -93,9 +94,18 @@ def cut_alike(first: Done, second: Done, native: Native) -> Native:
     return Native(np.ascontiguousarray(np.compress(seen, native.data, axis=axis)), affine)
 
 
-def correlation(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> float:
-    """Return the correlation of two volumes inside the union of their masks."""
-    union = one[1] | two[1]
+def scanned(done: Done, spec: VolumeSpec) -> np.ndarray:
+    """Return the voxels of a grid that lie inside the field of view of a scan."""
+    to_voxel = np.linalg.inv(done.brain.affine) @ done.fit.matrix @ np.asarray(spec.affine)
+    places = np.indices(spec.shape, dtype=np.float32).reshape(3, -1)
+    voxels = to_voxel[:3, :3] @ places + to_voxel[:3, 3:]
+    inside = (voxels >= -0.5) & (voxels <= np.array(done.brain.data.shape)[:, None] - 0.5)
+    return inside.all(axis=0).reshape(spec.shape)
+
+
+def correlation(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray], where=True) -> float:
+    """Return the correlation of two volumes inside the union of their masks (and ``where``)."""
+    union = (one[1] | two[1]) & where
     return float(np.corrcoef(one[0][union], two[0][union])[0, 1])
 
 
@@ -108,11 +118,12 @@ def compare(kind: str, first: Done, second: Done, resolutions: list[float], best
         row = {"pair": kind, "grid mm": spec.resolution, "r": correlation(one, two), "mask Dice": dice(one[1], two[1])}
         row |= {"r of the core": float(np.corrcoef(one[0][core], two[0][core])[0, 1])}
         if best:
-            row["reachable r"] = max(
-                correlation(one, second.volume(spec, direct(first, second))),
-                correlation(first.volume(spec, direct(second, first)), two),
-            )
-            row["ratio"] = row["r"] / row["reachable r"]
+            directly = second.volume(spec, direct(first, second)), first.volume(spec, direct(second, first))
+            both = scanned(first, spec) & scanned(second, spec)
+            for name, where in (("", True), (" seen", both)):
+                reached = correlation(one, directly[0], where), correlation(directly[1], two, where)
+                row |= {f"r{name}": correlation(one, two, where), f"reachable r{name}": max(reached)}
+                row[f"ratio{name}"] = row[f"r{name}"] / row[f"reachable r{name}"]
         rows.append(row)
     return rows
 
