@@ -40,8 +40,9 @@ NOTICE = (
     "a starting point, not a clinical instrument. It was trained on only {n} adults of 19 to 55 years from two open "
     "datasets (OpenfMRI ds000011, OpenNeuro ds002748), among them 42 with depression; out of fold its mean error is "
     "{error}, that of always answering the mean age {null} years; within the larger dataset alone {within}, so part of "
-    "what it knows is which scanner a scan comes from. Outside this age range and on other scanners expect worse. "
-    "Train on your own controls where you can."
+    "what it knows is which scanner a scan comes from. Where a page speaks of healthy people held out, for this model "
+    "these are meant. Outside this age range and on other scanners expect worse. Train on your own controls where you "
+    "can."
 )
 FOLDS, SEARCH_SEED, FINAL_SEED = 5, 1, 2
 SMALL = ("network.width=16", "network.stem_pool=false", "network.stage_strides=[2, 2, 1, 1]",
