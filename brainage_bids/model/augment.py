@@ -7,8 +7,10 @@ in the paper.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +76,12 @@ class AugmentParameters:
     def __getitem__(self, part: slice) -> AugmentParameters:
         """Return the parameters of some of the volumes."""
         return AugmentParameters(**{item.name: getattr(self, item.name)[part] for item in fields(self)})
+
+
+def settings_from(section: Mapping[str, Any]) -> AugmentSettings | None:
+    """Return the settings that a recipe's ``augmentation`` section (as plain values) describes; None: not enabled."""
+    strengths = {key: value for key, value in section.items() if key != "enabled"}
+    return AugmentSettings(**strengths) if section["enabled"] else None
 
 
 def neutral(count: int) -> AugmentParameters:

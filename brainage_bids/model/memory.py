@@ -67,12 +67,13 @@ def free_bytes(device: torch.device) -> int:
     """Return how much memory is free: on the card, or on the machine within the limits set for this process."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = [int(lines["MemAvailable"].split()[0]) * 1024]
-    return min(free + _cgroup_limits())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([free, *_cgroup_limits()])
 
 
 def fitting_views(views: int, a_view: int, fixed: int, free: int) -> int:

@@ -82,12 +82,12 @@ def effective_settings(
         When the batch cannot be shared evenly among the processes.
     """
     notes = [f"{override}, as asked" for override in options.overrides]
+    if recipe.method == "ridge":
+        return _one_step(options, n_train, notes)
     training = recipe.training
     batch = options.batch_size or training.batch_size
     if batch != training.batch_size:
         notes.append(f"batch size {batch} instead of the recipe's {training.batch_size}, as asked")
-    if recipe.method == "ridge":
-        return _one_step(options, n_train)
     if batch > n_train:
         raise BadDataError(
             f"a batch of recipe {recipe.name} takes {batch} people, but only {n_train} people train a member, so no "
@@ -126,11 +126,11 @@ def effective_settings(
     )
 
 
-def _one_step(options: ModelOptions, n_train: int) -> EffectiveSettings:
+def _one_step(options: ModelOptions, n_train: int, notes: list[str]) -> EffectiveSettings:
     """Return the settings of a model that is fitted at once: on the CPU, without epochs or batches."""
     return EffectiveSettings(
         "cpu", "float32", n_train, 1, 0, 0, options.folds, options.seed, options.threads or 1, views=1, chunk_size=1,
-        notes=(*(f"{override}, as asked" for override in options.overrides), "fitted in one step"),
+        notes=(*notes, "fitted in one step"),
     )  # fmt: skip
 
 
@@ -146,7 +146,8 @@ def _chunks(
     """Return how many views to hold in memory at once, and why."""
     asked = options.chunk_size or former
     need = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, precision, options.recompute)
-    fixed = fixed_bytes(build_network(recipe), recipe.training.optimiser)
+    with torch.device("meta"):  # only counted: no weights are drawn
+        fixed = fixed_bytes(build_network(recipe), recipe.training.optimiser)
     free = free_bytes(device) // alike
     fit = asked or fitting_views(views, need, fixed, free)
     chunk = -(-views // -(-views // min(fit, views)))  # parts of nearly equal size

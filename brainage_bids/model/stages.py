@@ -48,8 +48,7 @@ class Stage:
         self.model, self.member, self.data, self.recipe = model, member, member.data, member.recipe
         self.world, self.device = world, member.device(world)
         self.volumes = open_volumes(member.data.volumes)
-        settings = {key: value for key, value in asdict(self.recipe.augmentation).items() if key != "enabled"}
-        self.augmentation = augment.AugmentSettings(**settings) if self.recipe.augmentation.enabled else None
+        self.augmentation = augment.settings_from(asdict(self.recipe.augmentation))
         self.half = HALF.get(member.settings.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
         self.encode = torch.compile(model.embed) if member.settings.compile else model.embed

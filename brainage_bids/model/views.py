@@ -68,14 +68,14 @@ def augmented_examples(model_dir: str | Path, table: pd.DataFrame) -> list[list[
     a recipe without augmentation.
     """
     model = load_model(model_dir, "cpu")
-    settings = {key: value for key, value in model.card["recipe"]["augmentation"].items() if key != "enabled"}
-    if not model.card["recipe"]["augmentation"]["enabled"] or model.card["recipe"]["method"] == "ridge":
+    settings = augment.settings_from(model.card["recipe"]["augmentation"])
+    if settings is None or model.card["recipe"]["method"] == "ridge":
         return []
     rng, rows = np.random.default_rng(model.card["seed"]), []
     people = table[table.trainable & table.age.notna()].drop_duplicates("participant_id").sort_values("age")
     for path in people.volume.iloc[[0, -1]][:EXAMPLES]:
         volume = torch.from_numpy(load_volume(path, model.spec))[None, None]
-        drawn = augment.draw(VIEWS, augment.AugmentSettings(**settings), rng)
+        drawn = augment.draw(VIEWS, settings, rng)
         views = [volume[0, 0], *augment.apply(volume.expand(VIEWS, -1, -1, -1, -1), drawn)[:, 0]]
         rows.append([_slices(view.numpy()) for view in views])
     return rows
