@@ -3,7 +3,7 @@
 Three kinds of pairs hold the same measurement (a defaced twin, another data type, another storage order of the same
 voxels) and should correlate above 0.995; two sessions of one person cannot: there the correlation is given beside the
 best that a direct registration of the one session to the other reaches on the same grid; ``seen`` counts only what lies
-in the field of view of both.
+in the field of view of both. A last table cuts the field of view of whole heads and says how far the brain moves for it.
 
 Run ``python benchmarks/invariance.py DATA [--resolution 1 2]``; DATA holds ``scans``, ``ds000011`` and ``openms``.
 """
@@ -33,6 +33,8 @@ SCANS = {
     "uint8, float64": ("scans/hippodeep_example_t1.nii.gz", "scans/deepwmh_t1_float64.nii.gz"),
 }
 STORED = "ds000011/sub-02/anat/sub-02_T1w.nii.gz"
+WHOLE = "ds000011/sub-*/anat/*_T1w.nii.gz"
+CUTS = ((5.0, 5.0), (10.0, 10.0), (20.0, 0.0))  # mm of the brain left out below and above
 ORDERS = ("LPS", "PSR", "LIA", "ASL")
 SESSIONS = tuple(f"openms/sub-ms01/ses-{n}/anat/sub-ms01_ses-{n}_T1w.nii.gz" for n in (1, 2))
 
@@ -94,6 +96,42 @@ def cut_alike(first: Done, second: Done, native: Native) -> Native:
     return Native(np.ascontiguousarray(np.compress(seen, native.data, axis=axis)), affine)
 
 
+def without_ends(native: Native, mask: np.ndarray, below: float, above: float) -> Native:
+    """Return a scan whose field of view ends ``below`` and ``above`` mm within its brain (feet and crown)."""
+    up = native.affine[2, :3] / native.zooms
+    axis = int(np.argmax(np.abs(up)))
+    ends = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))[[0, -1]]
+    less = np.round(np.array([below, above] if up[axis] > 0 else [above, below]) / native.zooms[axis]).astype(int)
+    kept = np.arange(ends[0] + less[0], ends[1] + 1 - less[1])
+    affine = native.affine.copy()
+    affine[:3, 3] += kept[0] * native.affine[:3, axis]
+    return Native(np.ascontiguousarray(np.take(native.data, kept, axis=axis)), affine)
+
+
+def distance(one: Fit, two: Fit) -> float:
+    """Return the mean distance inside the template's brain between two affines of one scan, template mm."""
+    template = load_template()
+    index = np.argwhere(template.mask)[::101]
+    points = np.c_[index @ template.affine[:3, :3].T + template.affine[:3, 3], np.ones(len(index))]
+    there_and_back = np.linalg.inv(one.matrix) @ two.matrix
+    return float(np.linalg.norm((points @ there_and_back.T - points)[:, :3], axis=1).mean())
+
+
+def cut_table(paths: list[Path]) -> pd.DataFrame:
+    """Return how far the brain moves when the field of view ends within it: one row a cut, over all heads."""
+    moved: dict[tuple[float, float], list[float]] = {cut: [] for cut in CUTS}
+    for path in paths:
+        native = read_scan(path)
+        whole = processed(native)
+        for cut in CUTS:
+            moved[cut].append(distance(whole.fit, processed(without_ends(native, whole.brain.mask, *cut)).fit))
+    rows = [
+        {"below mm": cut[0], "above mm": cut[1], "heads": len(d), "median mm": np.median(d), "max mm": max(d)}
+        for cut, d in moved.items()
+    ]
+    return pd.DataFrame(rows)
+
+
 def scanned(done: Done, spec: VolumeSpec) -> np.ndarray:
     """Return the voxels of a grid that lie inside the field of view of a scan."""
     to_voxel = np.linalg.inv(done.brain.affine) @ done.fit.matrix @ np.asarray(spec.affine)
@@ -147,6 +185,8 @@ def main():
     alike = processed(cut_alike(first, second, read_scan(options.data / SESSIONS[1])))
     rows += compare("two sessions, one field of view", first, alike, options.resolution, best=True)
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.5f}".format))
+    table = cut_table(sorted(options.data.glob(WHOLE)))
+    print(table.to_string(index=False, float_format="{:.2f}".format))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Twelve-parameter affine registration of a brain to the template by normalised cross-correlation, in torch.
 
 Import it where it is used, not at the top of a module: it imports torch. Many starts at 8 mm, the best goes on at 4 mm
-and, unless the voxels are coarse, at 2 mm, where both images are divided by their local mean: what is left of a bias
-field must not move the brain. Each level climbs the correlation with damped Gauss-Newton steps (Levenberg-Marquardt on
+and, unless the voxels are coarse, at 2 mm, where both images are standardised by their neighbourhood: neither what is
+left of a bias field nor a field of view that ends within the brain may move it. Each level climbs the correlation with damped Gauss-Newton steps (Levenberg-Marquardt on
 the residual of the two normalised images, whose squared norm is 2 - 2 NCC), with an analytic Jacobian: no autograd, no
 random number, the same answer on any number of workers. A left-right flip is invisible to it.
 """
@@ -27,7 +27,8 @@ RADIUS_MM = 80.0  # template coordinates are divided by it, so that all paramete
 FWHM = 2.3548200450309493
 COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
 COARSE_VOXEL_MM = 3.5  # from here on the 4 mm level is the last
-EVEN_MM = 15.0  # standard deviation of the neighbourhood whose mean the finest level divides by
+NEIGHBOURHOOD_MM = 10.0  # standard deviation of the neighbourhood by which the finest level standardises
+FLAT = 0.05  # spread (of the range of values) under which a neighbourhood counts as flat
 CUT_FRACTION = 0.05  # of the brain's shadow on a face of the field of view, to call the brain cut there
 
 
@@ -151,7 +152,7 @@ def register(
         poses, score = _climb(level, moving, poses, basis, steps)
         poses = poses[torch.argsort(score, descending=True, stable=True)[:keep]]
     if not coarse:
-        moving = _moving_level(_evened(values, mask, affine), mask, affine, FINE_MM, device)
+        moving = _moving_level(_standardised(values, mask, affine), mask, affine, FINE_MM, device)
         poses, _ = _climb(_template_level(template, FINE_MM, device, True), moving, poses, full, 10)
         level = _template_level(template, FINE_MM, device)
         moving = _moving_level(values, mask, affine, FINE_MM, device)
@@ -165,20 +166,28 @@ def _normalised(brain: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, scaled, 0).astype(np.float32)
 
 
-def _evened(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Return half the values over their mean in the neighbourhood, inside ``mask``; at most 1, and 0 outside."""
+def _standardised(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return the values less the mean of their neighbourhood in ``mask``, over its standard deviation; 0 outside.
+
+    Edges of tissue pull, not what differs slowly between a scan and the template: coil, contrast, and where the field
+    of view ends. One is added inside, so that the brain's own edge against the air still counts.
+    """
     box = ndi.find_objects(mask.astype(np.uint8))[0]
     inside = np.where(mask[box], values[box], 0)
-    total, grid = _pyramid(inside, affine, COARSE_MM)
-    weight, _ = _pyramid(mask[box].astype(np.float32), affine, COARSE_MM)
-    zooms = voxel_sizes(grid)
-    total, weight = (ndi.gaussian_filter(a, EVEN_MM / zooms, mode="constant", truncate=3) for a in (total, weight))
-    mean = np.maximum(total / np.maximum(weight, 1e-3), 0.05)
+    weight, grid = _pyramid(mask[box].astype(np.float32), affine, COARSE_MM)
+    powers = [_pyramid(power, affine, COARSE_MM)[0] for power in (inside, inside**2)]
+    width = NEIGHBOURHOOD_MM / voxel_sizes(grid)
+    weight, mean, square = (ndi.gaussian_filter(a, width, mode="constant", truncate=3) for a in (weight, *powers))
+    mean, square = (a / np.maximum(weight, 1e-3) for a in (mean, square))
+    spread = np.sqrt(np.maximum(square - mean**2, 0) + FLAT**2)
     index = np.linalg.inv(grid) @ affine  # both grids have the same axes: a scale and a shift
-    mean = ndi.affine_transform(mean, np.diag(index)[:3], index[:3, 3], inside.shape, order=1, mode="nearest")
-    evened = np.zeros(mask.shape, dtype=np.float32)
-    evened[box] = np.minimum(0.5 * inside / mean, 1)
-    return evened
+    mean, spread = (
+        ndi.affine_transform(a, np.diag(index)[:3], index[:3, 3], inside.shape, order=1, mode="nearest")
+        for a in (mean, spread)
+    )
+    standardised = np.zeros(mask.shape, dtype=np.float32)
+    standardised[box] = np.where(mask[box], np.clip((inside - mean) / spread, -3, 3) + 1, 0)
+    return standardised
 
 
 def _from_normalised(template: Template) -> np.ndarray:
@@ -235,8 +244,8 @@ def _pyramid(data: np.ndarray, affine: np.ndarray, spacing: float) -> tuple[np.n
 
 
 @lru_cache(maxsize=8)
-def _template_level(template: Template, spacing: float, device: str, even: bool = False) -> _Level:
-    data = _evened(template.data, template.mask, template.affine) if even else template.data
+def _template_level(template: Template, spacing: float, device: str, standardise: bool = False) -> _Level:
+    data = _standardised(template.data, template.mask, template.affine) if standardise else template.data
     values, affine = _pyramid(data, template.affine, spacing)
     inside, _ = _pyramid(template.mask.astype(np.float32), template.affine, spacing)
     near = ndi.binary_dilation(inside > 0.5, iterations=3)[::2, ::2, ::2]

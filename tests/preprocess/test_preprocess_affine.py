@@ -89,16 +89,29 @@ def test_what_is_left_of_a_bias_field_does_not_move_the_brain(brain_and_mask, po
     assert np.linalg.norm((points @ matrices[0].T - points @ matrices[1].T)[:, :3], axis=1).mean() < 0.15
 
 
-def test_dividing_by_the_local_mean_removes_a_smooth_field(brain_and_mask):
+def test_standardising_removes_a_smooth_field_and_keeps_the_edge_against_air(brain_and_mask):
     data, mask, world = brain_and_mask
     values = affine._normalised(data, mask)
-    plain = affine._evened(values, mask, world)
+    plain = affine._standardised(values, mask, world)
     field = np.exp(0.004 * np.indices(mask.shape)[2] * 3).astype(np.float32)
-    assert plain[~mask].max() == 0
-    assert plain[mask].mean() == pytest.approx(0.5, abs=0.03)
-    np.testing.assert_allclose(affine._evened(values * field, mask, world)[mask], plain[mask], atol=0.08)
-    flat = affine._evened(0.3 * mask, mask, world)
-    np.testing.assert_allclose(flat[mask], 0.5, atol=1e-3)
+    assert not plain[~mask].any()
+    assert plain[mask].mean() == pytest.approx(1, abs=0.1)
+    assert plain[mask].std() == pytest.approx(1, abs=0.25)
+    changed = affine._standardised(values * field, mask, world) - plain
+    assert np.sqrt((changed[mask] ** 2).mean()) < 0.1
+    np.testing.assert_allclose(affine._standardised(0.3 * mask, mask, world)[mask], 1, atol=1e-2)
+
+
+def test_a_field_of_view_that_ends_within_the_brain_moves_it_little(brain_and_mask, points):
+    data, mask, world = brain_and_mask
+    hazy = 0.3 * np.percentile(data[mask], 99.5) * np.linspace(0, 2, data.shape[2])  # contrast falls towards the top
+    data = (data + hazy).astype(np.float32)
+    seen = np.flatnonzero(mask.any(axis=(0, 1)))[4:-3]  # 12 mm less at the bottom, 9 mm at the top
+    part = world.copy()
+    part[:3, 3] += world[:3, 2] * seen[0]
+    whole = affine.register(data, mask, world, load_template()).matrix
+    cut = affine.register(data[:, :, seen], mask[:, :, seen], part, load_template()).matrix
+    assert np.linalg.norm((points @ whole.T - points @ cut.T)[:, :3], axis=1).mean() < 0.04
 
 
 def test_the_correlation_is_the_plain_one(brain_and_mask):
