@@ -3,7 +3,7 @@
 Three kinds of pairs hold the same measurement (a defaced twin, another data type, another storage order of the same
 voxels) and should correlate above 0.995; two sessions of one person cannot: there the correlation is given beside the
 best that a direct registration of the one session to the other reaches on the same grid; ``seen`` counts only what lies
-in the field of view of both. A last table cuts the field of view of whole heads and says how far the brain moves for it.
+in the field of view of both. A last table cuts the field of view of whole heads and says how far that moves the brain.
 
 Run ``python benchmarks/invariance.py DATA [--resolution 1 2]``; DATA holds ``scans``, ``ds000011`` and ``openms``.
 """

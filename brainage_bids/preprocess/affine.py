@@ -2,9 +2,10 @@
 
 Import it where it is used, not at the top of a module: it imports torch. Many starts at 8 mm, the best goes on at 4 mm
 and, unless the voxels are coarse, at 2 mm, where both images are standardised by their neighbourhood: neither what is
-left of a bias field nor a field of view that ends within the brain may move it. Each level climbs the correlation with damped Gauss-Newton steps (Levenberg-Marquardt on
-the residual of the two normalised images, whose squared norm is 2 - 2 NCC), with an analytic Jacobian: no autograd, no
-random number, the same answer on any number of workers. A left-right flip is invisible to it.
+left of a bias field nor a field of view that ends within the brain may move it. Each level climbs the correlation with
+damped Gauss-Newton steps (Levenberg-Marquardt on the residual of the two normalised images, whose squared norm is
+2 - 2 NCC), with an analytic Jacobian: no autograd, no random number, the same answer on any number of workers. A
+left-right flip is invisible to it.
 """
 
 from __future__ import annotations
