@@ -54,3 +54,14 @@ def save_scan(tmp_path):
         return Scan(str(path), f"sub-{label}")
 
     return save
+
+
+@pytest.fixture
+def write_xfm():
+    """Write a linear MNI transform file, as bestlinreg does."""
+
+    def write(path, matrix):
+        rows = "\n".join(" " + " ".join(repr(float(v)) for v in row) for row in matrix[:3])
+        path.write_text(f"MNI Transform File\n%made today\n\nTransform_Type = Linear;\nLinear_Transform =\n{rows};\n")
+
+    return write
