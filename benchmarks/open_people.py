@@ -1,12 +1,13 @@
 """What the models can do on open scans of real people: networks, losses and the yardstick, out of fold, same people.
 
-Run ``python benchmarks/open_people.py DATA --work FOLDER {prepare,search,claim,bundle}``. DATA holds ``ds000011`` (12
+Run ``python benchmarks/open_people.py DATA --work FOLDER VERB``. DATA holds ``ds000011`` (12
 adults, whole heads, PDDL) and ``ds002748-2mm`` (60 adults, 18 controls and 42 with depression, skull-stripped, CC0).
 
 *prepare* makes one dataset of the two (links, new labels) and preprocesses it on the grids of 2, 3 and 4 mm.
 *search* trains candidates in 5 folds and prints the out-of-fold error of each: the only thing the bundled model is
 chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people and budget, and the yardstick, for
-several seeds, with paired tests. *bundle* trains the chosen candidate with another split and writes the model folder.
+several seeds, with paired tests; after *phantoms*, which fills another FOLDER with 72 synthetic heads, it does the same
+for those. *bundle* trains the chosen candidate with another split and writes the model folder.
 All are resumable. Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so.
 """
 
@@ -29,6 +30,8 @@ from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import predict_table
 from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.train import train_model
+from brainage_bids.phantom.cohort import GROUPS, make_cohort
+from brainage_bids.pipeline.pages import is_phantom
 from brainage_bids.preprocess.options import PreprocessOptions
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import VolumeSpec
@@ -75,9 +78,20 @@ def prepare(data: Path, work: Path) -> None:
     write_tsv(bids / "participants.tsv", pd.DataFrame(people))
     described = {"Name": "ds000011 and ds002748", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
     (bids / "dataset_description.json").write_text(json.dumps(described))
-    dataset = read_dataset(DatasetQuery(bids_dir=bids))
+    volumes(work, (2, 3, 4))
+
+
+def phantoms(work: Path, people: int = 72) -> None:
+    """Make a cohort of synthetic controls, as many as there are real people, and preprocess it."""
+    make_cohort(work / "bids", n=people, voxel_mm=4.0, groups=GROUPS[:1], progress=False)
+    volumes(work, (4,))
+
+
+def volumes(work: Path, grids: tuple[float, ...]) -> None:
+    """Preprocess the dataset of a work folder."""
+    dataset = read_dataset(DatasetQuery(bids_dir=work / "bids"))
     options = PreprocessOptions(work / "preprocess", nprocs=2, progress=False)
-    outcomes = preprocess(dataset.scans, [VolumeSpec.on_grid(mm) for mm in (2, 3, 4)], Outputs(work / "out"), options)
+    outcomes = preprocess(dataset.scans, [VolumeSpec.on_grid(mm) for mm in grids], Outputs(work / "out"), options)
     print(pd.Series([outcome.status for outcome in outcomes]).value_counts().to_string())
 
 
@@ -87,7 +101,7 @@ def scans(work: Path, spec: VolumeSpec) -> pd.DataFrame:
     table = scans_table(dataset.scans, dataset.score_names)
     table["volume"] = [str(outputs.volume(scan, spec)) for scan in dataset.scans]
     table["trainable"] = table.age.notna() & table.volume.map(lambda path: Path(path).is_file())
-    table.attrs |= {"dataset": dataset.name, "phantom": False}
+    table.attrs |= {"dataset": dataset.name, "phantom": is_phantom(dataset)}
     return table
 
 
@@ -194,7 +208,7 @@ def bundle(data: Path, work: Path, name: str, into: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("what", choices=["prepare", "search", "claim", "bundle"])
+    parser.add_argument("what", choices=["prepare", "search", "claim", "bundle", "phantoms"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="candidates")
     parser.add_argument("--into", type=Path, default=Path("brainage_bids/bundled") / MODEL, help="folder of *bundle*")
@@ -202,6 +216,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.what == "prepare":
         prepare(asked.data, asked.work)
+    elif asked.what == "phantoms":
+        phantoms(asked.work)
     elif asked.what == "search":
         for name in asked.only or CANDIDATES:
             print(line(train(asked.work, name, *CANDIDATES[name], SEARCH_SEED)), flush=True)
