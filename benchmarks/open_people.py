@@ -18,7 +18,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -113,7 +112,12 @@ def train(work: Path, name: str, recipe: str, overrides: tuple[str, ...], seed: 
     train_model(scans(work, known.spec), known, folder, work / "train" / folder.name, options)
     shutil.rmtree(work / "train" / folder.name, ignore_errors=True)
     card = read_json(folder / "model.json")
-    people = pd.DataFrame(card["calibration"])
+    people = pd.DataFrame(card["calibration"])  # fold by fold, in the order of the split
+    split = read_tsv(folder / "split.tsv").query("trainable == '1'").astype({"fold": int})
+    split = split.sort_values("fold", kind="stable")
+    if list(split.fold) != list(people.fold):
+        raise RuntimeError(f"the out-of-fold people of {folder} are not those of its split")
+    people["participant_id"] = list(split.participant_id)
     minutes = pd.read_csv(folder / "history.tsv", sep="\t").seconds.sum() / 60
     return {"name": name, "seed": seed, "people": people, "errors": (people.predicted_age - people.age).abs(),
             "null": card["validation"]["mae_null"], "minutes": minutes}  # fmt: skip
@@ -142,27 +146,36 @@ CANDIDATES = {
 }  # fmt: skip
 
 
-def claim(work: Path, seeds: list[int]) -> None:
-    """Compare Rank-N-Contrast with L1 and both with the yardstick on the same people, folds and budget."""
-    rows = {"rnc": ("rnc-demo", (*RNC, "training.epochs=60")), "l1": ("rnc-demo", (*L1, "training.epochs=60")),
-            "ridge": ("pca-ridge", ())}  # fmt: skip
-    everything = {}
+def claim(work: Path, seeds: list[int], results: Path) -> None:
+    """Compare Rank-N-Contrast with L1 and both with the yardstick on the same people, folds and budget.
+
+    What a model answered for everybody is kept in ``results``, a table; what stands there is not trained again.
+    """
+    models = {"rnc": ("rnc-demo", (*RNC, "training.epochs=60")), "l1": ("rnc-demo", (*L1, "training.epochs=60")),
+              "ridge": ("pca-ridge", ())}  # fmt: skip
+    kept = pd.read_csv(results, sep="\t") if results.is_file() else pd.DataFrame()
     for seed in seeds:
-        for name, (recipe, overrides) in rows.items():
-            everything[name, seed] = train(work, f"claim-{name}", recipe, overrides, seed)
-            print(line(everything[name, seed]), flush=True)
+        for name, (recipe, overrides) in models.items():
+            if len(kept) and ((kept.model == name) & (kept.seed == seed)).any():
+                continue
+            found = train(work, f"claim-{name}", recipe, overrides, seed)
+            print(line(found), flush=True)
+            people = found["people"][["participant_id", "age", "predicted_age"]].round(4)
+            kept = pd.concat([kept, people.assign(model=name, seed=seed)])
+            write_tsv(results, kept)
+    kept["error"] = (kept.predicted_age - kept.age).abs()
+    of_person = kept[kept.seed.isin(seeds)].pivot_table(
+        index="participant_id", columns=["model", "seed"], values="error"
+    )
+    mean = of_person.T.groupby(level="model").mean().T  # over the seeds, so that a person counts once
+    for name in models:
+        low, high, _ = mean_interval(mean[name].to_numpy(), 0)
+        by_seed = ", ".join(f"{value:.2f}" for value in of_person[name].mean())
+        print(f"{name:6s} n {len(mean)}  MAE {mean[name].mean():.2f} [{low:.2f}, {high:.2f}]  by seed {by_seed}")
     for one, other in (("rnc", "l1"), ("rnc", "ridge"), ("l1", "ridge")):
-        # everybody's error averaged over the seeds, so that a person counts once
-        mean = [np.mean([sorted_errors(everything[name, seed]) for seed in seeds], axis=0) for name in (one, other)]
-        found = compare_errors(*mean)
+        found = compare_errors(mean[one].to_numpy(), mean[other].to_numpy())
         print(f"{one} - {other}: {found['mae_diff']:+.2f} years [{found['ci_lo']:+.2f}, {found['ci_hi']:+.2f}], "
               f"n {found['n']}, paired t p {found['p']:.3f}, Wilcoxon p {found['wilcoxon_p']:.3f}")  # fmt: skip
-
-
-def sorted_errors(found: dict) -> np.ndarray:
-    """Return errors in an order that is the same for every model: by age, then by fold of the same split."""
-    people = found["people"].assign(error=found["errors"])
-    return people.sort_values(["age", "fold"], kind="stable").error.to_numpy()
 
 
 def bundle(data: Path, work: Path, name: str, into: Path) -> None:
@@ -213,6 +226,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="candidates")
     parser.add_argument("--into", type=Path, default=Path("brainage_bids/bundled") / MODEL, help="folder of *bundle*")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--results", type=Path, help="table of *claim*; one with seeds in it is added to")
     asked = parser.parse_args()
     if asked.what == "prepare":
         prepare(asked.data, asked.work)
@@ -222,7 +236,7 @@ def main() -> None:
         for name in asked.only or CANDIDATES:
             print(line(train(asked.work, name, *CANDIDATES[name], SEARCH_SEED)), flush=True)
     elif asked.what == "claim":
-        claim(asked.work, asked.seeds)
+        claim(asked.work, asked.seeds, asked.results or asked.work / "claim.tsv")
     else:
         (name,) = asked.only
         bundle(asked.data, asked.work, name, asked.into)

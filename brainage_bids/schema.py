@@ -249,6 +249,12 @@ GROUPDIFF_COLUMNS = (
     "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr "
     "hedges_g g_ci_lo g_ci_hi status note"
 ).split()
+LONGITUDINAL_COLUMNS = "model analysis group term n n_scans estimate sd se ci_lo ci_hi t df p status note".split()
+RELIABILITY_COLUMNS = (
+    "model measure n icc21 icc21_ci_lo icc21_ci_hi icc31 icc31_ci_lo icc31_ci_hi wsd rc mean_abs_diff "
+    "ba_bias ba_loa_lo ba_loa_hi status note"
+).split()
+SITE_COLUMNS = "model subset n n_sites f df_num df_den p status note".split()
 COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note".split()
 FAILED_COLUMNS = "participant_id session_id step reason".split()
 SPLIT_COLUMNS = "participant_id trainable fold split".split()

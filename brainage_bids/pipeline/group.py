@@ -111,7 +111,7 @@ def _run_steps(
     fitted = table.loc[fitting, ["participant_id", "session_id", "run"]]
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
     left_out = pd.concat([left_out, fitted], ignore_index=True)
-    tables = statistics(selected, table, collected, dataset, options)
+    tables = statistics(selected, tested, table, collected, dataset, options)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
     maps = mean_maps(selected, collected, outputs)
@@ -261,14 +261,22 @@ def bias_corrected(
 
 
 def statistics(
-    selected: pd.DataFrame, table: pd.DataFrame, collected: Collected, dataset: Dataset, options: GroupOptions
+    selected: pd.DataFrame,
+    tested: pd.DataFrame,
+    table: pd.DataFrame,
+    collected: Collected,
+    dataset: Dataset,
+    options: GroupOptions,
 ) -> dict[str, pd.DataFrame]:
-    """Compute every group table."""
+    """Compute every group table: of the selected scan of each person, of all tested scans, of everybody."""
     from brainage_bids.stats.accuracy import accuracy, model_comparison
-    from brainage_bids.stats.cohort import cohort_table
+    from brainage_bids.stats.cohort import cohort_table, every_session
     from brainage_bids.stats.correlate import correlations
     from brainage_bids.stats.groups import group_differences
+    from brainage_bids.stats.longitudinal import longitudinal
+    from brainage_bids.stats.reliability import reliability
     from brainage_bids.stats.roc import roc
+    from brainage_bids.stats.site import site_effect
 
     models, controls = list(collected.models), list(dataset.controls)
     means = {name: card["training"]["age_mean"] for name, card in collected.cards.items()}
@@ -280,6 +288,9 @@ def statistics(
         "correlations": correlations(selected, models, scores, covariates=options.covariates, controls=controls),
         "groupdiff": group_differences(selected, models, controls, covariates=options.covariates),
         "roc": roc(selected, models, controls),
+        "site": site_effect(selected, models, controls),
+        "longitudinal": longitudinal(every_session(tested), models, controls),
+        "reliability": reliability(tested, models),
     }
 
 

@@ -57,6 +57,18 @@ def select_rows(table: pd.DataFrame, session_select: str = "first") -> tuple[pd.
     return table[kept].copy(), table[~kept].assign(reason=reason[~kept].to_numpy())
 
 
+def usable(table: pd.DataFrame) -> np.ndarray:
+    """Return ``(n,)`` bool: the scan passed quality control and no model was trained on the person."""
+    return _flag(table, "qc_pass", missing=True) & ~_flag(table, "in_training", missing=False)
+
+
+def every_session(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep every usable session with an age, the lowest run of each: the rows of a longitudinal analysis."""
+    kept = usable(table) & ~np.isnan(number(table, "age"))
+    keys = _sort_keys(table)[kept].sort_values(["person", "session", "run"])
+    return table.iloc[sorted(keys.drop_duplicates(["person", "session"]).index)].copy()
+
+
 def cohort_table(table: pd.DataFrame) -> pd.DataFrame:
     """Describe the people: one row per group, people without a group (``group`` None), and ``all``.
 

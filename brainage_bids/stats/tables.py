@@ -13,7 +13,10 @@ import pandas as pd
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import AGE_BINS
 
-_TEXT = "model model_a model_b subset group score variant statistic family case control status note kind path"
+_TEXT = (
+    "model model_a model_b subset group score variant statistic family case control status note kind path "
+    "analysis term measure"
+)
 _STUDY = "setting value"
 TEXT_COLUMNS = frozenset([*_TEXT.split(), *_STUDY.split()])
 ALL = "all"

@@ -1,0 +1,194 @@
+"""How the brain age gap changes within people: rates per person, rates by group, and one mixed model.
+
+Knows the rows of all usable sessions (``cohort.every_session``); knows nothing of how a session was chosen elsewhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.regression.mixed_linear_model import MixedLM
+from statsmodels.tools.sm_exceptions import ConvergenceWarning
+
+from brainage_bids.schema import LONGITUDINAL_COLUMNS
+from brainage_bids.stats.accuracy import one_sample_t
+from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
+from brainage_bids.stats.groups import welch
+from brainage_bids.stats.tables import (
+    ALL,
+    control_label,
+    frame,
+    is_constant,
+    is_member,
+    joined,
+    levels,
+    number,
+    text,
+)
+
+MIN_SPAN = 0.5  # years between the first and the last scan of a person
+MIN_PEOPLE = 6  # for the mixed model
+RATE, BAG_RATE, MIXED = "rate", "bag_rate", "mixed"
+
+
+def longitudinal(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
+    """Describe and compare the change of the gap over the sessions of each person.
+
+    Parameters
+    ----------
+    table
+        One row per usable session: ``participant_id age group sex`` and ``predicted_age_<model>`` (years).
+    models
+        Suffixes of the prediction columns.
+    controls
+        Labels of the healthy controls, pooled as the reference level.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``LONGITUDINAL_COLUMNS``. ``analysis`` is ``rate`` (brain years a year), ``bag_rate`` (rate - 1, tested against
+        0; and, with ``term`` ``AD-NC``, the Welch difference of each group from the controls), ``mixed``
+        (BAG ~ time x group with a random intercept, REML; Wald z) and ``mixed:age_bl+sex``. Empty where nobody has
+        two sessions.
+    """
+    rows = []
+    for model in models:
+        people = usable_people(table, model)
+        if people.empty:
+            continue
+        found = _rate_rows(person_rates(people), controls)
+        for name, covariates in ((MIXED, ()), (f"{MIXED}:age_bl+sex", ("age_bl", "sex"))):
+            found += [{"analysis": name, **row} for row in mixed_model(people, controls, covariates)]
+        rows += [{"model": model, **row} for row in found]
+    return frame(rows, LONGITUDINAL_COLUMNS)
+
+
+def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Return the sessions of people with two ages at least half a year apart, first session first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``participant_id age predicted_age bag time group sex age_bl``: years, ``time`` since the first session;
+        ``group`` and ``sex`` are those of the first.
+    """
+    rows = pd.DataFrame(
+        {
+            "participant_id": table["participant_id"].astype(str).to_numpy(),
+            "age": number(table, "age"),
+            "predicted_age": number(table, f"predicted_age_{model}"),
+            "group": text(table, "group").to_numpy(),
+            "sex": text(table, "sex").to_numpy(),
+        }
+    ).dropna(subset=["age", "predicted_age"])
+    rows = rows.sort_values(["participant_id", "age"], kind="stable")
+    person = rows.groupby("participant_id", sort=False)
+    rows = rows.assign(
+        bag=rows["predicted_age"] - rows["age"],
+        age_bl=person["age"].transform("first"),
+        **{name: rows["participant_id"].map(rows.drop_duplicates("participant_id").set_index("participant_id")[name])
+           for name in ("group", "sex")},
+    )  # fmt: skip
+    rows["time"] = rows["age"] - rows["age_bl"]
+    return rows[person["age"].transform("max") - rows["age_bl"] >= MIN_SPAN].reset_index(drop=True)
+
+
+def person_rates(people: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per person: ``n_scans span rate bag_rate`` (slope of predicted on true age), ``group``."""
+    rows = []
+    for name, part in people.groupby("participant_id"):
+        slope = float(np.polyfit(part["time"], part["predicted_age"], 1)[0])
+        rows.append({"participant_id": name, "group": part["group"].iloc[0], "n_scans": len(part),
+                     "span": float(part["time"].max()), "rate": slope, "bag_rate": slope - 1})  # fmt: skip
+    return pd.DataFrame(rows, columns="participant_id group n_scans span rate bag_rate".split())
+
+
+def _rate_rows(rates: pd.DataFrame, controls: Sequence[str]) -> list[dict]:
+    group, rows = text(rates, "group"), []
+    subsets = [(label, is_member(group, [label])) for label in levels(group)]
+    for label, chosen in [*subsets, (ALL, np.ones(len(rates), dtype=bool))]:
+        part = rates[chosen]
+        for analysis in (RATE, BAG_RATE):
+            test = one_sample_t(part[analysis].to_numpy())
+            row = {"analysis": analysis, "group": label, "term": "mean", "n": len(part)}
+            row |= {"n_scans": int(part["n_scans"].sum()), "estimate": test["mean"], "sd": test["sd"]}
+            asked = "ci_lo ci_hi status note" if analysis == RATE else "ci_lo ci_hi t df p status note"
+            rows.append(row | {name: test[name] for name in asked.split()})
+    healthy = is_member(group, controls)
+    for label, chosen in subsets:
+        if label in set(controls) or not healthy.any():
+            continue
+        test = welch(rates.loc[chosen, "bag_rate"].to_numpy(), rates.loc[healthy, "bag_rate"].to_numpy())
+        row = {"analysis": BAG_RATE, "group": label, "term": f"{label}-{control_label(levels(group[healthy]))}"}
+        row |= {"n": test["n_case"] + test["n_control"], "n_scans": int(rates.loc[chosen | healthy, "n_scans"].sum())}
+        row |= {"estimate": test.get("mean_diff")}
+        rows.append(row | {k: test.get(k) for k in ("ci_lo", "ci_hi", "t", "df", "p", "status", "note")})
+    return rows
+
+
+def mixed_model(people: pd.DataFrame, controls: Sequence[str], covariates: Sequence[str] = ()) -> list[dict]:
+    """Fit BAG ~ time x group (+ covariates) with a random intercept per person by REML (Laird and Ware 1982).
+
+    Controls are the reference level; without any, the first label is. One row per fixed effect (Wald z, years or years
+    a year) and the two variances (``var_intercept``, ``var_residual``, years squared).
+    """
+    complete, names, notes = complete_rows(people, covariates)
+    group = text(people, "group")
+    complete &= group.notna().to_numpy()
+    if not complete.all():
+        notes.append(f"{people.loc[~complete, 'participant_id'].nunique()} people without group or covariate left out")
+    people, group = people[complete], group[complete]
+    n, n_scans = people["participant_id"].nunique(), len(people)
+    head = {"group": ALL, "n": n, "n_scans": n_scans}
+    if n < MIN_PEOPLE:
+        note = joined([*notes, f"fewer than {MIN_PEOPLE} people with two sessions"])
+        return [head | {"term": "model", "status": "insufficient_n", "note": note}]
+    healthy = is_member(group, controls)
+    label = group.where(~healthy, control_label(levels(group[healthy])) if healthy.any() else None)
+    reference = label[healthy].iloc[0] if healthy.any() else levels(label)[0]
+    notes.append(f"reference group {reference}")
+    time = number(people, "time")
+    columns = {"intercept": np.ones(n_scans), "time": time}
+    for other in (one for one in levels(label) if one != reference):
+        is_other = (label == other).to_numpy(dtype="float64")
+        columns |= {f"group={other}": is_other, f"time:group={other}": is_other * time}
+    matrix, more = covariate_matrix(people, names)
+    notes += more
+    columns |= {f"covariate {i + 1} of {'+'.join(names)}": column for i, column in enumerate(matrix.T)}
+    design = pd.DataFrame(columns)
+    if not has_full_rank(design.to_numpy()):
+        return [
+            head | {"term": "model", "status": "rank_deficient", "note": joined([*notes, "terms repeat each other"])}
+        ]
+    bag = number(people, "bag")
+    if is_constant(bag):
+        return [head | {"term": "model", "status": "constant_input", "note": joined([*notes, "all gaps are equal"])}]
+    return [head | row for row in _fitted(bag, design, people["participant_id"].to_numpy(), notes)]
+
+
+def _fitted(bag: np.ndarray, design: pd.DataFrame, person: np.ndarray, notes: list[str]) -> list[dict]:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            fit = MixedLM(bag, design, groups=person).fit(reml=True)
+        except np.linalg.LinAlgError as error:
+            return [{"term": "model", "status": "degenerate", "note": joined([*notes, str(error)])}]
+    if any(issubclass(one.category, ConvergenceWarning) for one in said):
+        notes = [*notes, "the fit did not converge cleanly (a variance near 0): read with care"]
+    status, note = ("ok" if fit.converged else "degenerate"), joined(notes)
+    rows = []
+    for name in design.columns:
+        estimate, se = float(fit.fe_params[name]), float(fit.bse_fe[name])
+        if not np.isfinite(se) or se <= 0:
+            rows.append({"term": name, "estimate": estimate, "status": "degenerate", "note": note})
+            continue
+        margin = stats.norm.ppf(0.975) * se
+        p = 2 * stats.norm.sf(abs(estimate / se))
+        row = {"term": name, "estimate": estimate, "se": se, "t": estimate / se, "p": p, "status": status, "note": note}
+        rows.append(row | {"ci_lo": estimate - margin, "ci_hi": estimate + margin})
+    variances = {"var_intercept": float(np.asarray(fit.cov_re)[0, 0]), "var_residual": float(fit.scale)}
+    return rows + [{"term": k, "estimate": v, "status": status, "note": note} for k, v in variances.items()]

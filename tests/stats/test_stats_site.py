@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from brainage_bids.stats.site import site_effect
+
+
+def controls_of(tested):
+    return tested[tested["group"] == "NC"]
+
+
+def test_the_site_effect_matches_the_reference(tested, expected):
+    row = site_effect(controls_of(tested), ["a"], ["NC"]).iloc[0]
+    want = expected["site_effect_NC_bag_a"]
+    assert row["f"] == pytest.approx(want["F"], rel=1e-8)
+    assert row["p"] == pytest.approx(want["p"], rel=1e-8)
+    assert (row["df_num"], row["df_den"], row["n_sites"]) == (want["df_num"], want["df_den"], 3)
+    assert row["status"] == "ok"
+    assert "A -1.23" in row["note"]
+
+
+def test_a_planted_offset_of_one_site_is_found(tested):
+    shifted = tested.assign(bag_a=tested["bag_a"] + 12.0 * (tested["site"] == "B"))
+    assert site_effect(shifted, ["a"], ["NC"]).iloc[0]["p"] < 1e-6
+
+
+def test_patients_do_not_enter_the_test(tested):
+    moved = tested.assign(bag_a=np.where(tested["group"] == "NC", tested["bag_a"], 99.0))
+    assert site_effect(moved, ["a"], ["NC"]).iloc[0]["p"] == site_effect(tested, ["a"], ["NC"]).iloc[0]["p"]
+
+
+def test_one_site_is_skipped_and_small_ones_are_pooled(tested):
+    assert site_effect(tested.assign(site="A"), ["a"], ["NC"]).iloc[0]["status"] == "skipped"
+    assert site_effect(tested.assign(site=None), ["a"], ["NC"]).iloc[0]["status"] == "skipped"
+    healthy = controls_of(tested)
+    few = healthy.assign(site=["Z", "Z", *healthy["site"].iloc[2:]])
+    row = site_effect(few, ["a"], ["NC"]).iloc[0]
+    assert row["n_sites"] == 4
+    assert "pooled as 'other': Z" in row["note"]
+
+
+def test_sites_of_patients_alone_are_confounded(tested):
+    apart = tested.assign(site=np.where(tested["group"] == "NC", tested["site"], "clinic"))
+    assert site_effect(apart, ["a"], ["NC"]).iloc[0]["status"] == "confounded"
+    assert site_effect(tested, ["a"], []).iloc[0]["status"] == "skipped"
