@@ -99,7 +99,7 @@ def _run_steps(
     options: GroupOptions, outputs: Outputs, dataset: Dataset, collected: Collected, record: RunRecord
 ) -> None:
     from brainage_bids.pipeline.pages import group_page, is_phantom
-    from brainage_bids.stats.cohort import select_rows
+    from brainage_bids.stats.cohort import every_session, select_rows
 
     table, lines, fitting = bias_corrected(collected, dataset, options)
     write_tsv(outputs.group_table("brainage"), table, _brainage_meanings(table))
@@ -116,7 +116,8 @@ def _run_steps(
         write_tsv(outputs.group_table(name), result)
     maps = mean_maps(selected, collected, outputs)
     write_qc(outputs, dataset, record, is_phantom(dataset))
-    group_page(options, outputs, dataset, collected, table, {**tables, "left_out": left_out}, lines, maps, record)
+    shown = {**tables, "left_out": left_out, "sessions": every_session(tested)}
+    group_page(options, outputs, dataset, collected, table, shown, lines, maps, record)
 
 
 def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFrame]) -> Collected:

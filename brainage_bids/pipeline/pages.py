@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("brainage_bids")
 
+GROUP_TABLES = (
+    "cohort accuracy modelcomparison correlations groupdiff roc site longitudinal reliability sessions".split()
+)
+
 
 def is_phantom(dataset: Dataset) -> bool:
     """Say whether the dataset calls itself a phantom."""
@@ -232,6 +236,8 @@ def group_page(
             "seed": options.seed,
             "bias_source": sources.pop() if len(sources) == 1 else None,
             "maps": not maps.empty,
+            **{name: not tables[name].empty for name in ("longitudinal", "reliability")},
+            "sites": bool((tables["site"].status == "ok").any()),
         }
     )
     page = GroupPage(
@@ -240,9 +246,7 @@ def group_page(
         table=table.reset_index(),
         models=list(collected.models),
         controls=list(dataset.controls),
-        **{
-            name: tables[name] for name in ("cohort", "accuracy", "modelcomparison", "correlations", "groupdiff", "roc")
-        },
+        **{name: tables[name] for name in GROUP_TABLES},
         bias=lines,
         maps=maps,
         underlay=_underlay(maps, specs, outputs),

@@ -116,6 +116,33 @@ def gap_violins(gaps: Mapping[str, np.ndarray], label: str) -> Figure:
     return figure
 
 
+def trajectories(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
+    """Draw gaps over time, one panel per group: a thin line per person, a black one for the mean rate.
+
+    Parameters
+    ----------
+    panels
+        ``group``, ``n``, ``people`` (pairs of years since the first scan and gaps in years), ``start`` (mean gap at
+        the first scan) and ``rate`` (years a year, or None).
+    label
+        Label of the value axis.
+    """
+    figure, axes = _figure(max(4.6, 3.4 * len(panels)), 4.2, 1, len(panels), sharex=True, sharey=True)
+    colours = style([panel["group"] for panel in panels])
+    for place, panel in zip(axes, panels, strict=True):
+        colour, marker = colours[panel["group"]]
+        for time, gap in panel["people"]:
+            place.plot(time, gap, color=colour, marker=marker, markersize=3, linewidth=0.8, alpha=0.5)
+        last = max(time[-1] for time, _ in panel["people"])
+        if panel["rate"] is not None and np.isfinite(panel["rate"]):
+            place.plot([0, last], [panel["start"], panel["start"] + panel["rate"] * last], color=INK, linewidth=2.4)
+        place.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
+        place.set_title(f"{panel['group']} (n = {panel['n']})", loc="left", fontsize=10)
+        place.set_xlabel("years since the first scan")
+    axes[0].set_ylabel(label)
+    return figure
+
+
 def score_scatter(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
     """Draw the gap against a score, one panel per group, with the least-squares line and its 95 % band.
 

@@ -29,8 +29,10 @@ class GroupPage:
         ``group/brainage.tsv``: one row per scan; cells as numbers or as the text of the file.
     models, controls, scores
         Model names, labels of the controls, score columns of ``table``.
-    cohort, accuracy, modelcomparison, correlations, groupdiff, roc
+    cohort, accuracy, modelcomparison, correlations, groupdiff, roc, site, longitudinal, reliability
         Tables of the group level.
+    sessions
+        Rows of ``table`` of every usable session, for the pictures of change over time.
     bias
         ``biascorrection.json``: model -> ``slope intercept n age_min age_max source ...``.
     maps
@@ -60,6 +62,10 @@ class GroupPage:
     correlations: pd.DataFrame | None = None
     groupdiff: pd.DataFrame | None = None
     roc: pd.DataFrame | None = None
+    site: pd.DataFrame | None = None
+    longitudinal: pd.DataFrame | None = None
+    reliability: pd.DataFrame | None = None
+    sessions: pd.DataFrame | None = None
     bias: Mapping[str, Any] | None = None
     maps: pd.DataFrame | None = None
     underlay: Any = None

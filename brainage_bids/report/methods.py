@@ -17,6 +17,12 @@ REFERENCES = {
     "doi:10.1016/j.neuroimage.2010.09.025",
     "(Beheshti et al., 2019)": "Beheshti I, Nugent S, Potvin O, Duchesne S. Bias-adjustment in neuroimaging-based "
     "brain age frameworks: A robust scheme. NeuroImage: Clinical 24:102063 (2019). doi:10.1016/j.nicl.2019.102063",
+    "(Bland & Altman, 1986)": "Bland JM, Altman DG. Statistical methods for assessing agreement between two methods of "
+    "clinical measurement. Lancet 327:307-310 (1986). doi:10.1016/S0140-6736(86)90837-8",
+    "(Laird & Ware, 1982)": "Laird NM, Ware JH. Random-effects models for longitudinal data. Biometrics 38:963-974 "
+    "(1982). doi:10.2307/2529876",
+    "(McGraw & Wong, 1996)": "McGraw KO, Wong SP. Forming inferences about some intraclass correlation coefficients. "
+    "Psychol Methods 1:30-46 (1996). doi:10.1037/1082-989X.1.1.30",
     "(Collins et al., 1994)": "Collins DL, Neelin P, Peters TM, Evans AC. Automatic 3D intersubject registration of MR "
     "volumetric data in standardized Talairach space. J Comput Assist Tomogr 18:192-205 (1994).",
     "(Crête et al., 2025)": "Crête SJC, Kersten-Oertel M, Xiao Y. MRI-Based Brain Age Estimation with Supervised "
@@ -127,14 +133,15 @@ def group_methods(values: Mapping[str, Any]) -> str:
     values
         Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
         (names), ``covariates`` (names), ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``,
-        ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``, ``none``), ``maps`` (True when averaged).
+        ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``, ``none``), ``maps`` (True when averaged),
+        ``sites``, ``longitudinal``, ``reliability`` (True where there are results).
     """
     blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
     if values.get("scores"):
         blocks.append(_correlation(values))
     if values.get("controls") and len(values.get("groups", ())) > 1:
         blocks.append(_groups(values))
-    blocks.append(_multiplicity(values))
+    blocks += [_repeated(values), _multiplicity(values)]
     if values.get("maps"):
         blocks += ["### Mean maps", _mean_maps()]
     return _joined(blocks)
@@ -272,6 +279,26 @@ def _groups(values: Mapping[str, Any]) -> str:
         "Welch's t-test with Hedges' g; separation is given as the area under the ROC curve with DeLong's interval "
         "(DeLong et al., 1988)."
     )
+
+
+def _repeated(values: Mapping[str, Any]) -> str:
+    parts = []
+    if values.get("sites"):
+        parts.append("Sites were compared in controls by an F test of the gap with age and sex in the model.")
+    if values.get("longitudinal"):
+        parts.append(
+            "In people with sessions at least half a year apart, the rate is the least-squares slope of predicted on "
+            "chronological age of each person; rates of groups were compared by Welch's t-test. A linear mixed model "
+            "of the gap on time, group and their product with a random intercept per person was fitted by restricted "
+            "maximum likelihood (Laird & Ware, 1982), with Wald tests."
+        )
+    if values.get("reliability"):
+        parts.append(
+            "Agreement of two scans of one person (one session or at most 90 days apart) is given as ICC(2,1) and "
+            "ICC(3,1) (McGraw & Wong, 1996), within-person standard deviation, and limits of agreement "
+            "(Bland & Altman, 1986)."
+        )
+    return " ".join(parts)
 
 
 def _multiplicity(values: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ def cohort(rows: Iterable[Row]) -> dict[str, Any]:
         ("Women", "n", lambda r: count(r.get("n_female"))),
         ("Men", "n", lambda r: count(r.get("n_male"))),
         ("Sex not stated", "n", lambda r: count(r.get("n_sex_unknown"))),
-        ("Note", "note", _note),
+        ("Note", "note", note),
     ]
     return _table("The cohort, by group as written in the data", columns, list(rows))
 
@@ -46,16 +46,16 @@ def accuracy(rows: Iterable[Row]) -> dict[str, Any]:
         ("Model", "w", lambda r: text(r.get("model"))),
         ("Subset", "w", lambda r: words.subset_name(r.get("subset"))),
         ("n", "n", lambda r: count(r.get("n"))),
-        ("MAE [95 % CI] (years)", "n", lambda r: _estimate(r, "mae", "mae_ci_lo", "mae_ci_hi")),
+        ("MAE [95 % CI] (years)", "n", lambda r: estimate(r, "mae", "mae_ci_lo", "mae_ci_hi")),
         ("MAE of the null model", "n", lambda r: decimals(r.get("mae_null"))),
         ("RMSE", "n", lambda r: decimals(r.get("rmse"))),
         ("R²", "n", lambda r: decimals(r.get("r2"))),
         ("Pearson r", "n", lambda r: decimals(r.get("pearson_r"))),
-        ("Mean gap [95 % CI] (years)", "n", lambda r: _estimate(r, "bag_mean", "bag_ci_lo", "bag_ci_hi", sign=True)),
+        ("Mean gap [95 % CI] (years)", "n", lambda r: estimate(r, "bag_mean", "bag_ci_lo", "bag_ci_hi", sign=True)),
         ("SD of the gap", "n", lambda r: decimals(r.get("bag_sd"))),
         ("p of mean gap = 0", "n", lambda r: p_value(r.get("bag_p"))),
         ("Slope of the gap on age", "n", lambda r: decimals(r.get("agebias_slope"), 3, sign=True)),
-        ("Note", "note", _note),
+        ("Note", "note", note),
     ]
     kept = list(rows)
     built = _table("Accuracy of the uncorrected predictions; patients are shown for information", columns, kept)
@@ -73,12 +73,12 @@ def comparison(rows: Iterable[Row]) -> dict[str, Any]:
         ("Model B", "w", lambda r: text(r.get("model_b"))),
         ("Subset", "w", lambda r: words.subset_name(r.get("subset"))),
         ("n", "n", lambda r: count(r.get("n"))),
-        ("MAE of A − B [95 % CI] (years)", "n", lambda r: _estimate(r, "mae_diff", "ci_lo", "ci_hi", sign=True)),
+        ("MAE of A − B [95 % CI] (years)", "n", lambda r: estimate(r, "mae_diff", "ci_lo", "ci_hi", sign=True)),
         ("dz", "n", lambda r: decimals(r.get("dz"), sign=True)),
-        ("t (df)", "n", lambda r: _t(r)),
+        ("t (df)", "n", lambda r: t_of(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("Wilcoxon p", "n", lambda r: p_value(r.get("wilcoxon_p"))),
-        ("Note", "note", _note),
+        ("Note", "note", note),
     ]
     return _table("Paired comparison of absolute errors; below zero means that model A errs less", columns, list(rows))
 
@@ -92,10 +92,10 @@ def correlations(rows: Iterable[Row], caption: str) -> dict[str, Any]:
         ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
         ("Statistic", "w", lambda r: words.statistic_name(text(r.get("statistic")))),
         ("n (missing)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_missing'))})"),
-        ("Estimate [95 % CI]", "n", lambda r: _estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
+        ("Estimate [95 % CI]", "n", lambda r: estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
-        ("Note", "note", _note),
+        ("Note", "note", note),
     ]
     return _table(caption, columns, list(rows))
 
@@ -107,12 +107,12 @@ def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
         ("Comparison", "w", lambda r: f"{text(r.get('case'))} − {text(r.get('control'))}"),
         ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
         ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
-        ("Difference [95 % CI] (years)", "n", lambda r: _estimate(r, "mean_diff", "ci_lo", "ci_hi", sign=True)),
-        ("Hedges g [95 % CI]", "n", lambda r: _estimate(r, "hedges_g", "g_ci_lo", "g_ci_hi", sign=True)),
-        ("t (df)", "n", lambda r: _t(r)),
+        ("Difference [95 % CI] (years)", "n", lambda r: estimate(r, "mean_diff", "ci_lo", "ci_hi", sign=True)),
+        ("Hedges g [95 % CI]", "n", lambda r: estimate(r, "hedges_g", "g_ci_lo", "g_ci_hi", sign=True)),
+        ("t (df)", "n", lambda r: t_of(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
-        ("Note", "note", _note),
+        ("Note", "note", note),
     ]
     return _table("Brain age gap of patients minus controls", columns, list(rows))
 
@@ -124,8 +124,8 @@ def roc(rows: Iterable[Row]) -> dict[str, Any]:
         ("Comparison", "w", lambda r: f"{text(r.get('case'))} against {text(r.get('control'))}"),
         ("Gap", "long", lambda r: words.variant_name(r.get("variant"))),
         ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
-        ("AUC [95 % CI]", "n", lambda r: _estimate(r, "auc", "ci_lo", "ci_hi")),
-        ("Note", "note", _note),
+        ("AUC [95 % CI]", "n", lambda r: estimate(r, "auc", "ci_lo", "ci_hi")),
+        ("Note", "note", note),
     ]
     return _table("Area under the ROC curve (0.5: no separation, 1: complete separation)", columns, list(rows))
 
@@ -189,9 +189,10 @@ def _table(caption: str, columns: list[Column], rows: list[Row]) -> dict[str, An
     }
 
 
-def _estimate(row: Row, name: str, low: str, high: str, sign: bool = False) -> str:
-    value = decimals(row.get(name), 2, sign)
-    ends = interval(row.get(low), row.get(high), 2, sign)
+def estimate(row: Row, name: str, low: str, high: str, sign: bool = False, places: int = 2) -> str:
+    """Return an estimate with its interval: ``1.20 [0.40 to 2.00]``."""
+    value = decimals(row.get(name), places, sign)
+    ends = interval(row.get(low), row.get(high), places, sign)
     return value if NOT_AVAILABLE in (value, ends) else f"{value} [{ends}]"
 
 
@@ -200,7 +201,8 @@ def _plus_minus(value: Any, spread: Any, places: int = 2, sign: bool = False) ->
     return shown if NOT_AVAILABLE in (shown, width) else f"{shown} ± {width}"
 
 
-def _t(row: Row) -> str:
+def t_of(row: Row) -> str:
+    """Return a t value with its degrees of freedom: ``2.26 (58.3)``."""
     t, df = decimals(row.get("t")), number(row.get("df"))
     return t if t == NOT_AVAILABLE or df is None else f"{t} ({df:.0f})" if df == round(df) else f"{t} ({df:.1f})"
 
@@ -209,7 +211,8 @@ def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
 
 
-def _note(row: Row) -> str:
+def note(row: Row) -> str:
+    """Return the status in words and the note of a row."""
     status = text(row.get("status"))
     parts = [words.STATUSES.get(status, status) if status != NOT_AVAILABLE else "", text(row.get("note"))]
     return "; ".join(part for part in parts if part and part != NOT_AVAILABLE)

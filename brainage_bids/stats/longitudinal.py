@@ -156,9 +156,10 @@ def mixed_model(people: pd.DataFrame, controls: Sequence[str], covariates: Seque
     for other in (one for one in levels(label) if one != reference):
         is_other = (label == other).to_numpy(dtype="float64")
         columns |= {f"group={other}": is_other, f"time:group={other}": is_other * time}
-    matrix, more = covariate_matrix(people, names)
-    notes += more
-    columns |= {f"covariate {i + 1} of {'+'.join(names)}": column for i, column in enumerate(matrix.T)}
+    for name in names:
+        matrix, more = covariate_matrix(people, [name])
+        notes += more
+        columns |= {name if i == 0 else f"{name} {i + 1}": column for i, column in enumerate(matrix.T)}
     design = pd.DataFrame(columns)
     if not has_full_rank(design.to_numpy()):
         return [

@@ -156,3 +156,52 @@ def test_controls_come_first_and_the_unstated_last():
 def test_phantom_banner(tmp_path, group_page):
     words, _, _ = written(tmp_path, replace(group_page, phantom=True, maps=None, scores=[]))
     assert "PHANTOM" in words
+
+
+def repeated_page():
+    """Two groups of four people with three sessions, the second ages faster; tables as the group level has them."""
+    rows = [
+        {"participant_id": f"sub-{group}{i}", "session_id": f"ses-{year}", "age": 60.0 + i + year, "group": group,
+         "predicted_age_m": 61.0 + i + year * rate, "bag_m": 1.0 + year * (rate - 1), "bag_corrected_m": np.nan}
+        for group, rate in (("NC", 1.0), ("AD", 1.5)) for i in range(4) for year in (0, 1, 2)
+    ]  # fmt: skip
+    head = {"model": "m", "n": 4, "n_scans": 12, "sd": 0.1, "status": "ok", "note": ""}
+    mixed = head | {"analysis": "mixed:age_bl+sex", "group": "all", "note": "said"}
+    change = pd.DataFrame([
+        head | {"analysis": "bag_rate", "group": "AD", "term": "mean", "estimate": 0.5, "ci_lo": 0.4, "ci_hi": 0.6},
+        head | {"analysis": "bag_rate", "group": "AD", "term": "AD-NC", "estimate": 0.5, "p": 0.0123},
+        mixed | {"term": "time:group=AD", "estimate": 0.51},
+        mixed | {"term": "var_residual", "estimate": 0.2},
+    ])  # fmt: skip
+    agree = pd.DataFrame([{"model": "m", "measure": "bag", "n": 7, "icc21": 0.9451, "icc21_ci_lo": 0.81,
+                           "icc21_ci_hi": 0.99, "status": "ok", "note": ""}])  # fmt: skip
+    site = pd.DataFrame([{"model": "m", "n": 4, "n_sites": 2, "f": 3.25, "df_num": 1, "df_den": 2, "p": 0.21,
+                          "status": "confounded", "note": ""}])  # fmt: skip
+    table = pd.DataFrame(rows)
+    return GroupPage(title="PHANTOM twice", version="0", table=table, models=["m"], controls=["NC"], sessions=table,
+                     longitudinal=change, reliability=agree, site=site)  # fmt: skip
+
+
+def test_people_scanned_more_than_once(tmp_path):
+    words, _, figures = written(tmp_path, repeated_page())
+    for shown in ("People scanned more than once", "+0.50 [+0.40 to +0.60]", "AD − NC", "0.0123", "time × group=AD",
+                  "age at the first scan + sex", "variance: residual", "0.945 [0.810 to 0.990]", "3.25",
+                  "site and group cannot be told apart", "NC: 4 people; AD: 4 people"):  # fmt: skip
+        assert shown in words, shown
+    assert words.count("said") == 1
+    assert {"trajectories-M.png", "trajectories-M.svg"} <= figures
+
+
+def test_no_repeated_scans_no_section(tmp_path, group_page):
+    words, _, figures = written(tmp_path, group_page)
+    assert "People scanned more than once" not in words
+    assert not any(name.startswith("trajectories") for name in figures)
+
+
+def test_many_trajectories_are_thinned_and_said(tmp_path):
+    page = repeated_page()
+    many = pd.concat(
+        [page.sessions.assign(participant_id=page.sessions["participant_id"] + f"x{i}") for i in range(60)]
+    )
+    words, _, _ = written(tmp_path, replace(page, sessions=many.reset_index(drop=True)))
+    assert "80 people are not drawn" in words  # 240 a group, 200 of them drawn
