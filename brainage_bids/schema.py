@@ -254,6 +254,7 @@ RELIABILITY_COLUMNS = (
     "model measure n icc21 icc21_ci_lo icc21_ci_hi icc31 icc31_ci_lo icc31_ci_hi wsd rc mean_abs_diff "
     "ba_bias ba_loa_lo ba_loa_hi status note"
 ).split()
+REGIONDIFF_COLUMNS = "region n_case n_control mean_diff t df p q_fdr p_perm p_fwe status note".split()
 SITE_COLUMNS = "model subset n n_sites f df_num df_den p status note".split()
 COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note".split()
 FAILED_COLUMNS = "participant_id session_id step reason".split()

@@ -1,0 +1,149 @@
+"""Do two groups differ in what a model relied on, region by region? Welch tests, FDR, and permutations with max-T.
+
+Knows one number per person and region; nothing of maps, atlases or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from brainage_bids.schema import DEFAULT_SEED, REGIONDIFF_COLUMNS
+from brainage_bids.stats.design import has_full_rank, with_intercept
+from brainage_bids.stats.fdr import benjamini_hochberg
+from brainage_bids.stats.tables import frame, is_constant
+
+MIN_N = 5  # people a group
+PERMUTATIONS = 10_000
+_BATCH = 500  # permutations at once
+
+
+def region_differences(
+    values: pd.DataFrame,
+    is_case: np.ndarray,
+    covariates: np.ndarray | None = None,
+    permutations: int = PERMUTATIONS,
+    seed: int = DEFAULT_SEED,
+) -> pd.DataFrame:
+    """Compare two groups of people in every region.
+
+    Parameters
+    ----------
+    values
+        One row per person, one column per region; a region without voxels is NaN for everybody.
+    is_case
+        ``(n,)`` bool: patients, the others are controls.
+    covariates
+        ``(n, k)`` float64 without missing values, or None. With covariates t is that of the group in
+        ``region ~ group + covariates`` (OLS) and the permutations are Freedman and Lane's (1983); without, Welch's t.
+    permutations, seed
+        Number and seed of the random relabellings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``REGIONDIFF_COLUMNS``, one row per region in the order of the columns: difference (case - control), ``t df p``,
+        ``q_fdr`` over the regions (Benjamini and Hochberg 1995), ``p_perm`` = (1 + #{|t*| >= |t|}) / (1 + B) and
+        ``p_fwe``, the same against the largest |t*| of all regions (Westfall and Young 1993).
+    """
+    is_case = np.asarray(is_case, dtype=bool)
+    counts = {"n_case": int(is_case.sum()), "n_control": int((~is_case).sum())}
+    data = values.to_numpy(dtype="float64")
+    rows = [{"region": name, **counts} for name in values.columns]
+    usable = np.isfinite(data).all(axis=0)
+    usable[usable] = [not is_constant(data[:, i]) for i in np.flatnonzero(usable)]
+    status, note = _refusal(counts, is_case, covariates)
+    for row, good in zip(rows, usable, strict=True):
+        row |= {"status": status, "note": note} if status != "ok" or good else _not_usable()
+    if status == "ok" and usable.any():
+        found = _tests(data[:, usable], is_case, covariates)
+        observed = np.abs(found["t"])
+        counted, largest = np.zeros(observed.size), np.zeros(observed.size)
+        for t in _relabelled(data[:, usable], is_case, covariates, permutations, seed):
+            counted += (t >= observed - 1e-12).sum(axis=0)
+            largest += (t.max(axis=1, keepdims=True) >= observed - 1e-12).sum(axis=0)
+        found |= {"q_fdr": benjamini_hochberg(found["p"])}
+        found |= {"p_perm": (1 + counted) / (1 + permutations), "p_fwe": (1 + largest) / (1 + permutations)}
+        for place, i in enumerate(np.flatnonzero(usable)):
+            rows[i] |= {name: array[place] for name, array in found.items()}
+    return frame(rows, REGIONDIFF_COLUMNS)
+
+
+def _refusal(counts: dict, is_case: np.ndarray, covariates: np.ndarray | None) -> tuple[str, str]:
+    if min(counts.values()) < MIN_N:
+        return "insufficient_n", f"fewer than {MIN_N} people on a side"
+    if covariates is not None:
+        design = with_intercept(np.column_stack([is_case.astype("float64"), covariates]))
+        if len(is_case) - design.shape[1] < MIN_N:
+            return "insufficient_n", "too few people for so many covariates"
+        if not has_full_rank(design):
+            return "rank_deficient", "covariates repeat each other or the group"
+    return "ok", ""
+
+
+def _not_usable() -> dict:
+    return {"status": "constant_input", "note": "no voxel of this region in the maps, or the same value for everybody"}
+
+
+def _tests(data: np.ndarray, is_case: np.ndarray, covariates: np.ndarray | None) -> dict[str, np.ndarray]:
+    if covariates is None:
+        test = stats.ttest_ind(data[is_case], data[~is_case], equal_var=False)
+        difference = data[is_case].mean(axis=0) - data[~is_case].mean(axis=0)
+        return {"mean_diff": difference, "t": test.statistic, "df": test.df, "p": test.pvalue}
+    basis, group = _projections(is_case, covariates)
+    df = len(data) - basis.shape[1] - 1
+    residual = data - basis @ (basis.T @ data)
+    slope = group @ residual / (group @ group)
+    t = slope / np.sqrt(((residual**2).sum(axis=0) - slope**2 * (group @ group)) / df / (group @ group))
+    return {"mean_diff": slope, "t": t, "df": np.full(t.size, float(df)), "p": 2 * stats.t.sf(np.abs(t), df)}
+
+
+def _projections(is_case: np.ndarray, covariates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal columns of intercept and covariates ``(n, 1 + k)``, and what they leave of the group ``(n,)``."""
+    basis, _ = np.linalg.qr(with_intercept(covariates))
+    group = is_case.astype("float64")
+    return basis, group - basis @ (basis.T @ group)
+
+
+def _relabelled(
+    data: np.ndarray, is_case: np.ndarray, covariates: np.ndarray | None, permutations: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yield |t| of random relabellings, ``(at most 500, regions)`` at a time."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, permutations, _BATCH):
+        orders = rng.permuted(np.tile(np.arange(len(data)), (min(_BATCH, permutations - start), 1)), axis=1)  # (B, n)
+        if covariates is None:
+            yield np.abs(_welch_t(data, is_case[orders].astype("float64")))
+        else:
+            yield np.abs(_freedman_lane_t(data, is_case, covariates, orders))
+
+
+def _welch_t(data: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return Welch's t ``(B, regions)`` for rows of 0/1 labels ``(B, n)``."""
+    centred = data - data.mean(axis=0)
+    total, squares = centred.sum(axis=0), (centred**2).sum(axis=0)
+    n1 = chosen[0].sum()
+    n2 = data.shape[0] - n1
+    sum1, square1 = chosen @ centred, chosen @ centred**2
+    sum2, square2 = total - sum1, squares - square1
+    spread1 = (square1 - sum1**2 / n1) / (n1 - 1) / n1
+    spread2 = (square2 - sum2**2 / n2) / (n2 - 1) / n2
+    return (sum1 / n1 - sum2 / n2) / np.sqrt(np.maximum(spread1 + spread2, 1e-300))
+
+
+def _freedman_lane_t(data: np.ndarray, is_case: np.ndarray, covariates: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """Return t of the group ``(B, regions)`` after shuffling what the covariates leave of the regions."""
+    basis, group = _projections(is_case, covariates)
+    residual = data - basis @ (basis.T @ data)
+    length, df = group @ group, len(data) - basis.shape[1] - 1
+    squares = (residual**2).sum(axis=0)  # the same in any order
+    found = np.empty((len(orders), data.shape[1]))
+    for row, order in zip(found, orders, strict=True):
+        shuffled = residual[order]
+        slope = group @ shuffled / length
+        left = squares - ((basis.T @ shuffled) ** 2).sum(axis=0) - slope**2 * length
+        row[:] = slope / np.sqrt(np.maximum(left, 1e-300) / df / length)
+    return found
