@@ -9,6 +9,7 @@ chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people 
 several seeds, with paired tests; after *phantoms*, which fills another FOLDER with 72 synthetic heads, it does the same
 for those. *bundle* trains the chosen candidate with another split and writes the model folder.
 All are resumable. Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so.
+One scan of ds002748, stripped with loss of cortex, fails the quality gates and is left out.
 """
 
 from __future__ import annotations
@@ -31,19 +32,21 @@ from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.train import train_model
 from brainage_bids.phantom.cohort import GROUPS, make_cohort
 from brainage_bids.pipeline.pages import is_phantom
+from brainage_bids.pipeline.qc import passing
 from brainage_bids.preprocess.options import PreprocessOptions
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import VolumeSpec
 from brainage_bids.stats.accuracy import compare_errors, mean_interval
 
 MODEL = "open-adults"
-WHO = "adults of two open datasets (30 controls, 42 people with depression)"
+WHO = "adults of two open datasets ({controls} controls, {patients} people with depression)"
 NOTICE = (
-    "a starting point, not a clinical instrument. It was trained on only {n} adults of 19 to 55 years from two open "
-    "datasets (OpenfMRI ds000011, OpenNeuro ds002748), among them 42 with depression; out of fold its mean error is "
-    "{error}, that of always answering the mean age {null} years; within the larger dataset alone {within}, so part of "
-    "what it knows is which scanner a scan comes from. Where a page speaks of healthy people held out, for this model "
-    "these are meant. Outside this age range and on other scanners expect worse. Train on your own controls where you "
+    "a starting point, not a clinical instrument. It was trained on only {n} adults of {youngest} to {oldest} years "
+    "from two open datasets (OpenfMRI ds000011, OpenNeuro ds002748), among them {patients} with depression; out of "
+    "fold its mean error is {error}, that of always answering the mean age {null} years; within the larger dataset "
+    "alone {within}, so part of what it knows is which scanner a scan comes from. Where a page speaks of healthy "
+    "people held out, for this model these are meant. Outside this age range and on other scanners expect worse. Train "
+    "on your own controls where you "
     "can."
 )
 FOLDS, SEARCH_SEED, FINAL_SEED = 5, 1, 2
@@ -95,11 +98,11 @@ def volumes(work: Path, grids: tuple[float, ...]) -> None:
 
 
 def scans(work: Path, spec: VolumeSpec) -> pd.DataFrame:
-    """Return the table that `train_model` takes; everybody with an age may train."""
+    """Return the table that `train_model` takes; everybody with an age whose scan passed the gates may train."""
     dataset, outputs = read_dataset(DatasetQuery(bids_dir=work / "bids")), Outputs(work / "out")
     table = scans_table(dataset.scans, dataset.score_names)
     table["volume"] = [str(outputs.volume(scan, spec)) for scan in dataset.scans]
-    table["trainable"] = table.age.notna() & table.volume.map(lambda path: Path(path).is_file())
+    table["trainable"] = table.age.notna() & pd.Series(passing(dataset.scans, outputs), index=table.index)
     table.attrs |= {"dataset": dataset.name, "phantom": is_phantom(dataset)}
     return table
 
@@ -202,14 +205,17 @@ def bundle(data: Path, work: Path, name: str, into: Path) -> None:
     low, high, _ = mean_interval(found["errors"].to_numpy(), 0)
     error = f"{found['errors'].mean():.1f} years (95 % CI {low:.1f} to {high:.1f})"
     known_recipe = load_recipe(recipe, overrides)
-    table = scans(work, known_recipe.spec)
+    table = scans(work, known_recipe.spec).query("trainable").reset_index(drop=True)
     table["predicted"] = predict_table(made, table, ModelOptions(device="cpu"), saliency=False).predicted_age.to_numpy()
+    patients = int((table.group == "depr").sum())
     larger = table[table.site == "ds002748"]
     r = stats.pearsonr(larger.age, larger.predicted).statistic
     mae, null = ((larger.age - other).abs().mean() for other in (larger.predicted, larger.age.mean()))
-    said = {"n": len(found["errors"]), "error": error, "null": f"{found['null']:.1f}",
+    said = {"n": len(found["errors"]), "patients": patients, "youngest": f"{table.age.min():.0f}",
+            "oldest": f"{table.age.max():.0f}", "error": error, "null": f"{found['null']:.1f}",
             "within": f"{mae:.1f} against {null:.1f} years (r = {r:.2f}, n = {len(larger)})"}  # fmt: skip
-    card |= {"dataset": None, "who": WHO, "notice": NOTICE.format(**said)}
+    who = WHO.format(controls=len(table) - patients, patients=patients)
+    card |= {"dataset": None, "who": who, "notice": NOTICE.format(**said)}
     into.mkdir(parents=True, exist_ok=True)
     write_tsv(into / "split.tsv", split.assign(participant_id=split.participant_id.map(known)))
     write_text(into / "MODEL_CARD.md", card_text(card))
