@@ -172,6 +172,12 @@ def bids_app(
         str, typer.Option(help="session for cross-sectional tests: first, last, LABEL")
     ] = "first",
     max_score_gap: Annotated[float, typer.Option(min=0, help="months between scan and score at most")] = 6.0,
+    atlas: Annotated[
+        str, typer.Option(help="regions of the Grad-RAM tables: aal2, aal, a path, ... (docs/usage.md); none")
+    ] = "aal2",
+    saliency_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="a region with this mean of the normalised map is called relevant")
+    ] = 0.8,
     work_dir: Annotated[Path | None, typer.Option("--work-dir", "-w", help="default: OUTPUT_DIR/work")] = None,
     nprocs: Annotated[
         int | None,
@@ -252,6 +258,8 @@ def bids_app(
                 bias_fit=bias_fit,
                 bias_query=bias_query,
                 session_select=session_select,
+                atlas=atlas,
+                saliency_threshold=saliency_threshold,
                 seed=random_seed,
                 dry_run=dry_run,
                 command=command,

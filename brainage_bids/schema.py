@@ -254,7 +254,37 @@ RELIABILITY_COLUMNS = (
     "model measure n icc21 icc21_ci_lo icc21_ci_hi icc31 icc31_ci_lo icc31_ci_hi wsd rc mean_abs_diff "
     "ba_bias ba_loa_lo ba_loa_hi status note"
 ).split()
+SALIENCY_REGION_COLUMNS = {
+    "model": "name of the model",
+    "group_by": "what the people were grouped by: all, age, sex or group",
+    "group": "the group",
+    "n": "people",
+    "n_empty": "people without a positive value inside the brain; they count as zeros",
+    "index": "value of the region in the atlas",
+    "name": "name of the region in the atlas",
+    "hemisphere": "L, R or both",
+    "volume_ml": "volume of the region inside the brain mask on the grid of the maps (mL)",
+    "n_cells": "cells of the map that are the nearest to a voxel of the region",
+    "mean": "mean of the normalised map in the region, averaged over people (0 to 1)",
+    "sd": "its SD over people",
+    "ci_lo": "lower end of the 95 % interval of the mean (t)",
+    "ci_hi": "upper end",
+    "median": "median over people",
+    "rank": "place of the region by its mean; 1 is the highest",
+    "rank_ci": "95 % interval of the rank (percentile bootstrap over people), lowest-highest",
+    "above_threshold": "1 when the mean reaches --saliency-threshold",
+    "groupnorm_mean": "mean in the region of the group's mean map, normalised as one map (0 to 1)",
+    "contribution_years": "sum of the signed map in the region, averaged over people (years of predicted age)",
+    "contribution_up_years": "the same of the cells that raise the predicted age (years)",
+    "contribution_down_years": "the same of the cells that lower it (years)",
+    "laterality_index": "(L - R) / (L + R) of the means of a region and its counterpart",
+    "status": "ok, or why there are no numbers",
+    "note": "what to know before using the row",
+}
 REGIONDIFF_COLUMNS = "region n_case n_control mean_diff t df p q_fdr p_perm p_fwe status note".split()
+SALIENCY_CONTRAST_COLUMNS = (
+    "model contrast variant index region n_case n_control mean_diff t df p q_fdr p_perm p_fwe family status note"
+).split()
 SITE_COLUMNS = "model subset n n_sites f df_num df_den p status note".split()
 COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note".split()
 FAILED_COLUMNS = "participant_id session_id step reason".split()

@@ -27,7 +27,7 @@ from brainage_bids.pipeline.predictions import (
 )
 from brainage_bids.pipeline.qc import may_be_used, write_qc
 from brainage_bids.pipeline.record import RunRecord, last_events
-from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, Scan, VolumeSpec
+from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, Scan
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -43,6 +43,8 @@ class GroupOptions:
     bias_fit: str = "model"
     bias_query: str | None = None
     session_select: str = "first"
+    atlas: str = "aal2"
+    saliency_threshold: float = 0.8
     seed: int = 0
     dry_run: bool = False
     command: str = "brainage-bids"
@@ -99,6 +101,7 @@ def _run_steps(
     options: GroupOptions, outputs: Outputs, dataset: Dataset, collected: Collected, record: RunRecord
 ) -> None:
     from brainage_bids.pipeline.pages import group_page, is_phantom
+    from brainage_bids.pipeline.regions import group_saliency
     from brainage_bids.stats.cohort import every_session, select_rows
 
     table, lines, fitting = bias_corrected(collected, dataset, options)
@@ -114,10 +117,10 @@ def _run_steps(
     tables = statistics(selected, tested, table, collected, dataset, options)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
-    maps = mean_maps(selected, collected, outputs)
+    saliency = group_saliency(selected, collected.maps, collected.cards, outputs, dataset.controls, options)
     write_qc(outputs, dataset, record, is_phantom(dataset))
     shown = {**tables, "left_out": left_out, "sessions": every_session(tested)}
-    group_page(options, outputs, dataset, collected, table, shown, lines, maps, record)
+    group_page(options, outputs, dataset, collected, table, shown, lines, saliency, record)
 
 
 def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFrame]) -> Collected:
@@ -293,35 +296,6 @@ def statistics(
         "longitudinal": longitudinal(every_session(tested), models, controls),
         "reliability": reliability(tested, models),
     }
-
-
-def mean_maps(selected: pd.DataFrame, collected: Collected, outputs: Outputs) -> pd.DataFrame:
-    """Average the Grad-RAM maps of the analysed scans by age group, sex and group."""
-    from brainage_bids.preprocess.template import template_volume
-    from brainage_bids.stats.maps import maps_grid
-    from brainage_bids.stats.maps import mean_maps as average
-
-    found = []
-    for (name, spec), part in collected.maps[collected.maps["prefix"].isin(selected.index)].groupby(["model", "spec"]):
-        grid = maps_grid(spec)
-        records = part.set_index("prefix").join(selected[["age", "sex", "group"]])
-        _, mask = template_volume(grid, outputs.root)
-        found.append(
-            average(
-                records,
-                grid,
-                mask,
-                lambda subset, kind, name=name, grid=grid: outputs.group_map(grid, name, subset, kind),
-                model=name,
-            ).assign(cell_mm=_cell_mm(collected.cards.get(name), spec))
-        )
-    columns = ["model", "subset", "n", "n_empty", "kind", "path", "cell_mm"]
-    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
-
-
-def _cell_mm(card: dict | None, spec: VolumeSpec) -> float | None:
-    """Return the width of one Grad-RAM cell (mm)."""
-    return None if card is None else card["architecture"]["total_stride"] * spec.resolution
 
 
 def _brainage_meanings(table: pd.DataFrame) -> dict[str, str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from brainage_bids.pipeline.group import Collected, GroupOptions
     from brainage_bids.pipeline.participant import ParticipantOptions
+    from brainage_bids.pipeline.regions import Saliency
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -216,10 +217,11 @@ def group_page(
     table: pd.DataFrame,
     tables: dict[str, pd.DataFrame],
     lines: dict[str, dict],
-    maps: pd.DataFrame,
+    saliency: Saliency,
     record: RunRecord,
 ) -> None:
     """Write ``group.html`` and its figures."""
+    maps = saliency.maps
     cards = [collected.cards[name] for name in collected.models if name in collected.cards]
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
     values = methods_values(specs, cards, engines_of(outputs, dataset.scans))
@@ -236,6 +238,7 @@ def group_page(
             "seed": options.seed,
             "bias_source": sources.pop() if len(sources) == 1 else None,
             "maps": not maps.empty,
+            "atlas": saliency.atlas,
             **{name: not tables[name].empty for name in ("longitudinal", "reliability")},
             "sites": bool((tables["site"].status == "ok").any()),
         }
@@ -249,6 +252,9 @@ def group_page(
         **{name: tables[name] for name in GROUP_TABLES},
         bias=lines,
         maps=maps,
+        regions=saliency.regions,
+        contrasts=saliency.contrasts,
+        atlas=saliency.atlas,
         underlay=_underlay(maps, specs, outputs),
         failed=collected.failed,
         left_out=tables["left_out"],

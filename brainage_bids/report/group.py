@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from brainage_bids.report import groupfigures, repeated, tables, words
+from brainage_bids.report import groupfigures, regions, repeated, tables, words
 from brainage_bids.report.groupdata import GroupPage, analysed_rows, group_order, left_out_mask
 from brainage_bids.report.html import count, decimals, text, write_page
 
@@ -47,8 +47,10 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
         "title": page.title,
         "groups": group_order(rows, page.controls),
         "flow": flow(page),
-        "tables": _tables(page) | repeated.repeated_tables(page),
-        "figures": groupfigures.draw_all(page, rows, album) | {"trajectories": repeated.trajectories(page, album)},
+        "tables": _tables(page) | repeated.repeated_tables(page) | regions.region_tables(page),
+        "figures": groupfigures.draw_all(page, rows, album)
+        | {"trajectories": repeated.trajectories(page, album), "regions": regions.region_figures(page, album)},
+        "atlas": regions.atlas_words(page),
         "people": people(page),
         "too_many": len(page.table) > TABLE_UP_TO,
     }

@@ -38,6 +38,9 @@ class GroupPage:
     maps
         ``model subset n n_empty kind path`` and, where known, ``cell_mm``, the width of a cell of the network;
         ``kind`` is ``mean`` (normalised, 0 to 1) or ``signed`` (years).
+    regions, contrasts, atlas
+        ``saliency_regions.tsv``, ``saliency_contrasts.tsv``, and ``name source regions right_of_template_mm threshold``
+        of the atlas.
     underlay
         Template T1w: path, or ``(array, affine)``.
     failed
@@ -68,6 +71,9 @@ class GroupPage:
     sessions: pd.DataFrame | None = None
     bias: Mapping[str, Any] | None = None
     maps: pd.DataFrame | None = None
+    regions: pd.DataFrame | None = None
+    contrasts: pd.DataFrame | None = None
+    atlas: Mapping[str, Any] = field(default_factory=dict)
     underlay: Any = None
     failed: pd.DataFrame | None = None
     left_out: pd.DataFrame | None = None

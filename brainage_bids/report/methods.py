@@ -7,6 +7,7 @@ A sentence whose value is not given is left out, so that nothing is claimed that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 REFERENCES = {
@@ -25,6 +26,22 @@ REFERENCES = {
     "Psychol Methods 1:30-46 (1996). doi:10.1037/1082-989X.1.1.30",
     "(Collins et al., 1994)": "Collins DL, Neelin P, Peters TM, Evans AC. Automatic 3D intersubject registration of MR "
     "volumetric data in standardized Talairach space. J Comput Assist Tomogr 18:192-205 (1994).",
+    "(Desikan et al., 2006)": "Desikan RS, Ségonne F, Fischl B, et al. An automated labeling system for subdividing "
+    "the human cerebral cortex on MRI scans into gyral based regions of interest. NeuroImage 31:968-980 (2006). "
+    "doi:10.1016/j.neuroimage.2006.01.021",
+    "(Destrieux et al., 2010)": "Destrieux C, Fischl B, Dale A, Halgren E. Automatic parcellation of human cortical "
+    "gyri and sulci using standard anatomical nomenclature. NeuroImage 53:1-15 (2010). "
+    "doi:10.1016/j.neuroimage.2010.06.010",
+    "(Freedman & Lane, 1983)": "Freedman D, Lane D. A nonstochastic interpretation of reported significance levels. "
+    "J Bus Econ Stat 1:292-298 (1983). doi:10.1080/07350015.1983.10509354",
+    "(Rolls et al., 2015)": "Rolls ET, Joliot M, Tzourio-Mazoyer N. Implementation of a new parcellation of the "
+    "orbitofrontal cortex in the automated anatomical labeling atlas. NeuroImage 122:1-5 (2015). "
+    "doi:10.1016/j.neuroimage.2015.07.075",
+    "(Tzourio-Mazoyer et al., 2002)": "Tzourio-Mazoyer N, Landeau B, Papathanassiou D, et al. Automated anatomical "
+    "labeling of activations in SPM using a macroscopic anatomical parcellation of the MNI MRI single-subject brain. "
+    "NeuroImage 15:273-289 (2002). doi:10.1006/nimg.2001.0978",
+    "(Westfall & Young, 1993)": "Westfall PH, Young SS. Resampling-based multiple testing: examples and methods for "
+    "p-value adjustment. Wiley, New York (1993).",
     "(Crête et al., 2025)": "Crête SJC, Kersten-Oertel M, Xiao Y. MRI-Based Brain Age Estimation with Supervised "
     "Contrastive Learning of Continuous Representation. arXiv:2511.22102 (2025).",
     "(DeLong et al., 1988)": "DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more "
@@ -98,6 +115,14 @@ _LOSSES = {
 }
 
 
+_ATLASES = {  # by what the name of an atlas holds, the first that fits
+    "aal2": " (Rolls et al., 2015)",
+    "aal": " (Tzourio-Mazoyer et al., 2002)",
+    "desikan": " (Desikan et al., 2006)",
+    "destrieux": " (Destrieux et al., 2010)",
+}
+
+
 def participant_methods(values: Mapping[str, Any]) -> str:
     """Return the methods text of the participant level.
 
@@ -143,7 +168,7 @@ def group_methods(values: Mapping[str, Any]) -> str:
         blocks.append(_groups(values))
     blocks += [_repeated(values), _multiplicity(values)]
     if values.get("maps"):
-        blocks += ["### Mean maps", _mean_maps()]
+        blocks += ["### Mean maps", _mean_maps(), _regions(values.get("atlas") or {})]
     return _joined(blocks)
 
 
@@ -314,6 +339,19 @@ def _mean_maps() -> str:
         "For the normalised mean maps each person's map was scaled to the range 0 to 1 inside the brain before "
         "averaging; signed mean maps are plain averages in years. Anatomy is aligned by an affine transformation only, "
         "which suits the size of the cells."
+    )
+
+
+def _regions(atlas: Mapping[str, Any]) -> str:
+    if not atlas:
+        return ""
+    cited = next((cite for name, cite in _ATLASES.items() if name in str(atlas["name"]).lower()), "")
+    return (
+        f"Each person's normalised map was averaged over the {atlas['regions']} regions of the atlas "
+        f"{PurePath(atlas['name']).name}{cited}, laid on the template by world coordinates; the years that a region "
+        "adds are the sum of the signed map in it. Intervals of ranks are percentile bootstraps over people. Groups "
+        "were compared region by region with age (and sex) as covariates: t tests, false discovery rate over regions, and "
+        "permutations (Freedman & Lane, 1983) with the largest statistic over regions (Westfall & Young, 1993)."
     )
 
 

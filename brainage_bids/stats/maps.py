@@ -7,6 +7,7 @@ world space: image resizers put them up to 13 mm off (their first cell centre is
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -23,6 +24,29 @@ PAPER, SIGNED = "mean", "signed"
 MIN_RESOLUTION = 2.0  # mm; the cells are 16 to 64 mm, finer grids only cost disk
 
 
+@dataclass(frozen=True)
+class PersonMap:
+    """One person's Grad-RAM map on its cells.
+
+    Parameters
+    ----------
+    values
+        ``(a, b, c)`` signed map, years a cell.
+    affine
+        Cell to world (mm, RAS+).
+    share, floor
+        The map after ReLU and min-max inside the mask is ``share`` brought to the grid, minus ``floor``.
+    empty
+        Nothing positive inside the mask, or no contrast; ``share`` and ``floor`` are 0.
+    """
+
+    values: np.ndarray
+    affine: np.ndarray
+    share: np.ndarray
+    floor: float
+    empty: bool
+
+
 def maps_grid(spec: VolumeSpec) -> VolumeSpec:
     """Return the grid mean maps are written on: the model's own from 2 mm up, else the same field of view at 2 mm."""
     if spec.resolution >= MIN_RESOLUTION:
@@ -36,6 +60,7 @@ def mean_maps(
     mask: np.ndarray | str | Path,
     path: Callable[[str, str], Path],
     model: str,
+    visit: Callable[[PersonMap], None] = lambda person: None,
 ) -> pd.DataFrame:
     """Write the mean map of everyone and of each age bin, sex and group, in one pass over the people.
 
@@ -55,6 +80,8 @@ def mean_maps(
         ``(subset, kind)`` -> file to write; subsets as in the accuracy table (``group=all`` for everyone).
     model
         Name in the table.
+    visit
+        Called with the map of every person, in the order of the records.
 
     Returns
     -------
@@ -70,17 +97,17 @@ def mean_maps(
         When a map is missing.
     """
     inside = _mask(mask, grid)
-    subsets = [(name, member) for name, member in _subsets(records) if member.any()]
-    if not subsets:
+    wanted_subsets = subsets(records)
+    if not wanted_subsets:
         return frame([], MAP_COLUMNS)
-    member = np.array([m for _, m in subsets])  # (subsets, people)
+    member = np.array([m for _, m in wanted_subsets])  # (subsets, people)
     cells = affine = weights = None
     for index, source in enumerate(records["map"]):
         values, here = _load(source)
         if weights is None:
             affine, weights = here, axis_weights(here, values.shape, grid)
-            cells = np.zeros((2, len(subsets), *values.shape))
-            floor, empty = np.zeros(len(subsets)), np.zeros(len(subsets), dtype=int)
+            cells = np.zeros((2, len(wanted_subsets), *values.shape))
+            floor, empty = np.zeros(len(wanted_subsets)), np.zeros(len(wanted_subsets), dtype=int)
         elif values.shape != cells.shape[2:] or not np.allclose(here, affine, atol=1e-4):
             raise BadDataError(f"{source} lies on other cells than the maps before it; average the maps of one model")
         wanted = member[:, index]
@@ -89,8 +116,9 @@ def mean_maps(
         cells[0, wanted] += share
         floor[wanted] += low
         empty[wanted] += is_empty
+        visit(PersonMap(values, here, share, low, is_empty))
     rows = []
-    for place, (subset, members) in enumerate(subsets):
+    for place, (subset, members) in enumerate(wanted_subsets):
         n = int(members.sum())
         for kind, total, offset in ((PAPER, cells[0, place], floor[place]), (SIGNED, cells[1, place], 0.0)):
             volume = np.where(inside, (resample(total, weights) - offset) / n, 0.0)
@@ -147,15 +175,16 @@ def _normalised(values: np.ndarray, weights: list[np.ndarray], inside: np.ndarra
     return positive / (high - low), low / (high - low), False
 
 
-def _subsets(records: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
-    subsets = [(f"group={ALL}", np.ones(len(records), dtype=bool))]
+def subsets(records: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
+    """Return ``(label, (n,) bool)`` of everyone (``group=all``) and each age bin, sex and group with people."""
+    found = [(f"group={ALL}", np.ones(len(records), dtype=bool))]
     bins = pd.Series([age_label(age) for age in number(records, "age")], dtype=object)
     labels = [f"<{AGE_BINS[0][0]:g}", *(bin_label(low, high) for low, high in AGE_BINS)]
-    subsets += [(f"age={label}", is_member(bins, [label])) for label in labels]
+    found += [(f"age={label}", is_member(bins, [label])) for label in labels]
     for column in ("sex", "group"):
         values = text(records, column)
-        subsets += [(f"{column}={label}", is_member(values, [label])) for label in levels(values) if label != ALL]
-    return subsets
+        found += [(f"{column}={label}", is_member(values, [label])) for label in levels(values) if label != ALL]
+    return [(label, member) for label, member in found if member.any()]
 
 
 def _load(source: str | Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,24 +1,95 @@
 """Do two groups differ in what a model relied on, region by region? Welch tests, FDR, and permutations with max-T.
 
-Knows one number per person and region; nothing of maps, atlases or files.
+Knows one number per person and region and a table of the people; nothing of maps, atlases or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainage_bids.schema import DEFAULT_SEED, REGIONDIFF_COLUMNS
-from brainage_bids.stats.design import has_full_rank, with_intercept
+from brainage_bids.schema import DEFAULT_SEED, REGIONDIFF_COLUMNS, SALIENCY_CONTRAST_COLUMNS
+from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.fdr import benjamini_hochberg
-from brainage_bids.stats.tables import frame, is_constant
+from brainage_bids.stats.tables import control_label, frame, is_constant, is_member, joined, levels, text
 
 MIN_N = 5  # people a group
 PERMUTATIONS = 10_000
+MANY = 1_000  # people; above, a tenth of the permutations
 _BATCH = 500  # permutations at once
+
+
+def saliency_contrasts(
+    records: pd.DataFrame,
+    values: np.ndarray,
+    names: Mapping[int, str],
+    model: str,
+    controls: Sequence[str],
+    seed: int = DEFAULT_SEED,
+) -> pd.DataFrame:
+    """Compare every patient group with the controls, and men with women among the controls, in every region.
+
+    Parameters
+    ----------
+    records
+        One row per person: ``age`` (years), ``sex``, ``group``.
+    values
+        ``(n, regions)`` float64: one number per person and region, NaN for a region without voxels.
+    names
+        Label -> name of the regions, in the order of the columns.
+    model
+        Name in the table.
+    controls
+        Labels of the healthy controls; without any, men and women of everybody are compared.
+    seed
+        Of the permutations.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``SALIENCY_CONTRAST_COLUMNS``: variant ``raw`` (Welch) and the primary ``adjusted:age+sex`` (``adjusted:age``
+        for men and women), whose q and ``p_fwe`` make up the family ``regions:<contrast>:<model>``.
+    """
+    group, sex = text(records, "group"), text(records, "sex")
+    healthy = is_member(group, controls)
+    base = healthy if healthy.any() else np.ones(len(records), dtype=bool)
+    cases = [label for label in levels(group) if label not in set(controls)] if healthy.any() else []
+    control = control_label(levels(group[healthy]))
+    wanted = [(f"{case}-{control}", is_member(group, [case]), healthy, ("age", "sex")) for case in cases]
+    wanted.append(("M-F", base & is_member(sex, ["M"]), base & is_member(sex, ["F"]), ("age",)))
+    tables = []
+    for contrast, case, other, covariates in wanted:
+        for names_of in ((), covariates):
+            table = _contrast(records, values, case, other, names_of, seed)
+            variant = "adjusted:" + "+".join(covariates) if names_of else "raw"
+            family = f"regions:{contrast}:{model}" if names_of else "sensitivity"
+            about = {"model": model, "contrast": contrast, "variant": variant, "family": family}
+            tables.append(table.assign(**about, index=list(names), region=list(names.values())))
+    return pd.concat(tables, ignore_index=True)[SALIENCY_CONTRAST_COLUMNS]
+
+
+def _contrast(
+    records: pd.DataFrame, values: np.ndarray, case: np.ndarray, other: np.ndarray, covariates: Sequence[str], seed: int
+) -> pd.DataFrame:
+    """Compare two sets of people; people without a covariate are left out where it is adjusted for."""
+    source = records.assign(sex=text(records, "sex"))
+    chosen, notes, matrix = case | other, [], None
+    if covariates:
+        complete, known, notes = complete_rows(source[chosen], covariates)
+        chosen = chosen.copy()
+        chosen[np.flatnonzero(chosen)[~complete]] = False
+        matrix, more = covariate_matrix(source[chosen], known)
+        notes += more
+    permutations = PERMUTATIONS if chosen.sum() <= MANY else PERMUTATIONS // 10
+    regions = pd.DataFrame(values[chosen])
+    found = region_differences(regions, case[chosen], matrix, permutations, seed)
+    notes += [f"{permutations} permutations"]
+    return found.assign(
+        note=[joined([note, *notes]) if ok == "ok" else note for note, ok in zip(found.note, found.status, strict=True)]
+    )
 
 
 def region_differences(

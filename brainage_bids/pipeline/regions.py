@@ -1,0 +1,140 @@
+"""Grad-RAM at the group level: mean maps, and an atlas on them. Joins the maps of people, a template and an atlas."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from brainage_bids.bids.files import write_json, write_tsv
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.schema import SALIENCY_CONTRAST_COLUMNS, SALIENCY_REGION_COLUMNS, VolumeSpec
+from brainage_bids.stats.atlas import Atlas, find_atlas, hemispheres, labels_on, sideways_offset
+from brainage_bids.stats.maps import MAP_COLUMNS, MIN_RESOLUTION, maps_grid, mean_maps, subsets
+from brainage_bids.stats.regions import saliency_contrasts
+from brainage_bids.stats.saliency import RegionReader, Regions, saliency_regions
+
+LOG = logging.getLogger("brainage_bids")
+NO_ATLAS = "none"
+
+
+@dataclass
+class Saliency:
+    """What the maps gave: the mean maps, the regions, their contrasts, and words about the atlas."""
+
+    maps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*MAP_COLUMNS, "cell_mm"]))
+    regions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SALIENCY_REGION_COLUMNS)))
+    contrasts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SALIENCY_CONTRAST_COLUMNS))
+    atlas: dict = field(default_factory=dict)
+
+
+def group_saliency(
+    people: pd.DataFrame,
+    maps: pd.DataFrame,
+    cards: dict[str, dict],
+    outputs: Outputs,
+    controls: Sequence[str],
+    options,
+) -> Saliency:
+    """Average the maps of the analysed scans, describe the regions of the atlas on them, write maps and tables.
+
+    Parameters
+    ----------
+    people
+        The analysed scans, one per participant: ``age`` (years), ``sex``, ``group``; indexed like ``maps.prefix``.
+    maps
+        ``prefix model map spec``: the signed map of every scan and model.
+    cards
+        Content of ``model.json`` by model.
+    outputs
+        Where maps and tables go.
+    controls
+        Labels of the healthy controls.
+    options
+        ``atlas``, ``saliency_threshold`` and ``seed`` of the group level.
+
+    Raises
+    ------
+    UsageError
+        When the atlas cannot be had.
+    """
+    result, tables = Saliency(), {"maps": [], "regions": [], "contrasts": []}
+    analysed = maps[maps["prefix"].isin(people.index)]
+    atlases: dict[VolumeSpec, Regions] = {}
+    atlas = None
+    for (name, spec), part in analysed.groupby(["model", "spec"], sort=False):
+        records = part.set_index("prefix").join(people[["age", "sex", "group"]])
+        grid = maps_grid(spec)
+        mask = _on_template(grid, outputs)
+        reader = None
+        if options.atlas != NO_ATLAS:
+            atlas = atlas or find_atlas(options.atlas, spec.template)
+            if grid not in atlases:
+                atlases[grid] = _regions(atlas, grid, mask)
+                result.atlas = result.atlas or _about(atlas, spec, outputs, options.saliency_threshold)
+            reader = RegionReader(atlases[grid], np.array([member for _, member in subsets(records)]))
+        found = mean_maps(
+            records,
+            grid,
+            mask,
+            lambda subset, kind, name=name, grid=grid: outputs.group_map(grid, name, subset, kind),
+            model=name,
+            visit=reader or (lambda person: None),
+        )
+        tables["maps"].append(found.assign(cell_mm=_cell_mm(cards.get(name), spec)))
+        if reader:
+            tables["regions"].append(saliency_regions(records, reader, name, options.saliency_threshold, options.seed))
+            values, names = np.array(reader.normalised), reader.regions.names
+            tables["contrasts"].append(saliency_contrasts(records, values, names, name, controls, options.seed))
+    for name, found in tables.items():
+        if found:
+            setattr(result, name, pd.concat(found, ignore_index=True))
+    _write(result, outputs)
+    return result
+
+
+def _on_template(grid: VolumeSpec, outputs: Outputs) -> np.ndarray:
+    from brainage_bids.preprocess.template import template_volume
+
+    return np.asarray(template_volume(grid, outputs.root)[1]) > 0
+
+
+def _regions(atlas: Atlas, grid: VolumeSpec, mask: np.ndarray) -> Regions:
+    labels = labels_on(atlas, grid)
+    sides = hemispheres(labels, grid, atlas.names)
+    return Regions(atlas.names, sides, np.where(mask, labels, 0), mask, grid)
+
+
+def _about(atlas: Atlas, spec: VolumeSpec, outputs: Outputs, threshold: float) -> dict:
+    fine = spec.at(MIN_RESOLUTION)
+    offset = sideways_offset(atlas, fine, _on_template(fine, outputs))
+    if offset:
+        LOG.info("atlas %s lies %+.0f mm to the right of the template %s", atlas.name, offset, spec.template)
+    return {
+        "name": atlas.name,
+        "source": atlas.source,
+        "regions": len(atlas.names),
+        "right_of_template_mm": offset,
+        "template": spec.template,
+        "threshold": threshold,
+    }
+
+
+def _cell_mm(card: dict | None, spec: VolumeSpec) -> float | None:
+    """Return the width of one Grad-RAM cell (mm)."""
+    return None if card is None else card["architecture"]["total_stride"] * spec.resolution
+
+
+def _write(result: Saliency, outputs: Outputs) -> None:
+    if not result.atlas:
+        return
+    path = outputs.group_table("saliency_regions")
+    write_tsv(path, result.regions)
+    write_json(
+        path.with_suffix(".json"),
+        {name: {"Description": words} for name, words in SALIENCY_REGION_COLUMNS.items()} | {"Atlas": result.atlas},
+    )
+    write_tsv(outputs.group_table("saliency_contrasts"), result.contrasts)

@@ -1,0 +1,261 @@
+"""Regions of an atlas on Grad-RAM maps: one value a person and region, and the table of every group.
+
+Knows signed maps on a model's coarse cells, labels on a template grid and a table of people; nothing of where an atlas
+comes from. Interpolation is linear in the cells, so a region's mean is a fixed weighting of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+
+from brainage_bids.schema import DEFAULT_SEED, SALIENCY_REGION_COLUMNS, VolumeSpec
+from brainage_bids.stats.atlas import LEFT, RIGHT, without_side
+from brainage_bids.stats.maps import PersonMap, axis_weights, resample, subsets
+from brainage_bids.stats.tables import frame
+
+THRESHOLD = 0.8  # of the normalised map, as in the paper
+FEW_CELLS = 2
+MIN_N = 5  # people for an interval of the rank
+N_RESAMPLES = 10_000
+MANY = 2_000  # people; above, a tenth of the resamples
+_BATCH_CELLS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of an atlas on one grid.
+
+    Parameters
+    ----------
+    names, hemispheres
+        Label -> name, label -> ``L``, ``R`` or ``both``; the order is that of the table.
+    labels
+        ``(x, y, z)`` int32 on the grid: 0 outside every region and outside the brain.
+    inside
+        ``(x, y, z)`` bool: the brain mask.
+    grid
+        The grid.
+    """
+
+    names: Mapping[int, str]
+    hemispheres: Mapping[int, str]
+    labels: np.ndarray
+    inside: np.ndarray
+    grid: VolumeSpec
+
+
+@dataclass
+class RegionReader:
+    """Take the maps of people one by one (`mean_maps` hands them over) and keep what the regions need of each.
+
+    Memory grows with people x regions, not with cells.
+
+    Parameters
+    ----------
+    regions
+        The regions.
+    members
+        ``(groups, people)`` bool: who is in which group, people in the order of the maps.
+
+    Attributes
+    ----------
+    normalised
+        One row a person, ``(regions,)``: mean of the map after ReLU and min-max inside the mask (0 to 1); NaN where the
+        region has no voxel.
+    up, down
+        The same of the years that the region's share of each cell adds to the predicted age, and takes away.
+    empty
+        Whether nothing was positive inside the mask; the normalised row is 0 then.
+    """
+
+    regions: Regions
+    members: np.ndarray
+    normalised: list[np.ndarray] = field(default_factory=list)
+    up: list[np.ndarray] = field(default_factory=list)
+    down: list[np.ndarray] = field(default_factory=list)
+    empty: list[bool] = field(default_factory=list)
+
+    def __call__(self, person: PersonMap) -> None:
+        """Take the map of the next person."""
+        if not self.normalised:
+            self._weights = axis_weights(person.affine, person.values.shape, self.regions.grid)
+            mean, self._share, self.n_cells, self.volume_ml = _weighting(self.regions, self._weights)
+            self._mean, self._absent = mean, self.volume_ml == 0
+            self._positive = np.zeros((len(self.members), *person.values.shape))
+        positive = np.maximum(person.values, 0.0)
+        row = self._mean @ person.share.ravel() - (0.0 if person.empty else person.floor)
+        self.normalised.append(np.where(self._absent, np.nan, row))
+        self.up.append(np.where(self._absent, np.nan, self._share @ positive.ravel()))
+        self.down.append(np.where(self._absent, np.nan, self._share @ np.minimum(person.values, 0.0).ravel()))
+        self._positive[self.members[:, len(self.empty)]] += positive
+        self.empty.append(person.empty)
+
+    def of_group(self, place: int) -> np.ndarray:
+        """Return ``(regions,)``: mean in each region of a group's mean positive map, min-max inside the mask."""
+        mean = self._positive[place] / max(1, int(self.members[place].sum()))
+        brain = resample(mean, self._weights)[self.regions.inside]
+        low, high = float(brain.min()), float(brain.max())
+        if high - low <= 1e-9 * max(high, 1e-300):
+            return np.where(self._absent, np.nan, 0.0)
+        return np.where(self._absent, np.nan, (self._mean @ mean.ravel() - low) / (high - low))
+
+
+def _weighting(regions: Regions, weights: Sequence[np.ndarray]) -> tuple:
+    """Turn regions into weights of cells.
+
+    Returns
+    -------
+    tuple
+        ``(regions, cells)`` sparse: weights whose sum over cells is the mean over the region's voxels; ``(regions,
+        cells)`` sparse: share of what a cell spreads over the grid that falls into the region; ``(regions,)`` cells
+        that are the nearest to a voxel; ``(regions,)`` mL.
+    """
+    order = {label: row for row, label in enumerate(regions.names)}
+    where = np.nonzero(np.isin(regions.labels, list(order)))
+    row = np.array([order[label] for label in regions.labels[where].tolist()], dtype=int)  # (voxels,)
+    shape = tuple(w.shape[1] for w in weights)
+    size = (len(order), int(np.prod(shape)))
+    total = sparse.csr_array(size)
+    # linear interpolation: the two cells beside each voxel along each axis
+    ends = [_two_ends(w) for w in weights]
+    for corner in np.ndindex(2, 2, 2):
+        cell = [ends[axis][0][where[axis], corner[axis]] for axis in range(3)]
+        weight = np.prod([ends[axis][1][where[axis], corner[axis]] for axis in range(3)], axis=0)
+        total += sparse.csr_array((weight, (row, np.ravel_multi_index(cell, shape))), shape=size)
+    voxels = np.bincount(row, minlength=len(order))
+    spread = np.einsum("a,b,c->abc", *(w.sum(axis=0) for w in weights)).ravel()  # (cells,) sum over the whole grid
+    nearest = [w.argmax(axis=1)[where[axis]] for axis, w in enumerate(weights)]
+    pairs = np.unique(np.stack([row, np.ravel_multi_index(nearest, shape)]), axis=1)
+    mean = sparse.diags_array(1.0 / np.maximum(voxels, 1)) @ total
+    share = total @ sparse.diags_array(1.0 / np.where(spread > 0, spread, np.inf))
+    millilitres = voxels * regions.grid.resolution**3 / 1000.0
+    return mean.tocsr(), share.tocsr(), np.bincount(pairs[0], minlength=len(order)), millilitres
+
+
+def _two_ends(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, per voxel of one axis, the two cells with weight ``(voxels, 2)`` and their weights."""
+    second = np.argsort(weight, axis=1, kind="stable")[:, ::-1][:, : min(2, weight.shape[1])]
+    values = np.take_along_axis(weight, second, axis=1)
+    if second.shape[1] == 1:  # one cell along this axis
+        return np.repeat(second, 2, axis=1), np.concatenate([values, np.zeros_like(values)], axis=1)
+    return second, values
+
+
+def saliency_regions(
+    records: pd.DataFrame, reader: RegionReader, model: str, threshold: float = THRESHOLD, seed: int = DEFAULT_SEED
+) -> pd.DataFrame:
+    """Describe every region in everyone and in each age bin, sex and group.
+
+    Parameters
+    ----------
+    records
+        Table of the people whose maps the reader took, in that order: ``age`` (years), ``sex``, ``group``.
+    reader
+        The reader, after the last map; made with the members of `subsets`.
+    model
+        Name in the table.
+    threshold
+        A mean normalised value from here on counts as relevant (the paper: 0.8, arbitrary).
+    seed
+        Of the bootstrap of the ranks.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``SALIENCY_REGION_COLUMNS``, one row per group and region in the order of the atlas; a region without voxels
+        keeps its row (``skipped``).
+    """
+    normalised, up, down = (np.array(values) for values in (reader.normalised, reader.up, reader.down))
+    rows = []
+    for place, (subset, member) in enumerate(subsets(records)):
+        kind, _, group = subset.partition("=")
+        about = {"model": model, "group_by": "all" if group == "all" else kind, "group": group}
+        about |= {"n": int(member.sum()), "n_empty": int(np.array(reader.empty)[member].sum())}
+        found = _describe(normalised[member], threshold, seed)
+        found["groupnorm_mean"] = reader.of_group(place)
+        found["contribution_up_years"] = up[member].mean(axis=0)
+        found["contribution_down_years"] = down[member].mean(axis=0)
+        found["contribution_years"] = found["contribution_up_years"] + found["contribution_down_years"]
+        found["laterality_index"] = laterality(found["mean"], reader.regions)
+        for row, (label, name) in enumerate(reader.regions.names.items()):
+            rows.append(about | _identity(reader, row, label, name))
+            if reader.volume_ml[row]:
+                rows[-1] |= {column: values[row] for column, values in found.items()}
+    return frame(rows, list(SALIENCY_REGION_COLUMNS))
+
+
+def _identity(reader: RegionReader, row: int, label: int, name: str) -> dict:
+    cells = int(reader.n_cells[row])
+    if not reader.volume_ml[row]:
+        status, note = "skipped", "no voxel of this region inside the brain on the grid of the maps"
+    elif cells < FEW_CELLS:
+        status, note = "ok", "one cell of the map: the model cannot tell the region from its neighbours"
+    else:
+        status, note = "ok", ""
+    return {
+        "index": label,
+        "name": name,
+        "hemisphere": reader.regions.hemispheres[label],
+        "volume_ml": reader.volume_ml[row],
+        "n_cells": cells,
+        "status": status,
+        "note": note,
+    }
+
+
+def _describe(values: np.ndarray, threshold: float, seed: int) -> dict[str, Sequence]:
+    """Return mean, SD, interval, median, rank and its interval of ``(n, regions)`` values."""
+    n = len(values)
+    mean = values.mean(axis=0)
+    nothing = np.full(mean.size, np.nan)
+    found = {"mean": mean, "median": np.median(values, axis=0), "rank": _ranks(mean)}
+    found["above_threshold"] = np.where(np.isnan(mean), np.nan, mean >= threshold)
+    found |= {"sd": nothing, "ci_lo": nothing, "ci_hi": nothing, "rank_ci": [None] * mean.size}
+    if n > 1:
+        found["sd"] = sd = values.std(axis=0, ddof=1)
+        margin = stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n)
+        found |= {"ci_lo": mean - margin, "ci_hi": mean + margin}
+    if n >= MIN_N:
+        low, high = _rank_interval(values, seed)
+        found["rank_ci"] = [f"{a:.0f}-{b:.0f}" for a, b in zip(low, high, strict=True)]
+    return found
+
+
+def _ranks(means: np.ndarray) -> np.ndarray:
+    """Return the place of each mean along the last axis, 1 the highest, equal ones the better place; NaN stays."""
+    return stats.rankdata(-means, method="min", axis=-1, nan_policy="omit")
+
+
+def _rank_interval(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 2.5 and 97.5 percentiles of every region's rank over resamples of people."""
+    n, regions = values.shape
+    known = ~np.isnan(values).any(axis=0)
+    resamples = N_RESAMPLES if n <= MANY else N_RESAMPLES // 10
+    rng, ranks = np.random.default_rng(seed), []
+    batch = max(1, _BATCH_CELLS // max(n, regions))
+    for start in range(0, resamples, batch):
+        counts = rng.multinomial(n, np.full(n, 1.0 / n), size=min(batch, resamples - start))  # (B, n)
+        # equal means must not be told apart by rounding
+        means = np.round(counts @ values[:, known] / n, 12)
+        ranks.append(_ranks(means).astype("float32"))
+    low, high = np.full(regions, np.nan), np.full(regions, np.nan)
+    low[known], high[known] = np.percentile(np.concatenate(ranks), [2.5, 97.5], axis=0)
+    return low, high
+
+
+def laterality(mean: np.ndarray, regions: Regions) -> np.ndarray:
+    """Return ``(L - R) / (L + R)`` of each region's mean and its counterpart's, ``(regions,)``; NaN without one."""
+    place: dict[tuple[str, str], int] = {}
+    for row, (label, name) in enumerate(regions.names.items()):
+        place[without_side(name), regions.hemispheres[label]] = row
+    found = np.full(mean.size, np.nan)
+    for (name, side), left in place.items():
+        right = place.get((name, RIGHT))
+        if side == LEFT and right is not None and mean[left] + mean[right] > 0:
+            found[[left, right]] = (mean[left] - mean[right]) / (mean[left] + mean[right])
+    return found
