@@ -350,8 +350,8 @@ def _regions(atlas: Mapping[str, Any]) -> str:
         f"Each person's normalised map was averaged over the {atlas['regions']} regions of the atlas "
         f"{PurePath(atlas['name']).name}{cited}, laid on the template by world coordinates; the years that a region "
         "adds are the sum of the signed map in it. Intervals of ranks are percentile bootstraps over people. Groups "
-        "were compared region by region with age (and sex) as covariates: t tests, false discovery rate over regions, and "
-        "permutations (Freedman & Lane, 1983) with the largest statistic over regions (Westfall & Young, 1993)."
+        "were compared region by region with age (and sex) as covariates: t tests, false discovery rate over regions, "
+        "and permutations (Freedman & Lane, 1983) with the largest statistic over regions (Westfall & Young, 1993)."
     )
 
 
