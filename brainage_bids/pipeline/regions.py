@@ -75,18 +75,19 @@ def group_saliency(
             if grid not in atlases:
                 atlases[grid] = _regions(atlas, grid, mask)
                 result.atlas = result.atlas or _about(atlas, spec, outputs, options.saliency_threshold)
-            reader = RegionReader(atlases[grid], np.array([member for _, member in subsets(records)]))
+            reader = RegionReader(atlases[grid], subsets(records, controls))
         found = mean_maps(
             records,
             grid,
             mask,
             lambda subset, kind, name=name, grid=grid: outputs.group_map(grid, name, subset, kind),
             model=name,
+            controls=controls,
             visit=reader or (lambda person: None),
         )
         tables["maps"].append(found.assign(cell_mm=_cell_mm(cards.get(name), spec)))
         if reader:
-            tables["regions"].append(saliency_regions(records, reader, name, options.saliency_threshold, options.seed))
+            tables["regions"].append(saliency_regions(reader, name, options.saliency_threshold, options.seed))
             values, names = np.array(reader.normalised), reader.regions.names
             tables["contrasts"].append(saliency_contrasts(records, values, names, name, controls, options.seed))
     for name, found in tables.items():

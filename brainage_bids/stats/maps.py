@@ -6,7 +6,7 @@ world space: image resizers put them up to 13 mm off (their first cell centre is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,9 +60,10 @@ def mean_maps(
     mask: np.ndarray | str | Path,
     path: Callable[[str, str], Path],
     model: str,
+    controls: Sequence[str] = (),
     visit: Callable[[PersonMap], None] = lambda person: None,
 ) -> pd.DataFrame:
-    """Write the mean map of everyone and of each age bin, sex and group, in one pass over the people.
+    """Write the mean map of everyone and of each subset (see `subsets`), in one pass over the people.
 
     Kind ``paper``: ReLU of each person's cells, trilinear resampling in world space, min-max inside the mask to
     [0, 1], mean over people. Kind ``signed``: mean of the signed maps (years per cell). Both are 0 outside the mask.
@@ -80,6 +81,8 @@ def mean_maps(
         ``(subset, kind)`` -> file to write; subsets as in the accuracy table (``group=all`` for everyone).
     model
         Name in the table.
+    controls
+        Labels of the healthy controls.
     visit
         Called with the map of every person, in the order of the records.
 
@@ -97,7 +100,7 @@ def mean_maps(
         When a map is missing.
     """
     inside = _mask(mask, grid)
-    wanted_subsets = subsets(records)
+    wanted_subsets = subsets(records, controls)
     if not wanted_subsets:
         return frame([], MAP_COLUMNS)
     member = np.array([m for _, m in wanted_subsets])  # (subsets, people)
@@ -175,15 +178,22 @@ def _normalised(values: np.ndarray, weights: list[np.ndarray], inside: np.ndarra
     return positive / (high - low), low / (high - low), False
 
 
-def subsets(records: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
-    """Return ``(label, (n,) bool)`` of everyone (``group=all``) and each age bin, sex and group with people."""
+def subsets(records: pd.DataFrame, controls: Sequence[str] = ()) -> list[tuple[str, np.ndarray]]:
+    """Return ``(label, (n,) bool)`` of everyone (``group=all``), of each group, and of ages and sexes.
+
+    Age bins and sexes are those of the controls (the paper's figures 4 and 5), of everyone where there is no control.
+    Subsets without people are left out.
+    """
+    group = text(records, "group")
+    healthy = is_member(group, controls)
+    base = healthy if healthy.any() else np.ones(len(records), dtype=bool)
     found = [(f"group={ALL}", np.ones(len(records), dtype=bool))]
     bins = pd.Series([age_label(age) for age in number(records, "age")], dtype=object)
     labels = [f"<{AGE_BINS[0][0]:g}", *(bin_label(low, high) for low, high in AGE_BINS)]
-    found += [(f"age={label}", is_member(bins, [label])) for label in labels]
-    for column in ("sex", "group"):
-        values = text(records, column)
-        found += [(f"{column}={label}", is_member(values, [label])) for label in levels(values) if label != ALL]
+    found += [(f"age={label}", base & is_member(bins, [label])) for label in labels]
+    sex = text(records, "sex")
+    found += [(f"sex={label}", base & is_member(sex, [label])) for label in levels(sex)]
+    found += [(f"group={label}", is_member(group, [label])) for label in levels(group) if label != ALL]
     return [(label, member) for label, member in found if member.any()]
 
 

@@ -15,7 +15,7 @@ from scipy import sparse, stats
 
 from brainage_bids.schema import DEFAULT_SEED, SALIENCY_REGION_COLUMNS, VolumeSpec
 from brainage_bids.stats.atlas import LEFT, RIGHT, without_side
-from brainage_bids.stats.maps import PersonMap, axis_weights, resample, subsets
+from brainage_bids.stats.maps import PersonMap, axis_weights, resample
 from brainage_bids.stats.tables import frame
 
 THRESHOLD = 0.8  # of the normalised map, as in the paper
@@ -59,8 +59,8 @@ class RegionReader:
     ----------
     regions
         The regions.
-    members
-        ``(groups, people)`` bool: who is in which group, people in the order of the maps.
+    groups
+        ``(label, (people,) bool)``: who is in which group (`subsets`), people in the order of the maps.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class RegionReader:
     """
 
     regions: Regions
-    members: np.ndarray
+    groups: Sequence[tuple[str, np.ndarray]]
     normalised: list[np.ndarray] = field(default_factory=list)
     up: list[np.ndarray] = field(default_factory=list)
     down: list[np.ndarray] = field(default_factory=list)
@@ -86,18 +86,18 @@ class RegionReader:
             self._weights = axis_weights(person.affine, person.values.shape, self.regions.grid)
             mean, self._share, self.n_cells, self.volume_ml = _weighting(self.regions, self._weights)
             self._mean, self._absent = mean, self.volume_ml == 0
-            self._positive = np.zeros((len(self.members), *person.values.shape))
+            self._positive = np.zeros((len(self.groups), *person.values.shape))
         positive = np.maximum(person.values, 0.0)
         row = self._mean @ person.share.ravel() - (0.0 if person.empty else person.floor)
         self.normalised.append(np.where(self._absent, np.nan, row))
         self.up.append(np.where(self._absent, np.nan, self._share @ positive.ravel()))
         self.down.append(np.where(self._absent, np.nan, self._share @ np.minimum(person.values, 0.0).ravel()))
-        self._positive[self.members[:, len(self.empty)]] += positive
+        self._positive[[member[len(self.empty)] for _, member in self.groups]] += positive
         self.empty.append(person.empty)
 
     def of_group(self, place: int) -> np.ndarray:
         """Return ``(regions,)``: mean in each region of a group's mean positive map, min-max inside the mask."""
-        mean = self._positive[place] / max(1, int(self.members[place].sum()))
+        mean = self._positive[place] / int(self.groups[place][1].sum())
         brain = resample(mean, self._weights)[self.regions.inside]
         low, high = float(brain.min()), float(brain.max())
         if high - low <= 1e-9 * max(high, 1e-300):
@@ -147,16 +147,14 @@ def _two_ends(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def saliency_regions(
-    records: pd.DataFrame, reader: RegionReader, model: str, threshold: float = THRESHOLD, seed: int = DEFAULT_SEED
+    reader: RegionReader, model: str, threshold: float = THRESHOLD, seed: int = DEFAULT_SEED
 ) -> pd.DataFrame:
-    """Describe every region in everyone and in each age bin, sex and group.
+    """Describe every region in every group of people.
 
     Parameters
     ----------
-    records
-        Table of the people whose maps the reader took, in that order: ``age`` (years), ``sex``, ``group``.
     reader
-        The reader, after the last map; made with the members of `subsets`.
+        The reader, after the last map.
     model
         Name in the table.
     threshold
@@ -172,7 +170,7 @@ def saliency_regions(
     """
     normalised, up, down = (np.array(values) for values in (reader.normalised, reader.up, reader.down))
     rows = []
-    for place, (subset, member) in enumerate(subsets(records)):
+    for place, (subset, member) in enumerate(reader.groups):
         kind, _, group = subset.partition("=")
         about = {"model": model, "group_by": "all" if group == "all" else kind, "group": group}
         about |= {"n": int(member.sum()), "n_empty": int(np.array(reader.empty)[member].sum())}

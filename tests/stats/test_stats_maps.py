@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.schema import VolumeSpec
-from brainage_bids.stats.maps import axis_weights, maps_grid, mean_maps, resample
+from brainage_bids.stats.maps import axis_weights, maps_grid, mean_maps, resample, subsets
 
 GRID = VolumeSpec("MNI152NLin2009aSym", 4.0, (20, 24, 18), (-40.0, -50.0, -30.0))
 CELLS = np.array([[32.0, 0, 0, -40], [0, 32.0, 0, -50], [0, 0, 32.0, -30], [0, 0, 0, 1]])
@@ -161,3 +161,14 @@ def test_faults_are_named(tmp_path, mask):
 def test_grid_is_never_finer_than_two_millimetres():
     assert maps_grid(VolumeSpec()) == VolumeSpec.on_grid(2)
     assert maps_grid(GRID) is GRID
+
+
+def test_ages_and_sexes_are_those_of_the_controls_where_there_are_any():
+    records = pd.DataFrame({"age": [25, 30, 45, 85], "sex": ["F", "M", "F", "M"], "group": ["CN", "CN", "AD", "AD"]})
+    found = {label: member.tolist() for label, member in subsets(records, ["CN"])}
+    assert found["group=all"] == [True] * 4
+    assert found["age=[20,40)"] == [True, True, False, False]
+    assert found["sex=F"] == [True, False, False, False]
+    assert found["group=AD"] == [False, False, True, True]
+    assert "age=[80,inf)" not in found  # only a patient
+    assert dict(subsets(records))["age=[80,inf)"].tolist() == [False, False, False, True]

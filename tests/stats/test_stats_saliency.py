@@ -44,7 +44,7 @@ def people(folder, n=12, seed=1):
 
 
 def run(tmp_path, regions, records):
-    reader = RegionReader(regions, np.array([member for _, member in subsets(records)]))
+    reader = RegionReader(regions, subsets(records))
     mean_maps(records, GRID, regions.inside, lambda s, k: tmp_path / "o" / f"{s}{k}.nii.gz", "m", visit=reader)
     return reader
 
@@ -97,7 +97,7 @@ def test_years_of_the_whole_grid_add_up_to_the_map(tmp_path):
 def test_table_describes_every_group(tmp_path, regions):
     _, records = people(tmp_path)
     reader = run(tmp_path, regions, records)
-    table = saliency_regions(records, reader, "m", threshold=0.3)
+    table = saliency_regions(reader, "m", threshold=0.3)
     assert list(table.columns) == list(SALIENCY_REGION_COLUMNS)
     assert len(table) == len(NAMES) * len(subsets(records))
     assert set(table.group_by) == {"all", "age", "sex", "group"}
@@ -130,7 +130,7 @@ def test_table_describes_every_group(tmp_path, regions):
 
 def test_group_norm_is_the_mean_map_normalised_once(tmp_path, regions):
     maps, records = people(tmp_path)
-    table = saliency_regions(records, run(tmp_path, regions, records), "m")
+    table = saliency_regions(run(tmp_path, regions, records), "m")
     mean = resample(np.mean([np.maximum(v, 0) for v in maps], axis=0), axis_weights(CELLS, (3, 4, 3), GRID))
     low, high = mean[regions.inside].min(), mean[regions.inside].max()
     want = ((mean - low) / (high - low))[regions.labels == 12].mean()
@@ -142,14 +142,13 @@ def test_ranks_have_an_interval_that_narrows_with_people(tmp_path, regions):
     rng = np.random.default_rng(0)
 
     def widths(n):
-        reader = RegionReader(regions, np.ones((1, n), bool))
+        reader = RegionReader(regions, [("group=all", np.ones(n, bool))])
         reader.volume_ml, reader.n_cells = np.array([1.0, 1, 1, 0]), np.array([2, 2, 2, 0])
         reader.of_group = lambda place: np.zeros(4)
         centre = np.array([0.50, 0.52, 0.54, np.nan])
         reader.normalised = list(centre + rng.normal(0, 0.1, (n, 4)))
         reader.up, reader.down, reader.empty = reader.normalised, reader.normalised, [False] * n
-        records = pd.DataFrame({"age": [np.nan] * n, "sex": None, "group": None})
-        ends = saliency_regions(records, reader, "m")["rank_ci"].dropna()
+        ends = saliency_regions(reader, "m")["rank_ci"].dropna()
         return [int(high) - int(low) for low, high in (end.split("-") for end in ends)]
 
     assert max(widths(8)) == 2
@@ -159,7 +158,7 @@ def test_ranks_have_an_interval_that_narrows_with_people(tmp_path, regions):
 def test_few_people_have_no_interval(tmp_path, regions):
     _, records = people(tmp_path)
     records = records.iloc[:1].assign(group=None, sex=None)
-    table = saliency_regions(records, run(tmp_path, regions, records), "m")
+    table = saliency_regions(run(tmp_path, regions, records), "m")
     row = table[table.name == "Part_L"].iloc[0]
     assert np.isfinite(row["mean"])
     assert np.isnan(row["sd"])
