@@ -21,6 +21,7 @@ from brainage_bids.model.member import Member, silent
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.settings import resolve_device, set_threads
 from brainage_bids.model.world import ALONE, World, joined, world_from_environment
+from brainage_bids.processes import end_with_parent
 
 LOG = logging.getLogger("brainage_bids")
 Result = tuple[dict, list[dict]]  # weights, history
@@ -80,7 +81,8 @@ def taken_part(options: ModelOptions) -> Iterator[World]:
 def _side_by_side(members: Sequence[Member], work_dir: Path, workers: int, report: Callable[[dict], None]) -> None:
     # forkserver: a process forked after torch has started threads can hang
     context = get_context("forkserver")
-    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
+    with context.Manager() as manager, pool:
         rows = manager.Queue()
         jobs = [
             pool.submit(_train, dataclasses.replace(member, report=rows.put), _file(work_dir, member))

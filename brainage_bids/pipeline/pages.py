@@ -17,6 +17,7 @@ from brainage_bids.bids.read import Dataset
 from brainage_bids.pipeline.predictions import model_cards, read_predictions_of_scan, volume_specs
 from brainage_bids.pipeline.qc import scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
+from brainage_bids.processes import end_with_parent
 from brainage_bids.report.group import GroupPage, write_group_page
 from brainage_bids.report.methods import citation_text, group_methods, participant_methods, references_for
 from brainage_bids.report.participant import ParticipantPage, ScanSection, write_participant_page
@@ -92,7 +93,8 @@ def _write_pages(jobs: Sequence[tuple[Path, ParticipantPage]], nprocs: int) -> N
             write_participant_page(path, page)
         return
     # forkserver: a fork after torch has started threads can hang.
-    with ProcessPoolExecutor(min(nprocs, len(jobs)), mp_context=get_context("forkserver")) as pool:
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(min(nprocs, len(jobs)), mp_context=context, initializer=end_with_parent) as pool:
         for future in [pool.submit(write_participant_page, path, page) for path, page in jobs]:
             future.result()
 

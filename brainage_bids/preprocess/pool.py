@@ -12,14 +12,15 @@ import importlib
 import logging
 import os
 import signal
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+
+from brainage_bids.processes import end_with_parent
 
 LOG = logging.getLogger("brainage_bids")
 DIED = "the worker process died"
@@ -32,12 +33,7 @@ def _begin_worker(folder: str) -> None:
     """
     os.chdir(folder)
     os.setpgid(0, 0)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent_process().join()  # the fork server lives as long as its workers, so it is the run that is watched
-    os.killpg(0, signal.SIGKILL)
+    end_with_parent(lambda: os.killpg(0, signal.SIGKILL))
 
 
 class SteadyPoolPlugin(MultiProcPlugin):
