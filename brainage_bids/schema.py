@@ -245,6 +245,9 @@ MODELCOMPARISON_COLUMNS = (
 CORRELATIONS_COLUMNS = (
     "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family status note"
 ).split()
+CORRELATIONCOMPARISON_COLUMNS = (
+    "group score variant model_a model_b n n_missing r_a r_b r_between t df p status note"
+).split()
 GROUPDIFF_COLUMNS = (
     "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr "
     "hedges_g g_ci_lo g_ci_hi status note"

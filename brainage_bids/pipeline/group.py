@@ -273,6 +273,7 @@ def statistics(
     from brainage_bids.stats.accuracy import accuracy, model_comparison
     from brainage_bids.stats.cohort import cohort_table, every_session
     from brainage_bids.stats.correlate import correlations
+    from brainage_bids.stats.dependent import correlation_comparison
     from brainage_bids.stats.groups import group_differences
     from brainage_bids.stats.longitudinal import longitudinal
     from brainage_bids.stats.reliability import reliability
@@ -287,6 +288,7 @@ def statistics(
         "accuracy": accuracy(selected, models, controls, means, seed=options.seed),
         "modelcomparison": model_comparison(selected, models, controls),
         "correlations": correlations(selected, models, scores, covariates=options.covariates, controls=controls),
+        "correlationcomparison": correlation_comparison(selected, models, scores, controls),
         "groupdiff": group_differences(selected, models, controls, covariates=options.covariates),
         "roc": roc(selected, models, controls),
         "site": site_effect(selected, models, controls),

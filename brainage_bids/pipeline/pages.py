@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("brainage_bids")
 
 GROUP_TABLES = (
-    "cohort accuracy modelcomparison correlations groupdiff roc site longitudinal reliability sessions".split()
-)
+    "cohort accuracy modelcomparison correlations correlationcomparison groupdiff roc site longitudinal reliability "
+    "sessions"
+).split()
 
 
 def is_phantom(dataset: Dataset) -> bool:
@@ -236,7 +237,7 @@ def group_page(
             "seed": options.seed,
             "bias_source": sources.pop() if len(sources) == 1 else None,
             "maps": not maps.empty,
-            **{name: not tables[name].empty for name in ("longitudinal", "reliability")},
+            **{name: not tables[name].empty for name in ("longitudinal", "reliability", "correlationcomparison")},
             "sites": bool((tables["site"].status == "ok").any()),
         }
     )

@@ -122,6 +122,7 @@ def _tables(page: GroupPage) -> dict[str, Any]:
         "cohort": (page.cohort, tables.cohort),
         "accuracy": (page.accuracy, tables.accuracy),
         "comparison": (page.modelcomparison, tables.comparison),
+        "correlationcomparison": (page.correlationcomparison, tables.correlation_comparison),
         "groupdiff": (page.groupdiff, tables.group_differences),
         "roc": (page.roc, tables.roc),
         "failed": (page.failed, tables.failures),

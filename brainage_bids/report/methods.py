@@ -61,6 +61,8 @@ REFERENCES = {
     "explanations from deep networks via gradient-based localization. ICCV 618-626 (2017). doi:10.1109/ICCV.2017.74",
     "(Smith, 2002)": "Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 17:143-155 (2002). "
     "doi:10.1002/hbm.10062",
+    "(Steiger, 1980)": "Steiger JH. Tests for comparing elements of a correlation matrix. Psychol Bull 87:245-251 "
+    "(1980). doi:10.1037/0033-2909.87.2.245",
     "(Tustison et al., 2010)": "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: Improved N3 bias correction. IEEE Trans "
     "Med Imaging 29:1310-1320 (2010). doi:10.1109/TMI.2010.2046908",
     "(Zha et al., 2023)": "Zha K, Cao P, Son J, Yang Y, Katabi D. Rank-N-Contrast: Learning continuous representations "
@@ -134,7 +136,7 @@ def group_methods(values: Mapping[str, Any]) -> str:
         Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
         (names), ``covariates`` (names), ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``,
         ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``, ``none``), ``maps`` (True when averaged),
-        ``sites``, ``longitudinal``, ``reliability`` (True where there are results).
+        ``sites``, ``longitudinal``, ``reliability``, ``correlationcomparison`` (True where there are results).
     """
     blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
     if values.get("scores"):
@@ -265,10 +267,15 @@ def _accuracy(values: Mapping[str, Any]) -> str:
 
 def _correlation(values: Mapping[str, Any]) -> str:
     held = f" with {_listed(values['covariates'])} partialled out" if values.get("covariates") else ""
+    models = (
+        " Correlations of one score with the gaps of two models were compared by Williams' t (Steiger, 1980)."
+        if values.get("correlationcomparison")
+        else ""
+    )
     return (
         "The gap was correlated with clinical scores within each group by Pearson's r (Fisher interval), and by rank "
         f"coefficients for ordinal scales. The primary analysis uses the raw gap{held}, because a correlation of the "
-        "raw gap alone is confounded by age; other variants are sensitivity analyses."
+        f"raw gap alone is confounded by age; other variants are sensitivity analyses.{models}"
     )
 
 

@@ -100,6 +100,25 @@ def correlations(rows: Iterable[Row], caption: str) -> dict[str, Any]:
     return _table(caption, columns, list(rows))
 
 
+def correlation_comparison(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return which of two models' gaps goes more with a score."""
+    columns: list[Column] = [
+        ("Group", "w", lambda r: text(r.get("group"))),
+        ("Score", "w", lambda r: words.score_name(text(r.get("score")))),
+        ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
+        ("Model A", "w", lambda r: text(r.get("model_a"))),
+        ("Model B", "w", lambda r: text(r.get("model_b"))),
+        ("n (missing)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_missing'))})"),
+        ("r of A", "n", lambda r: decimals(r.get("r_a"), sign=True)),
+        ("r of B", "n", lambda r: decimals(r.get("r_b"), sign=True)),
+        ("r between A and B", "n", lambda r: decimals(r.get("r_between"), sign=True)),
+        ("t (df)", "n", t_of),
+        ("p", "n", lambda r: p_value(r.get("p"))),
+        ("Note", "note", note),
+    ]
+    return _table("Does a score go with one model more than with the other? Williams' test", columns, list(rows))
+
+
 def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
     """Return the differences between patients and controls."""
     columns: list[Column] = [

@@ -7,7 +7,7 @@ partialled out; the others are sensitivity rows and carry no q.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def correlation(x: np.ndarray, y: np.ndarray, statistic: str = "pearson", exact:
         return row | {"estimate": tau, "p": p, "status": "ok_no_ci", "note": ""}
     if statistic == "spearman":
         x, y = stats.rankdata(x), stats.rankdata(y)
-    r = _pearson(x, y)
+    r = pearson(x, y)
     row |= _student(r, x.size - 2)
     if row["status"] == "perfect":
         return row
@@ -123,43 +123,18 @@ def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, 
     left_x, left_y = _residuals(design, x, y)
     if _explained(left_x, x) or _explained(left_y, y):
         return row | {"status": "constant_input", "note": joined([*notes, "the covariates explain a variable fully"])}
-    r = _pearson(left_x, left_y)
+    r = pearson(left_x, left_y)
     row |= _student(r, x.size - k - 2)
     if row["status"] != "perfect":
         row |= _fisher(r, 1.0 / math.sqrt(x.size - k - 3))
     return row | {"note": joined([*notes, row["note"]])}
 
 
-def williams_t(score: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
-    """Test whether a score correlates more with one gap than with another (Williams' t; Steiger 1980).
-
-    Parameters
-    ----------
-    score, first, second
-        ``(n,)`` values of the same people; rows with any missing value are left out.
-
-    Returns
-    -------
-    dict
-        ``n r_first r_second r_between t df p status note``; two-sided, df = n - 3.
-    """
-    data = np.column_stack([np.asarray(v, dtype="float64") for v in (score, first, second)])
-    data = data[np.isfinite(data).all(axis=1)]
-    n, nan = len(data), math.nan
-    row = {"n": n, "r_first": nan, "r_second": nan, "r_between": nan, "t": nan, "df": nan, "p": nan}
-    if n < 4:
-        return row | {"status": "insufficient_n", "note": "fewer than 4 complete rows"}
-    if any(is_constant(column) for column in data.T):
-        return row | {"status": "constant_input", "note": "a variable is constant"}
-    r12, r13, r23 = (_pearson(data[:, i], data[:, j]) for i, j in ((0, 1), (0, 2), (1, 2)))
-    row |= {"r_first": r12, "r_second": r13, "r_between": r23}
-    determinant = 1 - r12**2 - r13**2 - r23**2 + 2 * r12 * r13 * r23
-    mean = (r12 + r13) / 2
-    variance = 2 * determinant * (n - 1) / (n - 3) + mean**2 * (1 - r23) ** 3
-    if variance <= 1e-12:
-        return row | {"status": "degenerate", "note": "the two gaps are the same up to scale"}
-    t = (r12 - r13) * math.sqrt((n - 1) * (1 + r23) / variance)
-    return row | {"t": t, "df": n - 3, "p": float(2 * stats.t.sf(abs(t), n - 3)), "status": "ok", "note": ""}
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Pearson's r of two varying variables ``(n,)``; exactly 1 or -1 where it is so up to rounding."""
+    x, y = x - x.mean(), y - y.mean()
+    r = float(np.clip((x @ y) / math.sqrt(float(x @ x) * float(y @ y)), -1.0, 1.0))
+    return math.copysign(1.0, r) if abs(r) >= 1.0 - 1e-12 else r
 
 
 def correlations(
@@ -190,19 +165,12 @@ def correlations(
         ``CORRELATIONS_COLUMNS``. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
         ``partial:age+sex``, Pearson (Spearman for hy), per group; for ``all`` only where there are no groups.
     """
-    group = text(table, "group")
-    labels = levels(group)
-    subsets = [(label, is_member(group, [label])) for label in labels]
-    subsets.append((ALL, np.ones(len(table), dtype=bool)))
+    labels = levels(text(table, "group"))
     variants = _variants(covariates)
     rows = []
     for score in scores:
-        scored = np.isfinite(number(table, score))
-        for label, member in subsets:
-            if not (scored & member).any():
-                continue
+        for label, member, pooled in scored_subsets(table, score, controls):
             part = table[member]
-            pooled = _pooled_note(group[scored & member], controls) if label == ALL else ""
             for model in models:
                 for row in _score_rows(part, model, score, variants):
                     primary = row["primary"] and (label != ALL or not labels)
@@ -213,6 +181,20 @@ def correlations(
     primary = (result["family"] == FAMILY).to_numpy(dtype=bool)
     result.loc[primary, "q_fdr"] = benjamini_hochberg(result.loc[primary, "p"].to_numpy())
     return result
+
+
+def scored_subsets(
+    table: pd.DataFrame, score: str, controls: Sequence[str] = ()
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Yield ``(label, (n,) bool, note)`` of each group, then of everyone, where anybody has the score."""
+    group = text(table, "group")
+    scored = np.isfinite(number(table, score))
+    for label in levels(group):
+        member = is_member(group, [label])
+        if (scored & member).any():
+            yield label, member, ""
+    if scored.any():
+        yield ALL, np.ones(len(table), dtype=bool), _pooled_note(group[scored], controls)
 
 
 def _variants(covariates: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -280,12 +262,6 @@ def _pooled_note(groups: pd.Series, controls: Sequence[str]) -> str:
     mixed = is_member(pd.Series(found, dtype=object), controls)
     what = "controls and patients" if mixed.any() and not mixed.all() else "groups"
     return f"pools {what}: a difference between them can make or hide the correlation"
-
-
-def _pearson(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    r = float(np.clip((x @ y) / math.sqrt(float(x @ x) * float(y @ y)), -1.0, 1.0))
-    return math.copysign(1.0, r) if abs(r) >= 1.0 - 1e-12 else r
 
 
 def _student(r: float, df: int) -> dict:
