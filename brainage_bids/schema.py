@@ -243,7 +243,8 @@ MODELCOMPARISON_COLUMNS = (
     "model_a model_b subset n mae_diff t df p ci_lo ci_hi dz wilcoxon_w wilcoxon_p status note"
 ).split()
 CORRELATIONS_COLUMNS = (
-    "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family status note"
+    "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family "
+    "bca_ci_lo bca_ci_hi status note"
 ).split()
 CORRELATIONCOMPARISON_COLUMNS = (
     "group score variant model_a model_b n n_missing r_a r_b r_between t df p status note"

@@ -287,7 +287,7 @@ def statistics(
         "cohort": cohort_table(table),
         "accuracy": accuracy(selected, models, controls, means, seed=options.seed),
         "modelcomparison": model_comparison(selected, models, controls),
-        "correlations": correlations(selected, models, scores, covariates=options.covariates, controls=controls),
+        "correlations": correlations(selected, models, scores, options.covariates, controls, options.seed),
         "correlationcomparison": correlation_comparison(selected, models, scores, controls),
         "groupdiff": group_differences(selected, models, controls, covariates=options.covariates),
         "roc": roc(selected, models, controls),

@@ -93,6 +93,7 @@ def correlations(rows: Iterable[Row], caption: str) -> dict[str, Any]:
         ("Statistic", "w", lambda r: words.statistic_name(text(r.get("statistic")))),
         ("n (missing)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_missing'))})"),
         ("Estimate [95 % CI]", "n", lambda r: estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
+        ("Bootstrap 95 % CI", "n", lambda r: interval(r.get("bca_ci_lo"), r.get("bca_ci_hi"), sign=True)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
         ("Note", "note", note),

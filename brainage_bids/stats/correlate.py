@@ -14,7 +14,8 @@ import pandas as pd
 from scipy import stats
 
 from brainage_bids.errors import UsageError
-from brainage_bids.schema import CORRELATIONS_COLUMNS
+from brainage_bids.schema import CORRELATIONS_COLUMNS, DEFAULT_SEED
+from brainage_bids.stats.bootstrap import correlation_bca
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import ALL, frame, is_constant, is_member, joined, levels, number, optional_number, text
@@ -100,15 +101,9 @@ def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, 
         As ``correlation``; df = n - k - 2 and the CI has SE 1 / sqrt(n - k - 3), k being the design columns.
         ``rank_deficient`` when covariates repeat each other, ``insufficient_n`` when k > n - 4.
     """
-    x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
-    covariates = covariates.reset_index(drop=True)
-    pairs = np.isfinite(x) & np.isfinite(y)
-    here = covariates[pairs]
-    complete, names, notes = complete_rows(here, list(covariates.columns))
-    x, y, here = x[pairs][complete], y[pairs][complete], here[complete]
-    row = {"n": x.size, "n_missing": pairs.size - x.size, **NAN_RESULT}
-    matrix, more = covariate_matrix(here, names)  # (n, k)
-    notes += more
+    people = len(covariates)
+    x, y, matrix, notes = _complete(x, y, covariates)
+    row = {"n": x.size, "n_missing": people - x.size, **NAN_RESULT}
     k = matrix.shape[1]
     if x.size < 3 or k > x.size - 4:
         return row | {"status": "insufficient_n", "note": joined([*notes, f"{k} covariate columns, {x.size} people"])}
@@ -130,6 +125,18 @@ def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, 
     return row | {"note": joined([*notes, row["note"]])}
 
 
+def _complete(
+    x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Return both variables and the covariates ``(n, k)`` of the complete rows, and notes."""
+    x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
+    pairs = np.isfinite(x) & np.isfinite(y)
+    here = covariates.reset_index(drop=True)[pairs]
+    complete, names, notes = complete_rows(here, list(covariates.columns))
+    matrix, more = covariate_matrix(here[complete], names)
+    return x[pairs][complete], y[pairs][complete], matrix, [*notes, *more]
+
+
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Return Pearson's r of two varying variables ``(n,)``; exactly 1 or -1 where it is so up to rounding."""
     x, y = x - x.mean(), y - y.mean()
@@ -143,6 +150,7 @@ def correlations(
     scores: Sequence[str],
     covariates: Sequence[str] = ("age", "sex"),
     controls: Sequence[str] = (),
+    seed: int = DEFAULT_SEED,
 ) -> pd.DataFrame:
     """Correlate every score with every model's gap, within each group and in everyone.
 
@@ -158,11 +166,14 @@ def correlations(
         A further partial variant, when it is not one of age and age+sex.
     controls
         Labels of the healthy controls; the pooled row says when it mixes them with patients.
+    seed
+        Of the bootstrap.
 
     Returns
     -------
     pandas.DataFrame
-        ``CORRELATIONS_COLUMNS``. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
+        ``CORRELATIONS_COLUMNS``. ``bca_ci_lo bca_ci_hi`` (bootstrap, below 200 people) in the raw Pearson and Spearman
+        rows and in the primary one. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
         ``partial:age+sex``, Pearson (Spearman for hy), per group; for ``all`` only where there are no groups.
     """
     labels = levels(text(table, "group"))
@@ -172,7 +183,7 @@ def correlations(
         for label, member, pooled in scored_subsets(table, score, controls):
             part = table[member]
             for model in models:
-                for row in _score_rows(part, model, score, variants):
+                for row in _score_rows(part, model, score, variants, seed):
                     primary = row["primary"] and (label != ALL or not labels)
                     family = FAMILY if primary else SENSITIVITY
                     note = joined([row["note"], pooled])
@@ -202,7 +213,9 @@ def _variants(covariates: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {"partial:" + "+".join(names): names for names in wanted if names}
 
 
-def _score_rows(part: pd.DataFrame, model: str, score: str, variants: dict[str, tuple[str, ...]]) -> list[dict]:
+def _score_rows(
+    part: pd.DataFrame, model: str, score: str, variants: dict[str, tuple[str, ...]], seed: int
+) -> list[dict]:
     """All variants and statistics of one group, model and score."""
     values, bag = number(part, score), number(part, f"bag_{model}")
     corrected = optional_number(part, f"bag_corrected_{model}")
@@ -224,6 +237,11 @@ def _score_rows(part: pd.DataFrame, model: str, score: str, variants: dict[str, 
     primary_statistic = "spearman" if score in RANK_SCORES else "pearson"
     for row in rows:
         row["primary"] = row["variant"] == PRIMARY_VARIANT and row["statistic"] == primary_statistic
+        if row["status"] == "ok" and (row["primary"] or (row["variant"] == "raw" and row["statistic"] != "kendall")):
+            names = variants[PRIMARY_VARIANT] if row["primary"] else ()
+            x, y, matrix, _ = _complete(bag, values, _columns(part, names))
+            ends = correlation_bca(x, y, matrix, row["statistic"] == "spearman", seed)
+            row["bca_ci_lo"], row["bca_ci_hi"] = ends
         few = f"n < {FEW_N}" if row["status"].startswith("ok") and row["n"] < FEW_N else ""
         row["note"] = joined([row["note"], few, warning if row["status"] != "skipped" else ""])
     return rows
