@@ -246,6 +246,9 @@ CORRELATIONS_COLUMNS = (
     "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family "
     "bca_ci_lo bca_ci_hi status note"
 ).split()
+CALIBRATION_COLUMNS = (
+    "model level n_calibration half_width n_controls covered coverage wilson_lo wilson_hi status note"
+).split()
 CORRELATIONCOMPARISON_COLUMNS = (
     "group score variant model_a model_b n n_missing r_a r_b r_between t df p status note"
 ).split()
@@ -253,6 +256,7 @@ GROUPDIFF_COLUMNS = (
     "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr "
     "hedges_g g_ci_lo g_ci_hi status note"
 ).split()
+ROC_CURVES_COLUMNS = "model variant case control threshold fpr tpr".split()
 LONGITUDINAL_COLUMNS = "model analysis group term n n_scans estimate sd se ci_lo ci_hi t df p status note".split()
 RELIABILITY_COLUMNS = (
     "model measure n icc21 icc21_ci_lo icc21_ci_hi icc31 icc31_ci_lo icc31_ci_hi wsd rc mean_abs_diff "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from brainage_bids.report import groupfigures, repeated, tables, words
+from brainage_bids.report import gapfigures, groupfigures, repeated, tables, words
 from brainage_bids.report.groupdata import GroupPage, analysed_rows, group_order, left_out_mask
 from brainage_bids.report.html import count, decimals, text, write_page
 
@@ -48,7 +48,9 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
         "groups": group_order(rows, page.controls),
         "flow": flow(page),
         "tables": _tables(page) | repeated.repeated_tables(page),
-        "figures": groupfigures.draw_all(page, rows, album) | {"trajectories": repeated.trajectories(page, album)},
+        "figures": groupfigures.draw_all(page, rows, album)
+        | gapfigures.draw(page, rows, album)
+        | {"trajectories": repeated.trajectories(page, album)},
         "people": people(page),
         "too_many": len(page.table) > TABLE_UP_TO,
     }
@@ -125,6 +127,7 @@ def _tables(page: GroupPage) -> dict[str, Any]:
         "correlationcomparison": (page.correlationcomparison, tables.correlation_comparison),
         "groupdiff": (page.groupdiff, tables.group_differences),
         "roc": (page.roc, tables.roc),
+        "calibration": (page.calibration, tables.calibration),
         "failed": (page.failed, tables.failures),
     }
     result = {

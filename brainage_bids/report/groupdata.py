@@ -30,7 +30,7 @@ class GroupPage:
     models, controls, scores
         Model names, labels of the controls, score columns of ``table``.
     cohort, accuracy, modelcomparison, correlations, correlationcomparison, groupdiff, roc, site, longitudinal,
-    reliability
+    reliability, roc_curves, calibration
         Tables of the group level.
     sessions
         Rows of ``table`` of every usable session, for the pictures of change over time.
@@ -64,6 +64,8 @@ class GroupPage:
     correlationcomparison: pd.DataFrame | None = None
     groupdiff: pd.DataFrame | None = None
     roc: pd.DataFrame | None = None
+    roc_curves: pd.DataFrame | None = None
+    calibration: pd.DataFrame | None = None
     site: pd.DataFrame | None = None
     longitudinal: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None

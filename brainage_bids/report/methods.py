@@ -67,6 +67,10 @@ REFERENCES = {
     "(1980). doi:10.1037/0033-2909.87.2.245",
     "(Tustison et al., 2010)": "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: Improved N3 bias correction. IEEE Trans "
     "Med Imaging 29:1310-1320 (2010). doi:10.1109/TMI.2010.2046908",
+    "(Cole et al., 2018)": "Cole JH, Ritchie SJ, Bastin ME, et al. Brain age predicts mortality. Mol Psychiatry "
+    "23:1385-1392 (2018). doi:10.1038/mp.2017.62",
+    "(Wilson, 1927)": "Wilson EB. Probable inference, the law of succession, and statistical inference. J Am Stat "
+    "Assoc 22:209-212 (1927). doi:10.1080/01621459.1927.10502953",
     "(Zha et al., 2023)": "Zha K, Cao P, Son J, Yang Y, Katabi D. Rank-N-Contrast: Learning continuous representations "
     "for regression. NeurIPS 36 (2023). arXiv:2210.01189",
 }
@@ -137,8 +141,9 @@ def group_methods(values: Mapping[str, Any]) -> str:
     values
         Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
         (names), ``covariates`` (names), ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``,
-        ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``, ``none``), ``maps`` (True when averaged),
-        ``sites``, ``longitudinal``, ``reliability``, ``correlationcomparison`` (True where there are results).
+        ``bias_method`` (``beheshti``, ``cole``), ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``,
+        ``none``), ``maps`` (True when averaged), ``sites``, ``longitudinal``, ``reliability``,
+        ``correlationcomparison``, ``calibration`` (True where there are results).
     """
     blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
     if values.get("scores"):
@@ -229,12 +234,20 @@ def _bias(values: Mapping[str, Any]) -> str:
         "controls_crossfit": "the study's own controls, cross-fitted so that nobody is corrected by their own data",
         "offset": "healthy people, as a constant offset because they were too few for a line",
     }.get(values.get("bias_source", ""), "held-out healthy people that the model was not trained on")
+    form = "with a line BAG = a * age + b (Beheshti et al., 2019)"
+    if values.get("bias_method") == "cole":
+        form = "in the form (predicted age - b) / s - age of a line predicted age = s * age + b (Cole et al., 2018)"
+    covered = (
+        " Its coverage in the study's controls is given with Wilson's interval (Wilson, 1927)."
+        if values.get("calibration")
+        else ""
+    )
     count = f" (n = {values['bias_n']})" if values.get("bias_n") else ""
     return (
         "The brain age gap (BAG) is predicted minus chronological age at the scanned session, in years. Its dependence "
-        f"on age was removed with a line BAG = a * age + b (Beheshti et al., 2019) estimated in {who}{count}. "
+        f"on age was removed {form} estimated in {who}{count}. "
         f"The {values.get('coverage', 95):g} % interval is split-conformal (Papadopoulos et al., 2002), from the "
-        "absolute corrected residuals of held-out healthy people; it is valid for healthy people like them."
+        f"absolute corrected residuals of held-out healthy people; it is valid for healthy people like them.{covered}"
     )
 
 

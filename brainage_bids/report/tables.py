@@ -150,6 +150,20 @@ def roc(rows: Iterable[Row]) -> dict[str, Any]:
     return _table("Area under the ROC curve (0.5: no separation, 1: complete separation)", columns, list(rows))
 
 
+def calibration(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return how many controls the conformal intervals hold."""
+    columns: list[Column] = [
+        ("Model", "w", lambda r: text(r.get("model"))),
+        ("Promised", "n", lambda r: f"{r['level']:.0f} %"),
+        ("Half width (years)", "n", lambda r: decimals(r.get("half_width"))),
+        ("Calibration people", "n", lambda r: count(r.get("n_calibration"))),
+        ("Controls held", "n", lambda r: f"{count(r.get('covered'))} of {count(r.get('n_controls'))}"),
+        ("Share [95 % CI]", "n", lambda r: estimate(r, "coverage", "wilson_lo", "wilson_hi")),
+        ("Note", "note", note),
+    ]
+    return _table("Do the intervals keep their promise in this study's controls?", columns, list(rows))
+
+
 def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the age-bias lines that were removed."""
     columns: list[Column] = [

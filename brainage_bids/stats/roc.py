@@ -6,12 +6,13 @@ Knows the table and which labels are controls; calls no threshold optimal.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from brainage_bids.schema import ROC_CURVES_COLUMNS
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 from brainage_bids.stats.tables import (
     control_label,
@@ -48,11 +49,35 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
         ``ROC_COLUMNS``; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
         sex, fitted in the controls). The note gives the interval on the logit scale.
     """
+    rows = []
+    for keys, case, healthy, remark in _pairs(table, models, controls):
+        row = area(case, healthy)
+        if healthy.size and not np.isfinite(np.concatenate([case, healthy])).any():
+            row |= {"status": "skipped", "note": remark or "no gap"}
+        elif keys["variant"] == ADJUSTED:
+            row["note"] = joined([row["note"], remark])
+        rows.append({**keys, **row})
+    return frame(rows, ROC_COLUMNS)
+
+
+def roc_curves(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
+    """Return the curve of every row of `roc` that has an area: ``ROC_CURVES_COLUMNS``, thresholds in years."""
+    curves = [
+        roc_curve(case, healthy).assign(**keys)
+        for keys, case, healthy, _ in _pairs(table, models, controls)
+        if np.isfinite(area(case, healthy).get("auc", math.nan))
+    ]
+    rows = pd.concat(curves, ignore_index=True).to_dict("records") if curves else []
+    return frame(rows, ROC_CURVES_COLUMNS)
+
+
+def _pairs(
+    table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]
+) -> Iterator[tuple[dict, np.ndarray, np.ndarray, str]]:
+    """Yield ``model variant case control``, the gaps of patients and of controls, and a remark, of every row."""
     group = text(table, "group")
     healthy = is_member(group, controls)
-    cases = [label for label in levels(group) if label not in set(controls)]
     control = control_label(levels(group[healthy])) if healthy.any() else None
-    rows = []
     for model in models:
         adjusted, note = _adjusted(table, number(table, f"bag_{model}"), healthy)
         scores = {
@@ -60,16 +85,11 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
             "corrected": (optional_number(table, f"bag_corrected_{model}"), "no bias-corrected gap"),
             ADJUSTED: (adjusted, note),
         }
-        for case in cases:
+        for case in (label for label in levels(group) if label not in set(controls)):
             member = is_member(group, [case])
             for variant, (values, remark) in scores.items():
-                row = area(values[member], values[healthy])
-                if healthy.any() and member.any() and not np.isfinite(values).any():
-                    row |= {"status": "skipped", "note": remark or "no gap"}
-                elif variant == ADJUSTED:
-                    row["note"] = joined([row["note"], remark])
-                rows.append({"model": model, "variant": variant, "case": case, "control": control, **row})
-    return frame(rows, ROC_COLUMNS)
+                keys = {"model": model, "variant": variant, "case": case, "control": control}
+                yield keys, values[member], values[healthy], remark
 
 
 def area(case: np.ndarray, control: np.ndarray) -> dict:
