@@ -237,10 +237,12 @@ QC_COLUMNS = {
 
 ACCURACY_COLUMNS = (
     "model subset n n_missing mae ae_sd medae rmse r2 pearson_r spearman_rho bag_mean bag_sd bag_t bag_df bag_p "
-    "bag_ci_lo bag_ci_hi mae_ci_lo mae_ci_hi mae_null agebias_slope agebias_intercept agebias_p status note"
+    "bag_ci_lo bag_ci_hi mae_ci_lo mae_ci_hi mae_null agebias_slope agebias_intercept agebias_p "
+    "bag_dz agebias_r agebias_se status note"
 ).split()
 MODELCOMPARISON_COLUMNS = (
-    "model_a model_b subset n mae_diff t df p ci_lo ci_hi dz wilcoxon_w wilcoxon_p status note"
+    "model_a model_b subset n mae_diff t df p ci_lo ci_hi dz wilcoxon_w wilcoxon_p "
+    "n_missing bca_ci_lo bca_ci_hi status note"
 ).split()
 CORRELATIONS_COLUMNS = (
     "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family "
@@ -254,7 +256,7 @@ CORRELATIONCOMPARISON_COLUMNS = (
 ).split()
 GROUPDIFF_COLUMNS = (
     "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr "
-    "hedges_g g_ci_lo g_ci_hi status note"
+    "hedges_g g_ci_lo g_ci_hi n_missing se se_hc3 p_hc3 p_interaction mannwhitney_u mannwhitney_p status note"
 ).split()
 ROC_CURVES_COLUMNS = "model variant case control threshold fpr tpr".split()
 LONGITUDINAL_COLUMNS = "model analysis group term n n_scans estimate sd se ci_lo ci_hi t df p status note".split()
@@ -263,7 +265,7 @@ RELIABILITY_COLUMNS = (
     "ba_bias ba_loa_lo ba_loa_hi status note"
 ).split()
 REGIONDIFF_COLUMNS = "region n_case n_control mean_diff t df p q_fdr p_perm p_fwe status note".split()
-SITE_COLUMNS = "model subset n n_sites f df_num df_den p status note".split()
+SITE_COLUMNS = "model subset n n_missing n_sites f df_num df_den p status note".split()
 COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note".split()
 FAILED_COLUMNS = "participant_id session_id step reason".split()
 SPLIT_COLUMNS = "participant_id trainable fold split".split()

@@ -78,6 +78,7 @@ def comparison(rows: Iterable[Row]) -> dict[str, Any]:
         ("t (df)", "n", lambda r: t_of(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("Wilcoxon p", "n", lambda r: p_value(r.get("wilcoxon_p"))),
+        ("Bootstrap", "note", _bootstrap),
         ("Note", "note", note),
     ]
     return _table("Paired comparison of absolute errors; below zero means that model A errs less", columns, list(rows))
@@ -93,9 +94,9 @@ def correlations(rows: Iterable[Row], caption: str) -> dict[str, Any]:
         ("Statistic", "w", lambda r: words.statistic_name(text(r.get("statistic")))),
         ("n (missing)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_missing'))})"),
         ("Estimate [95 % CI]", "n", lambda r: estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
-        ("Bootstrap 95 % CI", "n", lambda r: interval(r.get("bca_ci_lo"), r.get("bca_ci_hi"), sign=True)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
+        ("Bootstrap", "note", _bootstrap),
         ("Note", "note", note),
     ]
     return _table(caption, columns, list(rows))
@@ -132,6 +133,7 @@ def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
         ("t (df)", "n", lambda r: t_of(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
+        ("Checks", "note", _checks),
         ("Note", "note", note),
     ]
     return _table("Brain age gap of patients minus controls", columns, list(rows))
@@ -243,6 +245,18 @@ def t_of(row: Row) -> str:
 
 def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
+
+
+def _checks(row: Row) -> str:
+    """Return what stands beside the test of a group difference: robust, rank and interaction p."""
+    named = (("p_hc3", "HC3 p"), ("p_interaction", "case × age p"), ("mannwhitney_p", "Mann-Whitney p"))
+    shown = {title: p_value(row.get(name)) for name, title in named}
+    return "; ".join(f"{title} {_equals(p)}" for title, p in shown.items() if p != NOT_AVAILABLE)
+
+
+def _bootstrap(row: Row) -> str:
+    ends = interval(row.get("bca_ci_lo"), row.get("bca_ci_hi"), sign=True)
+    return "" if ends == NOT_AVAILABLE else f"bootstrap 95 % CI {ends}"
 
 
 def note(row: Row) -> str:

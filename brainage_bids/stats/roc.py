@@ -25,7 +25,9 @@ from brainage_bids.stats.tables import (
     text,
 )
 
-ROC_COLUMNS = "model variant case control n_case n_control auc se ci_lo ci_hi status note".split()
+ROC_COLUMNS = (
+    "model variant case control n_case n_control auc se ci_lo ci_hi n_missing logit_ci_lo logit_ci_hi status note"
+).split()
 ADJUSTED = "adjusted:age+sex"
 MIN_N = 3
 Z = float(stats.norm.ppf(0.975))
@@ -47,7 +49,7 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
     -------
     pandas.DataFrame
         ``ROC_COLUMNS``; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
-        sex, fitted in the controls). The note gives the interval on the logit scale.
+        sex, fitted in the controls); ``logit_ci_lo logit_ci_hi`` is the interval made on the logit scale.
     """
     rows = []
     for keys, case, healthy, remark in _pairs(table, models, controls):
@@ -56,6 +58,7 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
             row |= {"status": "skipped", "note": remark or "no gap"}
         elif keys["variant"] == ADJUSTED:
             row["note"] = joined([row["note"], remark])
+        row["n_missing"] = case.size + healthy.size - row["n_case"] - row["n_control"]
         rows.append({**keys, **row})
     return frame(rows, ROC_COLUMNS)
 
@@ -93,7 +96,7 @@ def _pairs(
 
 
 def area(case: np.ndarray, control: np.ndarray) -> dict:
-    """Return ``n_case n_control auc se ci_lo ci_hi status note`` of one score, larger meaning case.
+    """Return the row of one score, larger meaning case: from ``n_case`` to ``note`` of ``ROC_COLUMNS``.
 
     AUC = P(case > control) + P(tie) / 2; DeLong's variance from the structural components, which mid-ranks give in
     O(n log n) (Sun and Xu 2014); interval AUC -/+ 1.96 se cut to [0, 1]. ``degenerate`` (AUC without interval) where
@@ -116,7 +119,7 @@ def area(case: np.ndarray, control: np.ndarray) -> dict:
         return row | {"status": "degenerate", "note": "DeLong variance is 0: AUC without an interval"}
     row |= {"se": se, "ci_lo": max(0.0, auc - Z * se), "ci_hi": min(1.0, auc + Z * se), "status": "ok"}
     low, high = (_logistic(math.log(auc / (1 - auc)) + sign * Z * se / (auc * (1 - auc))) for sign in (-1, 1))
-    return row | {"note": f"logit CI {low:.4f} to {high:.4f}"}
+    return row | {"logit_ci_lo": low, "logit_ci_hi": high, "note": ""}
 
 
 def roc_curve(case: np.ndarray, control: np.ndarray) -> pd.DataFrame:
