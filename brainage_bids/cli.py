@@ -162,9 +162,12 @@ def bids_app(
     group_column: Annotated[str | None, typer.Option(help="column that holds the diagnosis")] = None,
     control: Annotated[list[str], typer.Option(help="value of that column that means healthy control")] = [],  # noqa: B006
     score: Annotated[list[str], typer.Option(help="clinical score, NAME=FILE:COLUMN")] = [],  # noqa: B006
-    covariate: Annotated[list[str], typer.Option(help="covariate, default age and sex (and site)")] = [],  # noqa: B006
+    covariate: Annotated[
+        list[str], typer.Option(help="covariate, default age and sex; a column as NAME=FILE:COLUMN")
+    ] = [],  # noqa: B006
     predictions: Annotated[list[str], typer.Option(help="predictions made elsewhere, NAME=FILE[:idcol:agecol]")] = [],  # noqa: B006
     bias_fit: Annotated[str, typer.Option(help="where the age-bias line comes from: model, controls, none")] = "model",
+    bias_method: Annotated[str, typer.Option(help="form of the corrected gap: beheshti, cole")] = "beheshti",
     bias_query: Annotated[
         str | None, typer.Option(help="rows that fit the age-bias line and leave the tests (pandas query)")
     ] = None,
@@ -219,6 +222,8 @@ def bids_app(
         raise NoInputError(f"BIDS_DIR {bids_dir} is not a folder; check the path (in a container: the bind mount)")
     if bias_fit not in ("model", "controls", "none"):
         raise UsageError(f"--bias-fit {bias_fit!r} is not known; use model, controls or none")
+    if bias_method not in ("beheshti", "cole"):
+        raise UsageError(f"--bias-method {bias_method!r} is not known; use beheshti or cole")
     memory = memory_gb(mem)
     log_to_screen(verbose)
     if memory is not None:
@@ -232,6 +237,7 @@ def bids_app(
         raise UsageError(f"--engine {engine!r} is not known; use one of {', '.join(ENGINE_VERSIONS)}")
     bids_dir, output_dir = bids_dir.resolve(), output_dir.resolve()
     work = (work_dir or output_dir / "work").resolve()
+    held = [parse_score_option(text, "--covariate") for text in covariate if "=" in text]
     query = DatasetQuery(
         bids_dir=bids_dir,
         participant_label=tuple(participant_label),
@@ -240,7 +246,7 @@ def bids_app(
         filter_file=bids_filter_file,
         group_column=group_column,
         controls=tuple(control),
-        scores=tuple(parse_score_option(text) for text in score),
+        scores=(*(parse_score_option(text) for text in score), *held),
         max_score_gap=max_score_gap,
         skip_validation=skip_bids_validation,
         derivatives=tuple(derivatives),
@@ -254,9 +260,10 @@ def bids_app(
                 query=query,
                 output_dir=output_dir,
                 predictions=tuple(predictions),
-                covariates=tuple(covariate) or ("age", "sex"),
+                covariates=tuple(text.partition("=")[0].strip() for text in covariate) or ("age", "sex"),
                 bias_fit=bias_fit,
                 bias_query=bias_query,
+                bias_method=bias_method,
                 session_select=session_select,
                 atlas=atlas,
                 saliency_threshold=saliency_threshold,

@@ -237,18 +237,28 @@ QC_COLUMNS = {
 
 ACCURACY_COLUMNS = (
     "model subset n n_missing mae ae_sd medae rmse r2 pearson_r spearman_rho bag_mean bag_sd bag_t bag_df bag_p "
-    "bag_ci_lo bag_ci_hi mae_ci_lo mae_ci_hi mae_null agebias_slope agebias_intercept agebias_p status note"
+    "bag_ci_lo bag_ci_hi mae_ci_lo mae_ci_hi mae_null agebias_slope agebias_intercept agebias_p "
+    "bag_dz agebias_r agebias_se status note"
 ).split()
 MODELCOMPARISON_COLUMNS = (
-    "model_a model_b subset n mae_diff t df p ci_lo ci_hi dz wilcoxon_w wilcoxon_p status note"
+    "model_a model_b subset n mae_diff t df p ci_lo ci_hi dz wilcoxon_w wilcoxon_p "
+    "n_missing bca_ci_lo bca_ci_hi status note"
 ).split()
 CORRELATIONS_COLUMNS = (
-    "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family status note"
+    "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family "
+    "bca_ci_lo bca_ci_hi status note"
+).split()
+CALIBRATION_COLUMNS = (
+    "model level n_calibration half_width n_controls covered coverage wilson_lo wilson_hi status note"
+).split()
+CORRELATIONCOMPARISON_COLUMNS = (
+    "group score variant model_a model_b n n_missing r_a r_b r_between t df p status note"
 ).split()
 GROUPDIFF_COLUMNS = (
     "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr "
-    "hedges_g g_ci_lo g_ci_hi status note"
+    "hedges_g g_ci_lo g_ci_hi n_missing se se_hc3 p_hc3 p_interaction mannwhitney_u mannwhitney_p status note"
 ).split()
+ROC_CURVES_COLUMNS = "model variant case control threshold fpr tpr".split()
 LONGITUDINAL_COLUMNS = "model analysis group term n n_scans estimate sd se ci_lo ci_hi t df p status note".split()
 RELIABILITY_COLUMNS = (
     "model measure n icc21 icc21_ci_lo icc21_ci_hi icc31 icc31_ci_lo icc31_ci_hi wsd rc mean_abs_diff "
@@ -285,7 +295,7 @@ REGIONDIFF_COLUMNS = "region n_case n_control mean_diff t df p q_fdr p_perm p_fw
 SALIENCY_CONTRAST_COLUMNS = (
     "model contrast variant index region n_case n_control mean_diff t df p q_fdr p_perm p_fwe family status note"
 ).split()
-SITE_COLUMNS = "model subset n n_sites f df_num df_den p status note".split()
+SITE_COLUMNS = "model subset n n_missing n_sites f df_num df_den p status note".split()
 COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note".split()
 FAILED_COLUMNS = "participant_id session_id step reason".split()
 SPLIT_COLUMNS = "participant_id trainable fold split".split()

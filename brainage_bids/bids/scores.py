@@ -29,8 +29,8 @@ from brainage_bids.errors import UsageError
 ScoreRequest = tuple[str, ...]  # name, file, column[, unit]
 
 
-def parse_score_option(text: str) -> ScoreRequest:
-    """Read ``NAME=FILE:COLUMN[:UNIT]``, for instance ``BDI=participants.tsv:BDI``.
+def parse_score_option(text: str, option: str = "--score") -> ScoreRequest:
+    """Read ``NAME=FILE:COLUMN[:UNIT]``, for instance ``BDI=participants.tsv:BDI``; ``option`` is named in errors.
 
     Raises
     ------
@@ -40,11 +40,11 @@ def parse_score_option(text: str) -> ScoreRequest:
     match = re.fullmatch(r"\s*([^=]+?)\s*=\s*(.+?\.(?:tsv|csv))\s*:([^:]+)(?::([^:]+))?", text)
     if not match:
         raise UsageError(
-            f"--score {text!r} must be NAME=FILE:COLUMN, for instance BDI=participants.tsv:BDI or "
+            f"{option} {text!r} must be NAME=FILE:COLUMN, for instance BDI=participants.tsv:BDI or "
             "updrs3=phenotype/updrs.tsv:NP3TOT"
         )
     if not re.fullmatch(r"[A-Za-z][0-9A-Za-z_.-]*", match[1]):
-        raise UsageError(f"--score {text!r}: the name {match[1]!r} must start with a letter and hold no blanks")
+        raise UsageError(f"{option} {text!r}: the name {match[1]!r} must start with a letter and hold no blanks")
     return tuple(part.strip() for part in match.groups() if part is not None)
 
 

@@ -18,9 +18,10 @@ from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, FAIL, read_qc, scan_key
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
 from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.pipeline.bias import UNKNOWN_FOLD, bias_corrected
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.predictions import (
-    model_calibration,
+    folds_of_scan,
     model_cards,
     read_predictions_of_scan,
     volume_specs,
@@ -42,6 +43,7 @@ class GroupOptions:
     covariates: tuple[str, ...] = ("age", "sex")
     bias_fit: str = "model"
     bias_query: str | None = None
+    bias_method: str = "beheshti"
     session_select: str = "first"
     atlas: str = "aal2"
     saliency_threshold: float = 0.8
@@ -49,10 +51,17 @@ class GroupOptions:
     dry_run: bool = False
     command: str = "brainage-bids"
 
+    def scores(self, dataset: Dataset) -> list[str]:
+        """Return the scores that are correlated with the gap: all but those that are held constant."""
+        return [name for name in dataset.score_names if name not in self.covariates]
+
 
 @dataclass(frozen=True)
 class Collected:
-    """What the participant level left: the table, who failed, the models, their maps, whom a person excluded."""
+    """What the participant level left: the table, who failed, the models, their maps, whom a person excluded.
+
+    ``folds`` holds, by model and scan, the fold that held the person out, where one did.
+    """
 
     table: pd.DataFrame
     failed: pd.DataFrame
@@ -60,6 +69,7 @@ class Collected:
     cards: dict[str, dict]
     maps: pd.DataFrame
     excluded: frozenset[str] = frozenset()
+    folds: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
 
 
 def run_group(options: GroupOptions) -> None:
@@ -76,6 +86,12 @@ def run_group(options: GroupOptions) -> None:
     dataset = read_dataset(options.query)
     say_faults(dataset)
     raise_on_errors(dataset)
+    for name in options.covariates:
+        if name not in (*BRAINAGE_COLUMNS, *dataset.score_names):
+            raise UsageError(
+                f"--covariate {name!r} is neither a column of group/brainage.tsv nor a score; take it from a table "
+                f"with --covariate {name}=participants.tsv:COLUMN"
+            )
     external = dict(read_predictions(text) for text in options.predictions)
     collected = add_external(collect(dataset, outputs, external), external)
     if not collected.models:
@@ -104,7 +120,8 @@ def _run_steps(
     from brainage_bids.pipeline.regions import group_saliency
     from brainage_bids.stats.cohort import every_session, select_rows
 
-    table, lines, fitting = bias_corrected(collected, dataset, options)
+    corrected = bias_corrected(collected, dataset, options)
+    table, lines, fitting = corrected.table, corrected.lines, corrected.fitting
     write_tsv(outputs.group_table("brainage"), table, _brainage_meanings(table))
     write_json(outputs.bias_correction, lines)
     write_tsv(outputs.group_table("failed"), collected.failed, {"reason": "why the scan has no result"})
@@ -115,6 +132,7 @@ def _run_steps(
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
     left_out = pd.concat([left_out, fitted], ignore_index=True)
     tables = statistics(selected, tested, table, collected, dataset, options)
+    tables["calibration"] = covered(selected, corrected.calibrated, dataset)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
     saliency = group_saliency(selected, collected.maps, collected.cards, outputs, dataset.controls, options)
@@ -130,6 +148,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
     """
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
     rows, failed, maps, seen = [], [], [], {}
+    folds: dict[str, dict[str, object]] = {}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
         predictions = read_predictions_of_scan(outputs.prediction(scan))
@@ -139,9 +158,13 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
         specs = volume_specs(scan, outputs)
         usable = may_be_used(scan, outputs, decided)
         row = _scan_columns(scan, None if usable is None else int(usable))
+        held_out = folds_of_scan(outputs.prediction(scan))
         for values in predictions.to_dict("records"):
             name = values["model"]
             seen[name] = None
+            if "out_of_fold" in values["flags"].split(";"):
+                fold = held_out.get(name)
+                folds.setdefault(name, {})[scan.prefix] = UNKNOWN_FOLD if fold is None else fold
             bag = values["predicted_age"] - (float("nan") if scan.age is None else scan.age)
             row |= {
                 f"predicted_age_{name}": values["predicted_age"],
@@ -167,6 +190,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
         model_cards(outputs),
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
         frozenset(scan.prefix for scan in dataset.scans if decided.decision(scan_key(scan)).verdict == FAIL),
+        folds,
     )
 
 
@@ -222,48 +246,6 @@ def add_external(collected: Collected, predictions: Mapping[str, pd.DataFrame]) 
     return dataclasses.replace(collected, table=table, models=tuple(models))
 
 
-def bias_corrected(
-    collected: Collected, dataset: Dataset, options: GroupOptions
-) -> tuple[pd.DataFrame, dict[str, dict], pd.Index]:
-    """Fill ``bag_corrected_<model>``; return the table, the line of every model, and the rows that fitted it."""
-    from brainage_bids.stats.bias import corrected_bag, crossfit_controls, fit_line
-
-    table, lines = collected.table.copy(), {}
-    fitting = pd.Index([])
-    if options.bias_query:
-        try:
-            fitting = table.query(options.bias_query).index
-        except Exception as error:
-            raise UsageError(f"--bias-query {options.bias_query!r} cannot be evaluated: {error}") from error
-        if fitting.empty:
-            raise UsageError(f"--bias-query {options.bias_query!r} selects no row; no age-bias line can be fitted")
-    for name in collected.models:
-        column, note = f"bag_corrected_{name}", ""
-        age, predicted = table["age"], table[f"predicted_age_{name}"]
-        if len(fitting):
-            line = fit_line(age[fitting], predicted[fitting], source=f"query: {options.bias_query}")
-            table[column] = corrected_bag(line, age, table[f"bag_{name}"])
-        elif options.bias_fit == "none":
-            table[column] = float("nan")
-            lines[name] = {"method": "none", "source": "none", "warnings": []}
-            continue
-        elif options.bias_fit == "controls" or name not in collected.cards:
-            if not dataset.controls:
-                table[column] = float("nan")
-                lines[name] = {"method": "none", "source": "none", "warnings": ["no control group to fit the line on"]}
-                continue
-            note = "the line of all controls; each control was corrected by the line of the others (5 folds)"
-            corrected, line = crossfit_controls(table, name, dataset.controls, seed=options.seed)
-            table[column] = corrected["bag_corrected"]
-        else:
-            calibration = model_calibration(collected.cards[name])
-            line = fit_line(calibration["age"], calibration["predicted_age"], source="model_card")
-            if calibration["fold"].notna().any():
-                note = "the line of all folds; the gap of each person was corrected without the person's own fold"
-        lines[name] = dataclasses.asdict(line) | {"note": note}
-    return table, lines, fitting
-
-
 def statistics(
     selected: pd.DataFrame,
     tested: pd.DataFrame,
@@ -276,26 +258,37 @@ def statistics(
     from brainage_bids.stats.accuracy import accuracy, model_comparison
     from brainage_bids.stats.cohort import cohort_table, every_session
     from brainage_bids.stats.correlate import correlations
+    from brainage_bids.stats.dependent import correlation_comparison
     from brainage_bids.stats.groups import group_differences
     from brainage_bids.stats.longitudinal import longitudinal
     from brainage_bids.stats.reliability import reliability
-    from brainage_bids.stats.roc import roc
+    from brainage_bids.stats.roc import roc, roc_curves
     from brainage_bids.stats.site import site_effect
 
     models, controls = list(collected.models), list(dataset.controls)
     means = {name: card["training"]["age_mean"] for name, card in collected.cards.items()}
-    scores = list(dataset.score_names)
+    scores = options.scores(dataset)
     return {
         "cohort": cohort_table(table),
         "accuracy": accuracy(selected, models, controls, means, seed=options.seed),
         "modelcomparison": model_comparison(selected, models, controls),
-        "correlations": correlations(selected, models, scores, covariates=options.covariates, controls=controls),
+        "correlations": correlations(selected, models, scores, options.covariates, controls, options.seed),
+        "correlationcomparison": correlation_comparison(selected, models, scores, controls),
         "groupdiff": group_differences(selected, models, controls, covariates=options.covariates),
         "roc": roc(selected, models, controls),
+        "roc_curves": roc_curves(selected, models, controls),
         "site": site_effect(selected, models, controls),
         "longitudinal": longitudinal(every_session(tested), models, controls),
         "reliability": reliability(tested, models),
     }
+
+
+def covered(selected: pd.DataFrame, calibrated: dict[str, pd.DataFrame | None], dataset: Dataset) -> pd.DataFrame:
+    """Count the controls in the tests whom the conformal intervals hold."""
+    from brainage_bids.stats.conformal import coverage
+
+    people = {name: None if rows is None else rows.loc[selected.index] for name, rows in calibrated.items()}
+    return coverage(people, selected["group"].isin(dataset.controls))
 
 
 def _brainage_meanings(table: pd.DataFrame) -> dict[str, str]:
@@ -303,6 +296,8 @@ def _brainage_meanings(table: pd.DataFrame) -> dict[str, str]:
     for name in table.columns:
         if name.startswith("predicted_age_"):
             meanings[name] = "predicted age (years)"
+        elif name.startswith("conformal_p_"):
+            meanings[name] = "one-sided conformal p: share of healthy held-out people who look at least this old"
         elif name.startswith("bag_corrected_"):
             meanings[name] = "brain age gap after correction for age bias (years)"
         elif name.startswith("bag_"):

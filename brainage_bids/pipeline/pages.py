@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("brainage_bids")
 
 GROUP_TABLES = (
-    "cohort accuracy modelcomparison correlations groupdiff roc site longitudinal reliability sessions".split()
-)
+    "cohort accuracy modelcomparison correlations correlationcomparison groupdiff roc site longitudinal reliability "
+    "roc_curves calibration sessions"
+).split()
 
 
 def is_phantom(dataset: Dataset) -> bool:
@@ -227,6 +228,7 @@ def group_page(
     cards = [collected.cards[name] for name in collected.models if name in collected.cards]
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
     values = methods_values(specs, cards, engines_of(outputs, dataset.scans))
+    scores = options.scores(dataset)
     sources = {str(line.get("source")) for line in lines.values()}
     methods = group_methods(
         {
@@ -234,14 +236,16 @@ def group_page(
             "models": [*values["models"], *_external(collected)],
             "controls": list(dataset.controls),
             "groups": sorted(table["group"].dropna().unique()),
-            "scores": list(dataset.score_names),
+            "scores": scores,
             "covariates": list(options.covariates),
             "session_select": options.session_select,
             "seed": options.seed,
+            "bias_method": options.bias_method,
             "bias_source": sources.pop() if len(sources) == 1 else None,
             "maps": not maps.empty,
             "atlas": saliency.atlas,
-            **{name: not tables[name].empty for name in ("longitudinal", "reliability")},
+            **{name: not tables[name].empty for name in ("longitudinal", "reliability", "correlationcomparison")},
+            "calibration": bool((tables["calibration"].status == "ok").any()),
             "sites": bool((tables["site"].status == "ok").any()),
         }
     )
@@ -260,11 +264,11 @@ def group_page(
         underlay=_underlay(maps, specs, outputs),
         failed=collected.failed,
         left_out=tables["left_out"],
-        scores=list(dataset.score_names),
+        scores=scores,
         methods=methods,
         software=software(),
         references=references_for(methods),
-        warnings=_warnings(dataset, collected, lines),
+        warnings=[*_warnings(dataset, collected, lines), *not_covered(tables["calibration"])],
         phantom=is_phantom(dataset) or any(card.get("phantom") for card in cards),
         participant_pages=any(outputs.root.glob("sub-*.html")),
     )
@@ -289,6 +293,17 @@ def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mappin
         if name in collected.models and card.get("phantom") and not is_phantom(dataset):
             warnings.append(f"{name} was trained on phantoms: its ages say nothing about people.")
     return warnings
+
+
+def not_covered(calibration: pd.DataFrame) -> list[str]:
+    """Say where fewer controls lie in the intervals than promised, beyond chance."""
+    found = calibration[calibration["wilson_hi"] < calibration["level"] / 100]
+    return [
+        f"{row.model}: controls differ from the calibration people; the {row.level:g} % interval holds {row.covered:g} "
+        f"of {row.n_controls} controls ({100 * row.coverage:.0f} %, 95 % CI {100 * row.wilson_lo:.0f} to "
+        f"{100 * row.wilson_hi:.0f} %), so single people's intervals are too narrow here."
+        for row in found.itertuples()
+    ]
 
 
 def _underlay(maps: pd.DataFrame, specs: Sequence[VolumeSpec], outputs: Outputs) -> object | None:

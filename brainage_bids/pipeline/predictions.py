@@ -119,7 +119,7 @@ def predict_scans(
             "flags": ";".join(dict.fromkeys(flag for flag in flags if flag)),
         }
         key, made_from = prediction_key(scan, folder, outputs), read_json(sidecar_path(image)).get("InputHash")
-        _write_row(outputs.prediction(scan), values, key, made_from)
+        _write_row(outputs.prediction(scan), values, key, made_from, row["fold"])
         record.event(scan, f"predict:{name}", "done")
 
 
@@ -182,7 +182,7 @@ def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
         write_tsv(table, rows[~rows["model"].isin(stale)])
 
 
-def _write_row(path: Path, row: dict, key: str, input_hash: str | None) -> None:
+def _write_row(path: Path, row: dict, key: str, input_hash: str | None, fold: object) -> None:
     """Put one model's row into the table of a scan; the rows of other models stay."""
     known = read_json(sidecar_path(path)) if sidecar_path(path).is_file() else {}
     kept = read_predictions_of_scan(path)
@@ -194,7 +194,13 @@ def _write_row(path: Path, row: dict, key: str, input_hash: str | None) -> None:
     # The keys go last: a run killed between the two files predicts this scan again.
     keys = {**known.get("Keys", {}), row["model"]: key}
     inputs = {**known.get("Inputs", {}), row["model"]: input_hash}
-    write_json(sidecar_path(path), {**meanings, "Keys": keys, "Inputs": inputs})
+    folds = {**known.get("Folds", {}), row["model"]: fold}
+    write_json(sidecar_path(path), {**meanings, "Folds": folds, "Keys": keys, "Inputs": inputs})
+
+
+def folds_of_scan(path: Path) -> dict[str, object]:
+    """Return the fold that held the person of a prediction table out, by model; None where none did."""
+    return read_json(sidecar_path(path)).get("Folds", {}) if sidecar_path(path).is_file() else {}
 
 
 def read_predictions_of_scan(path: Path) -> pd.DataFrame:

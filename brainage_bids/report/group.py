@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from brainage_bids.report import groupfigures, regions, repeated, tables, words
+from brainage_bids.report import gapfigures, groupfigures, regions, repeated, tables, words
 from brainage_bids.report.groupdata import GroupPage, analysed_rows, group_order, left_out_mask
 from brainage_bids.report.html import count, decimals, text, write_page
 
@@ -49,6 +49,7 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
         "flow": flow(page),
         "tables": _tables(page) | repeated.repeated_tables(page) | regions.region_tables(page),
         "figures": groupfigures.draw_all(page, rows, album)
+        | gapfigures.draw(page, rows, album)
         | {"trajectories": repeated.trajectories(page, album), "regions": regions.region_figures(page, album)},
         "atlas": regions.atlas_words(page),
         "people": people(page),
@@ -124,8 +125,10 @@ def _tables(page: GroupPage) -> dict[str, Any]:
         "cohort": (page.cohort, tables.cohort),
         "accuracy": (page.accuracy, tables.accuracy),
         "comparison": (page.modelcomparison, tables.comparison),
+        "correlationcomparison": (page.correlationcomparison, tables.correlation_comparison),
         "groupdiff": (page.groupdiff, tables.group_differences),
         "roc": (page.roc, tables.roc),
+        "calibration": (page.calibration, tables.calibration),
         "failed": (page.failed, tables.failures),
     }
     result = {

@@ -29,7 +29,8 @@ class GroupPage:
         ``group/brainage.tsv``: one row per scan; cells as numbers or as the text of the file.
     models, controls, scores
         Model names, labels of the controls, score columns of ``table``.
-    cohort, accuracy, modelcomparison, correlations, groupdiff, roc, site, longitudinal, reliability
+    cohort, accuracy, modelcomparison, correlations, correlationcomparison, groupdiff, roc, site, longitudinal,
+    reliability, roc_curves, calibration
         Tables of the group level.
     sessions
         Rows of ``table`` of every usable session, for the pictures of change over time.
@@ -63,8 +64,11 @@ class GroupPage:
     accuracy: pd.DataFrame | None = None
     modelcomparison: pd.DataFrame | None = None
     correlations: pd.DataFrame | None = None
+    correlationcomparison: pd.DataFrame | None = None
     groupdiff: pd.DataFrame | None = None
     roc: pd.DataFrame | None = None
+    roc_curves: pd.DataFrame | None = None
+    calibration: pd.DataFrame | None = None
     site: pd.DataFrame | None = None
     longitudinal: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None

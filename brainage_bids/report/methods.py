@@ -46,6 +46,8 @@ REFERENCES = {
     "Contrastive Learning of Continuous Representation. arXiv:2511.22102 (2025).",
     "(DeLong et al., 1988)": "DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more "
     "correlated receiver operating characteristic curves. Biometrics 44:837-845 (1988). doi:10.2307/2531595",
+    "(Efron, 1987)": "Efron B. Better bootstrap confidence intervals. J Am Stat Assoc 82:171-185 (1987). "
+    "doi:10.1080/01621459.1987.10478410",
     "(Eskildsen et al., 2012)": "Eskildsen SF, Coupé P, Fonov V, et al. BEaST: brain extraction based on nonlocal "
     "segmentation technique. NeuroImage 59:2362-2373 (2012). doi:10.1016/j.neuroimage.2011.09.012",
     "(Fisch et al., 2024)": "Fisch L, Zumdick S, Barkhau C, et al. deepbet: Fast brain extraction of T1-weighted MRI "
@@ -78,8 +80,14 @@ REFERENCES = {
     "explanations from deep networks via gradient-based localization. ICCV 618-626 (2017). doi:10.1109/ICCV.2017.74",
     "(Smith, 2002)": "Smith SM. Fast robust automated brain extraction. Hum Brain Mapp 17:143-155 (2002). "
     "doi:10.1002/hbm.10062",
+    "(Steiger, 1980)": "Steiger JH. Tests for comparing elements of a correlation matrix. Psychol Bull 87:245-251 "
+    "(1980). doi:10.1037/0033-2909.87.2.245",
     "(Tustison et al., 2010)": "Tustison NJ, Avants BB, Cook PA, et al. N4ITK: Improved N3 bias correction. IEEE Trans "
     "Med Imaging 29:1310-1320 (2010). doi:10.1109/TMI.2010.2046908",
+    "(Cole et al., 2018)": "Cole JH, Ritchie SJ, Bastin ME, et al. Brain age predicts mortality. Mol Psychiatry "
+    "23:1385-1392 (2018). doi:10.1038/mp.2017.62",
+    "(Wilson, 1927)": "Wilson EB. Probable inference, the law of succession, and statistical inference. J Am Stat "
+    "Assoc 22:209-212 (1927). doi:10.1080/01621459.1927.10502953",
     "(Zha et al., 2023)": "Zha K, Cao P, Son J, Yang Y, Katabi D. Rank-N-Contrast: Learning continuous representations "
     "for regression. NeurIPS 36 (2023). arXiv:2210.01189",
 }
@@ -158,8 +166,9 @@ def group_methods(values: Mapping[str, Any]) -> str:
     values
         Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
         (names), ``covariates`` (names), ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``,
-        ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``, ``none``), ``maps`` (True when averaged),
-        ``sites``, ``longitudinal``, ``reliability`` (True where there are results).
+        ``bias_method`` (``beheshti``, ``cole``), ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``,
+        ``none``), ``maps`` (True when averaged), ``sites``, ``longitudinal``, ``reliability``,
+        ``correlationcomparison``, ``calibration`` (True where there are results).
     """
     blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
     if values.get("scores"):
@@ -250,12 +259,20 @@ def _bias(values: Mapping[str, Any]) -> str:
         "controls_crossfit": "the study's own controls, cross-fitted so that nobody is corrected by their own data",
         "offset": "healthy people, as a constant offset because they were too few for a line",
     }.get(values.get("bias_source", ""), "held-out healthy people that the model was not trained on")
+    form = "with a line BAG = a * age + b (Beheshti et al., 2019)"
+    if values.get("bias_method") == "cole":
+        form = "in the form (predicted age - b) / s - age of a line predicted age = s * age + b (Cole et al., 2018)"
+    covered = (
+        " Its coverage in the study's controls is given with Wilson's interval (Wilson, 1927)."
+        if values.get("calibration")
+        else ""
+    )
     count = f" (n = {values['bias_n']})" if values.get("bias_n") else ""
     return (
         "The brain age gap (BAG) is predicted minus chronological age at the scanned session, in years. Its dependence "
-        f"on age was removed with a line BAG = a * age + b (Beheshti et al., 2019) estimated in {who}{count}. "
+        f"on age was removed {form} estimated in {who}{count}. "
         f"The {values.get('coverage', 95):g} % interval is split-conformal (Papadopoulos et al., 2002), from the "
-        "absolute corrected residuals of held-out healthy people; it is valid for healthy people like them."
+        f"absolute corrected residuals of held-out healthy people; it is valid for healthy people like them.{covered}"
     )
 
 
@@ -290,10 +307,18 @@ def _accuracy(values: Mapping[str, Any]) -> str:
 
 def _correlation(values: Mapping[str, Any]) -> str:
     held = f" with {_listed(values['covariates'])} partialled out" if values.get("covariates") else ""
+    boots = (
+        " Below 200 people an interval from 10,000 bootstrap resamples (BCa; Efron, 1987) stands beside, as a check."
+    )
+    models = (
+        " Correlations of one score with the gaps of two models were compared by Williams' t (Steiger, 1980)."
+        if values.get("correlationcomparison")
+        else ""
+    )
     return (
         "The gap was correlated with clinical scores within each group by Pearson's r (Fisher interval), and by rank "
         f"coefficients for ordinal scales. The primary analysis uses the raw gap{held}, because a correlation of the "
-        "raw gap alone is confounded by age; other variants are sensitivity analyses."
+        f"raw gap alone is confounded by age; other variants are sensitivity analyses.{boots}{models}"
     )
 
 

@@ -78,6 +78,7 @@ def comparison(rows: Iterable[Row]) -> dict[str, Any]:
         ("t (df)", "n", lambda r: t_of(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("Wilcoxon p", "n", lambda r: p_value(r.get("wilcoxon_p"))),
+        ("Bootstrap", "note", _bootstrap),
         ("Note", "note", note),
     ]
     return _table("Paired comparison of absolute errors; below zero means that model A errs less", columns, list(rows))
@@ -95,9 +96,29 @@ def correlations(rows: Iterable[Row], caption: str) -> dict[str, Any]:
         ("Estimate [95 % CI]", "n", lambda r: estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
+        ("Bootstrap", "note", _bootstrap),
         ("Note", "note", note),
     ]
     return _table(caption, columns, list(rows))
+
+
+def correlation_comparison(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return which of two models' gaps goes more with a score."""
+    columns: list[Column] = [
+        ("Group", "w", lambda r: text(r.get("group"))),
+        ("Score", "w", lambda r: words.score_name(text(r.get("score")))),
+        ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
+        ("Model A", "w", lambda r: text(r.get("model_a"))),
+        ("Model B", "w", lambda r: text(r.get("model_b"))),
+        ("n (missing)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_missing'))})"),
+        ("r of A", "n", lambda r: decimals(r.get("r_a"), sign=True)),
+        ("r of B", "n", lambda r: decimals(r.get("r_b"), sign=True)),
+        ("r between A and B", "n", lambda r: decimals(r.get("r_between"), sign=True)),
+        ("t (df)", "n", t_of),
+        ("p", "n", lambda r: p_value(r.get("p"))),
+        ("Note", "note", note),
+    ]
+    return _table("Does a score go with one model more than with the other? Williams' test", columns, list(rows))
 
 
 def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
@@ -112,6 +133,7 @@ def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
         ("t (df)", "n", lambda r: t_of(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
+        ("Checks", "note", _checks),
         ("Note", "note", note),
     ]
     return _table("Brain age gap of patients minus controls", columns, list(rows))
@@ -128,6 +150,20 @@ def roc(rows: Iterable[Row]) -> dict[str, Any]:
         ("Note", "note", note),
     ]
     return _table("Area under the ROC curve (0.5: no separation, 1: complete separation)", columns, list(rows))
+
+
+def calibration(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return how many controls the conformal intervals hold."""
+    columns: list[Column] = [
+        ("Model", "w", lambda r: text(r.get("model"))),
+        ("Promised", "n", lambda r: f"{r['level']:.0f} %"),
+        ("Half width (years)", "n", lambda r: decimals(r.get("half_width"))),
+        ("Calibration people", "n", lambda r: count(r.get("n_calibration"))),
+        ("Controls held", "n", lambda r: f"{count(r.get('covered'))} of {count(r.get('n_controls'))}"),
+        ("Share [95 % CI]", "n", lambda r: estimate(r, "coverage", "wilson_lo", "wilson_hi")),
+        ("Note", "note", note),
+    ]
+    return _table("Do the intervals keep their promise in this study's controls?", columns, list(rows))
 
 
 def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -209,6 +245,18 @@ def t_of(row: Row) -> str:
 
 def _equals(p: str) -> str:
     return p if p.startswith("<") else f"= {p}"
+
+
+def _checks(row: Row) -> str:
+    """Return what stands beside the test of a group difference: robust, rank and interaction p."""
+    named = (("p_hc3", "HC3 p"), ("p_interaction", "case × age p"), ("mannwhitney_p", "Mann-Whitney p"))
+    shown = {title: p_value(row.get(name)) for name, title in named}
+    return "; ".join(f"{title} {_equals(p)}" for title, p in shown.items() if p != NOT_AVAILABLE)
+
+
+def _bootstrap(row: Row) -> str:
+    ends = interval(row.get("bca_ci_lo"), row.get("bca_ci_hi"), sign=True)
+    return "" if ends == NOT_AVAILABLE else f"bootstrap 95 % CI {ends}"
 
 
 def note(row: Row) -> str:

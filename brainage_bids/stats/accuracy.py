@@ -110,6 +110,7 @@ def accuracy_of(
     row["mae_ci_lo"], row["mae_ci_hi"], note = mean_interval(error, seed)
     test = one_sample_t(bag)
     row |= {f"bag_{name}": test[name] for name in ("mean", "sd", "t", "df", "p", "ci_lo", "ci_hi")}
+    row["bag_dz"] = test["mean"] / test["sd"] if test["status"] == "ok" else math.nan
     fit, fit_status, fit_note = _against_age(age, predicted)
     status = "zero_variance" if "zero_variance" in (test["status"], fit_status) else "ok"
     return row | fit | {"status": status, "note": joined([fit_note, test["note"], note])}
@@ -177,7 +178,7 @@ def model_comparison(
     pandas.DataFrame
         ``MODELCOMPARISON_COLUMNS`` for everyone, each group and each split; ``mae_diff`` is model_a minus model_b
         (negative: model_a is closer). Paired t test, Wilcoxon signed-rank test (zeros dropped, normal approximation
-        without continuity correction); the note gives the BCa CI of the difference.
+        without continuity correction); ``bca_ci_lo bca_ci_hi`` is the bootstrap CI of the difference.
     """
     wanted = [s for s in _subsets(table, controls) if s[0].partition("=")[0] in (ALL, "group", "split")]
     rows = []
@@ -196,7 +197,8 @@ def compare_errors(error_a: np.ndarray, error_b: np.ndarray, seed: int = DEFAULT
     """Compare paired absolute errors ``(n,)`` (years) on the complete pairs; see ``model_comparison``."""
     difference = np.asarray(error_a, dtype="float64") - np.asarray(error_b, dtype="float64")
     difference = difference[np.isfinite(difference)]
-    row = {"n": difference.size, "mae_diff": difference.mean() if difference.size else math.nan}
+    row = {"n": difference.size, "n_missing": len(error_a) - difference.size}
+    row["mae_diff"] = difference.mean() if difference.size else math.nan
     if difference.size < MIN_N:
         return row | {"status": "insufficient_n", "note": f"fewer than {MIN_N} people with both predictions"}
     test = one_sample_t(difference)
@@ -206,9 +208,7 @@ def compare_errors(error_a: np.ndarray, error_b: np.ndarray, seed: int = DEFAULT
     row["dz"] = test["mean"] / test["sd"]
     signed_rank = stats.wilcoxon(difference, zero_method="wilcox", correction=False, method="asymptotic")
     row |= {"wilcoxon_w": float(signed_rank.statistic), "wilcoxon_p": float(signed_rank.pvalue)}
-    low, high, note = mean_interval(difference, seed)
-    if not note:
-        note = f"bootstrap (BCa) CI of mae_diff {low:.4f} to {high:.4f}"
+    row["bca_ci_lo"], row["bca_ci_hi"], note = mean_interval(difference, seed)
     return row | {"status": "ok", "note": joined([note, "Wilcoxon: zeros dropped, normal approximation"])}
 
 
@@ -223,6 +223,8 @@ def _against_age(age: np.ndarray, predicted: np.ndarray) -> tuple[dict, str, str
         "agebias_slope": fit.slope,
         "agebias_intercept": fit.intercept,
         "agebias_p": math.nan if is_constant(bag) else fit.pvalue,
+        "agebias_r": math.nan if is_constant(bag) else fit.rvalue,
+        "agebias_se": fit.stderr,
     }
     if is_constant(predicted):
         return row, "ok", "all predictions are equal: no correlation"

@@ -7,7 +7,7 @@ Knows ages and predicted ages of healthy held-out people; never fits on patients
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,21 +172,51 @@ def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> p
         predicted age; of the raw predicted age where age is missing; years) and ``flags`` (``bias_extrapolated``,
         ``bias_offset``, separated by semicolons; empty when there is none).
     """
-    row_fold, calibration_fold = _fold_labels(rows), _fold_labels(calibration)
     result = pd.DataFrame(np.nan, index=rows.index, columns=list(CORRECTED_COLUMNS[:3]))
     flags = np.full(len(rows), "", dtype=object)
-    for fold in sorted(set(row_fold)):
-        here = row_fold == fold
-        other = calibration[(calibration_fold != fold) | (fold == "")]
-        values, flags[here] = _correct(number(rows, "age")[here], number(rows, "predicted_age")[here], other)
+    for here, others in others_by_fold(rows, calibration):
+        values, flags[here] = _correct(number(rows, "age")[here], number(rows, "predicted_age")[here], others)
         result.iloc[here] = values
     return result.assign(flags=flags)
 
 
-def crossfit_controls(
+def corrected_gap(rows: pd.DataFrame, calibration: pd.DataFrame, method: str = "beheshti") -> np.ndarray:
+    """Return the corrected gap ``(n,)`` (years) of each row, by the line of people outside the row's own fold.
+
+    Parameters
+    ----------
+    rows, calibration
+        As in ``correct_with_calibration``.
+    method
+        ``beheshti`` or ``cole``.
+
+    Raises
+    ------
+    BadDataError
+        When ``cole`` is refused by the line of any fold (see ``corrected_bag_cole``): a model has one form.
+    """
+    age, predicted = number(rows, "age"), number(rows, "predicted_age")
+    gap = np.full(len(rows), np.nan)
+    for here, others in others_by_fold(rows, calibration):
+        line = fit_line(number(others, "age"), number(others, "predicted_age"))
+        if method == "cole":
+            gap[here] = corrected_bag_cole(line, age[here], predicted[here])
+        else:
+            gap[here] = corrected_bag(line, age[here], predicted[here] - age[here])
+    return gap
+
+
+def others_by_fold(rows: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+    """Yield ``(n,)`` bool of the rows of one fold, and the calibration people outside it (everyone without a fold)."""
+    row_fold, calibration_fold = _fold_labels(rows), _fold_labels(calibration)
+    for fold in sorted(set(row_fold)):
+        yield row_fold == fold, calibration[(calibration_fold != fold) | (fold == "")]
+
+
+def crossfit_folds(
     table: pd.DataFrame, model: str, controls: Sequence[str], k: int = 5, seed: int = DEFAULT_SEED
-) -> tuple[pd.DataFrame, BiasLine]:
-    """Refit the age-bias line on the study's own controls, no control being corrected by itself.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Prepare to refit the age-bias line on the study's own controls, no control being corrected by itself.
 
     Controls enter the fit with one row each (``select_rows``), in ``k`` folds drawn by participant: every row of a
     participant who entered the fit is corrected by the line of the other folds, everyone else by the full line.
@@ -207,7 +237,7 @@ def crossfit_controls(
     Returns
     -------
     tuple
-        The columns of ``correct_with_calibration`` for every row of ``table``, and the full line.
+        ``rows`` (of every row of ``table``) and ``calibration`` (the controls) of ``correct_with_calibration``.
     """
     rows = pd.DataFrame(
         {"age": number(table, "age"), "predicted_age": number(table, f"predicted_age_{model}")}, index=table.index
@@ -221,9 +251,7 @@ def crossfit_controls(
     order = np.random.default_rng(seed).permutation(len(people))
     fold_of = {people[index]: str(place % k) for place, index in enumerate(order)}
     rows["fold"] = [fold_of.get(name) for name in person]
-    calibration = rows.iloc[fitted]
-    line = fit_line(calibration["age"].to_numpy(), calibration["predicted_age"].to_numpy(), "controls_crossfit")
-    return correct_with_calibration(rows, calibration), line
+    return rows, rows.iloc[fitted]
 
 
 def _correct(age: np.ndarray, predicted: np.ndarray, people: pd.DataFrame) -> tuple[np.ndarray, list[str]]:

@@ -7,14 +7,15 @@ partialled out; the others are sensitivity rows and carry no q.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from brainage_bids.errors import UsageError
-from brainage_bids.schema import CORRELATIONS_COLUMNS
+from brainage_bids.schema import CORRELATIONS_COLUMNS, DEFAULT_SEED
+from brainage_bids.stats.bootstrap import correlation_bca
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import ALL, frame, is_constant, is_member, joined, levels, number, optional_number, text
@@ -70,7 +71,7 @@ def correlation(x: np.ndarray, y: np.ndarray, statistic: str = "pearson", exact:
         return row | {"estimate": tau, "p": p, "status": "ok_no_ci", "note": ""}
     if statistic == "spearman":
         x, y = stats.rankdata(x), stats.rankdata(y)
-    r = _pearson(x, y)
+    r = pearson(x, y)
     row |= _student(r, x.size - 2)
     if row["status"] == "perfect":
         return row
@@ -100,15 +101,9 @@ def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, 
         As ``correlation``; df = n - k - 2 and the CI has SE 1 / sqrt(n - k - 3), k being the design columns.
         ``rank_deficient`` when covariates repeat each other, ``insufficient_n`` when k > n - 4.
     """
-    x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
-    covariates = covariates.reset_index(drop=True)
-    pairs = np.isfinite(x) & np.isfinite(y)
-    here = covariates[pairs]
-    complete, names, notes = complete_rows(here, list(covariates.columns))
-    x, y, here = x[pairs][complete], y[pairs][complete], here[complete]
-    row = {"n": x.size, "n_missing": pairs.size - x.size, **NAN_RESULT}
-    matrix, more = covariate_matrix(here, names)  # (n, k)
-    notes += more
+    people = len(covariates)
+    x, y, matrix, notes = _complete(x, y, covariates)
+    row = {"n": x.size, "n_missing": people - x.size, **NAN_RESULT}
     k = matrix.shape[1]
     if x.size < 3 or k > x.size - 4:
         return row | {"status": "insufficient_n", "note": joined([*notes, f"{k} covariate columns, {x.size} people"])}
@@ -123,43 +118,30 @@ def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, 
     left_x, left_y = _residuals(design, x, y)
     if _explained(left_x, x) or _explained(left_y, y):
         return row | {"status": "constant_input", "note": joined([*notes, "the covariates explain a variable fully"])}
-    r = _pearson(left_x, left_y)
+    r = pearson(left_x, left_y)
     row |= _student(r, x.size - k - 2)
     if row["status"] != "perfect":
         row |= _fisher(r, 1.0 / math.sqrt(x.size - k - 3))
     return row | {"note": joined([*notes, row["note"]])}
 
 
-def williams_t(score: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
-    """Test whether a score correlates more with one gap than with another (Williams' t; Steiger 1980).
+def _complete(
+    x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Return both variables and the covariates ``(n, k)`` of the complete rows, and notes."""
+    x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
+    pairs = np.isfinite(x) & np.isfinite(y)
+    here = covariates.reset_index(drop=True)[pairs]
+    complete, names, notes = complete_rows(here, list(covariates.columns))
+    matrix, more = covariate_matrix(here[complete], names)
+    return x[pairs][complete], y[pairs][complete], matrix, [*notes, *more]
 
-    Parameters
-    ----------
-    score, first, second
-        ``(n,)`` values of the same people; rows with any missing value are left out.
 
-    Returns
-    -------
-    dict
-        ``n r_first r_second r_between t df p status note``; two-sided, df = n - 3.
-    """
-    data = np.column_stack([np.asarray(v, dtype="float64") for v in (score, first, second)])
-    data = data[np.isfinite(data).all(axis=1)]
-    n, nan = len(data), math.nan
-    row = {"n": n, "r_first": nan, "r_second": nan, "r_between": nan, "t": nan, "df": nan, "p": nan}
-    if n < 4:
-        return row | {"status": "insufficient_n", "note": "fewer than 4 complete rows"}
-    if any(is_constant(column) for column in data.T):
-        return row | {"status": "constant_input", "note": "a variable is constant"}
-    r12, r13, r23 = (_pearson(data[:, i], data[:, j]) for i, j in ((0, 1), (0, 2), (1, 2)))
-    row |= {"r_first": r12, "r_second": r13, "r_between": r23}
-    determinant = 1 - r12**2 - r13**2 - r23**2 + 2 * r12 * r13 * r23
-    mean = (r12 + r13) / 2
-    variance = 2 * determinant * (n - 1) / (n - 3) + mean**2 * (1 - r23) ** 3
-    if variance <= 1e-12:
-        return row | {"status": "degenerate", "note": "the two gaps are the same up to scale"}
-    t = (r12 - r13) * math.sqrt((n - 1) * (1 + r23) / variance)
-    return row | {"t": t, "df": n - 3, "p": float(2 * stats.t.sf(abs(t), n - 3)), "status": "ok", "note": ""}
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Pearson's r of two varying variables ``(n,)``; exactly 1 or -1 where it is so up to rounding."""
+    x, y = x - x.mean(), y - y.mean()
+    r = float(np.clip((x @ y) / math.sqrt(float(x @ x) * float(y @ y)), -1.0, 1.0))
+    return math.copysign(1.0, r) if abs(r) >= 1.0 - 1e-12 else r
 
 
 def correlations(
@@ -168,6 +150,7 @@ def correlations(
     scores: Sequence[str],
     covariates: Sequence[str] = ("age", "sex"),
     controls: Sequence[str] = (),
+    seed: int = DEFAULT_SEED,
 ) -> pd.DataFrame:
     """Correlate every score with every model's gap, within each group and in everyone.
 
@@ -183,28 +166,24 @@ def correlations(
         A further partial variant, when it is not one of age and age+sex.
     controls
         Labels of the healthy controls; the pooled row says when it mixes them with patients.
+    seed
+        Of the bootstrap.
 
     Returns
     -------
     pandas.DataFrame
-        ``CORRELATIONS_COLUMNS``. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
+        ``CORRELATIONS_COLUMNS``. ``bca_ci_lo bca_ci_hi`` (bootstrap, below 200 people) in the raw Pearson and Spearman
+        rows and in the primary one. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
         ``partial:age+sex``, Pearson (Spearman for hy), per group; for ``all`` only where there are no groups.
     """
-    group = text(table, "group")
-    labels = levels(group)
-    subsets = [(label, is_member(group, [label])) for label in labels]
-    subsets.append((ALL, np.ones(len(table), dtype=bool)))
+    labels = levels(text(table, "group"))
     variants = _variants(covariates)
     rows = []
     for score in scores:
-        scored = np.isfinite(number(table, score))
-        for label, member in subsets:
-            if not (scored & member).any():
-                continue
+        for label, member, pooled in scored_subsets(table, score, controls):
             part = table[member]
-            pooled = _pooled_note(group[scored & member], controls) if label == ALL else ""
             for model in models:
-                for row in _score_rows(part, model, score, variants):
+                for row in _score_rows(part, model, score, variants, seed):
                     primary = row["primary"] and (label != ALL or not labels)
                     family = FAMILY if primary else SENSITIVITY
                     note = joined([row["note"], pooled])
@@ -215,12 +194,28 @@ def correlations(
     return result
 
 
+def scored_subsets(
+    table: pd.DataFrame, score: str, controls: Sequence[str] = ()
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Yield ``(label, (n,) bool, note)`` of each group, then of everyone, where anybody has the score."""
+    group = text(table, "group")
+    scored = np.isfinite(number(table, score))
+    for label in levels(group):
+        member = is_member(group, [label])
+        if (scored & member).any():
+            yield label, member, ""
+    if scored.any():
+        yield ALL, np.ones(len(table), dtype=bool), _pooled_note(group[scored], controls)
+
+
 def _variants(covariates: Sequence[str]) -> dict[str, tuple[str, ...]]:
     wanted = dict.fromkeys([("age",), ("age", "sex"), tuple(covariates)])
     return {"partial:" + "+".join(names): names for names in wanted if names}
 
 
-def _score_rows(part: pd.DataFrame, model: str, score: str, variants: dict[str, tuple[str, ...]]) -> list[dict]:
+def _score_rows(
+    part: pd.DataFrame, model: str, score: str, variants: dict[str, tuple[str, ...]], seed: int
+) -> list[dict]:
     """All variants and statistics of one group, model and score."""
     values, bag = number(part, score), number(part, f"bag_{model}")
     corrected = optional_number(part, f"bag_corrected_{model}")
@@ -242,6 +237,11 @@ def _score_rows(part: pd.DataFrame, model: str, score: str, variants: dict[str, 
     primary_statistic = "spearman" if score in RANK_SCORES else "pearson"
     for row in rows:
         row["primary"] = row["variant"] == PRIMARY_VARIANT and row["statistic"] == primary_statistic
+        if row["status"] == "ok" and (row["primary"] or (row["variant"] == "raw" and row["statistic"] != "kendall")):
+            names = variants[PRIMARY_VARIANT] if row["primary"] else ()
+            x, y, matrix, _ = _complete(bag, values, _columns(part, names))
+            ends = correlation_bca(x, y, matrix, row["statistic"] == "spearman", seed)
+            row["bca_ci_lo"], row["bca_ci_hi"] = ends
         few = f"n < {FEW_N}" if row["status"].startswith("ok") and row["n"] < FEW_N else ""
         row["note"] = joined([row["note"], few, warning if row["status"] != "skipped" else ""])
     return rows
@@ -280,12 +280,6 @@ def _pooled_note(groups: pd.Series, controls: Sequence[str]) -> str:
     mixed = is_member(pd.Series(found, dtype=object), controls)
     what = "controls and patients" if mixed.any() and not mixed.all() else "groups"
     return f"pools {what}: a difference between them can make or hide the correlation"
-
-
-def _pearson(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    r = float(np.clip((x @ y) / math.sqrt(float(x @ x) * float(y @ y)), -1.0, 1.0))
-    return math.copysign(1.0, r) if abs(r) >= 1.0 - 1e-12 else r
 
 
 def _student(r: float, df: int) -> dict:

@@ -74,9 +74,13 @@ def group_differences(
             else:
                 found = _without_controls(members, model, covariates)
             control = control_label(levels(group[healthy])) if healthy.any() else None
+            for row in found:
+                people = len(members) + int(healthy.sum())
+                row.setdefault("n_missing", people - row["n_case"] - row["n_control"])
             rows += [{"model": model, "case": case, "control": control, **row} for row in found]
         if not cases and not healthy.any():
-            rows += [{"model": model, "case": "all", **row} for row in _without_controls(table, model, covariates)]
+            found = _without_controls(table, model, covariates)
+            rows += [{"model": model, "case": "all", "n_missing": len(table) - row["n_case"], **row} for row in found]
     result = frame(rows, GROUPDIFF_COLUMNS)
     primary = (result["variant"] == PRIMARY_VARIANT).to_numpy(dtype=bool)
     result.loc[primary, "q_fdr"] = benjamini_hochberg(result.loc[primary, "p"].to_numpy())
@@ -87,7 +91,7 @@ def welch(case: np.ndarray, control: np.ndarray) -> dict:
     """Compare two independent sets: mean difference (case - control), Welch's t, df, p, 95 % CI, Hedges g and its CI.
 
     Missing values are left out. Fewer than 3 on a side: ``insufficient_n``; both constant: ``zero_variance``.
-    The note carries the Mann-Whitney p.
+    Beside it the Mann-Whitney U of the cases with its p (mid-ranks, normal approximation, continuity correction).
     """
     case, control = _finite(case), _finite(control)
     row = {"n_case": case.size, "n_control": control.size}
@@ -100,8 +104,13 @@ def welch(case: np.ndarray, control: np.ndarray) -> dict:
     low, high = test.confidence_interval(0.95)
     row |= {"t": test.statistic, "df": test.df, "p": test.pvalue, "ci_lo": low, "ci_hi": high}
     effect, note = hedges_g(case, control)
-    rank_p = stats.mannwhitneyu(case, control, method="asymptotic").pvalue
-    return row | effect | {"status": "ok", "note": joined([f"Mann-Whitney p {rank_p:.3g}", note])}
+    ranks = stats.mannwhitneyu(case, control, method="asymptotic")
+    row |= {
+        "mannwhitney_u": ranks.statistic,
+        "mannwhitney_p": ranks.pvalue,
+        "se": math.sqrt(case.var(ddof=1) / case.size + control.var(ddof=1) / control.size),
+    }
+    return row | effect | {"status": "ok", "note": note}
 
 
 def hedges_g(case: np.ndarray, control: np.ndarray) -> tuple[dict, str]:
@@ -140,9 +149,9 @@ def ancova(case: pd.DataFrame, control: pd.DataFrame, outcome: str, covariates: 
     Returns
     -------
     dict
-        ``mean_diff`` (adjusted), Wald ``t df p ci_lo ci_hi``, ``hedges_g`` = beta / sqrt(MSE); the note has the HC3 p
-        and the p of case x age. ``confounded`` when no site has both groups, ``rank_deficient`` when covariates
-        repeat each other or the group.
+        ``mean_diff`` (adjusted), Wald ``t df p ci_lo ci_hi``, ``hedges_g`` = beta / sqrt(MSE), ``se`` by OLS, ``se_hc3
+        p_hc3``, ``p_interaction`` of case x age. ``confounded`` when no site has both groups, ``rank_deficient`` when
+        covariates repeat each other or the group.
     """
     rows = pd.concat([case, control], ignore_index=True)
     is_case = np.arange(len(rows)) < len(case)
@@ -168,9 +177,12 @@ def ancova(case: pd.DataFrame, control: pd.DataFrame, outcome: str, covariates: 
     low, high = fit.conf_int(0.05)[1]
     row |= {"mean_diff": fit.params[1], "t": fit.tvalues[1], "df": fit.df_resid, "p": fit.pvalues[1]}
     row |= {"ci_lo": low, "ci_hi": high, "hedges_g": fit.params[1] / math.sqrt(fit.mse_resid), "status": "ok"}
-    notes += ["hedges_g is adjusted difference / residual SD", _robust_note(y, design)]
+    row |= {"se": fit.bse[1], **_robust(y, design)}
+    notes.append("hedges_g is adjusted difference / residual SD")
     if "age" in names and "dropped age (constant)" not in notes:
-        notes.append(_interaction_note(y, design, is_case, number(rows, "age")))
+        interaction, warning = _interaction(y, design, is_case, number(rows, "age"))
+        row |= interaction
+        notes.append(warning)
     return row | {"note": joined(notes)}
 
 
@@ -219,7 +231,7 @@ def match_by_age(case_age: np.ndarray, control_age: np.ndarray, caliper: float =
 
 def _compare(case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: Sequence[str]) -> list[dict]:
     """Every variant for one model and one patient group."""
-    bag = f"bag_{model}"
+    bag, everyone = f"bag_{model}", len(case) + len(control)
     case, control = (rows[np.isfinite(number(rows, bag))] for rows in (case, control))
     case_age, control_age = number(case, "age"), number(control, "age")
     balance = age_balance(case_age, control_age)
@@ -244,11 +256,12 @@ def _compare(case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: 
         ]
         row = welch(*inside)
         spelled = f"ages {low:g} to {high:g} only" if low <= high else "no age is shared"
-        rows.append({"variant": "raw:age-overlap", **row, "note": joined([row["note"], spelled])})
+        missing = {"n_missing": everyone - len(case) - len(control)}  # others are left out on purpose
+        rows.append({"variant": "raw:age-overlap", **row, **missing, "note": joined([row["note"], spelled])})
         pairs = np.array(match_by_age(case_age, control_age), dtype=int).reshape(-1, 2)
         row = welch(raw_case[pairs[:, 0]], raw_control[pairs[:, 1]])
         spelled = f"{len(pairs)} pairs within {CALIPER:g} years of age"
-        rows.append({"variant": "raw:age-matched", **row, "note": joined([row["note"], spelled])})
+        rows.append({"variant": "raw:age-matched", **row, **missing, "note": joined([row["note"], spelled])})
     return rows
 
 
@@ -300,21 +313,23 @@ def _noncentrality(t: float, df: int, share: float) -> float:
     return math.nan
 
 
-def _robust_note(y: np.ndarray, design: np.ndarray) -> str:
-    with np.errstate(all="ignore"):  # a person alone in a site has leverage 1, for which HC3 does not exist
+def _robust(y: np.ndarray, design: np.ndarray) -> dict:
+    """HC3 standard error of the difference and its p (normal); absent where HC3 does not exist."""
+    with np.errstate(all="ignore"):  # a person alone in a site has leverage 1
         fit = sm.OLS(y, design).fit(cov_type="HC3")
         se, p = float(fit.bse[1]), float(fit.pvalues[1])
-    return f"HC3 se {se:.4g} p {p:.3g}" if math.isfinite(se) and math.isfinite(p) and se > 0 else "no HC3 p"
+    return {"se_hc3": se, "p_hc3": p} if math.isfinite(se) and math.isfinite(p) and se > 0 else {}
 
 
-def _interaction_note(y: np.ndarray, design: np.ndarray, is_case: np.ndarray, age: np.ndarray) -> str:
+def _interaction(y: np.ndarray, design: np.ndarray, is_case: np.ndarray, age: np.ndarray) -> tuple[dict, str]:
+    """Return the p of case x age, and a warning where one difference for all ages misleads."""
     full = np.column_stack([design, (is_case - is_case.mean()) * (age - age.mean())])
     if not has_full_rank(full) or len(y) - full.shape[1] < 1:
-        return ""
+        return {}, ""
     p = float(sm.OLS(y, full).fit().pvalues[-1])
     if not math.isfinite(p):
-        return ""
-    return f"case x age p {p:.3g}" + (": one difference for all ages misleads" if p < 0.05 else "")
+        return {}, ""
+    return {"p_interaction": p}, "the difference changes with age: one for all ages misleads" if p < 0.05 else ""
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

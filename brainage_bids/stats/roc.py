@@ -6,12 +6,13 @@ Knows the table and which labels are controls; calls no threshold optimal.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from brainage_bids.schema import ROC_CURVES_COLUMNS
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 from brainage_bids.stats.tables import (
     control_label,
@@ -24,7 +25,9 @@ from brainage_bids.stats.tables import (
     text,
 )
 
-ROC_COLUMNS = "model variant case control n_case n_control auc se ci_lo ci_hi status note".split()
+ROC_COLUMNS = (
+    "model variant case control n_case n_control auc se ci_lo ci_hi n_missing logit_ci_lo logit_ci_hi status note"
+).split()
 ADJUSTED = "adjusted:age+sex"
 MIN_N = 3
 Z = float(stats.norm.ppf(0.975))
@@ -46,13 +49,38 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
     -------
     pandas.DataFrame
         ``ROC_COLUMNS``; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
-        sex, fitted in the controls). The note gives the interval on the logit scale.
+        sex, fitted in the controls); ``logit_ci_lo logit_ci_hi`` is the interval made on the logit scale.
     """
+    rows = []
+    for keys, case, healthy, remark in _pairs(table, models, controls):
+        row = area(case, healthy)
+        if healthy.size and not np.isfinite(np.concatenate([case, healthy])).any():
+            row |= {"status": "skipped", "note": remark or "no gap"}
+        elif keys["variant"] == ADJUSTED:
+            row["note"] = joined([row["note"], remark])
+        row["n_missing"] = case.size + healthy.size - row["n_case"] - row["n_control"]
+        rows.append({**keys, **row})
+    return frame(rows, ROC_COLUMNS)
+
+
+def roc_curves(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
+    """Return the curve of every row of `roc` that has an area: ``ROC_CURVES_COLUMNS``, thresholds in years."""
+    curves = [
+        roc_curve(case, healthy).assign(**keys)
+        for keys, case, healthy, _ in _pairs(table, models, controls)
+        if np.isfinite(area(case, healthy).get("auc", math.nan))
+    ]
+    rows = pd.concat(curves, ignore_index=True).to_dict("records") if curves else []
+    return frame(rows, ROC_CURVES_COLUMNS)
+
+
+def _pairs(
+    table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]
+) -> Iterator[tuple[dict, np.ndarray, np.ndarray, str]]:
+    """Yield ``model variant case control``, the gaps of patients and of controls, and a remark, of every row."""
     group = text(table, "group")
     healthy = is_member(group, controls)
-    cases = [label for label in levels(group) if label not in set(controls)]
     control = control_label(levels(group[healthy])) if healthy.any() else None
-    rows = []
     for model in models:
         adjusted, note = _adjusted(table, number(table, f"bag_{model}"), healthy)
         scores = {
@@ -60,20 +88,15 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
             "corrected": (optional_number(table, f"bag_corrected_{model}"), "no bias-corrected gap"),
             ADJUSTED: (adjusted, note),
         }
-        for case in cases:
+        for case in (label for label in levels(group) if label not in set(controls)):
             member = is_member(group, [case])
             for variant, (values, remark) in scores.items():
-                row = area(values[member], values[healthy])
-                if healthy.any() and member.any() and not np.isfinite(values).any():
-                    row |= {"status": "skipped", "note": remark or "no gap"}
-                elif variant == ADJUSTED:
-                    row["note"] = joined([row["note"], remark])
-                rows.append({"model": model, "variant": variant, "case": case, "control": control, **row})
-    return frame(rows, ROC_COLUMNS)
+                keys = {"model": model, "variant": variant, "case": case, "control": control}
+                yield keys, values[member], values[healthy], remark
 
 
 def area(case: np.ndarray, control: np.ndarray) -> dict:
-    """Return ``n_case n_control auc se ci_lo ci_hi status note`` of one score, larger meaning case.
+    """Return the row of one score, larger meaning case: from ``n_case`` to ``note`` of ``ROC_COLUMNS``.
 
     AUC = P(case > control) + P(tie) / 2; DeLong's variance from the structural components, which mid-ranks give in
     O(n log n) (Sun and Xu 2014); interval AUC -/+ 1.96 se cut to [0, 1]. ``degenerate`` (AUC without interval) where
@@ -96,7 +119,7 @@ def area(case: np.ndarray, control: np.ndarray) -> dict:
         return row | {"status": "degenerate", "note": "DeLong variance is 0: AUC without an interval"}
     row |= {"se": se, "ci_lo": max(0.0, auc - Z * se), "ci_hi": min(1.0, auc + Z * se), "status": "ok"}
     low, high = (_logistic(math.log(auc / (1 - auc)) + sign * Z * se / (auc * (1 - auc))) for sign in (-1, 1))
-    return row | {"note": f"logit CI {low:.4f} to {high:.4f}"}
+    return row | {"logit_ci_lo": low, "logit_ci_hi": high, "note": ""}
 
 
 def roc_curve(case: np.ndarray, control: np.ndarray) -> pd.DataFrame:

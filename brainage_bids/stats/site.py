@@ -63,7 +63,7 @@ def _test(controls: pd.DataFrame, outcome: str) -> dict:
         notes.append(
             f"sites with fewer than {MIN_SITE} people pooled as '{OTHER}': {', '.join(sorted(map(str, small)))}"
         )
-    row = {"n": len(bag), "n_sites": len(levels(site))}
+    row = {"n": len(bag), "n_missing": len(complete) - len(bag), "n_sites": len(levels(site))}
     if row["n_sites"] < 2:
         return row | {"status": "skipped", "note": joined([*notes, "fewer than two sites among the controls"])}
     matrix, more = covariate_matrix(controls, names)

@@ -7,6 +7,12 @@ from brainage_bids.errors import BadDataError
 from brainage_bids.stats import bias
 
 
+def crossfit_controls(*args, **kwargs):
+    rows, calibration = bias.crossfit_folds(*args, **kwargs)
+    line = bias.fit_line(calibration["age"], calibration["predicted_age"], "controls_crossfit")
+    return bias.correct_with_calibration(rows, calibration), line
+
+
 def people(n=60, seed=0, slope=0.8, low=20, high=90, noise=4.0):
     rng = np.random.default_rng(seed)
     age = rng.uniform(low, high, n)
@@ -185,22 +191,22 @@ def study(n=60):
 
 def test_crossfit_spares_controls_and_uses_the_full_line_for_patients():
     table = study(80)
-    result, line = bias.crossfit_controls(table, "m", ["CN"])
+    result, line = crossfit_controls(table, "m", ["CN"])
     assert (line.n, line.source) == (40, "controls_crossfit")
     patients = table["group"] == "AD"
     gap = bias.corrected_bag(line, table["age"], table["predicted_age_m"] - table["age"])
     np.testing.assert_allclose(result["bag_corrected"][patients], gap[patients])
     moved = table.assign(predicted_age_m=table["predicted_age_m"] + 30.0 * (table.index == 0))
-    again, _ = bias.crossfit_controls(moved, "m", ["CN"])
+    again, _ = crossfit_controls(moved, "m", ["CN"])
     assert again.loc[0, "bag_corrected"] - result.loc[0, "bag_corrected"] == pytest.approx(30)
 
 
 def test_crossfit_does_not_depend_on_row_order_but_on_the_seed():
     table = study()
-    result, _ = bias.crossfit_controls(table, "m", ["CN"], seed=1)
-    shuffled, _ = bias.crossfit_controls(table.sample(frac=1, random_state=2), "m", ["CN"], seed=1)
+    result, _ = crossfit_controls(table, "m", ["CN"], seed=1)
+    shuffled, _ = crossfit_controls(table.sample(frac=1, random_state=2), "m", ["CN"], seed=1)
     np.testing.assert_allclose(shuffled.loc[table.index, "bag_corrected"], result["bag_corrected"])
-    other, _ = bias.crossfit_controls(table, "m", ["CN"], seed=2)
+    other, _ = crossfit_controls(table, "m", ["CN"], seed=2)
     assert (other["bag_corrected"] != result["bag_corrected"])[table["group"] == "CN"].any()
 
 
@@ -208,8 +214,24 @@ def test_crossfit_keeps_all_sessions_of_a_control_out_of_its_own_line():
     table = study()
     second = table.iloc[[0]].assign(session_id="ses-2", age=table.loc[0, "age"] + 1, group="AD")
     both = pd.concat([table.assign(session_id="ses-1"), second], ignore_index=True)
-    before, line = bias.crossfit_controls(both, "m", ["CN"])
+    before, line = crossfit_controls(both, "m", ["CN"])
     assert line.n == 30
     moved = both.assign(predicted_age_m=both["predicted_age_m"] + 30.0 * (both.index == 0))
-    after, _ = bias.crossfit_controls(moved, "m", ["CN"])
+    after, _ = crossfit_controls(moved, "m", ["CN"])
     assert after.iloc[-1]["bag_corrected"] == before.iloc[-1]["bag_corrected"]
+
+
+def test_cole_is_beheshti_over_the_slope_of_the_rows_own_line():
+    data = people()
+    data["fold"] = np.arange(60) % 3
+    ours, coles = bias.corrected_gap(data, data), bias.corrected_gap(data, data, "cole")
+    np.testing.assert_allclose(ours, bias.correct_with_calibration(data, data)["bag_corrected"])
+    for here, others in bias.others_by_fold(data, data):
+        line = bias.fit_line(others["age"], others["predicted_age"])
+        np.testing.assert_allclose(coles[here], ours[here] / line.slope)
+
+
+def test_cole_is_refused_when_one_fold_has_no_slope():
+    data = people(n=60, slope=0.0)
+    with pytest.raises(BadDataError, match="divides by the slope"):
+        bias.corrected_gap(data, data, "cole")

@@ -8,7 +8,7 @@ from scipy import stats
 
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import CORRELATIONS_COLUMNS
-from brainage_bids.stats.correlate import correlation, correlations, partial_correlation, williams_t
+from brainage_bids.stats.correlate import correlation, correlations, partial_correlation
 from brainage_bids.stats.fdr import benjamini_hochberg
 
 CASES = ["AD:adas11:a", "AD:adas11:b", "PD:updrs3:a", "PD:updrs3:b", "PD:hy:a", "PD:hy:b"]
@@ -204,21 +204,3 @@ def test_no_bias_correction_skips_that_variant(tested):
 def test_unknown_covariate_raises(tested):
     with pytest.raises(UsageError, match="covariate 'weight'"):
         correlations(tested, ["a"], ["adas11"], ("age", "weight"))
-
-
-def test_williams_reference(tested, expected):
-    rows, want = tested[tested["group"] == "AD"], expected["williams_dependent_r_AD"]
-    got = williams_t(rows["adas11"], rows["bag_a"], rows["bag_b"])
-    values = [got[k] for k in ("n", "r_first", "r_second", "r_between", "t", "df", "p")]
-    assert values == pytest.approx([want[k] for k in ("n", "r_a", "r_b", "r_ab", "t", "df", "p")], rel=1e-8)
-
-
-def test_williams_edges():
-    x = np.arange(8.0)
-    noise = np.array([1.0, -1, 2, 0, 1, -2, 0, 1])
-    assert williams_t(noise, x, 2 * x)["status"] == "degenerate"
-    assert williams_t(noise[:3], x[:3], x[:3])["status"] == "insufficient_n"
-    assert williams_t(np.ones(8), x, noise)["status"] == "constant_input"
-    same = williams_t(x, noise + x, noise[::-1] + x)
-    swapped = williams_t(x, noise[::-1] + x, noise + x)
-    assert same["t"] == pytest.approx(-swapped["t"])

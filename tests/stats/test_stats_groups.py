@@ -5,10 +5,10 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from sklearn import metrics
 
-from brainage_bids.schema import GROUPDIFF_COLUMNS
+from brainage_bids.schema import GROUPDIFF_COLUMNS, ROC_CURVES_COLUMNS
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.groups import age_balance, ancova, group_differences, hedges_g, match_by_age, welch
-from brainage_bids.stats.roc import ROC_COLUMNS, area, roc, roc_curve
+from brainage_bids.stats.roc import ROC_COLUMNS, area, roc, roc_curve, roc_curves
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,8 @@ def test_reference_welch_and_effect(result, expected, case, model, variant, name
         assert row[column] == pytest.approx(want[key], rel=1e-8), column
     assert [row["ci_lo"], row["ci_hi"]] == pytest.approx(want["welch_ci"], rel=1e-8)
     assert [row["g_ci_lo"], row["g_ci_hi"]] == pytest.approx(want["g_ci_noncentral_t"], rel=1e-6)
-    # continuity-corrected, three digits in the note
-    shown = float(row["note"].split("Mann-Whitney p ")[1].split(";")[0])
-    assert shown == pytest.approx(
-        want["mannwhitneyu_p" if "mannwhitneyu_p" in want else "mannwhitney_p_asym_cc"], rel=6e-3
-    )
+    ranks = [want["mannwhitney_U"], want["mannwhitney_p_asym_cc"]]
+    assert [row["mannwhitney_u"], row["mannwhitney_p"]] == pytest.approx(ranks, rel=1e-8)
 
 
 @pytest.mark.parametrize("case", ["AD", "PD"])
@@ -53,14 +50,15 @@ def test_reference_ancova(tested, expected, case, outcome, site):
     assert got == pytest.approx(
         [*(want[k] for k in ("beta_case", "t", "df", "p")), *want["ci"], want["adj_smd"]], rel=1e-8
     )
-    assert f"HC3 se {want['se_hc3']:.4g} p {want['p_hc3_z']:.3g}" in row["note"]
+    robust = [row["se"], row["se_hc3"], row["p_hc3"]]
+    assert robust == pytest.approx([want["se"], want["se_hc3"], want["p_hc3_z"]], rel=1e-8)
 
 
 def test_ancova_against_a_formula(tested):
     rows = tested[tested["group"].isin(["AD", "NC"])].assign(case=lambda d: (d["group"] == "AD").astype(int))
     fit = smf.ols("bag_b ~ case * age + sex", rows).fit()
     row = ancova(rows[rows["case"] == 1], rows[rows["case"] == 0], "bag_b", ("age", "sex"))
-    assert f"case x age p {fit.pvalues['case:age']:.3g}" in row["note"]
+    assert row["p_interaction"] == pytest.approx(fit.pvalues["case:age"], rel=1e-8)
     plain = smf.ols("bag_b ~ case + age + sex", rows).fit()
     assert row["mean_diff"] == pytest.approx(plain.params["case"])
 
@@ -189,8 +187,26 @@ def test_roc_reference(tested, expected, case, model):
         row, want = table.loc[(case, model, variant)], expected["group_difference"][f"{case}_vs_NC:{name}_{model}"]
         got = [row[k] for k in ("auc", "se", "ci_lo", "ci_hi")]
         assert got == pytest.approx([want["auc"], want["se_delong"], *want["ci_delong"]], rel=1e-8)
-        low, high = want["ci_delong_logit"]
-        assert row["note"] == f"logit CI {low:.4f} to {high:.4f}"
+        assert [row["logit_ci_lo"], row["logit_ci_hi"]] == pytest.approx(want["ci_delong_logit"], rel=1e-8)
+
+
+def test_curves_rise_from_corner_to_corner_and_hold_the_area(tested):
+    table = roc(tested, ["a", "b"], ["NC"]).set_index(["model", "variant", "case", "control"])
+    curves = roc_curves(tested, ["a", "b"], ["NC"])
+    assert list(curves.columns) == ROC_CURVES_COLUMNS
+    groups = curves.groupby(["model", "variant", "case", "control"], sort=False)
+    assert set(groups.groups) == set(table.index)
+    for key, curve in groups:
+        assert curve[["fpr", "tpr"]].iloc[[0, -1]].to_numpy().tolist() == [[0, 0], [1, 1]]
+        assert np.isnan(curve["threshold"].iloc[0])
+        assert (np.diff(curve["threshold"].iloc[1:]) < 0).all()
+        assert np.trapezoid(curve["tpr"], curve["fpr"]) == pytest.approx(table.loc[key, "auc"])
+
+
+def test_curves_of_too_few_people_and_of_no_controls_are_left_out(tested):
+    few = tested[(tested["group"] == "NC") | (tested["participant_id"] == "sub-AD201")]
+    assert roc_curves(few, ["a"], ["NC"]).empty
+    assert roc_curves(tested[tested["group"] != "NC"], ["a"], ["NC"]).empty
 
 
 def test_delong_against_the_double_loop_with_ties():

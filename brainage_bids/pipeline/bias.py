@@ -1,0 +1,132 @@
+"""The age-bias line of every model at the group level: who fits it, who is corrected by it, who calibrates whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from brainage_bids.bids.read import Dataset
+from brainage_bids.errors import BadDataError, UsageError
+from brainage_bids.pipeline.predictions import model_calibration
+
+if TYPE_CHECKING:
+    from brainage_bids.pipeline.group import Collected, GroupOptions
+    from brainage_bids.stats.bias import BiasLine
+
+COLE = "cole"
+UNKNOWN_FOLD = "unknown"  # held out by a fold that was not recorded
+_FIELDS = "method slope intercept slope_se r n age_min age_max residual_sd source".split()
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """What the age-bias step leaves.
+
+    Parameters
+    ----------
+    table
+        The table of all scans with ``bag_corrected_<model>`` and ``conformal_p_<model>``.
+    lines
+        Content of ``biascorrection.json``.
+    fitting
+        Rows that fitted the line by ``--bias-query``, and other rows of those people; none of them is tested.
+    calibrated
+        By model: what `stats.conformal.calibrated` says of every row; None where there is no line.
+    """
+
+    table: pd.DataFrame
+    lines: dict[str, dict]
+    fitting: pd.Index
+    calibrated: dict[str, pd.DataFrame | None]
+
+
+def bias_corrected(collected: Collected, dataset: Dataset, options: GroupOptions) -> Corrected:
+    """Fit the line of every model and correct every gap by it.
+
+    Raises
+    ------
+    UsageError
+        When ``--bias-query`` cannot be evaluated or selects nobody who can fit a line.
+    """
+    from brainage_bids.stats.bias import corrected_gap
+    from brainage_bids.stats.conformal import calibrated
+
+    table, lines, intervals = collected.table.copy(), {}, {}
+    fitters, fitting = _asked_for(table, options.bias_query)
+    for name in collected.models:
+        source = _source(name, table, collected, dataset, options, fitters)
+        if isinstance(source, str):
+            table[f"bag_corrected_{name}"] = table[f"conformal_p_{name}"] = float("nan")
+            warnings = [source] if source else []
+            lines[name] = dict.fromkeys(_FIELDS) | {"n": 0, "method": "none", "source": "none", "warnings": warnings}
+            intervals[name] = None
+            continue
+        rows, people, line, note = source
+        intervals[name] = calibrated(rows, people)
+        table[f"conformal_p_{name}"] = intervals[name]["conformal_p"].mask(table.index.isin(fitting))
+        lines[name] = dataclasses.asdict(line) | {"note": note}
+        try:
+            # the participant level has corrected by the model's own people already
+            if line.source != "model_card" or options.bias_method == COLE:
+                table[f"bag_corrected_{name}"] = corrected_gap(rows, people, options.bias_method)
+            if options.bias_method == COLE:
+                lines[name]["method"] = COLE
+        except BadDataError as error:
+            table[f"bag_corrected_{name}"] = float("nan")
+            lines[name] |= {"method": "none", "warnings": [*line.warnings, f"no corrected gap: {error}"]}
+    return Corrected(table, lines, fitting, intervals)
+
+
+def _asked_for(table: pd.DataFrame, query: str | None) -> tuple[pd.Index, pd.Index]:
+    """Return the rows that fit the line, one of each person, and every row of these people."""
+    from brainage_bids.stats.cohort import select_rows
+
+    if not query:
+        return pd.Index([]), pd.Index([])
+    try:
+        asked = table.query(query)
+    except Exception as error:
+        raise UsageError(f"--bias-query {query!r} cannot be evaluated: {error}") from error
+    fitters = select_rows(asked)[0].index
+    if fitters.empty:
+        raise UsageError(
+            f"--bias-query {query!r} selects no row (of {len(table)}) that is usable: age known, quality passed, not "
+            "trained on; no age-bias line can be fitted"
+        )
+    people = set(asked["participant_id"])
+    return fitters, table.index[table["participant_id"].isin(people)]
+
+
+def _source(
+    name: str,
+    table: pd.DataFrame,
+    collected: Collected,
+    dataset: Dataset,
+    options: GroupOptions,
+    fitters: pd.Index,
+) -> str | tuple[pd.DataFrame, pd.DataFrame, BiasLine, str]:
+    """Return rows to correct, people who fit, their line and a note; or why there is no line (may be empty)."""
+    from brainage_bids.stats.bias import crossfit_folds, fit_line
+
+    rows = pd.DataFrame({"age": table["age"], "predicted_age": table[f"predicted_age_{name}"], "fold": None})
+    note = ""
+    if len(fitters):
+        people, source = rows.loc[fitters], f"query: {options.bias_query}"
+    elif options.bias_fit == "none":
+        return ""
+    elif options.bias_fit == "controls" or name not in collected.cards:
+        if not dataset.controls:
+            return "no control group to fit the line on"
+        rows, people = crossfit_folds(table, name, dataset.controls, seed=options.seed)
+        source = "controls_crossfit"
+        note = "the line of all controls; each control was corrected by the line of the others (5 folds)"
+    else:
+        people, source = model_calibration(collected.cards[name]), "model_card"
+        rows["fold"] = pd.Series(collected.folds.get(name, {}), dtype=object).reindex(table.index)
+        rows.loc[rows["fold"] == UNKNOWN_FOLD, "age"] = float("nan")  # the person may stand among those who calibrate
+        if people["fold"].notna().any():
+            note = "the line of all folds; the gap of each person was corrected without the person's own fold"
+    return rows, people, fit_line(people["age"], people["predicted_age"], source), note

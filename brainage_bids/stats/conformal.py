@@ -1,0 +1,102 @@
+"""Are the intervals honest here? Coverage of the split-conformal intervals in the study's own controls.
+
+Knows ages, predicted ages and who may calibrate whom. The residuals are those of the age-bias line (Beheshti's form)
+whichever form of corrected gap is reported: the width then is one around the bias-corrected predicted age, in years.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from brainage_bids.schema import CALIBRATION_COLUMNS
+from brainage_bids.stats.bias import conformal_half_width, corrected_bag, fit_line, others_by_fold
+from brainage_bids.stats.tables import frame, joined, number
+
+LEVELS = (95, 90, 80)  # percent
+NOT_COVERED = "controls differ from the calibration people: fewer are covered than promised"
+
+
+def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
+    """Set each row against the healthy held-out people who may calibrate it: those outside its own fold.
+
+    Parameters
+    ----------
+    rows, calibration
+        As in ``correct_with_calibration``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed like ``rows``: ``residual`` (years), ``n_calibration``, ``conformal_p`` and, for each level,
+        ``half_width_<level>`` (years). ``conformal_p`` = (1 + #{residuals >= this}) / (n + 1), one-sided: small is
+        older-looking than the calibration people.
+    """
+    age, predicted = number(rows, "age"), number(rows, "predicted_age")
+    names = ["residual", "n_calibration", "conformal_p", *(f"half_width_{level}" for level in LEVELS)]
+    values = np.full((len(rows), len(names)), np.nan)
+    for here, others in others_by_fold(rows, calibration):
+        their_age, theirs = number(others, "age"), number(others, "predicted_age")
+        line = fit_line(their_age, theirs)
+        healthy = corrected_bag(line, their_age, theirs - their_age)
+        healthy = np.sort(healthy[np.isfinite(healthy)])
+        residual = corrected_bag(line, age[here], predicted[here] - age[here])
+        reached = healthy.size - np.searchsorted(healthy, residual, side="left")
+        p = np.where(np.isfinite(residual), (1 + reached) / (healthy.size + 1), np.nan)
+        halves = [conformal_half_width(healthy, 1 - level / 100) for level in LEVELS]
+        columns = [residual, healthy.size, p if healthy.size else np.nan]
+        columns += [math.nan if half is None else half for half in halves]
+        for place, column in enumerate(columns):
+            values[here, place] = column
+    return pd.DataFrame(values, columns=names, index=rows.index)
+
+
+def coverage(people: Mapping[str, pd.DataFrame | None], controls: Sequence[bool]) -> pd.DataFrame:
+    """Count how many of the study's controls the intervals hold.
+
+    Parameters
+    ----------
+    people
+        By model: what ``calibrated`` gave for the rows of the tests; None where there is no age-bias line.
+    controls
+        ``(n,)`` bool: which of those rows are controls.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``CALIBRATION_COLUMNS``, one row per model and level (percent), with Wilson's 95 % interval of the coverage.
+        Where rows have different calibration people (folds), ``n_calibration`` is the smallest and ``half_width`` the
+        median. The note warns where the whole interval lies below the level.
+    """
+    healthy, rows = np.asarray(controls, dtype=bool), []
+    for model, table in people.items():
+        for level in LEVELS:
+            rows.append({"model": model, "level": level, **_covered(table, healthy, level)})
+    return frame(rows, CALIBRATION_COLUMNS)
+
+
+def _covered(table: pd.DataFrame | None, healthy: np.ndarray, level: int) -> dict:
+    row = {"n_calibration": 0, "n_controls": 0}
+    if table is None:
+        return row | {"status": "skipped", "note": "no age-bias line"}
+    table = table[healthy]
+    table = table[np.isfinite(table["residual"]).to_numpy()]
+    row["n_controls"] = len(table)
+    if table.empty:
+        return row | {"status": "no_controls", "note": "no control with a corrected gap is in the tests"}
+    row["n_calibration"] = int(table["n_calibration"].min())
+    half = table[f"half_width_{level}"].to_numpy()
+    if not np.isfinite(half).all():
+        needed = math.ceil(round(level / (100 - level), 9))
+        note = f"{row['n_calibration']} calibration people, {level} % needs {needed}"
+        return row | {"status": "insufficient_n", "note": note}
+    inside = int((np.abs(table["residual"].to_numpy()) <= half).sum())
+    low, high = proportion_confint(inside, len(table), alpha=0.05, method="wilson")
+    row |= {"half_width": np.median(half), "covered": inside, "coverage": inside / len(table)}
+    row |= {"wilson_lo": low, "wilson_hi": high, "status": "ok"}
+    folds = "each fold is calibrated by the others" if np.ptp(half) > 0 else ""
+    return row | {"note": joined([NOT_COVERED if high < level / 100 else "", folds])}
