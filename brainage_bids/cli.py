@@ -28,7 +28,7 @@ LOG = logging.getLogger("brainage_bids")
 SEVERAL = {
     "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
     "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
-    "--values", "--seeds",
+    "--values", "--seeds", "--also",
 }  # fmt: skip
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -164,6 +164,9 @@ def bids_app(
     score: Annotated[list[str], typer.Option(help="clinical score, NAME=FILE:COLUMN")] = [],  # noqa: B006
     covariate: Annotated[list[str], typer.Option(help="covariate, default age and sex (and site)")] = [],  # noqa: B006
     predictions: Annotated[list[str], typer.Option(help="predictions made elsewhere, NAME=FILE[:idcol:agecol]")] = [],  # noqa: B006
+    also: Annotated[
+        list[str], typer.Option(help="group: further datasets, OUTPUT_DIR or BIDS_DIR=OUTPUT_DIR of each")
+    ] = [],  # noqa: B006
     bias_fit: Annotated[str, typer.Option(help="where the age-bias line comes from: model, controls, none")] = "model",
     bias_query: Annotated[
         str | None, typer.Option(help="rows that fit the age-bias line and leave the tests (pandas query)")
@@ -213,6 +216,8 @@ def bids_app(
         raise NoInputError(f"BIDS_DIR {bids_dir} is not a folder; check the path (in a container: the bind mount)")
     if bias_fit not in ("model", "controls", "none"):
         raise UsageError(f"--bias-fit {bias_fit!r} is not known; use model, controls or none")
+    if also and level != "group":
+        raise UsageError("--also joins the results of several datasets at the group level; it has no use before")
     memory = memory_gb(mem)
     log_to_screen(verbose)
     if memory is not None:
@@ -247,6 +252,7 @@ def bids_app(
             GroupOptions(
                 query=query,
                 output_dir=output_dir,
+                also=tuple(also),
                 predictions=tuple(predictions),
                 covariates=tuple(covariate) or ("age", "sex"),
                 bias_fit=bias_fit,

@@ -16,8 +16,9 @@ from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, FAIL, read_qc, scan_key
-from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
+from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
 from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.predictions import (
     model_calibration,
@@ -27,7 +28,8 @@ from brainage_bids.pipeline.predictions import (
 )
 from brainage_bids.pipeline.qc import may_be_used, write_qc
 from brainage_bids.pipeline.record import RunRecord, last_events
-from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, Scan, VolumeSpec
+from brainage_bids.pipeline.together import Together, join, keyed, template_root, unkeyed
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, Scan, VolumeSpec
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -38,6 +40,7 @@ class GroupOptions:
 
     query: DatasetQuery
     output_dir: Path
+    also: tuple[str, ...] = ()
     predictions: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ("age", "sex")
     bias_fit: str = "model"
@@ -58,6 +61,7 @@ class Collected:
     cards: dict[str, dict]
     maps: pd.DataFrame
     excluded: frozenset[str] = frozenset()
+    together: Together | None = None
 
 
 def run_group(options: GroupOptions) -> None:
@@ -71,11 +75,8 @@ def run_group(options: GroupOptions) -> None:
         When the dataset or an option makes the numbers unsafe.
     """
     outputs = Outputs(options.output_dir)
-    dataset = read_dataset(options.query)
-    say_faults(dataset)
-    raise_on_errors(dataset)
-    external = dict(read_predictions(text) for text in options.predictions)
-    collected = add_external(collect(dataset, outputs, external), external)
+    members, dataset, collected = gather(options)
+    first = members[0].dataset
     if not collected.models:
         raise NoInputError(
             f"no prediction is in {outputs.root}: run the participant level first, or give --predictions NAME=FILE"
@@ -86,37 +87,53 @@ def run_group(options: GroupOptions) -> None:
             f"models: {', '.join(collected.models)}"
         )
         return
-    prepare_output(outputs, dataset, __version__)
+    from brainage_bids.pipeline.pages import is_phantom
+
+    prepare_output(outputs, first, __version__)
     record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
     with record.kept():
-        for note in dataset.notes:
-            record.note(note)
+        for member in members:
+            for note in member.dataset.notes:
+                record.note(f"{member.dataset.name}: {note}" if options.also else note)
         _run_steps(options, outputs, dataset, collected, record)
+        write_qc(outputs, first, record, is_phantom(first))
     LOG.info("group page: %s", outputs.group_page)
+
+
+def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
+    """Read what the participant level left of every dataset; return the datasets, and them and their results as one."""
+    external = dict(read_predictions(text) for text in options.predictions)
+    members = read_members(options.query, Outputs(options.output_dir), options.also, external)
+    for member in members:
+        say_faults(member.dataset)
+        raise_on_errors(member.dataset)
+    shares = share_predictions(external, members)
+    parts = [add_external(collect(m.dataset, m.outputs, own), own) for m, own in zip(members, shares, strict=True)]
+    return members, *join(members, parts, external)
 
 
 def _run_steps(
     options: GroupOptions, outputs: Outputs, dataset: Dataset, collected: Collected, record: RunRecord
 ) -> None:
-    from brainage_bids.pipeline.pages import group_page, is_phantom
+    from brainage_bids.pipeline.pages import group_page
     from brainage_bids.stats.cohort import every_session, select_rows
 
     table, lines, fitting = bias_corrected(collected, dataset, options)
     write_tsv(outputs.group_table("brainage"), table, _brainage_meanings(table))
     write_json(outputs.bias_correction, lines)
     write_tsv(outputs.group_table("failed"), collected.failed, {"reason": "why the scan has no result"})
-    tested = table[~table.index.isin(fitting)]
+    people = keyed(table)
+    tested = people[~people.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
     left_out.loc[left_out.index.isin(collected.excluded), "reason"] = EXCLUDED
-    fitted = table.loc[fitting, ["participant_id", "session_id", "run"]]
+    fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
-    left_out = pd.concat([left_out, fitted], ignore_index=True)
-    tables = statistics(selected, tested, table, collected, dataset, options)
+    left_out = pd.concat([unkeyed(left_out, table), fitted], ignore_index=True)
+    tables = statistics(selected, tested, people, collected, dataset, options)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
     maps = mean_maps(selected, collected, outputs)
-    write_qc(outputs, dataset, record, is_phantom(dataset))
-    shown = {**tables, "left_out": left_out, "sessions": every_session(tested)}
+    shown = {**tables, "left_out": left_out, "sessions": every_session(tested), "selected": selected}
     group_page(options, outputs, dataset, collected, table, shown, lines, maps, record)
 
 
@@ -250,7 +267,7 @@ def bias_corrected(
                 lines[name] = {"method": "none", "source": "none", "warnings": ["no control group to fit the line on"]}
                 continue
             note = "the line of all controls; each control was corrected by the line of the others (5 folds)"
-            corrected, line = crossfit_controls(table, name, dataset.controls, seed=options.seed)
+            corrected, line = crossfit_controls(keyed(table), name, dataset.controls, seed=options.seed)
             table[column] = corrected["bag_corrected"]
         else:
             calibration = model_calibration(collected.cards[name])
@@ -271,7 +288,7 @@ def statistics(
 ) -> dict[str, pd.DataFrame]:
     """Compute every group table: of the selected scan of each person, of all tested scans, of everybody."""
     from brainage_bids.stats.accuracy import accuracy, model_comparison
-    from brainage_bids.stats.cohort import cohort_table, every_session
+    from brainage_bids.stats.cohort import cohort_by_dataset, every_session
     from brainage_bids.stats.correlate import correlations
     from brainage_bids.stats.groups import group_differences
     from brainage_bids.stats.longitudinal import longitudinal
@@ -283,7 +300,7 @@ def statistics(
     means = {name: card["training"]["age_mean"] for name, card in collected.cards.items()}
     scores = list(dataset.score_names)
     return {
-        "cohort": cohort_table(table),
+        "cohort": cohort_by_dataset(table),
         "accuracy": accuracy(selected, models, controls, means, seed=options.seed),
         "modelcomparison": model_comparison(selected, models, controls),
         "correlations": correlations(selected, models, scores, covariates=options.covariates, controls=controls),
@@ -305,7 +322,7 @@ def mean_maps(selected: pd.DataFrame, collected: Collected, outputs: Outputs) ->
     for (name, spec), part in collected.maps[collected.maps["prefix"].isin(selected.index)].groupby(["model", "spec"]):
         grid = maps_grid(spec)
         records = part.set_index("prefix").join(selected[["age", "sex", "group"]])
-        _, mask = template_volume(grid, outputs.root)
+        _, mask = template_volume(grid, template_root(collected, outputs, spec))
         found.append(
             average(
                 records,
@@ -325,7 +342,7 @@ def _cell_mm(card: dict | None, spec: VolumeSpec) -> float | None:
 
 
 def _brainage_meanings(table: pd.DataFrame) -> dict[str, str]:
-    meanings = dict(BRAINAGE_COLUMNS)
+    meanings = {**BRAINAGE_COLUMNS, DATASET: "Name of the dataset; with participant_id it tells people apart"}
     for name in table.columns:
         if name.startswith("predicted_age_"):
             meanings[name] = "predicted age (years)"

@@ -180,7 +180,8 @@ def correlations(
     scores
         Score columns; a score that nobody has gives no row, a group without a value gives none for that score.
     covariates
-        A further partial variant, when it is not one of age and age+sex.
+        A further partial variant, when it is not one of age and age+sex; dataset is tried where the people of a row
+        come from two or more.
     controls
         Labels of the healthy controls; the pooled row says when it mixes them with patients.
 
@@ -194,7 +195,6 @@ def correlations(
     labels = levels(group)
     subsets = [(label, is_member(group, [label])) for label in labels]
     subsets.append((ALL, np.ones(len(table), dtype=bool)))
-    variants = _variants(covariates)
     rows = []
     for score in scores:
         scored = np.isfinite(number(table, score))
@@ -202,6 +202,7 @@ def correlations(
             if not (scored & member).any():
                 continue
             part = table[member]
+            variants = _variants(covariates, levels(text(part, "dataset")))
             pooled = _pooled_note(group[scored & member], controls) if label == ALL else ""
             for model in models:
                 for row in _score_rows(part, model, score, variants):
@@ -215,8 +216,10 @@ def correlations(
     return result
 
 
-def _variants(covariates: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _variants(covariates: Sequence[str], datasets: Sequence[str]) -> dict[str, tuple[str, ...]]:
     wanted = dict.fromkeys([("age",), ("age", "sex"), tuple(covariates)])
+    if len(datasets) > 1:
+        wanted[("age", "sex", "dataset")] = None
     return {"partial:" + "+".join(names): names for names in wanted if names}
 
 
