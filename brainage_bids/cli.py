@@ -28,7 +28,7 @@ LOG = logging.getLogger("brainage_bids")
 SEVERAL = {
     "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
     "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
-    "--values", "--seeds",
+    "--values", "--seeds", "--also",
 }  # fmt: skip
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -166,6 +166,9 @@ def bids_app(
         list[str], typer.Option(help="covariate, default age and sex; a column as NAME=FILE:COLUMN")
     ] = [],  # noqa: B006
     predictions: Annotated[list[str], typer.Option(help="predictions made elsewhere, NAME=FILE[:idcol:agecol]")] = [],  # noqa: B006
+    also: Annotated[
+        list[str], typer.Option(help="group: further datasets, OUTPUT_DIR or BIDS_DIR=OUTPUT_DIR of each")
+    ] = [],  # noqa: B006
     bias_fit: Annotated[str, typer.Option(help="where the age-bias line comes from: model, controls, none")] = "model",
     bias_method: Annotated[str, typer.Option(help="form of the corrected gap: beheshti, cole")] = "beheshti",
     bias_query: Annotated[
@@ -224,6 +227,8 @@ def bids_app(
         raise UsageError(f"--bias-fit {bias_fit!r} is not known; use model, controls or none")
     if bias_method not in ("beheshti", "cole"):
         raise UsageError(f"--bias-method {bias_method!r} is not known; use beheshti or cole")
+    if also and level != "group":
+        raise UsageError("--also joins the results of several datasets at the group level; it has no use before")
     memory = memory_gb(mem)
     log_to_screen(verbose)
     if memory is not None:
@@ -259,6 +264,7 @@ def bids_app(
             GroupOptions(
                 query=query,
                 output_dir=output_dir,
+                also=tuple(also),
                 predictions=tuple(predictions),
                 covariates=tuple(text.partition("=")[0].strip() for text in covariate) or ("age", "sex"),
                 bias_fit=bias_fit,

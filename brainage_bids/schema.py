@@ -295,8 +295,9 @@ REGIONDIFF_COLUMNS = "region n_case n_control mean_diff t df p q_fdr p_perm p_fw
 SALIENCY_CONTRAST_COLUMNS = (
     "model contrast variant index region n_case n_control mean_diff t df p q_fdr p_perm p_fwe family status note"
 ).split()
-SITE_COLUMNS = "model subset n n_missing n_sites f df_num df_den p status note".split()
+SITE_COLUMNS = "model subset n n_missing n_sites f df_num df_den p status note effect".split()
 COHORT_COLUMNS = "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note".split()
+DATASET = "dataset"  # further column of brainage.tsv, cohort.tsv and failed.tsv when there are several datasets
 FAILED_COLUMNS = "participant_id session_id step reason".split()
 SPLIT_COLUMNS = "participant_id trainable fold split".split()
 HISTORY_COLUMNS = "member stage epoch lr loss loss_excess val_mae val_mae_knn seconds".split()

@@ -10,14 +10,23 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from brainage_bids.bids.files import MISSING, read_json, read_tsv, write_json, write_text, write_tsv
 from brainage_bids.bids.outputs import Outputs, model_label
 from brainage_bids.bids.parse import natural_key
 from brainage_bids.bids.read import Dataset
-from brainage_bids.errors import BadDataError, CannotCreateError, InputOutputError, TryAgainError, UsageError
+from brainage_bids.errors import (
+    BadDataError,
+    CannotCreateError,
+    InputOutputError,
+    NoInputError,
+    TryAgainError,
+    UsageError,
+)
 
 APP = "brainage-bids"
+NAME = "Brain ages of {}"
 BIDS_VERSION = "1.10.0"
 
 # What the validator of the BIDS standard does not know yet, and no more. Folders stand without a trailing slash: with
@@ -68,7 +77,7 @@ def prepare_output(outputs: Outputs, dataset: Dataset, version: str) -> None:
         When OUTPUT_DIR cannot be created.
     """
     root = Path(outputs.root)
-    name = f"Brain ages of {dataset.name}"
+    name = NAME.format(dataset.name)
     check_output(root, dataset)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -98,6 +107,27 @@ def describe_model(outputs: Outputs, model: str) -> Path:
     return add_descriptions(outputs, {f"gradram{model_label(model)}": meaning})
 
 
+def source_of(root: Path) -> tuple[str, Path | None]:
+    """Return the Name of the dataset that the results in a folder came from, and where it was then.
+
+    Raises
+    ------
+    NoInputError
+        When the folder does not hold results of this program.
+    """
+    try:
+        told = read_json(root / "dataset_description.json")
+        makers = [maker.get("Name") for maker in told["GeneratedBy"]]
+        name = str(told["Name"])
+    except (BadDataError, OSError, LookupError, TypeError, AttributeError):
+        makers, name = [], ""
+    if APP not in makers or not name.startswith(NAME.format("")):
+        raise NoInputError(f"{root} holds no results of {APP}; give the OUTPUT_DIR of a participant run")
+    links = told.get("DatasetLinks")
+    place = urlparse(str(links.get("raw", ""))) if isinstance(links, dict) else urlparse("")
+    return name.removeprefix(NAME.format("")), Path(unquote(place.path)) if place.scheme == "file" else None
+
+
 def check_output(root: Path, dataset: Dataset) -> None:
     """Raise when OUTPUT_DIR must not be written to; nothing is created.
 
@@ -106,7 +136,7 @@ def check_output(root: Path, dataset: Dataset) -> None:
     UsageError
         When OUTPUT_DIR is BIDS_DIR, a file, a raw dataset, or holds the results of another program or dataset.
     """
-    name = f"Brain ages of {dataset.name}"
+    name = NAME.format(dataset.name)
     if root.exists() and os.path.realpath(root) == os.path.realpath(dataset.bids_dir):
         raise UsageError(f"OUTPUT_DIR {root} is BIDS_DIR; choose another, for instance {root}/derivatives/{APP}")
     if root.exists() and not root.is_dir():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage_bids.bids.aliases import normalise
-from brainage_bids.bids.parse import AGE_MAX, clean, label, parse_numbers
+from brainage_bids.bids.parse import AGE_MAX, clean, label, parse_numbers, parse_text
 from brainage_bids.errors import BadDataError, NoInputError, UsageError
 
 ID_COLUMNS = ("participantid", "subjectid", "subject", "sub", "id", "file", "filename", "patientid")
@@ -41,8 +41,8 @@ def read_predictions(text: str) -> tuple[str, pd.DataFrame]:
     Returns
     -------
     name, table
-        ``participant_id``, ``session_id`` (None where the file has none) and ``predicted_age`` (years, NaN when
-        missing).
+        ``participant_id``, ``session_id`` (None where the file has none), ``predicted_age`` (years, NaN when missing)
+        and, where the file has it, ``dataset``.
 
     Raises
     ------
@@ -58,15 +58,21 @@ def read_predictions(text: str) -> tuple[str, pd.DataFrame]:
     id_column = _pick(header, columns[0], ID_COLUMNS, name, path)
     age_column = _pick(header, columns[1], AGE_COLUMNS, name, path)
     sessions = [i for i, column in enumerate(header) if normalise(column) in SESSION_ID_COLUMNS and i != id_column]
-    who = [_person(row[id_column], row[sessions[0]] if sessions else "", name, path) for row in rows]
+    datasets = [i for i, column in enumerate(header) if normalise(column) == "dataset"][:1]
+    who = [
+        (*_person(row[id_column], row[sessions[0]] if sessions else "", name, path),
+         (parse_text(row[datasets[0]]) if datasets else None))
+        for row in rows
+    ]  # fmt: skip
     ages = _ages([row[age_column] for row in rows], header[age_column], name, path)
     twice = (
         sorted({" ".join(filter(None, key)) for key in who if who.count(key) > 1}) if len(set(who)) < len(who) else []
     )
     if twice:
         raise BadDataError(f"--predictions {name}: {path} lists {twice[0]} more than once; keep one row per scan")
-    table = pd.DataFrame(who, columns=["participant_id", "session_id"], dtype="object")
-    table["predicted_age"] = pd.Series(ages, dtype="float64")
+    table = pd.DataFrame(who, columns=["participant_id", "session_id", "dataset"], dtype="object")
+    table.insert(2, "predicted_age", pd.Series(ages, dtype="float64"))
+    table = table if datasets else table.drop(columns="dataset")
     return name, table
 
 

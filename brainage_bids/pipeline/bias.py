@@ -11,6 +11,7 @@ import pandas as pd
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.predictions import model_calibration
+from brainage_bids.pipeline.together import keyed, unkeyed
 
 if TYPE_CHECKING:
     from brainage_bids.pipeline.group import Collected, GroupOptions
@@ -54,7 +55,7 @@ def bias_corrected(collected: Collected, dataset: Dataset, options: GroupOptions
     from brainage_bids.stats.bias import corrected_gap
     from brainage_bids.stats.conformal import calibrated
 
-    table, lines, intervals = collected.table.copy(), {}, {}
+    table, lines, intervals = keyed(collected.table).copy(), {}, {}
     fitters, fitting = _asked_for(table, options.bias_query)
     for name in collected.models:
         source = _source(name, table, collected, dataset, options, fitters)
@@ -77,7 +78,7 @@ def bias_corrected(collected: Collected, dataset: Dataset, options: GroupOptions
         except BadDataError as error:
             table[f"bag_corrected_{name}"] = float("nan")
             lines[name] |= {"method": "none", "warnings": [*line.warnings, f"no corrected gap: {error}"]}
-    return Corrected(table, lines, fitting, intervals)
+    return Corrected(unkeyed(table, collected.table), lines, fitting, intervals)
 
 
 def _asked_for(table: pd.DataFrame, query: str | None) -> tuple[pd.Index, pd.Index]:

@@ -16,9 +16,10 @@ from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, FAIL, read_qc, scan_key
-from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset
+from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.bias import UNKNOWN_FOLD, bias_corrected
+from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.predictions import (
     folds_of_scan,
@@ -28,7 +29,8 @@ from brainage_bids.pipeline.predictions import (
 )
 from brainage_bids.pipeline.qc import may_be_used, write_qc
 from brainage_bids.pipeline.record import RunRecord, last_events
-from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, Scan
+from brainage_bids.pipeline.together import Together, join, keyed, template_root, unkeyed
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, Scan
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -39,6 +41,7 @@ class GroupOptions:
 
     query: DatasetQuery
     output_dir: Path
+    also: tuple[str, ...] = ()
     predictions: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ("age", "sex")
     bias_fit: str = "model"
@@ -70,6 +73,7 @@ class Collected:
     maps: pd.DataFrame
     excluded: frozenset[str] = frozenset()
     folds: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
+    together: Together | None = None
 
 
 def run_group(options: GroupOptions) -> None:
@@ -83,17 +87,14 @@ def run_group(options: GroupOptions) -> None:
         When the dataset or an option makes the numbers unsafe.
     """
     outputs = Outputs(options.output_dir)
-    dataset = read_dataset(options.query)
-    say_faults(dataset)
-    raise_on_errors(dataset)
+    members, dataset, collected = gather(options)
+    first = members[0].dataset
     for name in options.covariates:
-        if name not in (*BRAINAGE_COLUMNS, *dataset.score_names):
+        if name not in (*BRAINAGE_COLUMNS, DATASET, *dataset.score_names):
             raise UsageError(
                 f"--covariate {name!r} is neither a column of group/brainage.tsv nor a score; take it from a table "
                 f"with --covariate {name}=participants.tsv:COLUMN"
             )
-    external = dict(read_predictions(text) for text in options.predictions)
-    collected = add_external(collect(dataset, outputs, external), external)
     if not collected.models:
         raise NoInputError(
             f"no prediction is in {outputs.root}: run the participant level first, or give --predictions NAME=FILE"
@@ -104,19 +105,35 @@ def run_group(options: GroupOptions) -> None:
             f"models: {', '.join(collected.models)}"
         )
         return
-    prepare_output(outputs, dataset, __version__)
+    from brainage_bids.pipeline.pages import is_phantom
+
+    prepare_output(outputs, first, __version__)
     record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
     with record.kept():
-        for note in dataset.notes:
-            record.note(note)
+        for member in members:
+            for note in member.dataset.notes:
+                record.note(f"{member.dataset.name}: {note}" if options.also else note)
         _run_steps(options, outputs, dataset, collected, record)
+        write_qc(outputs, first, record, is_phantom(first))
     LOG.info("group page: %s", outputs.group_page)
+
+
+def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
+    """Read what the participant level left of every dataset; return the datasets, and them and their results as one."""
+    external = dict(read_predictions(text) for text in options.predictions)
+    members = read_members(options.query, Outputs(options.output_dir), options.also, external)
+    for member in members:
+        say_faults(member.dataset)
+        raise_on_errors(member.dataset)
+    shares = share_predictions(external, members)
+    parts = [add_external(collect(m.dataset, m.outputs, own), own) for m, own in zip(members, shares, strict=True)]
+    return members, *join(members, parts, external)
 
 
 def _run_steps(
     options: GroupOptions, outputs: Outputs, dataset: Dataset, collected: Collected, record: RunRecord
 ) -> None:
-    from brainage_bids.pipeline.pages import group_page, is_phantom
+    from brainage_bids.pipeline.pages import group_page
     from brainage_bids.pipeline.regions import group_saliency
     from brainage_bids.stats.cohort import every_session, select_rows
 
@@ -125,19 +142,27 @@ def _run_steps(
     write_tsv(outputs.group_table("brainage"), table, _brainage_meanings(table))
     write_json(outputs.bias_correction, lines)
     write_tsv(outputs.group_table("failed"), collected.failed, {"reason": "why the scan has no result"})
-    tested = table[~table.index.isin(fitting)]
+    people = keyed(table)
+    tested = people[~people.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
     left_out.loc[left_out.index.isin(collected.excluded), "reason"] = EXCLUDED
-    fitted = table.loc[fitting, ["participant_id", "session_id", "run"]]
+    fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
-    left_out = pd.concat([left_out, fitted], ignore_index=True)
-    tables = statistics(selected, tested, table, collected, dataset, options)
+    left_out = pd.concat([unkeyed(left_out, table), fitted], ignore_index=True)
+    tables = statistics(selected, tested, people, collected, dataset, options)
     tables["calibration"] = covered(selected, corrected.calibrated, dataset)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
-    saliency = group_saliency(selected, collected.maps, collected.cards, outputs, dataset.controls, options)
-    write_qc(outputs, dataset, record, is_phantom(dataset))
-    shown = {**tables, "left_out": left_out, "sessions": every_session(tested)}
+    saliency = group_saliency(
+        selected,
+        collected.maps,
+        collected.cards,
+        outputs,
+        lambda spec: template_root(collected, outputs, spec),
+        dataset.controls,
+        options,
+    )
+    shown = {**tables, "left_out": left_out, "sessions": every_session(tested), "selected": selected}
     group_page(options, outputs, dataset, collected, table, shown, lines, saliency, record)
 
 
@@ -256,7 +281,7 @@ def statistics(
 ) -> dict[str, pd.DataFrame]:
     """Compute every group table: of the selected scan of each person, of all tested scans, of everybody."""
     from brainage_bids.stats.accuracy import accuracy, model_comparison
-    from brainage_bids.stats.cohort import cohort_table, every_session
+    from brainage_bids.stats.cohort import cohort_by_dataset, every_session
     from brainage_bids.stats.correlate import correlations
     from brainage_bids.stats.dependent import correlation_comparison
     from brainage_bids.stats.groups import group_differences
@@ -269,7 +294,7 @@ def statistics(
     means = {name: card["training"]["age_mean"] for name, card in collected.cards.items()}
     scores = options.scores(dataset)
     return {
-        "cohort": cohort_table(table),
+        "cohort": cohort_by_dataset(table),
         "accuracy": accuracy(selected, models, controls, means, seed=options.seed),
         "modelcomparison": model_comparison(selected, models, controls),
         "correlations": correlations(selected, models, scores, options.covariates, controls, options.seed),
@@ -292,7 +317,7 @@ def covered(selected: pd.DataFrame, calibrated: dict[str, pd.DataFrame | None], 
 
 
 def _brainage_meanings(table: pd.DataFrame) -> dict[str, str]:
-    meanings = dict(BRAINAGE_COLUMNS)
+    meanings = {**BRAINAGE_COLUMNS, DATASET: "Name of the dataset; with participant_id it tells people apart"}
     for name in table.columns:
         if name.startswith("predicted_age_"):
             meanings[name] = "predicted age (years)"

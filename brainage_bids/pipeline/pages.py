@@ -17,6 +17,7 @@ from brainage_bids.bids.read import Dataset
 from brainage_bids.pipeline.predictions import model_cards, read_predictions_of_scan, volume_specs
 from brainage_bids.pipeline.qc import scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
+from brainage_bids.pipeline.together import confounding, template_root
 from brainage_bids.processes import end_with_parent
 from brainage_bids.report.group import GroupPage, write_group_page
 from brainage_bids.report.methods import citation_text, group_methods, participant_methods, references_for
@@ -225,9 +226,12 @@ def group_page(
 ) -> None:
     """Write ``group.html`` and its figures."""
     maps = saliency.maps
+    together = collected.together
+    places = [(m.outputs, m.dataset) for m in together.members] if together else [(outputs, dataset)]
     cards = [collected.cards[name] for name in collected.models if name in collected.cards]
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
-    values = methods_values(specs, cards, engines_of(outputs, dataset.scans))
+    engines = {engine for where, one in places for engine in engines_of(where, one.scans)}
+    values = methods_values(specs, cards, sorted(engines))
     scores = options.scores(dataset)
     sources = {str(line.get("source")) for line in lines.values()}
     methods = group_methods(
@@ -246,7 +250,11 @@ def group_page(
             "atlas": saliency.atlas,
             **{name: not tables[name].empty for name in ("longitudinal", "reliability", "correlationcomparison")},
             "calibration": bool((tables["calibration"].status == "ok").any()),
-            "sites": bool((tables["site"].status == "ok").any()),
+            **{
+                f"{what}s": bool(((tables["site"].effect == what) & (tables["site"].status == "ok")).any())
+                for what in ("site", "dataset")
+            },
+            "together": list(together.names) if together and len(together.names) > 1 else None,
         }
     )
     page = GroupPage(
@@ -261,16 +269,22 @@ def group_page(
         regions=saliency.regions,
         contrasts=saliency.contrasts,
         atlas=saliency.atlas,
-        underlay=_underlay(maps, specs, outputs),
+        underlay=_underlay(maps, specs, outputs, collected),
         failed=collected.failed,
         left_out=tables["left_out"],
         scores=scores,
         methods=methods,
         software=software(),
         references=references_for(methods),
-        warnings=[*_warnings(dataset, collected, lines), *not_covered(tables["calibration"])],
-        phantom=is_phantom(dataset) or any(card.get("phantom") for card in cards),
+        warnings=[
+            *(confounding(tables["selected"], dataset.controls) if together else ()),
+            *(together.warnings if together else ()),
+            *_warnings(dataset, collected, lines, all(is_phantom(one) for _, one in places)),
+            *not_covered(tables["calibration"]),
+        ],
+        phantom=any(is_phantom(one) for _, one in places) or any(card.get("phantom") for card in cards),
         participant_pages=any(outputs.root.glob("sub-*.html")),
+        links=[together.links.get(key, "") for key in table.index] if together else None,
     )
     write_group_page(outputs.group_page, page, outputs.group_figures)
     record.note(f"group: {len(table)} scans, {len(collected.failed)} without result, page written")
@@ -280,7 +294,7 @@ def _external(collected: Collected) -> list[dict]:
     return [{"name": name, "external": True} for name in collected.models if name not in collected.cards]
 
 
-def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mapping]) -> list[str]:
+def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mapping], phantoms: bool) -> list[str]:
     warnings = []
     if not dataset.controls:
         warnings.append("No control group was found: there are no group comparisons. Name it with --control VALUE.")
@@ -290,7 +304,7 @@ def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mappin
         warnings += [f"{name}: {text}" for text in line.get("warnings", ())]
     warnings += notices([card for name, card in collected.cards.items() if name in collected.models])
     for name, card in collected.cards.items():
-        if name in collected.models and card.get("phantom") and not is_phantom(dataset):
+        if name in collected.models and card.get("phantom") and not phantoms:
             warnings.append(f"{name} was trained on phantoms: its ages say nothing about people.")
     return warnings
 
@@ -306,11 +320,11 @@ def not_covered(calibration: pd.DataFrame) -> list[str]:
     ]
 
 
-def _underlay(maps: pd.DataFrame, specs: Sequence[VolumeSpec], outputs: Outputs) -> object | None:
+def _underlay(maps: pd.DataFrame, specs: Sequence[VolumeSpec], outputs: Outputs, collected: Collected) -> object | None:
     if maps.empty or not specs:
         return None
     from brainage_bids.preprocess.template import template_volume
 
     grid = specs[0].at(2)
-    data, _ = template_volume(grid, outputs.root)
+    data, _ = template_volume(grid, template_root(collected, outputs, grid))
     return data, grid.affine

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,9 @@ from brainage_bids.stats.atlas import Atlas, find_atlas, hemispheres, labels_on,
 from brainage_bids.stats.maps import MAP_COLUMNS, MIN_RESOLUTION, maps_grid, mean_maps, subsets
 from brainage_bids.stats.regions import saliency_contrasts
 from brainage_bids.stats.saliency import RegionReader, Regions, saliency_regions
+
+if TYPE_CHECKING:
+    from brainage_bids.pipeline.group import GroupOptions
 
 LOG = logging.getLogger("brainage_bids")
 NO_ATLAS = "none"
@@ -36,8 +41,9 @@ def group_saliency(
     maps: pd.DataFrame,
     cards: dict[str, dict],
     outputs: Outputs,
+    root_of: Callable[[VolumeSpec], Path],
     controls: Sequence[str],
-    options,
+    options: GroupOptions,
 ) -> Saliency:
     """Average the maps of the analysed scans, describe the regions of the atlas on them, write maps and tables.
 
@@ -51,6 +57,8 @@ def group_saliency(
         Content of ``model.json`` by model.
     outputs
         Where maps and tables go.
+    root_of
+        The OUTPUT_DIR that has the template of a spec.
     controls
         Labels of the healthy controls.
     options
@@ -68,13 +76,13 @@ def group_saliency(
     for (name, spec), part in analysed.groupby(["model", "spec"], sort=False):
         records = part.set_index("prefix").join(people[["age", "sex", "group"]])
         grid = maps_grid(spec)
-        mask = _on_template(grid, outputs)
+        mask = _on_template(grid, root_of(spec))
         reader = None
         if options.atlas != NO_ATLAS:
             atlas = atlas or find_atlas(options.atlas, spec.template)
             if grid not in atlases:
                 atlases[grid] = _regions(atlas, grid, mask)
-                result.atlas = result.atlas or _about(atlas, spec, outputs, options.saliency_threshold)
+                result.atlas = result.atlas or _about(atlas, spec, root_of(spec), options.saliency_threshold)
             reader = RegionReader(atlases[grid], subsets(records, controls))
         found = mean_maps(
             records,
@@ -97,10 +105,10 @@ def group_saliency(
     return result
 
 
-def _on_template(grid: VolumeSpec, outputs: Outputs) -> np.ndarray:
+def _on_template(grid: VolumeSpec, root: Path) -> np.ndarray:
     from brainage_bids.preprocess.template import template_volume
 
-    return np.asarray(template_volume(grid, outputs.root)[1]) > 0
+    return np.asarray(template_volume(grid, root)[1]) > 0
 
 
 def _regions(atlas: Atlas, grid: VolumeSpec, mask: np.ndarray) -> Regions:
@@ -109,9 +117,9 @@ def _regions(atlas: Atlas, grid: VolumeSpec, mask: np.ndarray) -> Regions:
     return Regions(atlas.names, sides, np.where(mask, labels, 0), mask, grid)
 
 
-def _about(atlas: Atlas, spec: VolumeSpec, outputs: Outputs, threshold: float) -> dict:
+def _about(atlas: Atlas, spec: VolumeSpec, root: Path, threshold: float) -> dict:
     fine = spec.at(MIN_RESOLUTION)
-    offset = sideways_offset(atlas, fine, _on_template(fine, outputs))
+    offset = sideways_offset(atlas, fine, _on_template(fine, root))
     if offset:
         LOG.info("atlas %s lies %+.0f mm to the right of the template %s", atlas.name, offset, spec.template)
     return {

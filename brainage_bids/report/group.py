@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from brainage_bids.report import gapfigures, groupfigures, regions, repeated, tables, words
-from brainage_bids.report.groupdata import GroupPage, analysed_rows, group_order, left_out_mask
+from brainage_bids.report.groupdata import PERSON, GroupPage, analysed_rows, group_order, left_out_mask
 from brainage_bids.report.html import count, decimals, text, write_page
 
 TABLE_UP_TO = 2000  # a longer table of participants is left to the TSV file
@@ -64,7 +64,8 @@ def flow(page: GroupPage) -> list[tuple[str, str]]:
     failed = tables.rows_of(page.failed)
     left = left_out_mask(page)
     reasons = Counter(text(row.get("reason")) for row in tables.rows_of(page.left_out))
-    people = page.table.loc[~left, "participant_id"].nunique() if len(page.table) else 0
+    person = [name for name in PERSON if name in page.table]
+    people = len(page.table.loc[~left, person].drop_duplicates()) if len(page.table) else 0
     steps = [("Scans found", count(len(page.table) + len(failed)))] if failed else []
     steps += [("Scans that failed (listed below)", count(len(failed)))] if failed else []
     steps += [("Scans with a result", count(len(page.table)))]
@@ -79,17 +80,18 @@ def people(page: GroupPage) -> dict[str, Any] | None:
         return None
     columns = _people_columns(page)
     rows = []
-    for row, left in zip(tables.rows_of(page.table), left_out_mask(page), strict=True):
+    beside = [f"{text(name)}.html" if page.participant_pages else "" for name in page.table["participant_id"]]
+    links = beside if page.links is None else page.links
+    for row, left, link in zip(tables.rows_of(page.table), left_out_mask(page), links, strict=True):
         cells = [{"text": make(row), "key": row.get(name), "kind": kind} for _, kind, name, make in columns]
-        link = quote(f"{text(row.get('participant_id'))}.html") if page.participant_pages else ""
-        rows.append({"cells": cells, "link": link, "left": bool(left)})
+        rows.append({"cells": cells, "link": quote(link), "left": bool(left)})
     return {"columns": [{"title": title, "kind": kind} for title, kind, _, _ in columns], "rows": rows}
 
 
 def _people_columns(page: GroupPage) -> list[tuple]:
     present = set(page.table.columns)
     plain = [("Participant", "participant_id"), ("Session", "session_id"), ("Scan", "run"), ("Sex", "sex")]
-    plain += [("Group", "group"), ("Site", "site")]
+    plain += [("Group", "group"), ("Site", "site"), ("Dataset", "dataset")]
     columns = [
         (title, "w", name, _cell(name))
         for title, name in plain

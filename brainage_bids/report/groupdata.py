@@ -15,6 +15,7 @@ import pandas as pd
 from brainage_bids.report.html import NOT_AVAILABLE, number, text
 
 UNSTATED = "group not stated"
+PERSON = ("participant_id", "dataset")  # what tells people apart; without several datasets there is no dataset
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class GroupPage:
         Text, name -> version, list of references, sentences for the top of the page.
     phantom, participant_pages
         Whether the data are synthetic; whether ``sub-*.html`` lie beside the page.
+    links
+        Address of the participant's page of each row of ``table`` as seen from this page (empty: none), where they do
+        not all lie beside it.
     """
 
     title: str
@@ -88,6 +92,7 @@ class GroupPage:
     warnings: list[str] = field(default_factory=list)
     phantom: bool = False
     participant_pages: bool = False
+    links: Sequence[str] | None = None
 
 
 def column(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -102,11 +107,11 @@ def column(table: pd.DataFrame, name: str) -> np.ndarray:
 def left_out_mask(page: GroupPage) -> np.ndarray:
     """Return which rows of the table are listed in ``left_out``, bool (n,).
 
-    Rows match by participant and session, and by run where ``left_out`` has that column.
+    Rows match by participant and session, and by run and dataset where ``left_out`` has those columns.
     """
     if page.left_out is None or not len(page.left_out) or not len(page.table):
         return np.zeros(len(page.table), bool)
-    keys = [name for name in ("participant_id", "session_id", "run") if name in page.left_out and name in page.table]
+    keys = [name for name in (*PERSON, "session_id", "run") if name in page.left_out and name in page.table]
     listed = set(_keys(page.left_out, keys))
     return np.array([key in listed for key in _keys(page.table, keys)], bool)
 

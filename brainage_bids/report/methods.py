@@ -166,8 +166,9 @@ def group_methods(values: Mapping[str, Any]) -> str:
     values
         Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
         (names), ``covariates`` (names), ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``,
-        ``bias_method`` (``beheshti``, ``cole``), ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``,
-        ``none``), ``maps`` (True when averaged), ``sites``, ``longitudinal``, ``reliability``,
+        ``together`` (names of the datasets, where there are several), ``bias_method`` (``beheshti``, ``cole``),
+        ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``, ``none``), ``maps`` (True when averaged),
+        ``atlas`` (`pipeline.regions`), ``sites``, ``datasets``, ``longitudinal``, ``reliability``,
         ``correlationcomparison``, ``calibration`` (True where there are results).
     """
     blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
@@ -288,6 +289,8 @@ def _selection(values: Mapping[str, Any]) -> str:
     parts = [
         "Scans that failed a quality gate, that have no age or that the model was trained on do not enter the tests."
     ]
+    if values.get("together"):
+        parts.append(f"The datasets {_listed(values['together'])} were analysed together.")
     if values.get("session_select"):
         parts.append(f"One session per participant was used ({values['session_select']}).")
     if values.get("controls"):
@@ -333,8 +336,12 @@ def _groups(values: Mapping[str, Any]) -> str:
 
 def _repeated(values: Mapping[str, Any]) -> str:
     parts = []
-    if values.get("sites"):
-        parts.append("Sites were compared in controls by an F test of the gap with age and sex in the model.")
+    for what in ("sites", "datasets"):
+        if values.get(what):
+            said = (
+                f"{what.capitalize()} were compared in controls by an F test of the gap with age and sex in the model."
+            )
+            parts.append(said)
     if values.get("longitudinal"):
         parts.append(
             "In people with sessions at least half a year apart, the rate is the least-squares slope of predicted on "

@@ -93,8 +93,9 @@ def _reliability(rows: list[Row]) -> dict[str, Any]:
 def _site(rows: list[Row]) -> dict[str, Any]:
     columns: list[Column] = [
         ("Model", "w", lambda r: text(r.get("model"))),
+        ("Between", "w", lambda r: f"{text(r['effect'])}s" if r.get("effect") else "sites"),
         ("Controls", "n", lambda r: count(r.get("n"))),
-        ("Sites", "n", lambda r: count(r.get("n_sites"))),
+        ("Number", "n", lambda r: count(r.get("n_sites"))),
         ("F", "n", lambda r: decimals(r.get("f"))),
         ("df", "n", lambda r: f"{count(r.get('df_num'))}, {count(r.get('df_den'))}"),
         ("p", "n", lambda r: p_value(r.get("p"))),

@@ -27,6 +27,7 @@ def rows_of(table: pd.DataFrame | None) -> list[dict[str, Any]]:
 def cohort(rows: Iterable[Row]) -> dict[str, Any]:
     """Return who is in the study, one line per group."""
     columns: list[Column] = [
+        ("Dataset", "long", lambda r: text(r.get("dataset"))),
         ("Group", "w", lambda r: text(r.get("group"))),
         ("n", "n", lambda r: count(r.get("n"))),
         ("with age", "n", lambda r: count(r.get("n_with_age"))),
@@ -44,7 +45,7 @@ def accuracy(rows: Iterable[Row]) -> dict[str, Any]:
     """Return the accuracy of every model in every subset; R2 of age bins is grey (low there by construction)."""
     columns: list[Column] = [
         ("Model", "w", lambda r: text(r.get("model"))),
-        ("Subset", "w", lambda r: words.subset_name(r.get("subset"))),
+        ("Subset", "long", lambda r: words.subset_name(r.get("subset"))),
         ("n", "n", lambda r: count(r.get("n"))),
         ("MAE [95 % CI] (years)", "n", lambda r: estimate(r, "mae", "mae_ci_lo", "mae_ci_hi")),
         ("MAE of the null model", "n", lambda r: decimals(r.get("mae_null"))),
@@ -186,6 +187,7 @@ def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def failures(rows: Iterable[Row]) -> dict[str, Any]:
     """Return the scans that failed."""
     columns: list[Column] = [
+        ("Dataset", "long", lambda r: text(r.get("dataset"))),
         ("Participant", "w", lambda r: text(r.get("participant_id"))),
         ("Session", "w", lambda r: text(r.get("session_id"))),
         ("Step", "w", lambda r: text(r.get("step"))),

@@ -55,7 +55,7 @@ STATUSES = {
     "degenerate": "no interval can be given",
     "no_controls": "no control group",
     "rank_deficient": "the covariates repeat each other",
-    "confounded": "site and group cannot be told apart",
+    "confounded": "cannot be told apart from the group",
     "skipped": "not applicable",
 }
 
@@ -149,7 +149,13 @@ def subset_name(subset: str) -> str:
         return f"age under {value[1:]}"
     if family == "sex":
         return _SEX.get(value, f"sex {value}")
-    named = {"all": "everyone", "group": value, "split": f"{value} set", "site": f"site {value}"}
+    named = {
+        "all": "everyone",
+        "group": value,
+        "split": f"{value} set",
+        "site": f"site {value}",
+        "dataset": f"dataset {value}",
+    }
     return named.get(family, text(subset))
 
 

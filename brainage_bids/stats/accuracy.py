@@ -44,7 +44,7 @@ def accuracy(
     train_mean_age: Mapping[str, float] | None = None,
     seed: int = DEFAULT_SEED,
 ) -> pd.DataFrame:
-    """Measure each model in everyone, each group, and by age, sex, site and split within the controls.
+    """Measure each model in everyone, each group, and by age, sex, site, dataset and split within the controls.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def _subsets(table: pd.DataFrame, controls: Sequence[str]) -> list[tuple[str, np
     if (base & is_member(ages, [young])).any():
         bins.insert(0, young)
     subsets += [(f"age={label}", base & is_member(ages, [label]), note) for label in bins]
-    for column in ("sex", "site", "split"):
+    for column in ("sex", "site", "dataset", "split"):
         values = text(table, column)
         labels = levels(values[base])
         subsets += [(f"{column}={label}", base & is_member(values, [label]), note) for label in labels]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainage_bids.errors import NothingSelectedError, UsageError
-from brainage_bids.schema import COHORT_COLUMNS
+from brainage_bids.schema import COHORT_COLUMNS, DATASET
 from brainage_bids.stats.tables import ALL, frame, is_constant, joined, levels, number, text
 
 NO_AGE, QC_FAILED, IN_TRAINING = "no_age", "qc_failed", "in_training"
@@ -87,6 +87,27 @@ def cohort_table(table: pd.DataFrame) -> pd.DataFrame:
     if group.isna().any() and rows:
         rows.append(_describe(table[group.isna().to_numpy()], None))
     return frame([*rows, _describe(table, ALL)], COHORT_COLUMNS)
+
+
+def cohort_by_dataset(table: pd.DataFrame) -> pd.DataFrame:
+    """Describe the people of each dataset, then of all (``dataset`` is ``all``); as ``cohort_table`` without datasets.
+
+    Parameters
+    ----------
+    table
+        Shaped like ``group/brainage.tsv``, with ``dataset``, and a ``participant_id`` that tells people of different
+        datasets apart.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``COHORT_COLUMNS`` and ``dataset``.
+    """
+    if DATASET not in table:
+        return cohort_table(table)
+    names = list(dict.fromkeys(table[DATASET]))
+    parts = [cohort_table(table[(table[DATASET] == name).to_numpy()]).assign(dataset=name) for name in names]
+    return pd.concat([*parts, cohort_table(table).assign(dataset=ALL)], ignore_index=True)
 
 
 def natural_key(label: str | None) -> tuple:

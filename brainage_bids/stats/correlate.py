@@ -163,7 +163,8 @@ def correlations(
     scores
         Score columns; a score that nobody has gives no row, a group without a value gives none for that score.
     covariates
-        A further partial variant, when it is not one of age and age+sex.
+        A further partial variant, when it is not one of age and age+sex; dataset is tried where the people of a row
+        come from two or more.
     controls
         Labels of the healthy controls; the pooled row says when it mixes them with patients.
     seed
@@ -177,11 +178,11 @@ def correlations(
         ``partial:age+sex``, Pearson (Spearman for hy), per group; for ``all`` only where there are no groups.
     """
     labels = levels(text(table, "group"))
-    variants = _variants(covariates)
     rows = []
     for score in scores:
         for label, member, pooled in scored_subsets(table, score, controls):
             part = table[member]
+            variants = _variants(covariates, levels(text(part, "dataset")))
             for model in models:
                 for row in _score_rows(part, model, score, variants, seed):
                     primary = row["primary"] and (label != ALL or not labels)
@@ -208,8 +209,10 @@ def scored_subsets(
         yield ALL, np.ones(len(table), dtype=bool), _pooled_note(group[scored], controls)
 
 
-def _variants(covariates: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _variants(covariates: Sequence[str], datasets: Sequence[str]) -> dict[str, tuple[str, ...]]:
     wanted = dict.fromkeys([("age",), ("age", "sex"), tuple(covariates)])
+    if len(datasets) > 1:
+        wanted[("age", "sex", "dataset")] = None
     return {"partial:" + "+".join(names): names for names in wanted if names}
 
 

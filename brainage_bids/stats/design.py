@@ -14,7 +14,7 @@ from brainage_bids.errors import UsageError
 from brainage_bids.stats.tables import is_constant, levels, number, text
 
 RANK_TOLERANCE = 1e-10  # of the largest singular value
-TEXT_COVARIATES = ("sex", "site", "group", "family")
+TEXT_COVARIATES = ("sex", "site", "dataset", "group", "family")
 
 
 def complete_rows(table: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:

@@ -34,7 +34,7 @@ MIN_N = 3
 AGE_SMD_WARNING = 0.25
 CALIPER = 2.0  # years
 PRIMARY_VARIANT = "ancova:age+sex"
-SITE = "site"
+PLACES = ("site", "dataset")  # where the scans come from
 
 
 def group_differences(
@@ -51,7 +51,7 @@ def group_differences(
     controls
         Labels of the healthy controls.
     covariates
-        A further ANCOVA variant, when it is not age+sex; site is tried whenever the table has two or more.
+        A further ANCOVA variant, when it is not age+sex; site and dataset are tried whenever the table has two or more.
 
     Returns
     -------
@@ -150,8 +150,8 @@ def ancova(case: pd.DataFrame, control: pd.DataFrame, outcome: str, covariates: 
     -------
     dict
         ``mean_diff`` (adjusted), Wald ``t df p ci_lo ci_hi``, ``hedges_g`` = beta / sqrt(MSE), ``se`` by OLS, ``se_hc3
-        p_hc3``, ``p_interaction`` of case x age. ``confounded`` when no site has both groups, ``rank_deficient`` when
-        covariates repeat each other or the group.
+        p_hc3``, ``p_interaction`` of case x age. ``confounded`` when no site (dataset) has both groups,
+        ``rank_deficient`` when covariates repeat each other or the group.
     """
     rows = pd.concat([case, control], ignore_index=True)
     is_case = np.arange(len(rows)) < len(case)
@@ -162,8 +162,9 @@ def ancova(case: pd.DataFrame, control: pd.DataFrame, outcome: str, covariates: 
     row = {"n_case": int(is_case.sum()), "n_control": int((~is_case).sum())}
     if min(row["n_case"], row["n_control"]) < MIN_N:
         return row | {"status": "insufficient_n", "note": joined([*notes, f"fewer than {MIN_N} people on a side"])}
-    if SITE in names and _nested(text(rows, SITE), is_case):
-        return row | {"status": "confounded", "note": "no site has both groups: site and group cannot be told apart"}
+    for place in PLACES:
+        if place in names and _nested(text(rows, place), is_case):
+            return row | {"status": "confounded", "note": _said(place)}
     matrix, more = covariate_matrix(rows, names)
     notes += more
     design = with_intercept(np.column_stack([is_case.astype("float64"), matrix]))  # (n, 2 + k)
@@ -262,6 +263,9 @@ def _compare(case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: 
         row = welch(raw_case[pairs[:, 0]], raw_control[pairs[:, 1]])
         spelled = f"{len(pairs)} pairs within {CALIPER:g} years of age"
         rows.append({"variant": "raw:age-matched", **row, **missing, "note": joined([row["note"], spelled])})
+    datasets = pd.concat([text(case, "dataset"), text(control, "dataset")])
+    if _nested(datasets, np.arange(len(datasets)) < len(case)):  # true of every row, also of those that do not adjust
+        rows = [{**row, "note": joined([row["note"], _said("dataset")])} for row in rows]
     return rows
 
 
@@ -282,10 +286,10 @@ def _named(covariates: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _variants(case: pd.DataFrame, control: pd.DataFrame, covariates: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    sites = levels([*text(case, SITE), *text(control, SITE)])
     variants = _named(covariates)
-    if len(sites) > 1:
-        variants.setdefault(f"{PRIMARY_VARIANT}+{SITE}", ("age", "sex", SITE))
+    for place in PLACES:
+        if len(levels([*text(case, place), *text(control, place)])) > 1:
+            variants.setdefault(f"{PRIMARY_VARIANT}+{place}", ("age", "sex", place))
     return variants
 
 
@@ -297,6 +301,10 @@ def _with_columns(case: pd.DataFrame, control: pd.DataFrame, names: Sequence[str
 def _nested(site: pd.Series, is_case: np.ndarray) -> bool:
     in_cases, in_controls = set(levels(site[is_case])), set(levels(site[~is_case]))
     return len(in_cases | in_controls) > 1 and not in_cases & in_controls
+
+
+def _said(place: str) -> str:
+    return f"no {place} has both groups: {place} and group cannot be told apart"
 
 
 def _noncentrality(t: float, df: int, share: float) -> float:

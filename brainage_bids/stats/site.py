@@ -1,4 +1,4 @@
-"""Do sites differ in the gap of healthy people? One F test per model, age and sex held.
+"""Do sites, and datasets, differ in the gap of healthy people? One F test per model, age and sex held.
 
 Knows the table and which group labels are controls.
 """
@@ -20,7 +20,7 @@ OTHER = "other"
 
 
 def site_effect(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
-    """Test the sites' gaps among controls: BAG ~ C(site) + age + sex, F of all site terms.
+    """Test the sites' gaps among controls: BAG ~ C(site) + age + sex, F of all site terms; and so for datasets.
 
     Parameters
     ----------
@@ -34,25 +34,42 @@ def site_effect(table: pd.DataFrame, models: Sequence[str], controls: Sequence[s
     Returns
     -------
     pandas.DataFrame
-        ``SITE_COLUMNS``, one row per model: ``skipped`` with one site, ``confounded`` where the sites of the patients
-        and those of the controls have nobody in common (said, the test among controls is still given).
+        ``SITE_COLUMNS``, one row per model and ``effect`` (``site``; ``dataset`` where the table has two or more, which
+        ``n_sites`` then counts): ``skipped`` with one site, ``confounded`` where the sites of the patients and those
+        of the controls have nobody in common (said, the test among controls is still given).
     """
-    group, site = text(table, "group"), text(table, "site")
+    group = text(table, "group")
     healthy = is_member(group, controls)
-    nested = bool(levels(site[~healthy & group.notna().to_numpy()])) and not set(
-        levels(site[~healthy & group.notna().to_numpy()])
-    ) & set(levels(site[healthy]))
+    patients = ~healthy & group.notna().to_numpy()
+    effects = ["site", *(["dataset"] if len(levels(text(table, "dataset"))) > 1 else [])]
+    nested = {effect: _apart(text(table, effect), patients, healthy) for effect in effects}
     rows = []
     for model in models:
-        row = _test(table[healthy], f"bag_{model}")
-        if nested and row["status"] == "ok":
-            row |= {"status": "confounded", "note": joined(["no site has patients and controls", row["note"]])}
-        rows.append({"model": model, "subset": "controls", **row})
+        for effect in effects:
+            row = _test(table[healthy], f"bag_{model}", effect)
+            if nested[effect] and row["status"] == "ok":
+                row |= {"status": "confounded", "note": joined([f"no {effect} has patients and controls", row["note"]])}
+            rows.append({"model": model, "subset": "controls", "effect": effect, **row})
     return frame(rows, SITE_COLUMNS)
 
 
-def _test(controls: pd.DataFrame, outcome: str) -> dict:
-    site = text(controls, "site")
+def apart(table: pd.DataFrame, controls: Sequence[str], effect: str) -> list[str]:
+    """Return the patient groups that share no level of ``effect`` (``site``, ``dataset``) with the controls, sorted.
+
+    Groups, or controls, of whom no level is known say nothing and are not returned.
+    """
+    group, place = text(table, "group"), text(table, effect)
+    healthy = is_member(group, controls)
+    return [label for label in levels(group[~healthy]) if _apart(place, is_member(group, [label]), healthy)]
+
+
+def _apart(place: pd.Series, some: np.ndarray, others: np.ndarray) -> bool:
+    here, there = set(levels(place[some])), set(levels(place[others]))
+    return bool(here and there) and not here & there
+
+
+def _test(controls: pd.DataFrame, outcome: str, effect: str) -> dict:
+    site = text(controls, effect)
     bag = number(controls, outcome)
     complete, names, notes = complete_rows(controls, ("age", "sex"))
     complete &= np.isfinite(bag) & site.notna().to_numpy()
@@ -61,18 +78,18 @@ def _test(controls: pd.DataFrame, outcome: str) -> dict:
     if small:
         site = site.where(~site.isin(small), OTHER)
         notes.append(
-            f"sites with fewer than {MIN_SITE} people pooled as '{OTHER}': {', '.join(sorted(map(str, small)))}"
+            f"{effect}s with fewer than {MIN_SITE} people pooled as '{OTHER}': {', '.join(sorted(map(str, small)))}"
         )
     row = {"n": len(bag), "n_missing": len(complete) - len(bag), "n_sites": len(levels(site))}
     if row["n_sites"] < 2:
-        return row | {"status": "skipped", "note": joined([*notes, "fewer than two sites among the controls"])}
+        return row | {"status": "skipped", "note": joined([*notes, f"fewer than two {effect}s among the controls"])}
     matrix, more = covariate_matrix(controls, names)
     dummies, _ = covariate_matrix(controls.assign(site=site), ("site",))
     design = with_intercept(np.column_stack([dummies, matrix]))
     if len(bag) - design.shape[1] < 1:
         return row | {"status": "insufficient_n", "note": joined([*notes, *more, "no degrees of freedom left"])}
     if not has_full_rank(design):
-        return row | {"status": "rank_deficient", "note": joined([*notes, *more, "site repeats age or sex"])}
+        return row | {"status": "rank_deficient", "note": joined([*notes, *more, f"{effect} repeats age or sex"])}
     fit = sm.OLS(bag, design).fit()
     test = fit.f_test(np.eye(design.shape[1])[1 : 1 + dummies.shape[1]])
     means = ", ".join(f"{one} {bag[(site == one).to_numpy()].mean():.2f}" for one in levels(site))

@@ -15,7 +15,7 @@ from brainage_bids.schema import AGE_BINS
 
 _TEXT = (
     "model model_a model_b subset group score variant statistic family case control status note kind path "
-    "analysis term measure region group_by name hemisphere rank_ci contrast"
+    "analysis term measure region group_by name hemisphere rank_ci contrast dataset effect"
 )
 _STUDY = "setting value"
 TEXT_COLUMNS = frozenset([*_TEXT.split(), *_STUDY.split()])

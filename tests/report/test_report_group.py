@@ -186,7 +186,7 @@ def test_people_scanned_more_than_once(tmp_path):
     words, _, figures = written(tmp_path, repeated_page())
     for shown in ("People scanned more than once", "+0.50 [+0.40 to +0.60]", "AD − NC", "0.0123", "time × group=AD",
                   "age at the first scan + sex", "variance: residual", "0.945 [0.810 to 0.990]", "3.25",
-                  "site and group cannot be told apart", "NC: 4 people; AD: 4 people"):  # fmt: skip
+                  "cannot be told apart from the group", "NC: 4 people; AD: 4 people"):  # fmt: skip
         assert shown in words, shown
     assert words.count("said") == 1
     assert {"trajectories-M.png", "trajectories-M.svg"} <= figures

@@ -4,7 +4,7 @@ import pytest
 
 from brainage_bids.errors import NothingSelectedError, UsageError
 from brainage_bids.schema import COHORT_COLUMNS
-from brainage_bids.stats.cohort import cohort_table, natural_key, select_rows
+from brainage_bids.stats.cohort import cohort_by_dataset, cohort_table, natural_key, select_rows
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import age_label
 
@@ -115,3 +115,12 @@ def test_fdr_reference_and_literal(expected):
     p = np.random.default_rng(0).uniform(size=30)
     literal = [min(1.0, *(p[j] * 30 / (p <= p[j]).sum() for j in range(30) if p[j] >= p[i])) for i in range(30)]
     assert benjamini_hochberg(p) == pytest.approx(literal)
+
+
+def test_cohort_of_each_dataset_and_of_all(table):
+    assert cohort_by_dataset(table).equals(cohort_table(table))
+    people = table.assign(dataset=np.where(table["participant_id"] == table["participant_id"].iloc[0], "B", "A"))
+    result = cohort_by_dataset(people)
+    assert list(result.columns) == [*COHORT_COLUMNS, "dataset"]
+    n = result[result["group"] == "all"].set_index("dataset")["n"]
+    assert n.to_dict() == {"A": 3, "B": 1, "all": 4}

@@ -185,6 +185,16 @@ def test_score_explained_by_age_is_constant_after_partialling(tested):
     assert got["status"] == "constant_input"
 
 
+def test_dataset_is_partialled_out_where_people_come_from_two(tested):
+    two = tested.assign(dataset=tested["site"])
+    asked = correlations(two, ["a"], ["adas11"], covariates=("age", "sex", "site")).set_index(["group", "variant"])
+    names = [("AD", f"partial:age+sex+{place}") for place in ("dataset", "site")]
+    dataset, site = (asked.loc[name, "estimate"].to_numpy() for name in names)
+    np.testing.assert_array_equal(dataset, site)
+    one = correlations(tested.assign(dataset="D"), ["a"], ["adas11"])
+    assert not one["variant"].str.contains("dataset").any()
+
+
 def test_range_and_floor_notes(tested):
     rows = tested[tested["group"] == "AD"].copy()
     rows["adas11"] = np.where(np.arange(30) < 10, 0.0, rows["adas11"].fillna(5))

@@ -119,6 +119,18 @@ def test_site_nested_in_group_is_confounded(tested):
     assert table.loc["ancova:age+sex", "status"] == "ok"
 
 
+def test_dataset_is_adjusted_for_like_site(tested):
+    both = group_differences(tested.assign(dataset=tested["site"]), ["a"], ["NC"]).set_index(["case", "variant"])
+    for case in ("AD", "PD"):
+        site, dataset = (both.loc[(case, f"ancova:age+sex+{place}")] for place in ("site", "dataset"))
+        assert dataset["mean_diff"] == site["mean_diff"]
+    apart = tested.assign(dataset=np.where(tested["group"] == "AD", "clinic", "D"))
+    table = group_differences(apart, ["a"], ["NC"]).set_index(["case", "variant"])
+    assert table.loc[("AD", "ancova:age+sex+dataset"), "status"] == "confounded"
+    assert "no dataset has both groups" in table.loc[("AD", "raw"), "note"]
+    assert "dataset" not in table.loc[("PD", "raw"), "note"]
+
+
 def test_one_site_gives_no_site_row(tested):
     table = group_differences(tested.assign(site="A"), ["a"], ["NC"])
     assert not table["variant"].str.contains("site").any()

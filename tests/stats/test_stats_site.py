@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from brainage_bids.stats.site import site_effect
+from brainage_bids.stats.site import apart, site_effect
 
 
 def controls_of(tested):
@@ -42,3 +42,23 @@ def test_sites_of_patients_alone_are_confounded(tested):
     apart = tested.assign(site=np.where(tested["group"] == "NC", tested["site"], "clinic"))
     assert site_effect(apart, ["a"], ["NC"]).iloc[0]["status"] == "confounded"
     assert site_effect(tested, ["a"], []).iloc[0]["status"] == "skipped"
+
+
+def test_datasets_are_tested_like_sites(tested):
+    both = site_effect(tested.assign(dataset=tested["site"]), ["a"], ["NC"]).set_index("effect")
+    assert both.loc["dataset", "f"] == both.loc["site", "f"]
+    assert both.loc["dataset", "n_sites"] == 3
+    one = site_effect(tested.assign(dataset="D"), ["a"], ["NC"])
+    assert one["effect"].tolist() == ["site"]
+    nested = tested.assign(dataset=np.where(tested["group"] == "NC", tested["site"], "clinic"))
+    row = site_effect(nested, ["a"], ["NC"]).set_index("effect").loc["dataset"]
+    assert row["status"] == "confounded"
+    assert "no dataset has patients and controls" in row["note"]
+
+
+def test_groups_that_share_no_dataset_with_controls(tested):
+    where = np.where(tested["group"] == "AD", "clinic", "D")
+    assert apart(tested.assign(dataset=where), ["NC"], "dataset") == ["AD"]
+    assert apart(tested.assign(dataset=np.where(where == "clinic", None, where)), ["NC"], "dataset") == []
+    assert apart(tested.assign(dataset="D"), ["NC"], "dataset") == []
+    assert apart(tested.assign(dataset=where), [], "dataset") == []

@@ -1,0 +1,278 @@
+"""Several datasets as one study: who is the same person, and one table of all.
+
+A person is known by the Name of the dataset and the participant label: ``sub-01`` of two datasets are two people,
+unless both datasets have the same Name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from brainage_bids.bids.faults import some
+from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.read import Dataset
+from brainage_bids.errors import UsageError
+from brainage_bids.pipeline.datasets import Member
+from brainage_bids.pipeline.qc import current_volume
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, VolumeSpec
+from brainage_bids.stats.site import apart
+
+if TYPE_CHECKING:
+    from brainage_bids.pipeline.group import Collected
+
+SAME_YEARS = 0.01  # two numbers of one scan that differ by less are one: devices differ in the last digits
+IDENTITY = ("fingerprint", "volume_spec", "architecture", "members", "calibration")  # of model.json
+PERSON = "{}/{}"  # dataset, participant
+
+
+@dataclass(frozen=True)
+class Together:
+    """What is known of a joined study beside its table.
+
+    Parameters
+    ----------
+    members
+        The datasets in the order given; several may have the same Name.
+    names
+        The distinct Names.
+    links
+        Page of the participant of each row of the table, as seen from the first OUTPUT_DIR; empty where there is none.
+    warnings
+        Sentences for the reader.
+    """
+
+    members: tuple[Member, ...]
+    names: tuple[str, ...]
+    links: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def join(
+    members: Sequence[Member], parts: Sequence[Collected], external: Mapping[str, pd.DataFrame]
+) -> tuple[Dataset, Collected]:
+    """Join what the participant level left of each dataset; one dataset alone is returned as it is.
+
+    Parameters
+    ----------
+    members, parts
+        The datasets, and the table, failures, models and maps of each.
+    external
+        Predictions made elsewhere, by name.
+
+    Returns
+    -------
+    Dataset, Collected
+        The first dataset with the controls and scores of all; a table with ``dataset`` after the columns of the
+        contract, indexed by dataset and scan. Sites are named by dataset and site.
+
+    Raises
+    ------
+    UsageError
+        When one model name stands for two models, a group is control in one dataset only, or two datasets of one Name
+        disagree about a person.
+    """
+    if len(members) == 1:
+        return members[0].dataset, parts[0]
+    names = tuple(dict.fromkeys(member.dataset.name for member in members))
+    models = _own_first([part.models for part in parts], external)
+    cards = _one_model_per_name(members, parts, external)
+    controls, scores = _controls(members), _union(member.dataset.score_names for member in members)
+    table = _table(members, parts, models, scores)
+    failed = pd.concat([_failed(*pair) for pair in zip(members, parts, strict=True)])
+    failed = failed[~failed.index.isin(table.index) & ~failed.index.duplicated()].reset_index(drop=True)
+    keyed_maps = [
+        part.maps.assign(prefix=[PERSON.format(m.dataset.name, prefix) for prefix in part.maps["prefix"]])
+        for m, part in zip(members, parts, strict=True)
+    ]
+    maps = pd.concat(keyed_maps, ignore_index=True).drop_duplicates(["prefix", "model", "spec"], ignore_index=True)
+    folds: dict[str, dict[str, object]] = {}
+    for m, part in zip(members, parts, strict=True):
+        for model, of_scan in part.folds.items():
+            folds.setdefault(model, {}).update({PERSON.format(m.dataset.name, p): fold for p, fold in of_scan.items()})
+    excluded = [PERSON.format(m.dataset.name, p) for m, part in zip(members, parts, strict=True) for p in part.excluded]
+    warnings = (*(note for m in members for note in m.notes), *_warnings(members, table, models, names))
+    together = Together(tuple(members), names, _links(members, parts), warnings)
+    title = " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} other datasets"
+    dataset = dataclasses.replace(members[0].dataset, name=title, controls=controls, score_names=scores)
+    return dataset, dataclasses.replace(
+        parts[0], table=table, failed=failed, models=models, cards=cards, maps=maps, excluded=frozenset(excluded),
+        folds=folds, together=together,
+    )  # fmt: skip
+
+
+def keyed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as statistics need it: ``participant_id`` tells people of different datasets apart."""
+    if DATASET not in table:
+        return table
+    people = [PERSON.format(*pair) for pair in zip(table[DATASET], table["participant_id"], strict=True)]
+    return table.assign(participant_id=people)
+
+
+def unkeyed(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with the participant labels of the data again."""
+    return rows.assign(participant_id=table.loc[rows.index, "participant_id"])
+
+
+def template_root(collected: Collected, outputs: Outputs, spec: VolumeSpec) -> Path:
+    """Return the OUTPUT_DIR that has the template of a model; a model may have been used in one of ``--also`` only."""
+    roots = [m.outputs.root for m in collected.together.members] if collected.together else [outputs.root]
+    return next((root for root in roots if Outputs(root).template_image(spec.template).is_file()), outputs.root)
+
+
+def confounding(selected: pd.DataFrame, controls: Sequence[str]) -> list[str]:
+    """Say which groups cannot be told apart from datasets: no dataset has them and controls."""
+    if DATASET not in selected or selected[DATASET].nunique() < 2:
+        return []
+    found = apart(selected, controls, DATASET)
+    cases = set(selected["group"].dropna()) - set(controls)
+    who = "patients" if set(found) == cases else some(found)
+    return [f"No dataset has both {who} and controls: group and dataset cannot be told apart."] if found else []
+
+
+def _table(
+    members: Sequence[Member], parts: Sequence[Collected], models: Sequence[str], scores: Sequence[str]
+) -> pd.DataFrame:
+    several = len({member.dataset.name for member in members}) > 1
+    tables = []
+    for place, (member, part) in enumerate(zip(members, parts, strict=True)):
+        name = member.dataset.name
+        table = part.table.rename(index=lambda prefix, name=name: PERSON.format(name, prefix))
+        table = table.assign(dataset=name, place=place)
+        if several:  # site 1 of one dataset is not site 1 of another
+            table["site"] = [None if pd.isna(site) else f"{name}: {site}" for site in table["site"]]
+        tables.append(table)
+    numeric = [*scores, *(f"{kind}_{model}" for model in models for kind in ("predicted_age", "bag", "bag_corrected"))]
+    columns = [*BRAINAGE_COLUMNS, DATASET, *numeric]
+    joined = pd.concat([table.reindex(columns=[*columns, "place"]).astype(object) for table in tables])
+    joined = joined.astype(dict.fromkeys(["age", *numeric], "float64"))
+    _agree(joined, [f"predicted_age_{model}" for model in models])
+    if joined.index.has_duplicates:  # one scan in two OUTPUT_DIRs
+        scans = joined.groupby(level=0, sort=False)
+        flags = {"qc_pass": scans["qc_pass"].agg(_least), "in_training": scans["in_training"].max()}
+        joined = scans.first().assign(**flags)
+    return joined[columns]
+
+
+def _least(values: pd.Series) -> object:
+    known = values.dropna()
+    return known.min() if len(known) else None
+
+
+def _agree(table: pd.DataFrame, predicted: Sequence[str]) -> None:
+    """Raise when rows of one person contradict each other; ``place`` tells the OUTPUT_DIR of a row."""
+    people = keyed(table).groupby("participant_id")
+    sexes = people["sex"].nunique()
+    faults = [(person, "two sexes") for person in sexes.index[(sexes > 1) & (people["place"].nunique() > 1)]]
+    scans = table[table.index.duplicated(keep=False)].groupby(level=0)
+    for column in ("age", *predicted):
+        spread = scans[column].max() - scans[column].min()
+        faults += [(scan, f"two values of {column}") for scan in spread.index[spread > SAME_YEARS]]
+    if faults:
+        who, what = faults[0]
+        raise UsageError(
+            f"{who} has {what}: in two datasets of one Name a label means one person; give the datasets different "
+            "Names (dataset_description.json) if they are two people, else run participant again where one is old"
+        )
+
+
+def _failed(member: Member, part: Collected) -> pd.DataFrame:
+    """Return the failures of a dataset, indexed like the table."""
+    scans = [scan.prefix for scan in member.dataset.scans if scan.prefix not in part.table.index]
+    failed = part.failed.assign(dataset=member.dataset.name)[[*FAILED_COLUMNS, DATASET]]
+    return failed.set_axis([PERSON.format(member.dataset.name, prefix) for prefix in scans])
+
+
+def _links(members: Sequence[Member], parts: Sequence[Collected]) -> dict[str, str]:
+    links: dict[str, str] = {}
+    here = members[0].outputs.root
+    for member, part in zip(members, parts, strict=True):
+        for prefix, person in part.table["participant_id"].items():
+            page = member.outputs.participant_page(person)
+            if page.is_file():
+                links.setdefault(
+                    PERSON.format(member.dataset.name, prefix), Path(os.path.relpath(page, here)).as_posix()
+                )
+    return links
+
+
+def _union(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for one in lists for name in one))
+
+
+def _own_first(models: Sequence[Sequence[str]], external: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+    return (*(name for name in _union(models) if name not in external), *external)
+
+
+def _controls(members: Sequence[Member]) -> tuple[str, ...]:
+    """Return the labels that are controls; a label must not be control in one dataset and patient in another."""
+    controls = _union(member.dataset.controls for member in members)
+    for member in members:
+        here = {scan.group for scan in member.dataset.scans} - set(member.dataset.controls)
+        if mixed := sorted(here & set(controls)):
+            other = next(m.dataset.name for m in members if mixed[0] in m.dataset.controls)
+            raise UsageError(
+                f"group {mixed[0]!r} is a control group in {other!r} and not in {member.dataset.name!r}; name the "
+                "controls with --control, or spell the groups differently"
+            )
+    return controls
+
+
+def _one_model_per_name(
+    members: Sequence[Member], parts: Sequence[Collected], external: Mapping[str, pd.DataFrame]
+) -> dict[str, dict]:
+    """Return the cards of all models; a name that stands for two models is refused."""
+    cards: dict[str, dict] = {}
+    holders: dict[str, tuple[Path, dict | None]] = {}
+    for member, part in zip(members, parts, strict=True):
+        for name in set(part.models) - set(external):
+            root, card = member.outputs.root, part.cards.get(name)
+            where, before = holders.setdefault(name, (root, card))
+            differ = [key for key in IDENTITY if (card or {}).get(key) != (before or {}).get(key)]
+            if (card is None) != (before is None):
+                raise UsageError(
+                    f"{where if before is None else root} lacks the model card of {name}; predict again there"
+                )
+            if differ:
+                what = "needs other volumes" if "volume_spec" in differ else "has other weights"
+                raise UsageError(
+                    f"the model {name} of {root} {what} than the one of that name in {where}; predict both with one of "
+                    f"them (participant --model), or its ages cannot be compared"
+                )
+        cards = {**part.cards, **cards}
+    predicted = {name: card for name, (_, card) in holders.items() if card is not None}
+    return {**cards, **predicted}
+
+
+def _warnings(members: Sequence[Member], table: pd.DataFrame, models: Sequence[str], names: Sequence[str]) -> list[str]:
+    found = []
+    for model in models:
+        have = set(table.loc[table[f"predicted_age_{model}"].notna(), DATASET])
+        if have != set(names):
+            lacking = ", ".join(name for name in names if name not in have)
+            found.append(f"{model} has no prediction in {lacking}; other models are compared with it elsewhere only.")
+    made = {name: set() for name in names}
+    for member in members:
+        made[member.dataset.name] |= _engines(member)
+    known = {name: kinds for name, kinds in made.items() if kinds}
+    if len({frozenset(kinds) for kinds in known.values()}) > 1:
+        said = "; ".join(f"{name}: {', '.join(sorted(kinds))}" for name, kinds in known.items())
+        found.append(f"The datasets were not preprocessed alike, which alone can shift the gap ({said}).")
+    groups = [set(table.loc[table[DATASET] == name, "group"].dropna()) for name in names]
+    shared = Counter(label for labels in groups for label in labels)
+    codes = sorted(label for label, count in shared.items() if count > 1 and str(label).isdigit())
+    if codes:
+        found.append(f"Group {some(codes)} is a code in several datasets; it is taken to mean the same.")
+    return found
+
+
+def _engines(member: Member) -> set[str]:
+    volumes = (current_volume(scan, member.outputs)[0] for scan in member.dataset.scans)
+    return {f"{values['Engine']} {values.get('EngineVersion', '')}".strip() for values in volumes if "Engine" in values}
