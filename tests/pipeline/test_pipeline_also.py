@@ -85,7 +85,7 @@ def together(first, *also, **more):
 
 def tables(first, *also, **more):
     dataset, collected, options = together(first, *also, **more)
-    table, _, _ = bias_corrected(collected, dataset, options)
+    table = bias_corrected(collected, dataset, options).table
     people = keyed(table)
     selected, _ = select_rows(people)
     return selected, statistics(selected, people, people, collected, dataset, options)
