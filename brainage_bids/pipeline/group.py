@@ -296,7 +296,7 @@ def statistics(
     return {
         "cohort": cohort_by_dataset(table),
         "accuracy": accuracy(selected, models, controls, means, seed=options.seed),
-        "modelcomparison": model_comparison(selected, models, controls),
+        "modelcomparison": model_comparison(selected, models, controls, options.seed),
         "correlations": correlations(selected, models, scores, options.covariates, controls, options.seed),
         "correlationcomparison": correlation_comparison(selected, models, scores, controls),
         "groupdiff": group_differences(selected, models, controls, covariates=options.covariates),

@@ -309,29 +309,33 @@ def _accuracy(values: Mapping[str, Any]) -> str:
 
 
 def _correlation(values: Mapping[str, Any]) -> str:
-    held = f" with {_listed(values['covariates'])} partialled out" if values.get("covariates") else ""
-    boots = (
-        " Below 200 people an interval from 10,000 bootstrap resamples (BCa; Efron, 1987) stands beside, as a check."
-    )
-    models = (
-        " Correlations of one score with the gaps of two models were compared by Williams' t (Steiger, 1980)."
-        if values.get("correlationcomparison")
-        else ""
-    )
-    return (
+    parts = [
         "The gap was correlated with clinical scores within each group by Pearson's r (Fisher interval), and by rank "
-        f"coefficients for ordinal scales. The primary analysis uses the raw gap{held}, because a correlation of the "
-        f"raw gap alone is confounded by age; other variants are sensitivity analyses.{boots}{models}"
-    )
+        "coefficients for ordinal scales. The primary analysis uses the raw gap with age and sex partialled "
+        "out, because a correlation of the raw gap alone is confounded by age; other variants are sensitivity analyses"
+        + (f", among them one that holds {_listed(further)} constant." if (further := _further(values)) else "."),
+        "Below 200 people an interval from 10,000 bootstrap resamples (BCa; Efron, 1987) stands beside, as a check.",
+    ]
+    if values.get("correlationcomparison"):
+        parts.append(
+            "Correlations of one score with the gaps of two models were compared by Williams' t (Steiger, 1980)."
+        )
+    return " ".join(parts)
 
 
 def _groups(values: Mapping[str, Any]) -> str:
-    held = f" adjusted for {_listed(values['covariates'])}" if values.get("covariates") else ""
+    more = f" A further model also adjusts for {_listed(further)}." if (further := _further(values)) else ""
     return (
-        f"Patient groups were compared with controls by analysis of covariance of the raw gap{held} (primary), and by "
-        "Welch's t-test with Hedges' g; separation is given as the area under the ROC curve with DeLong's interval "
-        "(DeLong et al., 1988)."
+        "Patient groups were compared with controls by analysis of covariance of the raw gap adjusted for age and sex "
+        "(primary; HC3 standard errors as a check), and by Welch's t-test with Hedges' g and the Mann-Whitney test; "
+        "separation is given as the area under the ROC curve with DeLong's interval (DeLong et al., 1988)." + more
     )
+
+
+def _further(values: Mapping[str, Any]) -> list[str]:
+    """Return the covariates, where they are not those of the primary tests."""
+    names = [str(name) for name in values.get("covariates", ())]
+    return [] if set(names) <= {"age", "sex"} else names
 
 
 def _repeated(values: Mapping[str, Any]) -> str:

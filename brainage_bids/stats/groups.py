@@ -7,6 +7,7 @@ differ in age differ without any disease (regression dilution), so unadjusted ro
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,7 +101,9 @@ def welch(case: np.ndarray, control: np.ndarray) -> dict:
     row["mean_diff"] = case.mean() - control.mean()
     if is_constant(case) and is_constant(control):
         return row | {"status": "zero_variance", "note": "no spread within the groups: no test"}
-    test = stats.ttest_ind(case, control, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one side may be constant
+        test = stats.ttest_ind(case, control, equal_var=False)
     low, high = test.confidence_interval(0.95)
     row |= {"t": test.statistic, "df": test.df, "p": test.pvalue, "ci_lo": low, "ci_hi": high}
     effect, note = hedges_g(case, control)

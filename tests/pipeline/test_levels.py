@@ -117,6 +117,25 @@ def test_corrected_gap_never_uses_the_persons_own_fold(study):
             assert row["bag_corrected_rnc-demo"] == "n/a"
 
 
+def test_nobody_calibrates_the_own_fold(study):
+    card = json.loads((study.out / "models" / "rnc-demo" / "model.json").read_text())
+    calibration = pd.DataFrame(card["calibration"])
+    split = table(study.out / "models" / "rnc-demo" / "split.tsv").set_index("participant_id")
+    rows = table(study.out / "group" / "brainage.tsv").set_index("participant_id")
+    checked = 0
+    for person, row in rows.iterrows():
+        others = calibration[calibration.fold.astype(str) != split.loc[person, "fold"]]
+        gaps = others.predicted_age - others.age
+        if len(others) >= 3:
+            older = (gaps >= float(row["bag_rnc-demo"]) - 1e-9).sum()  # an offset leaves the order of the gaps
+            assert float(row["conformal_p_rnc-demo"]) == pytest.approx((1 + older) / (1 + len(others)))
+            checked += 1
+    assert checked
+    coverage = table(study.out / "group" / "calibration.tsv").set_index("level")
+    assert int(coverage.loc["95", "n_controls"]) == (rows.group == "CN").sum()
+    assert coverage.loc["95", "status"] == "insufficient_n"
+
+
 def test_saliency_sums_to_the_age_and_carries_its_own_affine(study):
     paths = sorted(study.out.glob("sub-*/anat/*_saliency.nii.gz"))
     assert len(paths) == 13

@@ -14,8 +14,9 @@ from brainage_bids.bids.files import read_tsv, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.errors import BadDataError, InvalidDatasetError, NoInputError, UsageError
+from brainage_bids.pipeline.bias import bias_corrected
 from brainage_bids.pipeline.datasets import parse_also
-from brainage_bids.pipeline.group import GroupOptions, bias_corrected, gather, statistics
+from brainage_bids.pipeline.group import GroupOptions, gather, statistics
 from brainage_bids.pipeline.together import confounding, keyed
 from brainage_bids.schema import BRAINAGE_COLUMNS, PREDICTION_COLUMNS, VolumeSpec
 from brainage_bids.stats.cohort import every_session, select_rows

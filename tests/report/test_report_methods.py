@@ -100,3 +100,28 @@ def test_prepared_scans_are_not_said_to_have_been_masked_here():
     both = methods.participant_methods({"engines": ["builtin", "prepared"]})
     assert "With the builtin engine, the brain was extracted with deepbet" in both
     assert "For scans that had been prepared" in both
+
+
+def test_further_covariates_are_no_part_of_the_primary_tests():
+    values = {"scores": ["adas11"], "controls": ["NC"], "groups": ["AD", "NC"]}
+    plain = methods.group_methods({**values, "covariates": ["age", "sex"]})
+    more = methods.group_methods({**values, "covariates": ["age", "sex", "site"]})
+    for text in (plain, more):
+        assert "raw gap with age and sex partialled out" in text
+        assert "raw gap adjusted for age and sex (primary" in text
+    assert "among them one that holds age, sex and site constant" in more
+    assert "A further model also adjusts for age, sex and site." in more
+    assert "among them" not in plain
+
+
+def test_new_methods_are_cited():
+    values = {"scores": ["adas11"], "models": [{"name": "a"}], "bias_method": "cole", "bias_source": "model_card"}
+    text = methods.group_methods({**values, "correlationcomparison": True, "calibration": True})
+    cited = " ".join(methods.references_for(text))
+    for author in ("Steiger JH", "Efron B", "Wilson EB", "Cole JH"):
+        assert author in cited
+    assert "Beheshti" not in cited
+    without = " ".join(methods.references_for(methods.group_methods({**values, "bias_method": "beheshti"})))
+    assert "Beheshti" in without
+    for author in ("Steiger JH", "Wilson EB", "Cole JH"):
+        assert author not in without
