@@ -263,22 +263,22 @@ PARTS = [
     ("cross-section", "61 patients of 60-90 years, bias line of 150 held-out controls. Planted: 3 years, r = 0.3",
      cross_section, cross_section_truth, draw.Population(), draw.Population(**EFFECT), 2000),
     ("cross-section-67", "80 patients of 67 years on average, bias line of 60. Planted: 3 years, r = 0.3",
-     cross_section, cross_section_truth, draw.Population(**MEAN_67), draw.Population(**MEAN_67, **EFFECT), 600),
+     cross_section, cross_section_truth, draw.Population(**MEAN_67), draw.Population(**MEAN_67, **EFFECT), 1200),
     ("cross-section-wider", "61 patients of 60-90 years, residual SD 4 to 6 years with age, sex and site each 1 year, "
      "bias line of 100. Planted: 3 years, r = 0.6",
      cross_section, cross_section_truth, draw.Population(**WIDER),
-     draw.Population(**WIDER, effect=3.0, link=0.6), 600),
+     draw.Population(**WIDER, effect=3.0, link=0.6), 1200),
     ("errors", "149 controls, two models. Planted: residual SD 5 and 6 years, sexes 2 years apart",
-     errors, errors_truth, draw.Population(), draw.Population(sd_b=6.0, sex=2.0), 600),
+     errors, errors_truth, draw.Population(), draw.Population(sd_b=6.0, sex=2.0), 1000),
     ("crossfit", "61 patients of 60-90 years. Planted: 3 years",
-     crossfit, crossfit_truth, draw.Population(), draw.Population(effect=3.0), 200),
+     crossfit, crossfit_truth, draw.Population(), draw.Population(effect=3.0), 400),
     ("sessions", "30 patients, 30 controls, 2-3 scans in 2 years; everybody changes alike. Planted: 0.5 years a year",
-     sessions, sessions_truth, (30, 0.0, 0.0), (30, 0.5, 0.0), 200),
+     sessions, sessions_truth, (30, 0.0, 0.0), (30, 0.5, 0.0), 400),
     ("sessions-own-rates", "the same; people change at own rates, SD 0.5 years a year. Planted: 0.5 years a year",
-     sessions, sessions_truth, (30, 0.0, 0.5), (30, 0.5, 0.5), 200),
+     sessions, sessions_truth, (30, 0.0, 0.5), (30, 0.5, 0.5), 400),
     ("retest", "30 people scanned twice, ICC 0.92", retest, retest_truth, (30, 5.0, 1.5), None, 2000),
     ("regions", f"61 patients, 149 controls, 116 skewed correlated regions, {PERMUTATIONS} permutations. "
-     "Planted: 0.5 SD in 5", regions, regions_truth, 0.0, 0.5, 300),
+     "Planted: 0.5 SD in 5", regions, regions_truth, 0.0, 0.5, 600),
 ]  # fmt: skip
 PRIMARY = (
     "groupdiff ancova:age+sex [ancova]",
@@ -361,13 +361,13 @@ def main(argv=None):
     for number, (part, title, function, truth, *settings, share) in enumerate(PARTS):
         if asked.only not in (None, part):
             continue
-        n = max(2, asked.studies * share // 2000)
+        n = max(6, asked.studies * share // 2000)
         null, planted = (
             simulate(pool, function, setting, truth(setting), (number, place), count) if setting is not None else None
-            for place, (setting, count) in enumerate(zip(settings, (n, n // 2), strict=True))
+            for place, (setting, count) in enumerate(zip(settings, (n, n // 3), strict=True))
         )
         rows = {name: judge(name, title, null, planted) for name in {**null, **(planted or {})}}
-        print(f"\n{part}: {title}; {n} studies" + (f", {n // 2} planted" if planted else "") + "\n")
+        print(f"\n{part}: {title}; {n} studies" + (f", {n // 3} planted" if planted else "") + "\n")
         print("| row [function] | false positives % | found % | covers %, nothing planted | covers %, planted | |")
         print("| --- | --- | --- | --- | --- | --- |")
         for name, (cells, _) in rows.items():

@@ -202,8 +202,10 @@ def _fitted(bag: np.ndarray, design: pd.DataFrame, person: np.ndarray, notes: li
 
 
 def _sandwich_se(bag: np.ndarray, design: np.ndarray, person: np.ndarray, fit) -> np.ndarray:
-    """Return standard errors ``(k,)`` of the fixed effects with people as clusters, scaled by n / (n - 1)."""
+    """Return standard errors ``(k,)`` of the fixed effects with people as clusters, scaled by n / (n - 1); 0: none."""
     intercept, noise = float(np.asarray(fit.cov_re)[0, 0]), float(fit.scale)
+    if not noise > 0:
+        return np.zeros(design.shape[1])
     residual, names = bag - design @ np.asarray(fit.fe_params), np.unique(person)
     bread, meat = 0.0, 0.0
     for name in names:
