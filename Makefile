@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 NPROCS ?= $(shell nproc)
 DEMO ?= demo
 
-.PHONY: demo test test-slow lint bench bench-real docs clean
+.PHONY: demo test test-slow lint bench bench-simulation bench-real docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ lint: $(VENV)/.test-installed
 # without real scans; phantoms and placeholders are made on the way
 bench: $(VENV)/.test-installed
 	for script in rnc_loss preprocess planning training; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# simulated studies through the group statistics: false positives, power, coverage; about half an hour on one core
+bench-simulation: $(VENV)/.test-installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/simulation.py --processes $(NPROCS)
 
 # on real heads, hours: make bench-real BRAINAGE_TEST_DATA=/folder (the peers: pip install antspyx picsl-greedy)
 bench-real: $(VENV)/.test-installed

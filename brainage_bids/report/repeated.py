@@ -59,12 +59,12 @@ def _mixed(rows: list[Row]) -> dict[str, Any]:
         ("p (Wald)", "n", lambda r: p_value(r.get("p"))),
         ("Note", "note", note),
     ]
-    said: set[tuple] = set()  # one fit has one note
+    said: set[tuple] = set()  # what holds for the whole fit is said once
     shown = []
     for row in rows:
-        key = row["model"], row["analysis"], row["note"]
-        shown.append({**row, "note": ""} if key in said else row)
-        said.add(key)
+        parts = [(row["model"], row["analysis"], part) for part in str(row["note"] or "").split("; ")]
+        shown.append({**row, "note": "; ".join(part for *fit, part in parts if (*fit, part) not in said)})
+        said.update(parts)
     return plain(
         "Mixed model: gap (years) on time (years) and group, random intercept per person (REML)", columns, shown
     )

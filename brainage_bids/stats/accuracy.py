@@ -139,7 +139,12 @@ def one_sample_t(values: np.ndarray) -> dict:
 
 
 def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
-    """Return the 95 % CI of a mean and a note: BCa with 10,000 resamples, the normal interval above 2,000 values."""
+    """Return the 95 % CI of a mean and a note: BCa with 10,000 resamples, the normal interval above 2,000 values.
+
+    BCa is asked for the level whose normal quantile is sqrt(n / (n - 1)) t(0.975, n - 1), above 95 %: resamples of
+    few values spread too little (Hesterberg 2015, expanded percentiles). Taken as they are, the interval of 10
+    absolute errors held the true mean in 90 % of samples.
+    """
     n = values.size
     if n < MIN_N or is_constant(values):
         return math.nan, math.nan, "no CI of the mean error: all errors are equal"
@@ -155,6 +160,7 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
             batch=max(1, BATCH_CELLS // n),
             vectorized=True,
             method="BCa",
+            confidence_level=1.0 - 2.0 * float(stats.norm.sf(math.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1))),
             rng=np.random.default_rng(seed),
         )
     low, high = map(float, result.confidence_interval)

@@ -134,7 +134,9 @@ def mixed_model(people: pd.DataFrame, controls: Sequence[str], covariates: Seque
     """Fit BAG ~ time x group (+ covariates) with a random intercept per person by REML (Laird and Ware 1982).
 
     Controls are the reference level; without any, the first label is. One row per fixed effect (Wald z, years or years
-    a year) and the two variances (``var_intercept``, ``var_residual``, years squared).
+    a year) and the two variances (``var_intercept``, ``var_residual``, years squared). Where people change at rates of
+    their own, a random intercept alone understates the errors of ``time`` terms: the note gives the p of a sandwich
+    variance over people (Liang and Zeger 1986), and the rates of ``longitudinal`` do not have this fault.
     """
     complete, names, notes = complete_rows(people, covariates)
     group = text(people, "group")
@@ -181,6 +183,7 @@ def _fitted(bag: np.ndarray, design: pd.DataFrame, person: np.ndarray, notes: li
     if any(issubclass(one.category, ConvergenceWarning) for one in said):
         notes = [*notes, "the fit did not converge cleanly (a variance near 0): read with care"]
     status, note = ("ok" if fit.converged else "degenerate"), joined(notes)
+    robust, df = _sandwich_se(bag, design.to_numpy(), person, fit), len(np.unique(person)) - design.shape[1]
     rows = []
     for name in design.columns:
         estimate, se = float(fit.fe_params[name]), float(fit.bse_fe[name])
@@ -190,6 +193,26 @@ def _fitted(bag: np.ndarray, design: pd.DataFrame, person: np.ndarray, notes: li
         margin = stats.norm.ppf(0.975) * se
         p = 2 * stats.norm.sf(abs(estimate / se))
         row = {"term": name, "estimate": estimate, "se": se, "t": estimate / se, "p": p, "status": status, "note": note}
+        if df > 0 and robust[len(rows)] > 0:
+            robust_p = 2 * stats.t.sf(abs(estimate / robust[len(rows)]), df)
+            row["note"] = joined([note, f"sandwich se {robust[len(rows)]:.4g} p {robust_p:.3g}"])
         rows.append(row | {"ci_lo": estimate - margin, "ci_hi": estimate + margin})
     variances = {"var_intercept": float(np.asarray(fit.cov_re)[0, 0]), "var_residual": float(fit.scale)}
     return rows + [{"term": k, "estimate": v, "status": status, "note": note} for k, v in variances.items()]
+
+
+def _sandwich_se(bag: np.ndarray, design: np.ndarray, person: np.ndarray, fit) -> np.ndarray:
+    """Return standard errors ``(k,)`` of the fixed effects with people as clusters, scaled by n / (n - 1); 0: none."""
+    intercept, noise = float(np.asarray(fit.cov_re)[0, 0]), float(fit.scale)
+    if not noise > 0:
+        return np.zeros(design.shape[1])
+    residual, names = bag - design @ np.asarray(fit.fe_params), np.unique(person)
+    bread, meat = 0.0, 0.0
+    for name in names:
+        rows = person == name
+        covariance = intercept + noise * np.eye(rows.sum())
+        weighted = np.linalg.solve(covariance, design[rows])  # (scans, k)
+        score = weighted.T @ residual[rows]
+        bread, meat = bread + weighted.T @ design[rows], meat + np.outer(score, score)
+    inverse = np.linalg.inv(bread)
+    return np.sqrt(np.diag(inverse @ meat @ inverse) * len(names) / (len(names) - 1))

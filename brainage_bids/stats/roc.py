@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -49,50 +50,68 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
     -------
     pandas.DataFrame
         ``ROC_COLUMNS``; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
-        sex, fitted in the controls); ``logit_ci_lo logit_ci_hi`` is the interval made on the logit scale.
+        sex, fitted in the controls; the interval counts the uncertainty of that fit, see `adjusted_area`, while that
+        of ``corrected`` takes the line as exact). ``logit_ci_lo logit_ci_hi`` is the interval made on the logit scale.
     """
     rows = []
-    for keys, case, healthy, remark in _pairs(table, models, controls):
+    for pair in _pairs(table, models, controls):
+        case, healthy = pair.sides
         row = area(case, healthy)
+        if row["status"] == "ok" and pair.design is not None:
+            row = adjusted_area(pair.values, pair.design, pair.is_case, pair.is_control)
         if healthy.size and not np.isfinite(np.concatenate([case, healthy])).any():
-            row |= {"status": "skipped", "note": remark or "no gap"}
-        elif keys["variant"] == ADJUSTED:
-            row["note"] = joined([row["note"], remark])
+            row |= {"status": "skipped", "note": pair.remark or "no gap"}
+        elif pair.design is not None:
+            row["note"] = joined([row["note"], pair.remark])
         row["n_missing"] = case.size + healthy.size - row["n_case"] - row["n_control"]
-        rows.append({**keys, **row})
+        rows.append({**pair.keys, **row})
     return frame(rows, ROC_COLUMNS)
 
 
 def roc_curves(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
     """Return the curve of every row of `roc` that has an area: ``ROC_CURVES_COLUMNS``, thresholds in years."""
     curves = [
-        roc_curve(case, healthy).assign(**keys)
-        for keys, case, healthy, _ in _pairs(table, models, controls)
-        if np.isfinite(area(case, healthy).get("auc", math.nan))
+        roc_curve(*pair.sides).assign(**pair.keys)
+        for pair in _pairs(table, models, controls)
+        if np.isfinite(area(*pair.sides).get("auc", math.nan))
     ]
     rows = pd.concat(curves, ignore_index=True).to_dict("records") if curves else []
     return frame(rows, ROC_CURVES_COLUMNS)
 
 
-def _pairs(
-    table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]
-) -> Iterator[tuple[dict, np.ndarray, np.ndarray, str]]:
-    """Yield ``model variant case control``, the gaps of patients and of controls, and a remark, of every row."""
+@dataclass(frozen=True)
+class _Pair:
+    """A patient group and the controls in one gap: ``values``, ``is_case``, ``is_control`` are ``(n,)``."""
+
+    keys: dict
+    values: np.ndarray
+    is_case: np.ndarray
+    is_control: np.ndarray
+    design: np.ndarray | None  # (n, k), where the values are residuals of a fit in the controls
+    remark: str
+
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.values[self.is_case], self.values[self.is_control]
+
+
+def _pairs(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> Iterator[_Pair]:
+    """Yield every row of the table to be."""
     group = text(table, "group")
     healthy = is_member(group, controls)
     control = control_label(levels(group[healthy])) if healthy.any() else None
     for model in models:
-        adjusted, note = _adjusted(table, number(table, f"bag_{model}"), healthy)
+        adjusted, design, note = _adjusted(table, number(table, f"bag_{model}"), healthy)
         scores = {
-            "raw": (number(table, f"bag_{model}"), ""),
-            "corrected": (optional_number(table, f"bag_corrected_{model}"), "no bias-corrected gap"),
-            ADJUSTED: (adjusted, note),
+            "raw": (number(table, f"bag_{model}"), None, ""),
+            "corrected": (optional_number(table, f"bag_corrected_{model}"), None, "no bias-corrected gap"),
+            ADJUSTED: (adjusted, design, note),
         }
         for case in (label for label in levels(group) if label not in set(controls)):
             member = is_member(group, [case])
-            for variant, (values, remark) in scores.items():
+            for variant, (values, fitted, remark) in scores.items():
                 keys = {"model": model, "variant": variant, "case": case, "control": control}
-                yield keys, values[member], values[healthy], remark
+                yield _Pair(keys, values, member, healthy, fitted, remark)
 
 
 def area(case: np.ndarray, control: np.ndarray) -> dict:
@@ -110,14 +129,57 @@ def area(case: np.ndarray, control: np.ndarray) -> dict:
         return row | {"status": "no_controls", "note": "no control has a gap"}
     if min(n1, n0) < MIN_N:
         return row | {"status": "insufficient_n", "note": f"fewer than {MIN_N} people on a side"}
-    ranks = stats.rankdata(np.concatenate([case, control]))
-    above = (ranks[:n1] - stats.rankdata(case)) / n0  # (n1,) share of controls below each case
-    below = 1.0 - (ranks[n1:] - stats.rankdata(control)) / n1  # (n0,) share of cases above each control
+    above, below = _components(case, control)
     row["auc"] = auc = float(above.mean())
     se = math.sqrt(above.var(ddof=1) / n1 + below.var(ddof=1) / n0)
     if se < 1e-12:
         return row | {"status": "degenerate", "note": "DeLong variance is 0: AUC without an interval"}
-    row |= {"se": se, "ci_lo": max(0.0, auc - Z * se), "ci_hi": min(1.0, auc + Z * se), "status": "ok"}
+    return row | _interval(auc, se)
+
+
+def adjusted_area(residual: np.ndarray, design: np.ndarray, is_case: np.ndarray, is_control: np.ndarray) -> dict:
+    """Return ``area`` of residuals of a line fitted in the controls, its variance with that of the line.
+
+    Patients are older than most controls, so an error of the line moves all of them at once: DeLong's interval alone
+    covers the truth too rarely (``benchmarks/simulation.py``). Each control's share in the variance is its structural
+    component plus what it moves the AUC through the coefficients (delta method; the derivative of the AUC by central
+    differences of one standard error).
+
+    Parameters
+    ----------
+    residual
+        ``(n,)`` years, NaN for people left out.
+    design
+        ``(n, k)`` float64: intercept and covariates; full rank in the controls.
+    is_case, is_control
+        ``(n,)`` bool.
+    """
+    known = np.isfinite(residual)
+    is_case, is_control = is_case & known, is_control & known
+    row = area(residual[is_case], residual[is_control])
+    above, below = _components(residual[is_case], residual[is_control])
+    fitted, left, (n0, k) = design[is_control], residual[is_control], design[is_control].shape
+    inverse = np.linalg.inv(fitted.T @ fitted)
+    left = left * math.sqrt(n0 / (n0 - k))  # residuals of a fit are too small
+    steps = np.sqrt(np.diag(inverse) * (left @ left) / n0)
+    slope = np.zeros(k)
+    for i, step in enumerate(steps):
+        moved = [residual + sign * step * design[:, i] for sign in (-1, 1)]
+        slope[i] = np.subtract(*(_components(m[is_case], m[is_control])[0].mean() for m in moved)) / (2 * step)
+    share = (below - row["auc"]) / n0 + (fitted @ inverse @ slope) * left  # (n0,)
+    se = math.sqrt(above.var(ddof=1) / above.size + share @ share * n0 / (n0 - 1))
+    return row | _interval(row["auc"], se)
+
+
+def _components(case: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of controls below each case ``(n1,)`` and of cases above each control ``(n0,)``."""
+    n1, n0 = case.size, control.size
+    ranks = stats.rankdata(np.concatenate([case, control]))
+    return (ranks[:n1] - stats.rankdata(case)) / n0, 1.0 - (ranks[n1:] - stats.rankdata(control)) / n1
+
+
+def _interval(auc: float, se: float) -> dict:
+    row = {"se": se, "ci_lo": max(0.0, auc - Z * se), "ci_hi": min(1.0, auc + Z * se), "status": "ok"}
     low, high = (_logistic(math.log(auc / (1 - auc)) + sign * Z * se / (auc * (1 - auc))) for sign in (-1, 1))
     return row | {"logit_ci_lo": low, "logit_ci_hi": high, "note": ""}
 
@@ -137,14 +199,14 @@ def roc_curve(case: np.ndarray, control: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"threshold": np.r_[np.nan, cuts], "fpr": np.r_[0.0, fpr], "tpr": np.r_[0.0, tpr]})
 
 
-def _adjusted(table: pd.DataFrame, bag: np.ndarray, healthy: np.ndarray) -> tuple[np.ndarray, str]:
-    """Residual ``(n,)`` of the gap on age and sex as fitted in controls, and a note."""
-    result = np.full(len(table), np.nan)
+def _adjusted(table: pd.DataFrame, bag: np.ndarray, healthy: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Residual ``(n,)`` of the gap on age and sex as fitted in controls, the design ``(n, k)``, and a note."""
+    result, designs = np.full(len(table), np.nan), np.full((len(table), 1), np.nan)
     source = table if "sex" in table.columns else table.assign(sex=None)
     complete, names, notes = complete_rows(source, ("age", "sex"))
     complete &= np.isfinite(bag)
     if not (complete & healthy).any():
-        return result, joined([*notes, "no complete control to fit age and sex in"])
+        return result, designs, joined([*notes, "no complete control to fit age and sex in"])
     fitted = source[complete & healthy]
     # sex that does not vary among controls cannot be adjusted for, whatever the patients are
     seen = set(levels(text(fitted, "sex")))
@@ -156,10 +218,12 @@ def _adjusted(table: pd.DataFrame, bag: np.ndarray, healthy: np.ndarray) -> tupl
     matrix, more = covariate_matrix(part, use)
     design = np.column_stack([np.ones(len(part)), matrix])
     if in_controls.sum() <= design.shape[1] or not has_full_rank(design[in_controls]):
-        return result, joined([*notes, *more, "too few or too similar controls to fit age and sex in"])
+        return result, designs, joined([*notes, *more, "too few or too similar controls to fit age and sex in"])
     beta = np.linalg.lstsq(design[in_controls], bag[complete][in_controls], rcond=None)[0]
     result[complete] = bag[complete] - design @ beta
-    return result, joined([*notes, *more])
+    designs = np.full((len(table), design.shape[1]), np.nan)
+    designs[complete] = design
+    return result, designs, joined([*notes, *more])
 
 
 def _logistic(value: float) -> float:

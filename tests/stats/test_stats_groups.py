@@ -8,7 +8,7 @@ from sklearn import metrics
 from brainage_bids.schema import GROUPDIFF_COLUMNS, ROC_CURVES_COLUMNS
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.groups import age_balance, ancova, group_differences, hedges_g, match_by_age, welch
-from brainage_bids.stats.roc import ROC_COLUMNS, area, roc, roc_curve, roc_curves
+from brainage_bids.stats.roc import ROC_COLUMNS, adjusted_area, area, roc, roc_curve, roc_curves
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +247,31 @@ def test_adjusted_roc_is_the_auc_of_control_residuals(tested):
     want = area(rest[tested["group"] == "AD"], rest[tested["group"] == "NC"])["auc"]
     table = roc(tested, ["a"], ["NC"]).set_index(["case", "variant"])
     assert table.loc[("AD", "adjusted:age+sex"), "auc"] == pytest.approx(want)
+
+
+def test_adjusted_roc_error_is_that_of_refitted_resamples(tested):
+    people = tested[tested["group"].isin(["AD", "NC"])]
+    se = roc(people, ["a"], ["NC"]).set_index("variant").loc["adjusted:age+sex", "se"]
+    rng, found = np.random.default_rng(3), []
+    design = np.column_stack([np.ones(len(people)), people["age"], people["sex"] == "M"])
+    bag, is_case = people["bag_a"].to_numpy(), (people["group"] == "AD").to_numpy()
+    for _ in range(2000):
+        case, control = (rng.choice(np.flatnonzero(member), member.sum()) for member in (is_case, ~is_case))
+        beta = np.linalg.lstsq(design[control], bag[control], rcond=None)[0]
+        found.append(area(bag[case] - design[case] @ beta, bag[control] - design[control] @ beta)["auc"])
+    assert se == pytest.approx(np.std(found), rel=0.1)
+
+
+def test_adjusted_roc_of_people_alike_is_delongs():
+    rng = np.random.default_rng(2)
+    n = 4000
+    is_case, age, residual = np.arange(n) < n // 2, rng.uniform(20, 90, n), rng.normal(0, 5, n)
+    residual -= np.where(is_case, 0, np.polyval(np.polyfit(age[~is_case], residual[~is_case], 1), age))
+    residual[~is_case] -= residual[~is_case].mean()
+    design = np.column_stack([np.ones(n), age])
+    row, want = adjusted_area(residual, design, is_case, ~is_case), area(residual[is_case], residual[~is_case])
+    assert row["auc"] == want["auc"]
+    assert row["se"] == pytest.approx(want["se"], rel=0.05)
 
 
 def test_roc_skips_what_it_cannot_make(tested):

@@ -81,7 +81,7 @@ def test_only_people_scanned_half_a_year_apart_count(sessions):
 
 def test_without_controls_the_first_group_is_the_reference(sessions):
     found = rows_of(lg.longitudinal(sessions, ["a"], []), "mixed")
-    assert found.loc["group=NC", "note"] == "reference group AD"
+    assert found.loc["group=NC", "note"].startswith("reference group AD; sandwich se ")
     assert "AD-NC" not in set(lg.longitudinal(sessions, ["a"], [])["term"])
 
 
@@ -107,3 +107,20 @@ def test_every_session_takes_the_lowest_run_of_usable_scans(sessions):
     kept = every_session(everything)
     assert len(kept) == len(sessions)
     assert set(kept["run"]) == {"run-1"}
+
+
+def test_sandwich_errors_of_balanced_scans_are_those_of_the_rates():
+    rng = np.random.default_rng(1)
+    n, rows = 25, []
+    for i in range(2 * n):
+        start, own, rate = rng.uniform(50, 70), rng.normal(0, 4), rng.normal(0, 2 if i < n else 0.5)
+        person = {"participant_id": f"sub-{i:02d}", "group": "AD" if i < n else "NC", "sex": "F"}
+        for t in (0.0, 1.0, 2.0):
+            predicted = start + t + own + rate * t + rng.normal(0, 0.3)
+            rows.append({**person, "age": start + t, "predicted_age_m": predicted})
+    found = lg.longitudinal(pd.DataFrame(rows), ["m"], ["NC"])
+    mixed, welch = rows_of(found, "mixed").loc["time:group=AD"], rows_of(found, "bag_rate").loc["AD-NC"]
+    assert mixed["estimate"] == pytest.approx(welch["estimate"])
+    rates = np.sqrt((n - 1) / n * 2 * n / (2 * n - 1)) * welch["estimate"] / welch["t"]  # n in place of n - 1
+    assert float(mixed["note"].split("sandwich se ")[1].split()[0]) == pytest.approx(rates, rel=1e-3)
+    assert mixed["se"] < 0.9 * rates  # a random intercept alone takes the spread of the rates for noise of scans

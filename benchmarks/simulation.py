@@ -1,0 +1,384 @@
+"""How often the group tests find what is not there and what is there, and how often the intervals hold the truth.
+
+Run ``OMP_NUM_THREADS=1 python benchmarks/simulation.py [--studies N] [--only PART] [--processes N]``: whole studies are
+drawn from known populations (``simulated.py``) and given to the package's own functions. Ends with 1 when the false
+positives of a primary test leave 3-7 % or the coverage of an interval leaves 93-97 % beyond Monte Carlo error. The
+same seed gives the same tables with any number of processes.
+"""
+
+import argparse
+import math
+import re
+import sys
+import time
+from functools import partial
+from multiprocessing import Pool
+
+import numpy as np
+import pandas as pd
+import simulated as draw
+from scipy import stats
+
+from brainage_bids.stats import accuracy, bias, longitudinal, roc, site
+from brainage_bids.stats.correlate import correlation, partial_correlation, williams_t
+from brainage_bids.stats.groups import ancova, match_by_age, welch
+from brainage_bids.stats.regions import region_differences
+from brainage_bids.stats.reliability import agreement
+
+SEED = 20261121
+LEVEL, FALSE_POSITIVES, COVERAGE = 0.05, (0.03, 0.07), (0.93, 0.97)
+PERMUTATIONS = 499
+LARGE = 500_000  # people of each sample that gives the true values
+SCORES = (("adas11", "pearson"), ("adas11", "spearman"), ("hy", "spearman"))
+
+
+class Study:
+    """``found[name]`` = (significant, covered) of one study; shares where it holds many answers, NaN where none."""
+
+    def __init__(self):
+        self.found = {}
+
+    def add(self, name, row, truth=None, test="p", interval=("ci_lo", "ci_hi")):
+        """Note the p under ``test`` (None: no test) and whether the interval holds the truth (None: no interval)."""
+        significant = np.mean(np.asarray(row[test]) <= LEVEL) if test else math.nan
+        covered = math.nan if truth is None else row[interval[0]] <= truth <= row[interval[1]]
+        self.found[name] = (float(significant), float(covered))
+
+
+# ---- one study of each part. Rows are named as in the tables of the group level, with the function in brackets.
+
+
+def cross_section(rng, population, truth):
+    """Patients against controls, scores, areas under the curve, sites; one scan a person."""
+    study = Study()
+    case, control, heldout = population.study(rng)
+    bag, healthy = case["bag_a"].to_numpy(), control["bag_a"].to_numpy()
+    held = heldout.rename(columns={"predicted_age_a": "predicted_age"})
+    for part in (case, control):
+        part["corrected"] = bias._correct(part["age"].to_numpy(), part["predicted_age_a"].to_numpy(), held)[0][:, 0]
+    line = bias.fit_line(held["age"], held["predicted_age"])
+
+    study.add("accuracy bag_p of patients [one_sample_t]", accuracy.one_sample_t(bag), truth["bag"])
+    row = welch(bag, healthy)
+    study.add("groupdiff raw [welch]", row, truth["difference"])
+    study.add("groupdiff raw, hedges_g [hedges_g]", row, truth["g"], None, ("g_ci_lo", "g_ci_hi"))
+    row = ancova(case, control, "bag_a", ("age", "male"))
+    study.add("groupdiff ancova:age+sex [ancova]", row, population.effect)
+    study.add("groupdiff ancova:age+sex, HC3 of the note [ancova]", {"p": _in_note(r"HC3 .*?p (\S+?);", row)})
+    row = ancova(case, control, "bag_a", ("age", "male", "place"))
+    study.add("groupdiff ancova:age+sex+site [ancova]", row, population.effect)
+    row = welch(case["corrected"], control["corrected"])
+    study.add("groupdiff corrected [welch]", row, population.effect)
+    of_line = truth["difference"] - (line.slope - 1) * truth["years older"]
+    study.add("groupdiff corrected, truth of this line [welch]", row, of_line, None)
+    pairs = np.array(match_by_age(case["age"].to_numpy(), control["age"].to_numpy()))
+    study.add("groupdiff raw:age-matched [welch]", welch(bag[pairs[:, 0]], healthy[pairs[:, 1]]), population.effect)
+    for name, row in _areas(case, control):
+        study.add(f"roc {name}", row | {"p": float(row["ci_lo"] <= 0.5 <= row["ci_hi"])}, truth[name])  # 0: without 0.5
+    of_line = np.interp(line.slope, *truth["areas by slope"])
+    row = roc.area(case["corrected"], control["corrected"])
+    study.add("roc corrected, truth of this line [area]", row, of_line, None)
+    for name, row in _correlations(case):
+        study.add(f"correlations {name}", row, truth[name] if "ci_lo" in row else None)
+    study.add("(models a and b, one score) [williams_t]", williams_t(case["adas11"], case["bag_a"], case["bag_b"]))
+    if not population.site:
+        named = control.assign(site=control["place"].map(str), sex=control["male"].map(str))
+        study.add("site [site_effect]", site._test(named, "bag_a"))
+    inside = (np.abs(control["corrected"]) <= bias.conformal_half_width(_corrected(line, held))).to_numpy()
+    study.found["pred_lo to pred_hi, new controls [conformal_half_width]"] = (math.nan, inside.mean())
+    old = (control["age"] >= 60).to_numpy()
+    study.found["pred_lo to pred_hi, only those of 60-90 [conformal_half_width]"] = (math.nan, inside[old].mean())
+    return study.found
+
+
+def _corrected(line, people):
+    return bias.corrected_bag(line, people["age"], people["predicted_age"] - people["age"])
+
+
+def _areas(case, control):
+    for name, column in (("raw [area]", "bag_a"), ("corrected [area]", "corrected")):
+        yield name, roc.area(case[column], control[column])
+    table = pd.concat([case, control], ignore_index=True)
+    table["sex"] = np.array(["F", "M"], dtype=object)[table["male"]]
+    is_case = np.arange(len(table)) < len(case)
+    residual, design, _ = roc._adjusted(table, table["bag_a"].to_numpy(), ~is_case)
+    yield "adjusted:age+sex [adjusted_area]", roc.adjusted_area(residual, design, is_case, ~is_case)
+
+
+def _correlations(case):
+    for score, kind in SCORES:
+        for variant, gap in (("raw", "bag_a"), ("corrected", "corrected")):
+            yield f"{variant} {kind} {score} [correlation]", correlation(case[gap], case[score], kind)
+        row = partial_correlation(case["bag_a"], case[score], case[["age", "male"]], kind)
+        yield f"partial:age+sex {kind} {score} [partial_correlation]", row
+
+
+def cross_section_truth(population):
+    """Return the true values by name, from large samples and the known line."""
+    rng = np.random.default_rng(SEED)
+    case, control = population.people(rng, LARGE, True), population.people(rng, LARGE, False)
+    n = np.array([population.patients, draw.CONTROLS])
+    spread = np.array([part["bag_a"].var() for part in (case, control)])
+    truth = {"bag": case["bag_a"].mean(), "difference": case["bag_a"].mean() - control["bag_a"].mean()}
+    truth["years older"] = case["age"].mean() - control["age"].mean()
+    truth["g"] = truth["difference"] / math.sqrt((n - 1) @ spread / (n.sum() - 2))
+    case["corrected"], control["corrected"] = case["bag_true"], control["bag_true"]
+    truth |= {name: row["auc"] for name, row in _areas(case, control)}
+    slopes = np.linspace(0.7, 1.0, 7)
+    areas = [roc.area(*(part["bag_a"] - (slope - 1) * part["age"] for part in (case, control))) for slope in slopes]
+    truth["areas by slope"] = (slopes, [row["auc"] for row in areas])
+    return truth | {name: row["estimate"] for name, row in _correlations(case)}
+
+
+def errors(rng, population, truth):
+    """Accuracy of one model, comparison of two; the intervals of the mean error from 10,000 resamples."""
+    study, mae = Study(), ("mae_ci_lo", "mae_ci_hi")
+    people = population.people(rng, draw.CONTROLS, False)
+    for n in (draw.CONTROLS, 41, 15):  # the test set of the paper and the sizes of its age bins
+        row = accuracy.accuracy_of(people["age"][:n], people["predicted_age_a"][:n])
+        study.add(f"accuracy mae, n = {n} [mean_interval]", row, truth["mae"], None, mae)
+    table = people.assign(group="NC", sex=np.array(["F", "M"], dtype=object)[people["male"]])
+    row = accuracy._sex_difference(table, people["bag_a"].to_numpy(), ["NC"])
+    study.add("accuracy sex=M-F [_sex_difference]", row, population.sex, "bag_p", ("bag_ci_lo", "bag_ci_hi"))
+    row = accuracy.compare_errors(np.abs(people["bag_a"]), np.abs(people["bag_b"]))
+    study.add("modelcomparison mae_diff, t [compare_errors]", row, truth["mae_diff"])
+    study.add("modelcomparison wilcoxon_p [compare_errors]", row, None, "wilcoxon_p")
+    row = {"lo": _in_note(r"mae_diff (\S+) to", row), "hi": _in_note(r" to (\S+?);", row)}
+    study.add("modelcomparison mae_diff, BCa of the note [mean_interval]", row, truth["mae_diff"], None, ("lo", "hi"))
+    return study.found
+
+
+def errors_truth(population):
+    """Return the mean error of model a and its difference from that of model b."""
+    people = population.people(np.random.default_rng(SEED), LARGE, False)
+    mae = [people[f"bag_{model}"].abs().mean() for model in "ab"]
+    return {"mae": mae[0], "mae_diff": mae[0] - mae[1]}
+
+
+def crossfit(rng, population, truth):
+    """Gaps corrected by a line of the study's own controls, five folds."""
+    study = Study()
+    case, control, _ = population.study(rng)
+    table = pd.concat([case.assign(group="AD"), control.assign(group="NC")], ignore_index=True)
+    table = table.assign(participant_id=[f"sub-{i:03d}" for i in range(len(table))], session_id=None, run=None)
+    gap = bias.crossfit_controls(table, "a", ["NC"])[0]["bag_corrected"].to_numpy()
+    study.add(
+        "groupdiff corrected, --bias-fit controls [welch]", welch(gap[: len(case)], gap[len(case) :]), truth["effect"]
+    )
+    return study.found
+
+
+def crossfit_truth(population):
+    """Return the planted effect."""
+    return {"effect": population.effect}
+
+
+def sessions(rng, setting, truth):
+    """Rates and the mixed model; the names in ``truth`` are those of the table."""
+    study, controls = Study(), ["NC"]
+    people = longitudinal.usable_people(draw.sessions(rng, *setting), "a")
+    found = longitudinal._rate_rows(longitudinal.person_rates(people), controls)
+    mixed = longitudinal.mixed_model(people, controls, ("age_bl", "sex"))
+    for row in [*found, *({"analysis": "mixed:age_bl+sex", **row} for row in mixed)]:
+        name = f"{row['analysis']} {row['group']} {row['term']}"
+        if name in truth:
+            where = "mixed_model" if "mixed" in name else "_rate_rows"
+            study.add(f"longitudinal {name} [{where}]", row, truth[name], "p" if "p" in row else None)
+        if name.endswith("time:group=AD"):
+            row = {"p": _in_note(r"sandwich se \S+ p (\S+?);", row)}
+            study.add(f"longitudinal {name}, sandwich p of the note [mixed_model]", row)
+    return study.found
+
+
+def sessions_truth(setting):
+    """Return the true terms of the longitudinal table."""
+    _, rate, _ = setting
+    lost = draw.SLOPE - 1  # years a year by which a healthy gap falls
+    mixed = {"group=AD": 0.0, "time": lost, "time:group=AD": rate, "age_bl": lost, "sex": 0.0}
+    return {
+        "rate AD mean": draw.SLOPE + rate,
+        "bag_rate AD mean": lost + rate,
+        "bag_rate AD AD-NC": rate,
+        **{f"mixed:age_bl+sex all {term}": value for term, value in mixed.items()},
+    }
+
+
+def retest(rng, setting, truth):
+    """Agreement of two scans; the limits as a promise for the next pair."""
+    study, row = Study(), agreement(draw.retest(rng, *setting))
+    for name in ("icc21", "icc31"):
+        study.add(f"reliability {name} [agreement]", row, truth["icc"], None, (f"{name}_ci_lo", f"{name}_ci_hi"))
+    spread = stats.norm(0, truth["sd"])
+    inside = spread.cdf(row["ba_loa_hi"]) - spread.cdf(row["ba_loa_lo"])
+    study.found["reliability ba_loa, the next pair [agreement]"] = (math.nan, inside)
+    study.found["reliability rc, the next pair [agreement]"] = (math.nan, 2 * spread.cdf(row["rc"]) - 1)
+    return study.found
+
+
+def retest_truth(setting):
+    """Return the intraclass correlation and the SD of the difference of two scans."""
+    _, between, within = setting
+    return {"icc": between**2 / (between**2 + within**2), "sd": math.sqrt(2) * within}
+
+
+def regions(rng, effect, truth):
+    """116 regions. With an effect the regions that have it give the power, the others the errors of the family."""
+    study = Study()
+    values, ageing, is_case, covariates = draw.regional(rng, effect)
+    seed = int(rng.integers(2**31))
+    planted = np.arange(draw.REGIONS) < (draw.AFFECTED if effect else draw.REGIONS)
+    for name, data, held in (("", values, None), (" age and sex held,", ageing, covariates)):
+        row = region_differences(data, is_case, held, PERMUTATIONS, seed)
+        for column in ("p", "p_perm") + (("q_fdr", "p_fwe") if effect else ()):
+            study.add(f"regiondiff{name} {column} of a region [region_differences]", row[planted], None, column)
+        if not effect:
+            for column in ("p_fwe", "q_fdr"):
+                study.add(f"regiondiff{name} smallest {column} [region_differences]", {"p": row[column].min()})
+        else:
+            study.add(
+                f"regiondiff{name} smallest p_fwe elsewhere [region_differences]", {"p": row["p_fwe"][~planted].min()}
+            )
+    if not effect:
+        row = region_differences(ageing, is_case, None, 1, seed)
+        study.add("regiondiff p of a region that follows age, not held [region_differences]", row)
+    return study.found
+
+
+def regions_truth(effect):
+    """Nothing has an interval here."""
+    return {}
+
+
+def _in_note(pattern, row):
+    return float(re.search(pattern, row["note"] + ";").group(1))
+
+
+# ---- what is run, and what is asked of it
+
+EFFECT = {"effect": 3.0, "link": 0.3}
+MEAN_67 = {"patients": 80, "mean_age": 67.0, "heldout": 60}
+WIDER = {"widening": 0.4, "sex": 1.0, "site": 1.0, "heldout": 100}
+# name of the part, title, function, truth, nothing planted, planted, studies for each 2,000 asked for
+PARTS = [
+    ("cross-section", "61 patients of 60-90 years, bias line of 150 held-out controls. Planted: 3 years, r = 0.3",
+     cross_section, cross_section_truth, draw.Population(), draw.Population(**EFFECT), 2000),
+    ("cross-section-67", "80 patients of 67 years on average, bias line of 60. Planted: 3 years, r = 0.3",
+     cross_section, cross_section_truth, draw.Population(**MEAN_67), draw.Population(**MEAN_67, **EFFECT), 1200),
+    ("cross-section-wider", "61 patients of 60-90 years, residual SD 4 to 6 years with age, sex and site each 1 year, "
+     "bias line of 100. Planted: 3 years, r = 0.6",
+     cross_section, cross_section_truth, draw.Population(**WIDER),
+     draw.Population(**WIDER, effect=3.0, link=0.6), 1200),
+    ("errors", "149 controls, two models. Planted: residual SD 5 and 6 years, sexes 2 years apart",
+     errors, errors_truth, draw.Population(), draw.Population(sd_b=6.0, sex=2.0), 1000),
+    ("crossfit", "61 patients of 60-90 years. Planted: 3 years",
+     crossfit, crossfit_truth, draw.Population(), draw.Population(effect=3.0), 400),
+    ("sessions", "30 patients, 30 controls, 2-3 scans in 2 years; everybody changes alike. Planted: 0.5 years a year",
+     sessions, sessions_truth, (30, 0.0, 0.0), (30, 0.5, 0.0), 400),
+    ("sessions-own-rates", "the same; people change at own rates, SD 0.5 years a year. Planted: 0.5 years a year",
+     sessions, sessions_truth, (30, 0.0, 0.5), (30, 0.5, 0.5), 400),
+    ("retest", "30 people scanned twice, ICC 0.92", retest, retest_truth, (30, 5.0, 1.5), None, 2000),
+    ("regions", f"61 patients, 149 controls, 116 skewed correlated regions, {PERMUTATIONS} permutations. "
+     "Planted: 0.5 SD in 5", regions, regions_truth, 0.0, 0.5, 600),
+]  # fmt: skip
+PRIMARY = (
+    "groupdiff ancova:age+sex [ancova]",
+    "correlations partial:age+sex pearson adas11 [partial_correlation]",
+    "correlations partial:age+sex spearman hy [partial_correlation]",
+    "(models a and b, one score) [williams_t]",
+    "site [site_effect]",
+    "accuracy sex=M-F [_sex_difference]",
+    "modelcomparison mae_diff, t [compare_errors]",
+    "longitudinal bag_rate AD AD-NC [_rate_rows]",
+    "longitudinal mixed:age_bl+sex all time:group=AD [mixed_model]",
+    "longitudinal mixed:age_bl+sex all group=AD [mixed_model]",
+    "regiondiff p_perm of a region [region_differences]",
+    "regiondiff smallest p_fwe [region_differences]",
+    "regiondiff age and sex held, p_perm of a region [region_differences]",
+    "regiondiff age and sex held, smallest p_fwe [region_differences]",
+)
+# intervals that miss their target for a reason that is known and said; title fragment of the part, row, reason
+KNOWN = ()
+
+
+def interval(values):
+    """Return the mean of ``(n,)`` shares and its 95 % interval: Wilson's for yes and no, else the normal one."""
+    mean, n = values.mean(), values.size
+    if np.isin(values, (0.0, 1.0)).all():
+        low, high = stats.binomtest(int(values.sum()), n).proportion_ci(method="wilson")
+        return mean, low, high
+    margin = 1.96 * values.std(ddof=1) / math.sqrt(n)
+    return mean, mean - margin, mean + margin
+
+
+def one(job, function, setting, truth, key):
+    """Run one study; its draws depend on the seed, the setting and its number only."""
+    return function(np.random.default_rng([SEED, *key, job]), setting, truth)
+
+
+def simulate(pool, function, setting, truth, key, n):
+    """Return ``{row: (significant, covered)}``, arrays over ``n`` studies without NaN."""
+    work = partial(one, function=function, setting=setting, truth=truth, key=key)
+    found = list(pool.imap(work, range(n), chunksize=10)) if pool else [work(job) for job in range(n)]
+    rows = {name: np.array([study[name] for study in found if name in study]) for name in found[0]}
+    return {name: tuple(column[np.isfinite(column)] for column in values.T) for name, values in rows.items()}
+
+
+def judge(name, title, null, planted):
+    """Return the cells of a row and the complaints about it."""
+    cells, complaints = [], []
+    for what, place, target, sets in (
+        ("false positives", 0, FALSE_POSITIVES, (null,)),
+        ("", 0, None, (planted,)),
+        ("coverage", 1, COVERAGE, (null, planted)),
+    ):
+        for found in sets:
+            values = found[name][place] if found and name in found else np.empty(0)
+            if not values.size:
+                cells.append("")
+                continue
+            mean, low, high = interval(values)
+            cells.append(f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if target else f"{100 * mean:.0f}")
+            if target and (low > target[1] or high < target[0]) and (place or name in PRIMARY):
+                complaints.append(f"{what} {100 * mean:.1f} %")
+    known = [number for number, (where, row, _) in enumerate(KNOWN, 1) if where in title and row == name]
+    if complaints and known:
+        return [*cells, f"known ({known[0]})"], []
+    asked = name in PRIMARY or cells[2] or cells[3]
+    verdict = "FAIL" if complaints else "PASS" if asked else ""
+    return [*cells, verdict], [f"{name}: {text}" for text in complaints]
+
+
+def main(argv=None):
+    """Run the parts asked for; return 1 when a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--studies", type=int, default=2000, help="with nothing planted; slow parts take a share (default 2000)"
+    )
+    parser.add_argument("--only", choices=sorted({part[0] for part in PARTS}))
+    parser.add_argument("--processes", type=int, default=1)
+    asked = parser.parse_args(argv)
+    pool, missed, begin = Pool(asked.processes) if asked.processes > 1 else None, [], time.monotonic()
+    for number, (part, title, function, truth, *settings, share) in enumerate(PARTS):
+        if asked.only not in (None, part):
+            continue
+        n = max(6, asked.studies * share // 2000)
+        null, planted = (
+            simulate(pool, function, setting, truth(setting), (number, place), count) if setting is not None else None
+            for place, (setting, count) in enumerate(zip(settings, (n, n // 3), strict=True))
+        )
+        rows = {name: judge(name, title, null, planted) for name in {**null, **(planted or {})}}
+        print(f"\n{part}: {title}; {n} studies" + (f", {n // 3} planted" if planted else "") + "\n")
+        print("| row [function] | false positives % | found % | covers %, nothing planted | covers %, planted | |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for name, (cells, _) in rows.items():
+            print("| " + " | ".join([("**" + name + "**") if name in PRIMARY else name, *cells]) + " |", flush=True)
+        missed += [f"{title}: {text}" for _, complaints in rows.values() for text in complaints]
+    for number, (_, _, reason) in enumerate(KNOWN, 1):
+        print(f"\n({number}) {reason}")
+    print("\n" + ("\n".join(f"FAIL {text}" for text in missed) or "PASS: every target"))
+    print(f"{(time.monotonic() - begin) / 60:.1f} minutes, {asked.processes} processes, seed {SEED}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
