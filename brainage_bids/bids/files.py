@@ -89,6 +89,24 @@ def read_tsv(path: str | Path) -> pd.DataFrame:
     return table
 
 
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """Read a small table as :func:`read_tsv` does, one dict per row; a tenth of its time, for thousands of files.
+
+    Raises
+    ------
+    BadDataError
+        When the file cannot be parsed as a table.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadDataError(f"{path} is not a tab-separated table ({error}); repair it") from error
+    rows = [[cell.replace("\xa0", " ").strip() for cell in line.split("\t")] for line in lines if line.strip()]
+    if not rows or any(len(row) != len(rows[0]) for row in rows):
+        raise BadDataError(f"{path} is not a tab-separated table (rows of unequal length, or none); repair it")
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
 def write_tsv(path: str | Path, table: pd.DataFrame, meanings: dict[str, str] | None = None) -> Path:
     """Write a table at full precision, ``n/a`` for missing; with ``meanings`` also the JSON sidecar."""
     # No cell holds a tab or a line break, so nothing needs quotes; a quote in a cell stays what it is.

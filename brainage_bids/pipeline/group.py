@@ -15,19 +15,20 @@ from brainage_bids.bids.derivative import prepare_output
 from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
-from brainage_bids.bids.qc import EXCLUDED, FAIL, read_qc, scan_key
+from brainage_bids.bids.qc import EXCLUDED, FAIL, effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.bias import UNKNOWN_FOLD, bias_corrected
 from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.predictions import (
+    engine_of,
     folds_of_scan,
     model_cards,
-    read_predictions_of_scan,
-    volume_specs,
+    prediction_rows,
+    volume_sidecars,
 )
-from brainage_bids.pipeline.qc import may_be_used, write_qc
+from brainage_bids.pipeline.qc import gates_passed, write_qc
 from brainage_bids.pipeline.record import RunRecord, last_events
 from brainage_bids.pipeline.together import Together, join, keyed, template_root, unkeyed
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, Scan
@@ -61,7 +62,7 @@ class GroupOptions:
 
 @dataclass(frozen=True)
 class Collected:
-    """What the participant level left: the table, who failed, the models, their maps, whom a person excluded.
+    """What the participant level left: table, failures, models, their maps, whom a person excluded, the engines.
 
     ``folds`` holds, by model and scan, the fold that held the person out, where one did.
     """
@@ -73,6 +74,7 @@ class Collected:
     maps: pd.DataFrame
     excluded: frozenset[str] = frozenset()
     folds: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
+    engines: tuple[str, ...] = ()
     together: Together | None = None
 
 
@@ -172,19 +174,21 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
     A scan without a prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
     """
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
-    rows, failed, maps, seen = [], [], [], {}
+    rows, failed, maps, seen, engines = [], [], [], {}, set()
     folds: dict[str, dict[str, object]] = {}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
-        predictions = read_predictions_of_scan(outputs.prediction(scan))
-        if predictions.empty and scan.participant_id not in elsewhere:
+        predictions = prediction_rows(outputs.prediction(scan))
+        sidecars = volume_sidecars(scan, outputs)
+        engines.update(engine_of(values) for _, values in sidecars[:1])
+        if not predictions and scan.participant_id not in elsewhere:
             failed.append(_failure(scan, events.get(scan.prefix)))
             continue
-        specs = volume_specs(scan, outputs)
-        usable = may_be_used(scan, outputs, decided)
+        usable = effective_pass(gates_passed([v for _, v in sidecars]), decided.decision(scan_key(scan)).verdict)
         row = _scan_columns(scan, None if usable is None else int(usable))
-        held_out = folds_of_scan(outputs.prediction(scan))
-        for values in predictions.to_dict("records"):
+        out_of_fold = any("out_of_fold" in values["flags"] for values in predictions)
+        held_out = folds_of_scan(outputs.prediction(scan)) if out_of_fold else {}
+        for values in predictions:
             name = values["model"]
             seen[name] = None
             if "out_of_fold" in values["flags"].split(";"):
@@ -198,7 +202,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
             }
             used = {"in_training", "in_validation"} & set(values["flags"].split(";"))
             row["in_training"] = max(row["in_training"], int(bool(used)))
-            for spec in specs:
+            for spec, _ in sidecars:
                 path = outputs.saliency(scan, spec, name)
                 if path.is_file():
                     maps.append({"prefix": scan.prefix, "model": name, "map": str(path), "spec": spec})
@@ -216,6 +220,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
         frozenset(scan.prefix for scan in dataset.scans if decided.decision(scan_key(scan)).verdict == FAIL),
         folds,
+        tuple(sorted(engines)),
     )
 
 

@@ -14,7 +14,7 @@ from brainage_bids.bids.files import read_json, read_tsv, write_text
 from brainage_bids.bids.outputs import Outputs, is_study_model, sidecar_path
 from brainage_bids.bids.qc import Decision, is_outdated, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
-from brainage_bids.pipeline.predictions import model_cards, read_predictions_of_scan, volume_specs
+from brainage_bids.pipeline.predictions import engine_of, model_cards, prediction_rows, volume_sidecars, volume_specs
 from brainage_bids.pipeline.qc import scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.pipeline.together import confounding, template_root
@@ -110,7 +110,7 @@ def _specs(outputs: Outputs, scans: Iterable[Scan]) -> list[VolumeSpec]:
 
 def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str], decision: Decision) -> ScanSection:
     specs = volume_specs(scan, outputs)
-    predictions = read_predictions_of_scan(outputs.prediction(scan)).to_dict("records")
+    predictions = prediction_rows(outputs.prediction(scan))
     saliency = {}
     for row in predictions:
         for spec in specs:
@@ -157,9 +157,7 @@ def write_citation(
 
 def engines_of(outputs: Outputs, scans: Iterable[Scan]) -> list[str]:
     """Return the engines that the volumes of the scans were made with; ``prepared`` where another pipeline masked."""
-    paths = [sidecar_path(outputs.volume(scan, spec)) for scan in scans for spec in volume_specs(scan, outputs)[:1]]
-    sidecars = [read_json(path) for path in paths]
-    return sorted({v["Engine"] if v["Sources"][0].startswith("bids:raw:") else "prepared" for v in sidecars})
+    return sorted({engine_of(values) for scan in scans for _, values in volume_sidecars(scan, outputs)[:1]})
 
 
 def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engines: Sequence[str]) -> dict:
@@ -230,8 +228,7 @@ def group_page(
     places = [(m.outputs, m.dataset) for m in together.members] if together else [(outputs, dataset)]
     cards = [collected.cards[name] for name in collected.models if name in collected.cards]
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
-    engines = {engine for where, one in places for engine in engines_of(where, one.scans)}
-    values = methods_values(specs, cards, sorted(engines))
+    values = methods_values(specs, cards, collected.engines)
     scores = options.scores(dataset)
     sources = {str(line.get("source")) for line in lines.values()}
     methods = group_methods(

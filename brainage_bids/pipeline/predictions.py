@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from brainage_bids.bids.files import numbers, read_json, read_tsv, write_json, write_tsv
+from brainage_bids.bids.files import read_json, read_rows, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, model_label, sidecar_path
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, NoInputError
@@ -22,6 +23,8 @@ from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
 
 if TYPE_CHECKING:
     from brainage_bids.pipeline.participant import ParticipantOptions
+
+NUMBERS = ("predicted_age", "chronological_age", "bag", "bag_corrected", "pred_lo", "pred_hi")
 
 
 def model_spec(folder: Path) -> VolumeSpec:
@@ -40,14 +43,26 @@ def model_calibration(card: Mapping) -> pd.DataFrame:
     return pd.DataFrame(card["calibration"], columns=["age", "predicted_age", "fold"])
 
 
+def volume_sidecars(scan: Scan, outputs: Outputs) -> list[tuple[VolumeSpec, dict]]:
+    """Return spec and sidecar of every volume that exists for a scan, finest first."""
+    folder, begin, end = str(outputs.anat(scan)), f"{scan.prefix}_space-", "_desc-preproc_T1w.json"
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(end)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    sidecars = [read_json(os.path.join(folder, name)) for name in names]
+    found = [(VolumeSpec.from_dict(values["VolumeSpec"]), values) for values in sidecars if values.get("VolumeSpec")]
+    return sorted(found, key=lambda pair: (pair[0].resolution, pair[0].template))
+
+
+def engine_of(values: Mapping) -> str:
+    """Return the engine that a volume was made with, from its sidecar; ``prepared`` where another pipeline masked."""
+    return values["Engine"] if values["Sources"][0].startswith("bids:raw:") else "prepared"
+
+
 def volume_specs(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
     """Return the specs of the volumes that exist for a scan, finest first."""
-    specs = []
-    for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-preproc_T1w.json"):
-        values = read_json(path).get("VolumeSpec")
-        if values:
-            specs.append(VolumeSpec.from_dict(values))
-    return sorted(specs, key=lambda spec: (spec.resolution, spec.template))
+    return [spec for spec, _ in volume_sidecars(scan, outputs)]
 
 
 def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
@@ -168,7 +183,7 @@ def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
     table = outputs.prediction(scan)
     if not table.is_file():
         return
-    now = {read_json(sidecar_path(outputs.volume(scan, spec))).get("InputHash") for spec in volume_specs(scan, outputs)}
+    now = {values.get("InputHash") for _, values in volume_sidecars(scan, outputs)}
     before = read_json(sidecar_path(table)).get("Inputs", {}) if sidecar_path(table).is_file() else {}
     rows = read_predictions_of_scan(table)
     stale = [name for name in rows["model"] if everything or before.get(name) not in now]
@@ -205,9 +220,17 @@ def folds_of_scan(path: Path) -> dict[str, object]:
 
 def read_predictions_of_scan(path: Path) -> pd.DataFrame:
     """Return a scan's prediction table (empty when there is none), numbers as float64."""
-    if not path.is_file():
-        return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    table = read_tsv(path)
-    for name in ("predicted_age", "chronological_age", "bag", "bag_corrected", "pred_lo", "pred_hi"):
-        table[name] = numbers(table[name])
-    return table
+    return pd.DataFrame(prediction_rows(path), columns=list(PREDICTION_COLUMNS)).astype(dict.fromkeys(NUMBERS, float))
+
+
+def prediction_rows(path: Path) -> list[dict]:
+    """Return the rows of a scan's prediction table (none when there is no file), numbers as float (NaN: missing)."""
+    rows = read_rows(path) if path.is_file() else []
+    return [row | {name: _number(row[name]) for name in NUMBERS} for row in rows]
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")

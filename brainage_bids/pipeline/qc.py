@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brainage_bids import __version__
-from brainage_bids.bids.files import MISSING, read_json, write_json
+from brainage_bids.bids.files import MISSING, write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.qc import DECISION, Key, QcTable, effective_pass, is_outdated, read_qc, scan_key, update_qc
 from brainage_bids.bids.read import Dataset
-from brainage_bids.pipeline.predictions import volume_specs
+from brainage_bids.pipeline.predictions import volume_sidecars
 from brainage_bids.pipeline.record import RunRecord, last_events
 from brainage_bids.report.qc import QcPage, QcRow, write_qc_page
 from brainage_bids.schema import QC_COLUMNS, QC_METRICS, Scan
@@ -42,10 +42,13 @@ def volume_id(values: Mapping) -> str:
 
 def current_volume(scan: Scan, outputs: Outputs) -> tuple[dict, bool | None]:
     """Return the sidecar of a scan's finest volume (empty without one) and whether all its volumes passed the gates."""
-    sidecars = [read_json(sidecar_path(outputs.volume(scan, spec))) for spec in volume_specs(scan, outputs)]
-    if not sidecars:
-        return {}, None
-    return sidecars[0], all(bool(values.get("qc_pass")) for values in sidecars)
+    sidecars = [values for _, values in volume_sidecars(scan, outputs)]
+    return (sidecars[0] if sidecars else {}), gates_passed(sidecars)
+
+
+def gates_passed(sidecars: Sequence[Mapping]) -> bool | None:
+    """Return whether all volumes of a scan passed the gates; None: it has no volume."""
+    return all(bool(values.get("qc_pass")) for values in sidecars) if sidecars else None
 
 
 def may_be_used(scan: Scan, outputs: Outputs, table: QcTable) -> bool | None:

@@ -104,7 +104,7 @@ def join(
     dataset = dataclasses.replace(members[0].dataset, name=title, controls=controls, score_names=scores)
     return dataset, dataclasses.replace(
         parts[0], table=table, failed=failed, models=models, cards=cards, maps=maps, excluded=frozenset(excluded),
-        folds=folds, together=together,
+        folds=folds, engines=tuple(sorted({engine for part in parts for engine in part.engines})), together=together,
     )  # fmt: skip
 
 

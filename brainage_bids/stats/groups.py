@@ -227,7 +227,7 @@ def match_by_age(case_age: np.ndarray, control_age: np.ndarray, caliper: float =
         distance = np.where(free, np.abs(control_age - case_age[index]), np.inf)
         nearest = np.flatnonzero(distance <= caliper) if distance.size else np.empty(0, dtype=int)
         if nearest.size:
-            best = min(nearest, key=lambda j: (round(distance[j], 9), control_age[j], j))
+            best = nearest[np.lexsort((nearest, control_age[nearest], np.round(distance[nearest], 9)))[0]]
             free[best] = False
             pairs.append((int(index), int(best)))
     return pairs

@@ -99,12 +99,16 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
 
 def person_rates(people: pd.DataFrame) -> pd.DataFrame:
     """Return one row per person: ``n_scans span rate bag_rate`` (slope of predicted on true age), ``group``."""
-    rows = []
-    for name, part in people.groupby("participant_id"):
-        slope = float(np.polyfit(part["time"], part["predicted_age"], 1)[0])
-        rows.append({"participant_id": name, "group": part["group"].iloc[0], "n_scans": len(part),
-                     "span": float(part["time"].max()), "rate": slope, "bag_rate": slope - 1})  # fmt: skip
-    return pd.DataFrame(rows, columns="participant_id group n_scans span rate bag_rate".split())
+    person = people.groupby("participant_id")
+    time, predicted = (people[name] - person[name].transform("mean") for name in ("time", "predicted_age"))
+    sums = pd.DataFrame({"product": time * predicted, "square": time**2}).groupby(people["participant_id"]).sum()
+    rates = person.agg(group=("group", _first), n_scans=("time", "size"), span=("time", "max"))
+    rates["rate"] = sums["product"] / sums["square"]  # least squares, all people at once
+    return rates.assign(bag_rate=rates["rate"] - 1).reset_index()
+
+
+def _first(values: pd.Series) -> str | None:
+    return values.iloc[0]
 
 
 def _rate_rows(rates: pd.DataFrame, controls: Sequence[str]) -> list[dict]:

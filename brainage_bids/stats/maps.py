@@ -100,22 +100,25 @@ def mean_maps(
         When a map is missing.
     """
     inside = _mask(mask, grid)
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(inside))  # a person needs no more of it
+    brain = np.flatnonzero(inside[box])
     wanted_subsets = subsets(records, controls)
     if not wanted_subsets:
         return frame([], MAP_COLUMNS)
     member = np.array([m for _, m in wanted_subsets])  # (subsets, people)
-    cells = affine = weights = None
+    cells = affine = weights = boxed = None
     for index, source in enumerate(records["map"]):
         values, here = _load(source)
         if weights is None:
             affine, weights = here, axis_weights(here, values.shape, grid)
+            boxed = [axis[part] for axis, part in zip(weights, box, strict=True)]
             cells = np.zeros((2, len(wanted_subsets), *values.shape))
             floor, empty = np.zeros(len(wanted_subsets)), np.zeros(len(wanted_subsets), dtype=int)
         elif values.shape != cells.shape[2:] or not np.allclose(here, affine, atol=1e-4):
             raise BadDataError(f"{source} lies on other cells than the maps before it; average the maps of one model")
         wanted = member[:, index]
         cells[1, wanted] += values
-        share, low, is_empty = _normalised(values, weights, inside)
+        share, low, is_empty = _normalised(values, boxed, brain)
         cells[0, wanted] += share
         floor[wanted] += low
         empty[wanted] += is_empty
@@ -163,16 +166,20 @@ def axis_weights(affine: np.ndarray, shape: tuple[int, int, int], grid: VolumeSp
 
 def resample(values: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
     """Return cells ``(a, b, c)`` on the grid ``(x, y, z)``, trilinearly."""
-    return np.einsum("xa,yb,zc,abc->xyz", *weights, values, optimize=True)
+    x, y, z = weights
+    return np.tensordot(x, y @ (values @ z.T), 1)  # (a, b, z), then (a, y, z), then (x, y, z)
 
 
-def _normalised(values: np.ndarray, weights: list[np.ndarray], inside: np.ndarray) -> tuple[np.ndarray, float, bool]:
-    """Cells and floor whose resampled difference is the person's map scaled to [0, 1]; zeros when it is empty."""
+def _normalised(values: np.ndarray, weights: list[np.ndarray], brain: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    """Cells and floor whose resampled difference is the person's map scaled to [0, 1]; zeros when it is empty.
+
+    ``brain`` holds the flat places of the brain's voxels on the grid of ``weights``.
+    """
     positive = np.maximum(values, 0.0)
     if not positive.any():
         return np.zeros_like(values), 0.0, True
-    brain = resample(positive, weights)[inside]
-    low, high = float(brain.min()), float(brain.max())
+    seen = resample(positive, weights).ravel()[brain]
+    low, high = float(seen.min()), float(seen.max())
     if high - low <= 1e-9 * max(high, 1e-300):
         return np.zeros_like(values), 0.0, True
     return positive / (high - low), low / (high - low), False

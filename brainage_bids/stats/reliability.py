@@ -55,17 +55,17 @@ def scan_pairs(rows: pd.DataFrame) -> list[tuple[int, int]]:
     Comparable are two runs of one session, or two sessions whose ages, each recorded for its session, lie at most 90
     days apart: ages copied from ``participants.tsv`` say nothing of the time between.
     """
-    session, run = text(rows, "session_id"), text(rows, "run")
-    age, source = number(rows, "age"), text(rows, "age_source")
-    order = sorted(range(len(rows)), key=lambda i: (natural_key(session.iloc[i]), natural_key(run.iloc[i])))
+    session, run, source = (text(rows, name).tolist() for name in ("session_id", "run", "age_source"))
+    age, person = number(rows, "age"), rows["participant_id"].tolist()
+    order = sorted(range(len(rows)), key=lambda i: (natural_key(session[i]), natural_key(run[i])))
     people: dict[str, list[int]] = {}
     for i in order:
-        people.setdefault(str(rows["participant_id"].iloc[i]), []).append(i)
+        people.setdefault(str(person[i]), []).append(i)
 
     def comparable(i: int, j: int) -> bool:
-        if session.iloc[i] == session.iloc[j]:
+        if session[i] == session[j]:
             return True
-        known = all(OF_SESSION in str(source.iloc[k]) for k in (i, j))
+        known = all(OF_SESSION in str(source[k]) for k in (i, j))
         return known and 0 < abs(age[i] - age[j]) <= SHORT
 
     pairs = []
