@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -58,6 +58,7 @@ class Collected:
     cards: dict[str, dict]
     maps: pd.DataFrame
     excluded: frozenset[str] = frozenset()
+    flags: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["prefix", "model", "flags"]))
 
 
 def run_group(options: GroupOptions) -> None:
@@ -112,8 +113,10 @@ def _run_steps(
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
     left_out = pd.concat([left_out, fitted], ignore_index=True)
     tables = statistics(selected, tested, table, collected, dataset, options)
+    tables |= described(table, tables, collected, dataset)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
+    write_tsv(outputs.group_table("leftout"), left_out[["participant_id", "session_id", "run", "reason"]])
     maps = mean_maps(selected, collected, outputs)
     write_qc(outputs, dataset, record, is_phantom(dataset))
     shown = {**tables, "left_out": left_out, "sessions": every_session(tested)}
@@ -126,7 +129,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
     A scan without a prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
     """
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
-    rows, failed, maps, seen = [], [], [], {}
+    rows, failed, maps, flags, seen = [], [], [], [], {}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
         predictions = read_predictions_of_scan(outputs.prediction(scan))
@@ -139,6 +142,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
         for values in predictions.to_dict("records"):
             name = values["model"]
             seen[name] = None
+            flags.append({"prefix": scan.prefix, "model": name, "flags": values["flags"]})
             bag = values["predicted_age"] - (float("nan") if scan.age is None else scan.age)
             row |= {
                 f"predicted_age_{name}": values["predicted_age"],
@@ -164,6 +168,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
         model_cards(outputs),
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
         frozenset(scan.prefix for scan in dataset.scans if decided.decision(scan_key(scan)).verdict == FAIL),
+        pd.DataFrame(flags, columns=["prefix", "model", "flags"]),
     )
 
 
@@ -292,6 +297,20 @@ def statistics(
         "site": site_effect(selected, models, controls),
         "longitudinal": longitudinal(every_session(tested), models, controls),
         "reliability": reliability(tested, models),
+    }
+
+
+def described(
+    table: pd.DataFrame, tables: Mapping[str, pd.DataFrame], collected: Collected, dataset: Dataset
+) -> dict[str, pd.DataFrame]:
+    """Return the tables that describe the study beside the tests."""
+    from brainage_bids.stats.describe import cohort_sites, flag_counts, missing_data, patients
+
+    return {
+        "cohortsites": cohort_sites(table),
+        "patients": patients(tables["accuracy"], tables["correlations"], list(dataset.controls)),
+        "missing": missing_data(table, collected.models, dataset.score_names),
+        "flags": flag_counts(collected.flags, table),
     }
 
 

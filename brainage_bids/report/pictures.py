@@ -31,7 +31,9 @@ def save_both(figure: Figure, stem: Path, dpi: int = 200) -> tuple[bytes, list[P
     CannotCreateError
         When the folder cannot be written.
     """
-    drawn = {kind: _render(figure, kind, dpi) for kind in ("png", "svg")}
+    drawn = {"png": _render(figure, "png", dpi)}
+    figure.set_layout_engine("none")  # the parts are placed now; placing them again would take as long as the drawing
+    drawn["svg"] = _render(figure, "svg", dpi)
     paths = []
     for kind, content in drawn.items():
         path = stem.with_name(f"{stem.name}.{kind}")
