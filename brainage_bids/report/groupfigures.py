@@ -32,6 +32,7 @@ _FAMILIES = {
 _ORDINAL = {"hy", "cdr_global"}
 _MAX_FOREST = 40
 _MAX_SITES = 7
+_FEW_VIOLINS = 6  # they fit into half the width of the page
 
 
 class Album:
@@ -122,7 +123,8 @@ def _models_violins(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[d
         f"Uncorrected gap by group and model. Dot: mean with its 95 % confidence interval. Means in years: {said}."
     )
     figure = paperfigures.gap_violins_by_model(found, _VARIANT["raw"])
-    return [album.add("gap-models", figure, caption, f"Violins of the gap by group and model. {said}")]
+    few = sum(map(len, found.values())) <= _FEW_VIOLINS
+    return [album.add("gap-models", figure, caption, f"Violins of the gap by group and model. {said}", narrow=few)]
 
 
 def _scatter(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list[dict]:

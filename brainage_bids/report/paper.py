@@ -82,15 +82,12 @@ def _patients(rows: list[Row]) -> dict[str, Any]:
         ("MAE ± SD (years)", "n", lambda r: plus_minus(r.get("mae"), r.get("ae_sd"))),
         ("Gap, mean ± SD (years)", "n", lambda r: plus_minus(r.get("bag_mean"), r.get("bag_sd"), 2, True)),
         ("p of mean gap = 0", "n", lambda r: p_value(r.get("bag_p"))),
-        ("Score", "w", lambda r: words.score_name(text(r.get("score")))),
-        ("Correlation, raw gap", "n", lambda r: _correlation(r.get("raw"))),
-        ("Adjusted for age and sex", "n", lambda r: _correlation(r.get("adjusted"))),
+        ("Score", "long", lambda r: words.score_name(text(r.get("score")))),
+        ("Correlation, raw gap", "long", lambda r: _correlation(r.get("raw"))),
+        ("Adjusted for age and sex", "long", lambda r: _correlation(r.get("adjusted"))),
         ("Note", "note", note),
     ]
-    shown = plain("Patients: error, gap and its correlation with clinical scores", columns, list(lines.values()))
-    if all(text(row.get("score")) == NOT_AVAILABLE for row in rows):
-        shown = _without(shown, {"Score", "Correlation, raw gap", "Adjusted for age and sex"})
-    return shown
+    return plain("Patients: error, gap and its correlation with clinical scores", columns, list(lines.values()))
 
 
 def _correlation(row: Row | None) -> str:
@@ -99,12 +96,6 @@ def _correlation(row: Row | None) -> str:
     p = p_value(row.get("corr_p"))
     said = estimate(row, "corr", "corr_ci_lo", "corr_ci_hi", sign=True)
     return said + ("" if p == NOT_AVAILABLE else f", p {p}" if p.startswith("<") else f", p = {p}")
-
-
-def _without(table: dict[str, Any], titles: set[str]) -> dict[str, Any]:
-    kept = [i for i, column in enumerate(table["columns"]) if column["title"] not in titles]
-    columns = [table["columns"][i] for i in kept]
-    return table | {"columns": columns, "rows": [[row[i] for i in kept] for row in table["rows"]]}
 
 
 def _missing(rows: list[Row]) -> dict[str, Any]:
@@ -154,7 +145,7 @@ def _by_group(caption: str, rows: list[Row], keys: list[tuple], cell, head) -> d
 def _variable(name: str) -> str:
     if name.startswith("predicted_age_"):
         return f"Predicted age, {name.removeprefix('predicted_age_')}"
-    return words.score_name(name) if name in words.SCORES else name.replace("_", " ")
+    return name.capitalize() if name in ("age", "sex", "group", "site") else words.score_name(name)
 
 
 def _share(part: Any, whole: Any) -> str:

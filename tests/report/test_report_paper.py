@@ -67,7 +67,7 @@ def test_patients_stand_in_one_line_per_score(full_page):
 def test_groups_are_columns_and_everyone_comes_first(full_page):
     table = paper_tables(full_page)["missing"]
     assert [column["title"] for column in table["columns"]] == ["Variable", "Everyone, 40 scans", "NC, 20 scans"]
-    assert cells(table) == [["ADAS-Cog-11", "20 (50.0 %)", "20 (100.0 %)"], ["age", "0", "0"]]
+    assert cells(table) == [["ADAS-Cog-11", "20 (50.0 %)", "20 (100.0 %)"], ["Age", "0", "0"]]
 
 
 def test_quality_counts_scans_once_per_reason(full_page):

@@ -18,8 +18,7 @@
     return start + box.step * (box.shape[axis] - 1);
   });
   const at = [0, -20, 10]; // mm
-  let threshold = 0; // share of the end of the colour scale
-  let map = null;
+  let map = null, threshold = 0; // a share of the end of the colour scale
 
   // --- volumes ---------------------------------------------------------------------------------------------------
 
@@ -33,8 +32,8 @@
   }
 
   // Trilinear value of the bytes at a place in mm; the outermost value holds beyond the grid.
+  const base = [0, 0, 0], part = [0, 0, 0]; // kept between calls: a slice asks ten thousands of times
   function sample(values, grid, place) {
-    const base = [0, 0, 0], part = [0, 0, 0];
     for (let axis = 0; axis < 3; axis += 1) {
       const last = grid.shape[axis] - 1;
       const position = Math.min(Math.max((place[axis] - grid.origin[axis]) / grid.step, 0), last);
@@ -64,8 +63,9 @@
   }
 
   // Value of the map in its own unit: years per cell, or 0 to 1.
-  function valueAt(place) {
-    const level = sample(bytes(map), data.grid, place);
+  function valueAt(place) { return valueOf(sample(bytes(map), data.grid, place)); }
+
+  function valueOf(level) {
     return map.kind === "signed" ? (level - 127) / 127 * map.scale : level / 255 * map.scale;
   }
 
@@ -94,9 +94,18 @@
     return strength < threshold ? 0 : 0.12 + 0.68 * Math.pow(strength, 0.6);
   }
 
+  // Red, green, blue and opacity of every level of the map.
+  function levels() {
+    const table = new Float32Array(4 * 256);
+    for (let level = 0; level < 256; level += 1) {
+      table.set(colour(valueOf(level)).concat(opacity(valueOf(level))), 4 * level);
+    }
+    return table;
+  }
+
   // --- drawing ---------------------------------------------------------------------------------------------------
 
-  function drawPlane(name) {
+  function drawPlane(name, table) {
     const plane = PLANES[name], canvas = get(name), context = canvas.getContext("2d");
     const width = high[plane.across] - low[plane.across] + 1, height = high[plane.up] - low[plane.up] + 1;
     canvas.width = width; // one pixel is one millimetre
@@ -107,13 +116,10 @@
       for (let column = 0; column < width; column += 1) {
         place[plane.across] = low[plane.across] + column;
         const grey = data.underlay ? sample(bytes(data.underlay), data.underlay, place) : 0;
-        let shown = [grey, grey, grey];
-        if (inside(place)) {
-          const value = valueAt(place), share = opacity(value);
-          if (share) { shown = colour(value).map(function (part) { return share * part + (1 - share) * grey; }); }
-        }
-        const start = 4 * (row * width + column);
-        picture.data.set([shown[0], shown[1], shown[2], 255], start);
+        const brain = inside(place), level = brain ? 4 * Math.round(sample(bytes(map), data.grid, place)) : 0;
+        const share = brain ? table[level + 3] : 0, start = 4 * (row * width + column);
+        for (let i = 0; i < 3; i += 1) { picture.data[start + i] = share * table[level + i] + (1 - share) * grey; }
+        picture.data[start + 3] = 255;
       }
     }
     context.putImageData(picture, 0, 0);
@@ -162,7 +168,8 @@
   }
 
   function draw() {
-    Object.keys(PLANES).forEach(drawPlane);
+    const table = levels();
+    Object.keys(PLANES).forEach(function (name) { drawPlane(name, table); });
     drawBar();
     AXES.forEach(function (axis, i) {
       get(axis).value = at[i];
@@ -174,8 +181,7 @@
 
   let waiting = false;
   function drawSoon() { // once a frame, however fast a slider moves
-    if (waiting) { return; }
-    waiting = true;
+    if (waiting) { return; } else { waiting = true; }
     requestAnimationFrame(function () { waiting = false; draw(); });
   }
 
