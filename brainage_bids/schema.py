@@ -304,3 +304,10 @@ HISTORY_COLUMNS = "member stage epoch lr loss loss_excess val_mae val_mae_knn se
 STUDY_COLUMNS = (
     "setting value seed n mae mae_ci_lo mae_ci_hi mae_null mae_diff diff_ci_lo diff_ci_hi p epochs minutes status note"
 ).split()
+COHORT_SITES_COLUMNS = ["site", *COHORT_COLUMNS]
+PATIENTS_COLUMNS = (
+    "group model n mae ae_sd bag_mean bag_sd bag_ci_lo bag_ci_hi bag_p score statistic variant "
+    "corr_n corr corr_ci_lo corr_ci_hi corr_p status note"
+).split()
+MISSING_COLUMNS = "variable group n n_missing".split()
+FLAGS_COLUMNS = "flag model group n n_scans".split()

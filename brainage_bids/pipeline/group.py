@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -73,8 +73,9 @@ class Collected:
     cards: dict[str, dict]
     maps: pd.DataFrame
     excluded: frozenset[str] = frozenset()
-    folds: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
+    folds: dict[str, dict[str, object]] = field(default_factory=dict)
     engines: tuple[str, ...] = ()
+    flags: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["prefix", "model", "flags"]))
     together: Together | None = None
 
 
@@ -115,8 +116,8 @@ def run_group(options: GroupOptions) -> None:
         for member in members:
             for note in member.dataset.notes:
                 record.note(f"{member.dataset.name}: {note}" if options.also else note)
-        _run_steps(options, outputs, dataset, collected, record)
         write_qc(outputs, first, record, is_phantom(first))
+        _run_steps(options, outputs, dataset, collected, record)
     LOG.info("group page: %s", outputs.group_page)
 
 
@@ -153,8 +154,11 @@ def _run_steps(
     left_out = pd.concat([unkeyed(left_out, table), fitted], ignore_index=True)
     tables = statistics(selected, tested, people, collected, dataset, options)
     tables["calibration"] = covered(selected, corrected.calibrated, dataset)
+    tables |= described(people, tables, collected, options.scores(dataset), dataset.controls)
     for name, result in tables.items():
         write_tsv(outputs.group_table(name), result)
+    columns = ["participant_id", "session_id", "run", *([DATASET] if DATASET in table else []), "reason"]
+    write_tsv(outputs.group_table("leftout"), left_out[columns])
     saliency = group_saliency(
         selected,
         collected.maps,
@@ -174,7 +178,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
     A scan without a prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
     """
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
-    rows, failed, maps, seen, engines = [], [], [], {}, set()
+    rows, failed, maps, flags, seen, engines = [], [], [], [], {}, set()
     folds: dict[str, dict[str, object]] = {}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
@@ -194,6 +198,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
             if "out_of_fold" in values["flags"].split(";"):
                 fold = held_out.get(name)
                 folds.setdefault(name, {})[scan.prefix] = UNKNOWN_FOLD if fold is None else fold
+            flags.append({"prefix": scan.prefix, "model": name, "flags": values["flags"]})
             bag = values["predicted_age"] - (float("nan") if scan.age is None else scan.age)
             row |= {
                 f"predicted_age_{name}": values["predicted_age"],
@@ -219,8 +224,9 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
         model_cards(outputs),
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
         frozenset(scan.prefix for scan in dataset.scans if decided.decision(scan_key(scan)).verdict == FAIL),
-        folds,
-        tuple(sorted(engines)),
+        folds=folds,
+        engines=tuple(sorted(engines)),
+        flags=pd.DataFrame(flags, columns=["prefix", "model", "flags"]),
     )
 
 
@@ -310,6 +316,24 @@ def statistics(
         "site": site_effect(selected, models, controls),
         "longitudinal": longitudinal(every_session(tested), models, controls),
         "reliability": reliability(tested, models),
+    }
+
+
+def described(
+    table: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    collected: Collected,
+    scores: Sequence[str],
+    controls: Sequence[str],
+) -> dict[str, pd.DataFrame]:
+    """Return the tables that describe the study beside the tests."""
+    from brainage_bids.stats.describe import cohort_sites, flag_counts, missing_data, patients
+
+    return {
+        "cohortsites": cohort_sites(table),
+        "patients": patients(tables["accuracy"], tables["correlations"], list(controls)),
+        "missing": missing_data(table, collected.models, scores),
+        "flags": flag_counts(collected.flags, table),
     }
 
 

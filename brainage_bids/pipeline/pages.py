@@ -15,7 +15,7 @@ from brainage_bids.bids.outputs import Outputs, is_study_model, sidecar_path
 from brainage_bids.bids.qc import Decision, is_outdated, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
 from brainage_bids.pipeline.predictions import engine_of, model_cards, prediction_rows, volume_sidecars, volume_specs
-from brainage_bids.pipeline.qc import scan_warnings, volume_id
+from brainage_bids.pipeline.qc import quality_rows, scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.pipeline.together import confounding, template_root
 from brainage_bids.processes import end_with_parent
@@ -282,9 +282,22 @@ def group_page(
         phantom=any(is_phantom(one) for _, one in places) or any(card.get("phantom") for card in cards),
         participant_pages=any(outputs.root.glob("sub-*.html")),
         links=[together.links.get(key, "") for key in table.index] if together else None,
+        cohort_sites=tables["cohortsites"],
+        **{name: tables[name] for name in ("patients", "missing", "flags")},
+        quality=[row for where, _ in places for row in quality_rows(where)],
+        qc_page=outputs.qc_page.name if outputs.qc_page.is_file() else None,
+        trained_on={card["name"]: card["training"]["n"] for card in cards},
+        files=_files(outputs),
+        without_scan=sum(len(one.participants_without_scan) for _, one in places),
     )
     write_group_page(outputs.group_page, page, outputs.group_figures)
     record.note(f"group: {len(table)} scans, {len(collected.failed)} without result, page written")
+
+
+def _files(outputs: Outputs) -> dict[str, str]:
+    """Return the address of every table of the group level, as seen from the page."""
+    found = [*outputs.group_table("brainage").parent.glob("*.tsv"), outputs.bias_correction, outputs.qc_table]
+    return {path.stem: path.relative_to(outputs.root).as_posix() for path in sorted(found) if path.is_file()}
 
 
 def _external(collected: Collected) -> list[dict]:

@@ -137,18 +137,40 @@ def _name(key: Key) -> str:
     return "_".join(part for part in key if part)
 
 
+def quality_rows(outputs: Outputs) -> list[dict]:
+    """Return ``passed refused reasons decision`` of every scan in ``qc.tsv``."""
+    table = read_qc(outputs.qc_table)
+    return [
+        {
+            "passed": row.get("qc_pass") == "1",
+            "refused": _refused(row),
+            "reasons": _reasons(row),
+            "decision": table.decision(key).verdict,
+        }
+        for key, row in table.rows.items()
+    ]
+
+
+def _refused(row: Mapping[str, str]) -> bool:
+    return all(row.get(name, MISSING) in ("", MISSING) for name in QC_METRICS)
+
+
+def _reasons(row: Mapping[str, str]) -> tuple[str, ...]:
+    reasons = row.get("qc_warn", MISSING)
+    return tuple(reasons.split(SEPARATOR)) if reasons not in ("", MISSING) else ()
+
+
 def _page_row(key: Key, table: QcTable, outputs: Outputs, volume: str | None) -> QcRow:
     row, decision = table.rows[key], table.decision(key)
     entities = tuple(tuple(part.split("-", 1)) for part in key[2].split("_")) if key[2] else ()
     scan = Scan("", key[0], key[1], entities)
     figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")}
     page = outputs.participant_page(key[0])
-    reasons = row.get("qc_warn", MISSING)
     return QcRow(
         label=_name(key),
         passed=row.get("qc_pass") == "1",
-        refused=all(row.get(name, MISSING) in ("", MISSING) for name in QC_METRICS),
-        reasons=tuple(reasons.split(SEPARATOR)) if reasons not in ("", MISSING) else (),
+        refused=_refused(row),
+        reasons=_reasons(row),
         metrics={name: row.get(name) for name in QC_METRICS},
         decision=decision.verdict,
         comment=decision.comment,

@@ -93,6 +93,10 @@ def join(
         for m, part in zip(members, parts, strict=True)
     ]
     maps = pd.concat(keyed_maps, ignore_index=True).drop_duplicates(["prefix", "model", "spec"], ignore_index=True)
+    flags = [
+        part.flags.assign(prefix=[PERSON.format(m.dataset.name, prefix) for prefix in part.flags["prefix"]])
+        for m, part in zip(members, parts, strict=True)
+    ]
     folds: dict[str, dict[str, object]] = {}
     for m, part in zip(members, parts, strict=True):
         for model, of_scan in part.folds.items():
@@ -104,7 +108,8 @@ def join(
     dataset = dataclasses.replace(members[0].dataset, name=title, controls=controls, score_names=scores)
     return dataset, dataclasses.replace(
         parts[0], table=table, failed=failed, models=models, cards=cards, maps=maps, excluded=frozenset(excluded),
-        folds=folds, engines=tuple(sorted({engine for part in parts for engine in part.engines})), together=together,
+        flags=pd.concat(flags, ignore_index=True).drop_duplicates(["prefix", "model"], ignore_index=True), folds=folds,
+        engines=tuple(sorted({engine for part in parts for engine in part.engines})), together=together,
     )  # fmt: skip
 
 

@@ -239,7 +239,8 @@ def bias_lines(
         ends = np.array([line["age_min"], line["age_max"]])
         axes[0].plot(ends, line["slope"] * ends + line["intercept"], color=INK, linewidth=2.2, label="line removed")
     axes[0].set_ylabel("brain age gap (years)")
-    axes[0].legend(frameon=False, fontsize=9)
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend(frameon=False, fontsize=9)
     return figure
 
 

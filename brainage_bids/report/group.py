@@ -12,10 +12,14 @@ from typing import Any
 from urllib.parse import quote
 
 from brainage_bids.report import gapfigures, groupfigures, regions, repeated, tables, words
+from brainage_bids.report.flowchart import Step, flow_figure, in_words, layout
 from brainage_bids.report.groupdata import PERSON, GroupPage, analysed_rows, group_order, left_out_mask
-from brainage_bids.report.html import count, decimals, text, write_page
+from brainage_bids.report.html import address, count, decimals, text, write_page
+from brainage_bids.report.paper import paper_tables
+from brainage_bids.report.viewer import viewer_data
 
-TABLE_UP_TO = 2000  # a longer table of participants is left to the TSV file
+_DIAGRAM_GROUPS = 8
+TABLE_UP_TO = 2000  # a longer table of scans comes as data, and its rows are made when they are shown
 
 
 def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path) -> list[Path]:
@@ -41,19 +45,22 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
         When a folder cannot be written.
     """
     rows = analysed_rows(page)
-    album = groupfigures.Album(Path(figures_dir))
+    album = groupfigures.Album(Path(figures_dir), Path(path).parent)
+    steps = flow_steps(page)
     values = {
         "page": page,
         "title": page.title,
         "groups": group_order(rows, page.controls),
         "flow": flow(page),
-        "tables": _tables(page) | repeated.repeated_tables(page) | regions.region_tables(page),
+        "diagram": _diagram(steps, album),
+        "viewer": viewer_data(page.maps, page.underlay),
+        "map_files": _map_files(page, Path(path).parent),
+        "tables": _tables(page) | repeated.repeated_tables(page) | paper_tables(page) | regions.region_tables(page),
         "figures": groupfigures.draw_all(page, rows, album)
         | gapfigures.draw(page, rows, album)
         | {"trajectories": repeated.trajectories(page, album), "regions": regions.region_figures(page, album)},
         "atlas": regions.atlas_words(page),
         "people": people(page),
-        "too_many": len(page.table) > TABLE_UP_TO,
     }
     write_page(path, "group.html", values)
     return album.paths
@@ -69,23 +76,84 @@ def flow(page: GroupPage) -> list[tuple[str, str]]:
     steps = [("Scans found", count(len(page.table) + len(failed)))] if failed else []
     steps += [("Scans that failed (listed below)", count(len(failed)))] if failed else []
     steps += [("Scans with a result", count(len(page.table)))]
-    steps += [(f"Left out of the statistics: {reason}", count(n)) for reason, n in reasons.most_common()]
+    steps += [
+        (f"Left out of the statistics: {words.REASONS.get(reason, reason)}", count(n))
+        for reason, n in reasons.most_common()
+    ]
     remaining = f"{count(int((~left).sum()))} ({count(people)} participants)"
     return [*steps, ("Scans in the statistics", remaining)]
 
 
-def people(page: GroupPage) -> dict[str, Any] | None:
-    """Return the table of all scans with links to the participants' pages; None above 2,000 scans."""
-    if len(page.table) > TABLE_UP_TO:
-        return None
+def flow_steps(page: GroupPage) -> list[Step]:
+    """Return the boxes of the flow diagram: people without a scan, failed scans, scans left out, scans analysed."""
+    rows = analysed_rows(page)
+    failures = Counter(text(row.get("step")) for row in tables.rows_of(page.failed))
+    reasons = Counter(text(row.get("reason")) for row in tables.rows_of(page.left_out))
+    left = [(words.REASONS.get(reason, reason), count(n)) for reason, n in reasons.most_common()]
+    groups = group_order(rows, page.controls)
+    sizes = [(group, count(int((rows["group"] == group).sum()))) for group in groups[:_DIAGRAM_GROUPS]]
+    more = [("other groups", count(int((~rows["group"].isin(groups[:_DIAGRAM_GROUPS])).sum())))]
+    everybody = {
+        tuple(text(row.get(name)) for name in PERSON)
+        for row in [*tables.rows_of(page.table), *tables.rows_of(page.failed)]
+    }
+    missing = [("no T1w image", count(page.without_scan))] if page.without_scan else []
+    found, failed = (
+        len(page.table) + sum(failures.values()),
+        [(f"failed at {s}", count(n)) for s, n in failures.items()],
+    )
+    steps = [
+        Step("Participants", count(len(everybody) + page.without_scan), missing),
+        Step("T1w scans found", count(found), failed),
+    ]
+    steps.append(Step("Scans with a predicted age", count(len(page.table)), left))
+    people_left = len(rows[[name for name in PERSON if name in rows]].drop_duplicates())
+    parts = [("participants", count(people_left)), *(sizes if len(sizes) > 1 else [])]
+    parts += more if len(groups) > _DIAGRAM_GROUPS else []
+    return [*steps, Step("Scans in the statistics", count(len(rows)), (), parts)]
+
+
+def _diagram(steps: list[Step], album: groupfigures.Album) -> dict[str, Any]:
+    """Write the flow diagram; return its drawing for the page with what stands beside it."""
+    drawing = layout(steps)
+    said = in_words(steps)
+    return {**album.add("flow", flow_figure(drawing), "", said), "drawing": drawing}
+
+
+def _map_files(page: GroupPage, folder: Path) -> list[dict[str, str]]:
+    kinds = {"mean": "normalised mean, 0 to 1", "signed": "signed mean, years per cell"}
+    parts = [("model", text), ("subset", words.subset_name), ("kind", lambda kind: kinds.get(kind, text(kind)))]
+    return [
+        {
+            "name": ", ".join(say(row.get(name)) for name, say in parts),
+            "n": text(row.get("n")),
+            "link": address(str(row["path"]), folder),
+        }
+        for row in tables.rows_of(page.maps)
+    ]
+
+
+def people(page: GroupPage) -> dict[str, Any]:
+    """Return the table of all scans: ``columns``, and ``rows``, or above 2,000 scans ``data`` for the script.
+
+    The rows link to the participants' pages where there are any.
+    """
     columns = _people_columns(page)
-    rows = []
+    head = [{"title": title, "kind": kind} for title, kind, _, _ in columns]
+    rows, left = tables.rows_of(page.table), left_out_mask(page)
     beside = [f"{text(name)}.html" if page.participant_pages else "" for name in page.table["participant_id"]]
-    links = beside if page.links is None else page.links
-    for row, left, link in zip(tables.rows_of(page.table), left_out_mask(page), links, strict=True):
+    links = [quote(link) for link in (beside if page.links is None else page.links)]
+    if len(rows) > TABLE_UP_TO:
+        cells = [[make(row) for _, _, _, make in columns] for row in rows]
+        # the pages beside this one are called after the first column
+        data = {"rows": cells, "left": [int(i) for i in left.nonzero()[0]]}
+        data["links"] = page.participant_pages if page.links is None else links
+        return {"columns": head, "rows": [], "data": data}
+    shown = []
+    for row, out, link in zip(rows, left, links, strict=True):
         cells = [{"text": make(row), "key": row.get(name), "kind": kind} for _, kind, name, make in columns]
-        rows.append({"cells": cells, "link": quote(link), "left": bool(left)})
-    return {"columns": [{"title": title, "kind": kind} for title, kind, _, _ in columns], "rows": rows}
+        shown.append({"cells": cells, "link": link, "left": bool(out)})
+    return {"columns": head, "rows": shown, "data": None}
 
 
 def _people_columns(page: GroupPage) -> list[tuple]:

@@ -50,6 +50,16 @@ class GroupPage:
     left_out
         ``participant_id session_id reason`` (and ``run`` where a session has several scans): rows of ``table`` that do
         not enter the statistics. They do not enter the pictures either.
+    cohort_sites, patients, missing, flags
+        Tables of `brainage_bids.stats.describe`.
+    quality
+        Per scan ``passed refused reasons decision``, None when quality control left nothing; ``qc_page`` is its page.
+    trained_on
+        Model -> people it was trained on, where known.
+    files
+        Name of a table -> address of its file as seen from the page.
+    without_scan
+        Participants of the dataset without a T1w image.
     methods, software, references, warnings
         Text, name -> version, list of references, sentences for the top of the page.
     phantom, participant_pages
@@ -86,6 +96,15 @@ class GroupPage:
     failed: pd.DataFrame | None = None
     left_out: pd.DataFrame | None = None
     scores: list[str] = field(default_factory=list)
+    cohort_sites: pd.DataFrame | None = None
+    patients: pd.DataFrame | None = None
+    missing: pd.DataFrame | None = None
+    flags: pd.DataFrame | None = None
+    quality: Sequence[Mapping[str, Any]] | None = None
+    qc_page: str | None = None
+    trained_on: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    without_scan: int = 0
     methods: str = ""
     software: Mapping[str, str] = field(default_factory=dict)
     references: list[str] = field(default_factory=list)

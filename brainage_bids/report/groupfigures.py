@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from brainage_bids.bids.outputs import model_label
 from brainage_bids.errors import BrainageError
-from brainage_bids.report import brain, figures, tables, words
+from brainage_bids.report import brain, figures, paperfigures, tables, words
 from brainage_bids.report.groupdata import UNSTATED, GroupPage, gap_to_draw, group_order, is_control
-from brainage_bids.report.html import decimals, embed_image, interval, number, p_value, text
+from brainage_bids.report.html import address, decimals, embed_image, interval, number, p_value, text
+from brainage_bids.report.paper import fair_rows
 from brainage_bids.report.pictures import save_both
 
 _VARIANT = {"corrected": "brain age gap, age-bias corrected (years)", "raw": "brain age gap, uncorrected (years)"}
@@ -30,13 +31,16 @@ _FAMILIES = {
 }
 _ORDINAL = {"hy", "cdr_global"}
 _MAX_FOREST = 40
+_MAX_SITES = 7
+_FEW_VIOLINS = 6  # they fit into half the width of the page
 
 
 class Album:
     """Collects figures: writes their files once each and remembers the paths."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, page_folder: Path | None = None):
         self._folder = folder
+        self._page_folder = folder.parent if page_folder is None else page_folder
         self.paths: list[Path] = []
 
     def add(
@@ -51,15 +55,19 @@ class Album:
         content, paths = save_both(figure, self._folder / stem)
         self.paths += paths
         src = embed_image(content, lossless=lossless, max_width=1500)
-        return {"src": src, "alt": alt, "caption": caption, "narrow": narrow}
+        files = [(path.suffix[1:].upper(), address(path, self._page_folder)) for path in paths]
+        return {"src": src, "alt": alt, "caption": caption, "narrow": narrow, "files": files}
 
 
 def draw_all(page: GroupPage, rows: pd.DataFrame, album: Album) -> dict[str, list[dict[str, Any]]]:
     """Draw every figure that the data allow, by section of the page; a section without data is an empty list."""
     return {
-        "ages": _ages(page, rows, album),
+        "ages": [*_ages(page, rows, album), *_site_ages(page, rows, album)],
         "accuracy": [shown for model in page.models for shown in _scatter(page, rows, model, album)],
-        "gaps": [shown for model in page.models for shown in _violins(page, rows, model, album)],
+        "gaps": [
+            *_models_violins(page, rows, album),
+            *(shown for model in page.models for shown in _violins(page, rows, model, album)),
+        ],
         "scores": [
             shown for model in page.models for score in page.scores for shown in _score(page, rows, model, score, album)
         ],
@@ -81,6 +89,44 @@ def _ages(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
     ]
 
 
+def _site_ages(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
+    """Draw the ages of the controls (without controls: of everyone) by site, the smallest sites together."""
+    healthy = is_control(rows, page.controls)
+    who = "controls" if healthy.any() else "everyone"
+    part = rows[healthy & np.isfinite(rows["age"])] if healthy.any() else rows[np.isfinite(rows["age"])]
+    sites = pd.Series([text(site) for site in part["site"]] if "site" in part else [], dtype=object)
+    if sites.nunique() < 2:
+        return []
+    largest = [
+        site for site, _ in sites.value_counts().sort_index().sort_values(ascending=False, kind="stable").items()
+    ]
+    named = sites.where(sites.isin(largest[:_MAX_SITES]), "other sites")
+    order = [*sorted(set(named) - {"other sites"}), *(["other sites"] if "other sites" in set(named) else [])]
+    ages = {site: part["age"].to_numpy()[(named == site).to_numpy()] for site in order}
+    caption = f"Ages of {'the controls' if healthy.any() else 'everyone'} by site, stacked; {len(set(sites))} sites."
+    alt = f"Stacked age histogram of {who} by site. " + "; ".join(f"{site}: {ages[site].size}" for site in order)
+    return [album.add("ages-sites", paperfigures.ages_by_site(ages, f"people ({who})"), caption, alt, narrow=True)]
+
+
+def _models_violins(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
+    """Draw the uncorrected gaps of all models side by side, as the paper does."""
+    found = {model: _by_group(page, rows, rows[f"bag_{model}"].to_numpy()) for model in page.models}
+    found = {model: gaps for model, gaps in found.items() if gaps}
+    if len(found) < 2:
+        return []
+    said = "; ".join(
+        f"{model}, {group}: {decimals(values.mean(), sign=True)}"
+        for model, gaps in found.items()
+        for group, values in gaps.items()
+    )
+    caption = (
+        f"Uncorrected gap by group and model. Dot: mean with its 95 % confidence interval. Means in years: {said}."
+    )
+    figure = paperfigures.gap_violins_by_model(found, _VARIANT["raw"])
+    few = sum(map(len, found.values())) <= _FEW_VIOLINS
+    return [album.add("gap-models", figure, caption, f"Violins of the gap by group and model. {said}", narrow=few)]
+
+
 def _scatter(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list[dict]:
     age, predicted = rows["age"].to_numpy(), rows[f"predicted_age_{model}"].to_numpy()
     known = np.isfinite(age) & np.isfinite(predicted)
@@ -99,17 +145,15 @@ def _scatter(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> l
 
 def _accuracy_words(page: GroupPage, model: str) -> str:
     """Return the MAE of the first fair row (test set, controls, everyone) beside the null model's, in words."""
-    found = {text(r.get("subset")): r for r in tables.rows_of(page.accuracy) if text(r.get("model")) == model}
-    for subset in ("split=test", *(f"group={label}" for label in page.controls), "all"):
-        row = found.get(subset)
-        if row is not None and number(row.get("mae")) is not None:
-            ends = interval(row.get("mae_ci_lo"), row.get("mae_ci_hi"))
-            within = f" [95 % CI {ends}]" if ends != "n/a" else ""
-            null = decimals(row.get("mae_null"))
-            beside = f", against {null} years for always predicting the mean age" if null != "n/a" else ""
-            who = f"{words.subset_name(subset)} (n = {text(row.get('n'))})"
-            return f"{who}: MAE {decimals(row['mae'])} years{within}{beside}."
-    return ""
+    row = next((row for row in fair_rows(page) if text(row.get("model")) == model), None)
+    if row is None:
+        return ""
+    ends = interval(row.get("mae_ci_lo"), row.get("mae_ci_hi"))
+    within = f" [95 % CI {ends}]" if ends != "n/a" else ""
+    null = decimals(row.get("mae_null"))
+    beside = f", against {null} years for always predicting the mean age" if null != "n/a" else ""
+    who = f"{words.subset_name(row.get('subset'))} (n = {text(row.get('n'))})"
+    return f"{who}: MAE {decimals(row['mae'])} years{within}{beside}."
 
 
 def _violins(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list[dict]:
@@ -268,7 +312,8 @@ def _maps(page: GroupPage, album: Album) -> list[dict]:
             members = [entry for entry in chosen if entry["family"] == family]
             if members:
                 shown.append(_map_figure(underlay, members, (model, kind, title), limit, album))
-    return shown + [{"src": "", "alt": "", "caption": problem, "narrow": False} for problem in problems]
+    broken = {"src": "", "alt": "", "narrow": False, "files": []}
+    return shown + [broken | {"caption": problem} for problem in problems]
 
 
 def _loaded_maps(page: GroupPage) -> tuple[list[dict], list[str]]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup, escape
@@ -126,6 +128,11 @@ def embed_image(source: str | Path | bytes, lossless: bool = False, max_width: i
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", lossless=lossless, quality=_LOSSY_QUALITY if not lossless else 60, method=4)
     return Markup("data:image/webp;base64,") + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def address(path: str | Path, folder: str | Path) -> str:
+    """Return the address of a file as seen from a page in ``folder``."""
+    return quote(Path(os.path.relpath(path, folder)).as_posix())
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ def save_both(figure: Figure, stem: Path, dpi: int = 200) -> tuple[bytes, list[P
         When the folder cannot be written.
     """
     drawn = {"png": _render(figure, "png", dpi)}
-    figure.set_layout_engine("none")  # the room for labels was found once; finding it again takes as long as drawing
+    figure.set_layout_engine("none")  # the parts are placed now; placing them again would take as long as the drawing
     drawn["svg"] = _render(figure, "svg", dpi)
     paths = []
     for kind, content in drawn.items():

@@ -31,7 +31,7 @@ def cohort(rows: Iterable[Row]) -> dict[str, Any]:
         ("Group", "w", lambda r: text(r.get("group"))),
         ("n", "n", lambda r: count(r.get("n"))),
         ("with age", "n", lambda r: count(r.get("n_with_age"))),
-        ("Age, mean ± SD (years)", "n", lambda r: _plus_minus(r.get("age_mean"), r.get("age_sd"))),
+        ("Age, mean ± SD (years)", "n", lambda r: plus_minus(r.get("age_mean"), r.get("age_sd"))),
         ("Age range (years)", "n", lambda r: interval(r.get("age_min"), r.get("age_max"), 1)),
         ("Women", "n", lambda r: count(r.get("n_female"))),
         ("Men", "n", lambda r: count(r.get("n_male"))),
@@ -175,7 +175,7 @@ def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ("Method", "long", lambda r: text(r.get("method")).replace("_", " ")),
         ("n", "n", lambda r: count(r.get("n"))),
         ("Ages (years)", "n", lambda r: interval(r.get("age_min"), r.get("age_max"), 1)),
-        ("Slope of predicted age on age ± SE", "n", lambda r: _plus_minus(r.get("slope"), r.get("slope_se"), 3)),
+        ("Slope of predicted age on age ± SE", "n", lambda r: plus_minus(r.get("slope"), r.get("slope_se"), 3)),
         ("Intercept (years)", "n", lambda r: decimals(r.get("intercept"), sign=True)),
         ("Residual SD (years)", "n", lambda r: decimals(r.get("residual_sd"))),
         ("Warnings", "note", lambda r: _joined(r.get("warnings"))),
@@ -234,7 +234,8 @@ def estimate(row: Row, name: str, low: str, high: str, sign: bool = False, place
     return value if NOT_AVAILABLE in (value, ends) else f"{value} [{ends}]"
 
 
-def _plus_minus(value: Any, spread: Any, places: int = 2, sign: bool = False) -> str:
+def plus_minus(value: Any, spread: Any, places: int = 2, sign: bool = False) -> str:
+    """Return ``1.20 ± 0.40``; without a spread the value alone."""
     shown, width = decimals(value, places, sign), decimals(spread, places)
     return shown if NOT_AVAILABLE in (shown, width) else f"{shown} ± {width}"
 

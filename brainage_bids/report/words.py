@@ -19,7 +19,7 @@ FLAGS = {
     "top_coded": "The dataset hides the exact age of the oldest people (for example 89+), so the true age may be "
     "higher and the brain age gap smaller than shown.",
     "saturated": "The prediction sits at the end of the range the model can give, so the true value may lie beyond it.",
-    "qc_warn": "The image processing raised a warning; look at the pictures below before using the numbers.",
+    "qc_warn": "The image processing raised a warning; look at its pictures before using the numbers.",
     "qc_fail": "The image processing did not pass a quality gate; do not use the numbers.",
     "bias_extrapolated": "The age lies outside the ages on which the age-bias line was fitted, so the corrected gap is "
     "less certain than its interval says.",
@@ -57,6 +57,14 @@ STATUSES = {
     "rank_deficient": "the covariates repeat each other",
     "confounded": "cannot be told apart from the group",
     "skipped": "not applicable",
+}
+
+REASONS = {
+    "no_age": "no age is known",
+    "qc_failed": "the image did not pass quality control",
+    "in_training": "a model was trained on this person",
+    "other_run": "another scan of the same session was taken",
+    "other_session": "another session of the same person was taken",
 }
 
 _STATISTICS = {"pearson": "Pearson r", "spearman": "Spearman ρ", "kendall": "Kendall τ-b"}

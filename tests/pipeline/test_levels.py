@@ -1,11 +1,13 @@
 """Both levels end to end on phantoms: what is written, what fails, what is kept, and numbers redone by hand."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
+from urllib.parse import unquote
 
 import nibabel as nib
 import numpy as np
@@ -80,6 +82,11 @@ def test_group_tables_have_the_columns_of_the_contract(study):
         "groupdiff": schema.GROUPDIFF_COLUMNS,
         "modelcomparison": schema.MODELCOMPARISON_COLUMNS,
         "cohort": schema.COHORT_COLUMNS,
+        "cohortsites": schema.COHORT_SITES_COLUMNS,
+        "patients": schema.PATIENTS_COLUMNS,
+        "missing": schema.MISSING_COLUMNS,
+        "flags": schema.FLAGS_COLUMNS,
+        "leftout": ["participant_id", "session_id", "run", "reason"],
     }
     for name, columns in wanted.items():
         assert list(table(study.out / "group" / f"{name}.tsv").columns) == list(columns), name
@@ -87,6 +94,25 @@ def test_group_tables_have_the_columns_of_the_contract(study):
     start = [*schema.BRAINAGE_COLUMNS]
     assert list(rows.columns)[: len(start)] == start
     assert {"predicted_age_rnc-demo", "bag_rnc-demo", "bag_corrected_rnc-demo", "adas11"} <= set(rows.columns)
+
+
+def test_flags_and_missing_values_are_counted(study):
+    rows = [table(path).iloc[0] for path in study.out.glob("sub-*/anat/*_desc-brainage_pred.tsv")]
+    flags = table(study.out / "group" / "flags.tsv").query("group == 'all'").set_index("flag")
+    held_out = sum("out_of_fold" in row["flags"].split(";") for row in rows)
+    assert flags.loc["out_of_fold", ["n", "n_scans"]].tolist() == [str(held_out), str(len(rows))]
+    missing = table(study.out / "group" / "missing.tsv").query("group == 'all'").set_index("variable")
+    scores = table(study.out / "group" / "brainage.tsv")["adas11"]
+    assert missing.loc["adas11", "n_missing"] == str((scores == "n/a").sum())
+
+
+def test_every_link_of_the_group_page_leads_to_a_file(study):
+    """Figures, tables, maps and pages that are named beside what they belong to."""
+    page = (study.out / "group.html").read_text(encoding="utf-8")
+    links = {unquote(link) for link in re.findall(r'href="([^"#]+)"', page)}
+    assert {"qc.html", "group/brainage.tsv", "group/accuracy.tsv", "group/figures/flow.svg", "sub-001.html"} <= links
+    assert any(link.startswith("group/maps/") for link in links)
+    assert [link for link in links if not (study.out / link).is_file()] == []
 
 
 def test_group_numbers_redone_by_hand(study):

@@ -1,9 +1,11 @@
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from reportpages import check, study
+from reportpages import browse, check, needs_browser, study
 
 from brainage_bids.report import tables
 from brainage_bids.report.group import GroupPage, flow, write_group_page
@@ -38,6 +40,7 @@ def test_page_shows_the_numbers(tmp_path, group_page):
     assert "sub-0007.html" in reader.links
     expected = {
         "ages",
+        "flow",
         "scatter-M",
         "gap-M",
         "score-Adas11-M",
@@ -47,7 +50,8 @@ def test_page_shows_the_numbers(tmp_path, group_page):
         "map-M-signed-Everyone",
     }
     assert figures == {f"{name}.{kind}" for name in expected for kind in ("png", "svg")}
-    assert len(reader.images) == len(expected)
+    assert len(reader.images) == len(expected) - 1  # the flow diagram is SVG inside the page
+    assert {f"figures/{name}" for name in figures} <= set(reader.links)
     assert "Left out of the statistics: no second scan" in words
 
 
@@ -68,7 +72,7 @@ def test_hostile_names_are_escaped(tmp_path, group_page):
     table = group_page.table.replace({"group": {"AD": evil}, "participant_id": {"sub-0003": evil}})
     page = replace(group_page, table=table, title=evil, warnings=[evil], methods=evil, references=[evil])
     words, reader, figures = written(tmp_path, page)
-    assert reader.tags.count("script") == 1  # our own table sorter
+    assert reader.tags.count("script") == 2  # the maps of the viewer, and our own programs
     assert words.count("alert(1)") > 10
     assert all("<" not in name and "/" not in name for name in figures)
     assert not any("<" in link for link in reader.links)
@@ -78,7 +82,7 @@ def test_bare_page(tmp_path):
     """No ages, groups, models, scores, controls or maps: sentences instead of figures."""
     table = pd.DataFrame({"participant_id": ["sub-1"], "session_id": [None], "age": [None], "group": [None]})
     words, reader, figures = written(tmp_path, GroupPage("T", "0", table))
-    assert not figures
+    assert figures == {"flow.png", "flow.svg"}
     assert not reader.images
     for said in (
         "No model gave predictions",
@@ -126,11 +130,54 @@ def test_a_missing_map_is_named(tmp_path, group_page):
     assert "map-M-signed-Everyone.png" in figures
 
 
-def test_thousands(tmp_path, group_page):
-    words, reader, _ = written(tmp_path, replace(group_page, table=study(2500), maps=None))
-    assert "more than 2,000 scans" in words
+def thousands(tmp_path, n, models, **more):
+    table = study(n)
+    for model in models[1:]:
+        made = {f"{kind}_{model}": table[f"{kind}_m"] for kind in ("predicted_age", "bag", "bag_corrected")}
+        table = table.assign(**made)
+    page = GroupPage("T", "0", table, models, ["NC"], participant_pages=True, **more)
+    write_group_page(tmp_path / "group.html", page, tmp_path / "figures")
+    return tmp_path / "group.html"
+
+
+def test_twenty_people_and_twenty_thousand(tmp_path):
+    """The page holds every scan, also those of a large study with three models, and stays small enough to mail."""
+    small = thousands(tmp_path / "20", 20, ["m"])
+    large = thousands(tmp_path / "20000", 20_000, list("mkl"))
+    assert small.stat().st_size < 2e6
+    assert large.stat().st_size < 15e6
+    words, reader = check(large)
+    assert "20 000" in words.replace("\u202f", " ")
     assert not any(link.startswith("sub-") for link in reader.links)
-    assert (tmp_path / "group.html").stat().st_size < 15e6
+    source = large.read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="scans-data">(.*?)</script>', source, re.S).group(1))
+    assert len(data["rows"]) == 20_000
+    assert data["rows"][-1][0] == "sub-19999"
+    assert not any(path.stat().st_size > 5e6 for path in large.parent.rglob("*.svg"))  # density, not a mark per person
+    assert "sub-0019.html" in check(small)[1].links
+
+
+@needs_browser
+def test_long_table_is_searched_and_sorted(tmp_path):
+    left = pd.DataFrame([{"participant_id": "sub-2499", "session_id": "n/a", "reason": "no_age"}])
+    page = thousands(tmp_path, 2500, ["m"], left_out=left)
+    rows = r"<tr[^>]*><td[^>]*><a href=\"(sub-\d+\.html)\">"
+    _, source = browse(page, tmp_path)
+    assert re.findall(rows, source)[:2] == ["sub-0000.html", "sub-0001.html"]
+    assert len(re.findall(rows, source)) == 200
+    assert "the first 200 are shown" in source
+    script = """addEventListener("load", function () {
+      var head = document.querySelectorAll("#scans th span")[0]; head.click(); head.click();
+      document.getElementById("more").click(); });"""
+    _, source = browse(page, tmp_path, "", script)
+    assert re.findall(rows, source)[:2] == ["sub-2499.html", "sub-2498.html"]
+    assert len(re.findall(rows, source)) == 400
+    assert source.count('<tr class="note"><td class="w"><a href="sub-2499.html">') == 1
+    script = """addEventListener("load", function () {
+      var box = document.getElementById("needle"); box.value = "SUB-12"; box.dispatchEvent(new Event("input")); });"""
+    shown, source = browse(page, tmp_path, "", script)
+    assert "100 of 2500" in shown["hits"]
+    assert set(re.findall(rows, source)) == {f"sub-12{i:02d}.html" for i in range(100)}
 
 
 def test_left_out_rows_leave_the_pictures(group_page):

@@ -1,9 +1,54 @@
+// Sorts and searches the table of scans. A long table comes as data and shows a part of its rows at a time.
 (function () {
   "use strict";
   var table = document.getElementById("scans");
   if (!table) { return; }
-  var body = table.tBodies[0], rows = Array.prototype.slice.call(body.rows), heads = table.tHead.rows[0].cells;
-  function key(row, column) { return row.cells[column].getAttribute("data-key"); }
+  var body = table.tBodies[0], heads = table.tHead.rows[0].cells, stored = document.getElementById("scans-data");
+  var all = stored ? fromData(JSON.parse(stored.textContent)) : fromRows(), rows = all;
+  var PART = 200, limit = stored ? PART : all.length;
+
+  // A row is its sort keys, what a search looks through, and the element, made when it is first shown.
+  function fromRows() {
+    return Array.prototype.map.call(body.rows, function (row) {
+      var keys = Array.prototype.map.call(row.cells, function (cell) { return cell.getAttribute("data-key"); });
+      return { keys: keys, text: row.textContent.toLowerCase(), element: row };
+    });
+  }
+  function fromData(data) {
+    var left = {};
+    data.left.forEach(function (place) { left[place] = true; });
+    return data.rows.map(function (cells, place) {
+      var keys = cells.map(function (cell) { return cell === "n/a" ? "" : cell.replace("\u2212", "-"); });
+      var link = Array.isArray(data.links) ? data.links[place] : data.links && encodeURIComponent(cells[0]) + ".html";
+      return { keys: keys, text: cells.join(" ").toLowerCase(), cells: cells, left: left[place], link: link };
+    });
+  }
+  function element(row) {
+    if (row.element) { return row.element; }
+    row.element = document.createElement("tr");
+    if (row.left) { row.element.className = "note"; }
+    row.cells.forEach(function (cell, column) {
+      var made = row.element.insertCell(), inner = made;
+      made.className = heads[column].className;
+      if (!column && row.link) {
+        inner = made.appendChild(document.createElement("a"));
+        inner.href = row.link;
+      }
+      inner.textContent = cell;
+    });
+    return row.element;
+  }
+  function show() {
+    var words = needle.value.toLowerCase();
+    var found = words ? rows.filter(function (row) { return row.text.indexOf(words) >= 0; }) : rows;
+    var part = document.createDocumentFragment();
+    found.slice(0, limit).forEach(function (row) { part.appendChild(element(row)); });
+    body.textContent = "";
+    body.appendChild(part);
+    more.hidden = found.length <= limit;
+    hits.textContent = (words ? found.length + " of " + all.length : "") + (more.hidden ? "" : " (the first " + limit + " are shown)");
+  }
+
   function compare(a, b) {
     var x = Number(a), y = Number(b);
     if (!isNaN(x) && !isNaN(y)) { return x - y; }
@@ -23,22 +68,18 @@
       var down = head.getAttribute("aria-sort") === "ascending";
       Array.prototype.forEach.call(heads, function (other) { other.removeAttribute("aria-sort"); });
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      rows.sort(function (a, b) {
-        var x = key(a, column), y = key(b, column);
+      rows = rows.slice().sort(function (a, b) {
+        var x = a.keys[column], y = b.keys[column];
         if (x === "" || y === "") { return (x === "") - (y === ""); }
         return (down ? -1 : 1) * compare(x, y);
       });
-      rows.forEach(function (row) { body.appendChild(row); });
+      show();
     });
   });
   var box = document.getElementById("search"), needle = document.getElementById("needle"), hits = document.getElementById("hits");
+  var more = document.getElementById("more");
   box.hidden = false;
-  needle.addEventListener("input", function () {
-    var words = needle.value.toLowerCase(), shown = 0;
-    rows.forEach(function (row) {
-      row.hidden = row.textContent.toLowerCase().indexOf(words) < 0;
-      if (!row.hidden) { shown += 1; }
-    });
-    hits.textContent = words ? shown + " of " + rows.length : "";
-  });
+  needle.addEventListener("input", function () { limit = stored ? PART : all.length; show(); });
+  more.addEventListener("click", function () { limit += PART; show(); });
+  if (stored) { show(); }
 }());
