@@ -146,7 +146,8 @@ def _trajectories(page: GroupPage, rows, model: str, album) -> list[dict]:
     )
     caption += f" {left} people are not drawn, for room." if left else ""
     figure = figures.trajectories(panels, "brain age gap, uncorrected (years)")
-    return [album.add(f"trajectories-{model_label(model)}", figure, caption, f"Gap over time, model {model}. {said}")]
+    alt = f"Gap over time, model {model}. {said}"
+    return [album.add(f"trajectories-{model_label(model)}", figure, caption, alt, narrow=len(panels) == 1)]
 
 
 def _rate_of(page: GroupPage, model: str, group: str) -> float | None:
