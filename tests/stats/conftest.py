@@ -1,13 +1,11 @@
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from references import REFERENCE
 
 from brainage_bids.bids.files import numbers, read_tsv
 from brainage_bids.stats import bias
-
-REFERENCE = Path(__file__).parent.parent / "reference"
 
 
 @pytest.fixture(scope="session")

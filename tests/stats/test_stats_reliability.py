@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REFERENCE
+from references import REFERENCE
 
 from brainage_bids.bids.files import numbers, read_tsv
 from brainage_bids.stats import reliability as rel
