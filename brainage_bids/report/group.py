@@ -99,11 +99,11 @@ def flow_steps(page: GroupPage) -> list[Step]:
         Step("Participants", count(len(everybody) + page.without_scan), missing),
         Step("T1w scans found", count(found), failed),
     ]
-    steps.append(Step("Scans with a predicted age", count(len(page.table)), left))
+    steps.append(Step("Scans with a result", count(len(page.table)), left))
     people_left = rows["participant_id"].nunique() if len(rows) else 0
     parts = [("participants", count(people_left)), *(sizes if len(sizes) > 1 else [])]
     parts += more if len(groups) > _DIAGRAM_GROUPS else []
-    return [*steps, Step("Scans in the statistics", count(len(rows)), (), parts)]
+    return [*steps, Step("Scans analysed", count(len(rows)), (), parts)]
 
 
 def _diagram(steps: list[Step], album: groupfigures.Album) -> dict[str, Any]:
