@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 INK, SOFT, FILL = "#1a1a1a", "#4d5560", "#f4f7fa"
-WIDTH = 460.0  # units of the drawing; a unit is about a pixel on a phone
-_MAIN, _SIDE = (6.0, 206.0), (242.0, 212.0)  # left edge and width of the boxes
-_LINE, _PAD, _GAP, _FONT, _LETTERS = 16.0, 8.0, 22.0, 12.5, 31
+WIDTH = 412.0  # units of the drawing; a unit is about a pixel on a phone
+_MAIN, _SIDE = (6.0, 186.0), (220.0, 188.0)  # left edge and width of the boxes
+_LINE, _PAD, _GAP, _FONT = 16.0, 8.0, 22.0, 12.5
+_LETTERS = {True: 22, False: 26}  # of a bold and of a plain line, in a wide font
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _box(column: tuple[float, float], y: float, said: Sequence[tuple[str, bool]]
     left, width = column
     rows = []
     for words, bold in said:
-        for line in textwrap.wrap(words, _LETTERS, max_lines=4, placeholder=" …") or [""]:
+        for line in textwrap.wrap(words, _LETTERS[bold], max_lines=4, placeholder=" …") or [""]:
             baseline = y + _PAD + _LINE * (len(rows) + 0.78)
             rows.append({"x": left + _PAD, "y": baseline, "text": line, "bold": bold})
     return {"x": left, "y": y, "w": width, "h": 2 * _PAD + _LINE * len(rows), "rows": rows}

@@ -106,11 +106,11 @@ def flow_steps(page: GroupPage) -> list[Step]:
         Step("Participants", count(len(everybody) + page.without_scan), missing),
         Step("T1w scans found", count(found), failed),
     ]
-    steps.append(Step("Scans with a predicted age", count(len(page.table)), left))
+    steps.append(Step("Scans with a result", count(len(page.table)), left))
     people_left = len(rows[[name for name in PERSON if name in rows]].drop_duplicates())
     parts = [("participants", count(people_left)), *(sizes if len(sizes) > 1 else [])]
     parts += more if len(groups) > _DIAGRAM_GROUPS else []
-    return [*steps, Step("Scans in the statistics", count(len(rows)), (), parts)]
+    return [*steps, Step("Scans analysed", count(len(rows)), (), parts)]
 
 
 def _diagram(steps: list[Step], album: groupfigures.Album) -> dict[str, Any]:

@@ -1,9 +1,10 @@
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from reportpages import check, study
+from reportpages import browse, check, needs_browser, study
 
 from brainage_bids.report import flowchart
 from brainage_bids.report.flowchart import Step, layout
@@ -54,6 +55,21 @@ def test_page_holds_the_tables_of_a_paper(tmp_path, full_page):
     wanted = {"qc.html", "group/patients.tsv", "group/accuracy.tsv", "group/brainage.tsv", "group/figures/flow.svg"}
     assert wanted <= set(reader.links)
     assert {"svg", "button"} <= set(reader.tags)
+
+
+@needs_browser
+def test_copy_button_copies_methods_and_references(tmp_path, group_page):
+    page = replace(group_page, maps=None, models=[], scores=[], bias=None, groupdiff=None)
+    write_group_page(tmp_path / "group.html", page, tmp_path / "figures")
+    script = """
+      Object.defineProperty(navigator, "clipboard", { value: { writeText: function (text) {
+        document.body.setAttribute("data-copied", text); return Promise.resolve(); } } });
+      document.querySelector("button[data-copy]").click();"""
+    _, source = browse(tmp_path / "group.html", tmp_path, "", script)
+    copied = re.search(r'data-copied="([^"]*)"', source).group(1)
+    assert "Tests are two-sided." in copied
+    assert "Zha 2023" in copied
+    assert "Copied." in source.split("<script>")[0]
 
 
 def test_patients_stand_in_one_line_per_score(full_page):

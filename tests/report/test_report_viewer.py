@@ -87,7 +87,7 @@ def test_underlay_is_zero_only_outside(tmp_path):
     assert levels[node(data, (0, -18, 88))] == 0
 
 
-@pytest.mark.parametrize(("budget", "step", "left"), [(6_000_000, 4.0, 0), (1_300_000, 6.0, 0), (945_000, 12.0, 2)])
+@pytest.mark.parametrize(("budget", "step", "left"), [(5_000_000, 4.0, 0), (1_300_000, 6.0, 0), (945_000, 12.0, 2)])
 def test_the_grid_follows_the_budget(tmp_path, budget, step, left):
     data = viewer_data(map_rows(tmp_path), (ball(), GRID), budget)
     assert data["grid"]["step"] == step
