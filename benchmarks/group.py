@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -275,7 +274,7 @@ def measure_maps(folder):
 
 
 def average(folder, people, resolution):
-    """Average the maps of the first people of a folder; print by how much the peak memory grew (MB)."""
+    """Average the maps of the first people of a folder; print how much memory that took at most (MB)."""
     import pandas as pd
 
     from brainage_bids.preprocess.template import template_volume
@@ -292,10 +291,17 @@ def average(folder, people, resolution):
         }
     )
     _, mask = template_volume(grid, folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of the imports, is forgotten
+    before = memory("VmRSS")
     with tempfile.TemporaryDirectory() as target:
         mean_maps(records, grid, mask, lambda subset, kind: Path(target) / f"{subset}-{kind}.nii.gz", "net1")
-    print(round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    print(round(memory("VmHWM") - before))
+
+
+def memory(name):
+    """Return a line of ``/proc/self/status`` (MB; Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def main():
