@@ -34,7 +34,7 @@ lint: $(VENV)/.test-installed
 
 # without real scans; phantoms and placeholders are made on the way
 bench: $(VENV)/.test-installed
-	for script in rnc_loss preprocess planning training; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in rnc_loss preprocess planning training group; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # simulated studies through the group statistics: false positives, power, coverage; about half an hour on one core
 bench-simulation: $(VENV)/.test-installed

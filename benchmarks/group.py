@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -48,7 +47,8 @@ STEPS = {  # what the breakdown times: module -> functions
 
 
 def draw_people(n, rng):
-    """Return one dict per person; patients look older, their scores go with the gap."""
+    """Return one dict per person; patients are older and look older still, their scores go with the gap."""
+    span = {"control": (45, 85), "AD": (55, 90), "PD": (50, 88)}
     people = []
     for index in range(n):
         group = rng.choice(["control", "AD", "PD"], p=[0.4, 0.3, 0.3])
@@ -61,7 +61,7 @@ def draw_people(n, rng):
             scores["adas11"] = float(np.clip(round(level + 0.5 * gap + rng.normal(0, 4), 2), 0, 70))
         row = {
             "participant_id": f"sub-{index:05d}",
-            "age": round(rng.uniform(45, 90), 1),
+            "age": round(rng.uniform(*span[group]), 1),
             "sex": rng.choice(["F", "M"]),
         }
         people.append({**row, "group": group, "site": rng.choice(SITES), **scores, "gap": gap})
@@ -209,7 +209,7 @@ def timed(function, seconds, name):
 
 
 def run_timed(arguments):
-    """Run the group level in this process with a clock around its steps, and print them."""
+    """Run the command in this process with a clock (CPU time) around its steps, and print them at the end."""
     from brainage_bids.cli import main
 
     seconds, begin = {}, time.process_time()
@@ -241,12 +241,11 @@ def measure_tables(folder, people):
     broken_down = {}
     for place, (title, study) in enumerate(studies.items()):
         arguments = make_study(folder / f"study{place}", **study)
-        _, wall, user, system, peak = measured(["-m", "brainage_bids", *arguments])
+        told, wall, user, system, peak = measured([__file__, "timed", *arguments])
         out = Path(arguments[1])
         scans = len((out / "group" / "brainage.tsv").read_text().splitlines()) - 1
         page = (out / "group.html").stat().st_size / 1e6
         print(f"{title:52s} {scans:6d} {wall:7.1f} {user:7.1f} {system:6.1f} {peak:8.2f} {page:8.1f}", flush=True)
-        told = measured([__file__, "timed", *arguments])[0]
         broken_down[title] = [line.split("\t")[1:] for line in told.splitlines() if line.startswith("STEP\t")]
     for title, steps in broken_down.items():
         print(f"\n{title}, CPU seconds by step (a step may hold another):")
@@ -275,7 +274,7 @@ def measure_maps(folder):
 
 
 def average(folder, people, resolution):
-    """Average the maps of the first people of a folder; print by how much the peak memory grew (MB)."""
+    """Average the maps of the first people of a folder; print how much memory that took at most (MB)."""
     import pandas as pd
 
     from brainage_bids.preprocess.template import template_volume
@@ -292,10 +291,17 @@ def average(folder, people, resolution):
         }
     )
     _, mask = template_volume(grid, folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of the imports, is forgotten
+    before = memory("VmRSS")
     with tempfile.TemporaryDirectory() as target:
         mean_maps(records, grid, mask, lambda subset, kind: Path(target) / f"{subset}-{kind}.nii.gz", "net1")
-    print(round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    print(round(memory("VmHWM") - before))
+
+
+def memory(name):
+    """Return a line of ``/proc/self/status`` (MB; Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def main():

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from brainage_bids.schema import LONGITUDINAL_COLUMNS
 from brainage_bids.stats.accuracy import one_sample_t
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 from brainage_bids.stats.groups import welch
+from brainage_bids.stats.intercept import RandomIntercept
 from brainage_bids.stats.tables import (
     ALL,
     control_label,
@@ -181,7 +181,7 @@ def _fitted(bag: np.ndarray, design: pd.DataFrame, person: np.ndarray, notes: li
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            fit = MixedLM(bag, design, groups=person).fit(reml=True)
+            fit = RandomIntercept(bag, design, person).fit(reml=True)
         except np.linalg.LinAlgError as error:
             return [{"term": "model", "status": "degenerate", "note": joined([*notes, str(error)])}]
     if any(issubclass(one.category, ConvergenceWarning) for one in said):
