@@ -20,7 +20,8 @@ import simulated as draw
 from scipy import stats
 
 from brainage_bids.stats import accuracy, bias, longitudinal, roc, site
-from brainage_bids.stats.correlate import correlation, partial_correlation, williams_t
+from brainage_bids.stats.correlate import correlation, partial_correlation
+from brainage_bids.stats.dependent import williams_t
 from brainage_bids.stats.groups import ancova, match_by_age, welch
 from brainage_bids.stats.regions import region_differences
 from brainage_bids.stats.reliability import agreement
@@ -64,7 +65,7 @@ def cross_section(rng, population, truth):
     study.add("groupdiff raw, hedges_g [hedges_g]", row, truth["g"], None, ("g_ci_lo", "g_ci_hi"))
     row = ancova(case, control, "bag_a", ("age", "male"))
     study.add("groupdiff ancova:age+sex [ancova]", row, population.effect)
-    study.add("groupdiff ancova:age+sex, HC3 of the note [ancova]", {"p": _in_note(r"HC3 .*?p (\S+?);", row)})
+    study.add("groupdiff ancova:age+sex, p_hc3 [ancova]", row, None, "p_hc3")
     row = ancova(case, control, "bag_a", ("age", "male", "place"))
     study.add("groupdiff ancova:age+sex+site [ancova]", row, population.effect)
     row = welch(case["corrected"], control["corrected"])
@@ -143,8 +144,8 @@ def errors(rng, population, truth):
     row = accuracy.compare_errors(np.abs(people["bag_a"]), np.abs(people["bag_b"]))
     study.add("modelcomparison mae_diff, t [compare_errors]", row, truth["mae_diff"])
     study.add("modelcomparison wilcoxon_p [compare_errors]", row, None, "wilcoxon_p")
-    row = {"lo": _in_note(r"mae_diff (\S+) to", row), "hi": _in_note(r" to (\S+?);", row)}
-    study.add("modelcomparison mae_diff, BCa of the note [mean_interval]", row, truth["mae_diff"], None, ("lo", "hi"))
+    bca = ("bca_ci_lo", "bca_ci_hi")
+    study.add("modelcomparison mae_diff, BCa [mean_interval]", row, truth["mae_diff"], None, bca)
     return study.found
 
 

@@ -210,13 +210,11 @@ def _sandwich_se(bag: np.ndarray, design: np.ndarray, person: np.ndarray, fit) -
     intercept, noise = float(np.asarray(fit.cov_re)[0, 0]), float(fit.scale)
     if not noise > 0:
         return np.zeros(design.shape[1])
-    residual, names = bag - design @ np.asarray(fit.fe_params), np.unique(person)
-    bread, meat = 0.0, 0.0
-    for name in names:
-        rows = person == name
-        covariance = intercept + noise * np.eye(rows.sum())
-        weighted = np.linalg.solve(covariance, design[rows])  # (scans, k)
-        score = weighted.T @ residual[rows]
-        bread, meat = bread + weighted.T @ design[rows], meat + np.outer(score, score)
-    inverse = np.linalg.inv(bread)
-    return np.sqrt(np.diag(inverse @ meat @ inverse) * len(names) / (len(names) - 1))
+    names, of_person = np.unique(person, return_inverse=True)
+    share = intercept / (noise + intercept * np.bincount(of_person))  # of its sum that V^-1 takes from each scan
+    sums = np.column_stack([np.bincount(of_person, column) for column in design.T])  # (people, k)
+    weighted = (design - (share[:, None] * sums)[of_person]) / noise  # V^-1 X
+    residual = bag - design @ np.asarray(fit.fe_params)
+    scores = np.column_stack([np.bincount(of_person, column * residual) for column in weighted.T])  # (people, k)
+    inverse = np.linalg.inv(weighted.T @ design)
+    return np.sqrt(np.diag(inverse @ (scores.T @ scores) @ inverse) * len(names) / (len(names) - 1))
