@@ -84,7 +84,7 @@ def cross_section(rng, population, truth):
     study.add("(models a and b, one score) [williams_t]", williams_t(case["adas11"], case["bag_a"], case["bag_b"]))
     if not population.site:
         named = control.assign(site=control["place"].map(str), sex=control["male"].map(str))
-        study.add("site [site_effect]", site._test(named, "bag_a"))
+        study.add("site [site_effect]", site._test(named, "bag_a", "site"))
     inside = (np.abs(control["corrected"]) <= bias.conformal_half_width(_corrected(line, held))).to_numpy()
     study.found["pred_lo to pred_hi, new controls [conformal_half_width]"] = (math.nan, inside.mean())
     old = (control["age"] >= 60).to_numpy()
@@ -162,7 +162,7 @@ def crossfit(rng, population, truth):
     case, control, _ = population.study(rng)
     table = pd.concat([case.assign(group="AD"), control.assign(group="NC")], ignore_index=True)
     table = table.assign(participant_id=[f"sub-{i:03d}" for i in range(len(table))], session_id=None, run=None)
-    gap = bias.crossfit_controls(table, "a", ["NC"])[0]["bag_corrected"].to_numpy()
+    gap = bias.corrected_gap(*bias.crossfit_folds(table, "a", ["NC"]))
     study.add(
         "groupdiff corrected, --bias-fit controls [welch]", welch(gap[: len(case)], gap[len(case) :]), truth["effect"]
     )
