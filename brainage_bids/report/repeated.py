@@ -123,11 +123,10 @@ def _trajectories(page: GroupPage, rows, model: str, album) -> list[dict]:
     panels, left = [], 0
     for group in group_order(rows, page.controls):
         part = rows[rows["group"] == group]
-        people = [
-            (one["time"].to_numpy(), gap[known])
-            for _, one in part.groupby("participant_id")
-            if (known := np.isfinite(gap := column(one, f"bag_{model}"))).all() and len(one) > 1
-        ]
+        begins = np.flatnonzero(~part["participant_id"].duplicated().to_numpy())[1:]  # the rows are sorted by person
+        times, gaps = part["time"].to_numpy(), column(part, f"bag_{model}")
+        pairs = zip(np.split(times, begins), np.split(gaps, begins), strict=True)
+        people = [(time, gap) for time, gap in pairs if len(gap) > 1 and np.isfinite(gap).all()]
         if not people:
             continue
         chosen = np.unique(np.linspace(0, len(people) - 1, min(DRAWN, len(people))).astype(int))
