@@ -20,8 +20,9 @@ from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.pipeline.together import confounding, template_root
 from brainage_bids.processes import end_with_parent
 from brainage_bids.report.group import GroupPage, write_group_page
-from brainage_bids.report.methods import citation_text, group_methods, participant_methods, references_for
+from brainage_bids.report.methods import citation_text, group_methods, participant_methods
 from brainage_bids.report.participant import ParticipantPage, ScanSection, write_participant_page
+from brainage_bids.report.references import references_for
 from brainage_bids.schema import Scan, VolumeSpec
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 import re
 
-from brainage_bids.report import methods
+from brainage_bids.report import methods, references
 
 VALUES = {
     "version": "0.1.0",
@@ -36,8 +36,8 @@ VALUES = {
 def test_every_citation_is_listed_and_every_listed_one_cited():
     text = methods.group_methods(VALUES)
     cited = set(re.findall(r"[^\s(;]+(?: & [^\s,]+)?(?: et al\.)?, \d{4}", text))
-    listed = methods.references_for(text)
-    known = {part.strip("()") for part in methods.REFERENCES}
+    listed = references.references_for(text)
+    known = {part.strip("()") for part in references.REFERENCES}
     assert cited <= known, cited - known
     assert len(listed) == len(cited) + 1  # nilearn is cited without a year
     assert listed == sorted(listed)
@@ -74,7 +74,7 @@ def test_nothing_is_claimed_that_was_not_given():
 def test_every_engine_has_its_sentence_and_references():
     for engine, works in {"ants": "Avants", "fsl": "Jenkinson", "minc": "Eskildsen", "builtin": "Fisch"}.items():
         text = methods.participant_methods({"engines": [engine]})
-        assert any(reference.startswith(works) for reference in methods.references_for(text))
+        assert any(reference.startswith(works) for reference in references.references_for(text))
         assert "N4 (Tustison et al., 2010)" in text
     both = methods.participant_methods({"engines": ["ants", "builtin"]})
     assert "With the ants engine, the brain" in both
@@ -117,11 +117,11 @@ def test_further_covariates_are_no_part_of_the_primary_tests():
 def test_new_methods_are_cited():
     values = {"scores": ["adas11"], "models": [{"name": "a"}], "bias_method": "cole", "bias_source": "model_card"}
     text = methods.group_methods({**values, "correlationcomparison": True, "calibration": True})
-    cited = " ".join(methods.references_for(text))
+    cited = " ".join(references.references_for(text))
     for author in ("Steiger JH", "Efron B", "Wilson EB", "Cole JH"):
         assert author in cited
     assert "Beheshti" not in cited
-    without = " ".join(methods.references_for(methods.group_methods({**values, "bias_method": "beheshti"})))
+    without = " ".join(references.references_for(methods.group_methods({**values, "bias_method": "beheshti"})))
     assert "Beheshti" in without
     for author in ("Steiger JH", "Wilson EB", "Cole JH"):
         assert author not in without
