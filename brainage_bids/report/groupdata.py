@@ -15,6 +15,7 @@ import pandas as pd
 from brainage_bids.report.html import NOT_AVAILABLE, number, text
 
 UNSTATED = "group not stated"
+WITHIN_CONTROLS = ("age", "sex")  # mean maps and regions of ages and sexes are those of the controls
 PERSON = ("participant_id", "dataset")  # what tells people apart; without several datasets there is no dataset
 
 
@@ -158,6 +159,11 @@ def group_order(rows: pd.DataFrame, controls: Sequence[str]) -> list[str]:
 def is_control(rows: pd.DataFrame, controls: Sequence[str]) -> np.ndarray:
     """Return who is a control, bool (n,)."""
     return rows["group"].isin(list(controls)).to_numpy(bool)
+
+
+def has_controls(page: GroupPage) -> bool:
+    """Return whether anybody analysed is a control."""
+    return bool(is_control(analysed_rows(page), page.controls).any())
 
 
 def gap_to_draw(rows: pd.DataFrame, model: str) -> tuple[str, np.ndarray]:

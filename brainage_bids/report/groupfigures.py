@@ -15,7 +15,15 @@ from matplotlib.figure import Figure
 from brainage_bids.bids.outputs import model_label
 from brainage_bids.errors import BrainageError
 from brainage_bids.report import brain, figures, paperfigures, tables, words
-from brainage_bids.report.groupdata import UNSTATED, GroupPage, gap_to_draw, group_order, is_control
+from brainage_bids.report.groupdata import (
+    UNSTATED,
+    WITHIN_CONTROLS,
+    GroupPage,
+    gap_to_draw,
+    group_order,
+    has_controls,
+    is_control,
+)
 from brainage_bids.report.html import address, decimals, embed_image, interval, number, p_value, text
 from brainage_bids.report.paper import fair_rows
 from brainage_bids.report.pictures import save_both
@@ -311,7 +319,8 @@ def _maps(page: GroupPage, album: Album) -> list[dict]:
         for family, title in _FAMILIES.items():
             members = [entry for entry in chosen if entry["family"] == family]
             if members:
-                shown.append(_map_figure(underlay, members, (model, kind, title), limit, album))
+                within = " within the controls" if family in WITHIN_CONTROLS and has_controls(page) else ""
+                shown.append(_map_figure(underlay, members, (model, kind, title + within), limit, album))
     broken = {"src": "", "alt": "", "narrow": False, "files": []}
     return shown + [broken | {"caption": problem} for problem in problems]
 
@@ -359,7 +368,7 @@ def _map_figure(underlay, members: list[dict], names: tuple[str, str, str], limi
     )
     caption += f" {empty} maps without any positive value count as zero." if empty and not signed else ""
     alt = f"Mean Grad-RAM maps of model {model} by {title}, {'signed' if signed else 'normalised'}, nine slices each"
-    stem = f"map-{model_label(model)}-{kind}-{model_label(title)}"
+    stem = f"map-{model_label(model)}-{kind}-{model_label(title.removesuffix(' within the controls'))}"
     return album.add(stem, figure, caption, alt, lossless=False)
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from brainage_bids.bids.outputs import model_label
 from brainage_bids.report import words
 from brainage_bids.report.figures import INK
-from brainage_bids.report.groupdata import GroupPage
+from brainage_bids.report.groupdata import WITHIN_CONTROLS, GroupPage, has_controls
 from brainage_bids.report.html import count, decimals, number, p_value, text
 from brainage_bids.report.tables import Column, Row, estimate, note, plain, rows_of, t_of
 
@@ -160,6 +160,8 @@ def _heat(page: GroupPage, model: str, album) -> list[dict]:
         f"Model {model}: mean of the normalised maps (0 to 1) in the {len(everyone)} regions with the highest means in "
         "everyone, by group. Regions that share a cell of the map share its value."
     )
+    if has_controls(page) and set(groups["group_by"]) & set(WITHIN_CONTROLS):
+        caption += " Ages and sexes are those of the controls."
     alt = f"Heat map of {len(everyone)} regions by {len(groups)} groups, model {model}"
     return [album.add(f"regions-{model_label(model)}", figure, caption, alt)]
 
@@ -167,10 +169,11 @@ def _heat(page: GroupPage, model: str, album) -> list[dict]:
 def _heat_map(values: np.ndarray, names: list[str], groups: list[str]) -> Figure:
     figure = Figure(figsize=(3.2 + 0.9 * len(groups), 1.6 + 0.26 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
+    top = max(float(np.nanmax(values)), 1e-9)
+    axes.imshow(values, cmap="viridis", vmin=0.0, vmax=top, aspect="auto")
     for i, j in np.ndindex(values.shape):
         if np.isfinite(values[i, j]):
-            colour = "white" if values[i, j] < 0.6 else INK
+            colour = "white" if values[i, j] < 0.6 * top else INK
             axes.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xticks(range(len(groups)), groups, fontsize=8, rotation=40, ha="left", rotation_mode="anchor")
