@@ -29,16 +29,21 @@ CARD = Path(__file__).parent.parent / "brainage_bids" / "bundled" / "open-adults
 STRIDE = 16  # of the model's cells: 13 x 15 x 13 on the 1 mm grid
 REPEATED = 100  # people with a second run in the first session, where there are sessions
 STEPS = {  # what the breakdown times: module -> functions
-    "pipeline.group": "read_dataset read_predictions collect bias_corrected mean_maps write_qc write_tsv",
+    "pipeline.datasets": "read_dataset",
+    "pipeline.group": "read_predictions collect bias_corrected write_qc write_tsv",
+    "pipeline.regions": "mean_maps saliency_regions saliency_contrasts",
     "pipeline.pages": "group_page write_group_page",
     "stats.accuracy": "accuracy model_comparison",
     "stats.correlate": "correlations",
+    "stats.dependent": "correlation_comparison",
     "stats.groups": "group_differences",
     "stats.roc": "roc",
     "stats.site": "site_effect",
     "stats.longitudinal": "longitudinal",
     "stats.reliability": "reliability",
     "report.groupfigures": "draw_all save_both",
+    "report.gapfigures": "draw",
+    "report.regions": "region_figures",
     "report.repeated": "trajectories",
 }
 
