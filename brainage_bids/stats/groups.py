@@ -20,6 +20,7 @@ from brainage_bids.stats.accuracy import one_sample_t
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import (
+    LINE_EXACT,
     control_label,
     frame,
     is_constant,
@@ -250,6 +251,8 @@ def _compare(case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: 
     row = welch(*corrected)
     if not any(np.isfinite(values).any() for values in corrected) and len(case) and len(control):
         row |= {"status": "skipped", "note": "no bias-corrected gap"}
+    if row["status"] == "ok":
+        row["note"] = joined([row["note"], LINE_EXACT])
     rows.append({"variant": "corrected", **row})
     for variant, names in _variants(case, control, covariates).items():
         rows.append({"variant": variant, **ancova(*_with_columns(case, control, names), bag, names)})

@@ -16,6 +16,7 @@ from scipy import stats
 from brainage_bids.schema import ROC_CURVES_COLUMNS
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 from brainage_bids.stats.tables import (
+    LINE_EXACT,
     control_label,
     frame,
     is_member,
@@ -63,6 +64,8 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
             row |= {"status": "skipped", "note": pair.remark or "no gap"}
         elif pair.design is not None:
             row["note"] = joined([row["note"], pair.remark])
+        elif row["status"] == "ok" and pair.keys["variant"] == "corrected":
+            row["note"] = LINE_EXACT
         row["n_missing"] = case.size + healthy.size - row["n_case"] - row["n_control"]
         rows.append({**pair.keys, **row})
     return frame(rows, ROC_COLUMNS)
