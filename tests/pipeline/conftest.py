@@ -16,11 +16,3 @@ def study(tmp_path_factory):
     image.write_bytes(image.read_bytes()[:1000])
     participant = run(bids, out, "participant", *TRAIN)
     return Study(bids, out, participant, run(bids, out, "group"))
-
-
-def pytest_collection_modifyitems(items):
-    """Give the tests of one expensive fixture to one worker, so that the fixture is made once (``--dist loadgroup``)."""
-    for item in items:
-        if "tests/pipeline" in item.path.as_posix():
-            shared = "study" if "study" in item.fixturenames else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(shared))
