@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	$(BIN)/brainage-tools demo $(DEMO)
 
 test: $(VENV)/.test-installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(NPROCS) --dist loadgroup -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(NPROCS) --dist worksteal -q
 
 test-slow: $(VENV)/.test-installed
 	$(BIN)/pytest -q -m slow
