@@ -175,7 +175,7 @@ def _from_file(path: Path) -> Atlas:
         raise UsageError(
             f"--atlas {path} has no table of its labels; put {beside[0].name} beside it with the columns index and name"
         )
-    return _made(str(path), path.name, nib.load(path), _read_names(found))
+    return _made(path.name, "own file", nib.load(path), _read_names(found))
 
 
 def _from_nilearn(wanted: str, name: str) -> Atlas:
