@@ -88,15 +88,8 @@ def join(
     table = _table(members, parts, models, scores)
     failed = pd.concat([_failed(*pair) for pair in zip(members, parts, strict=True)])
     failed = failed[~failed.index.isin(table.index) & ~failed.index.duplicated()].reset_index(drop=True)
-    keyed_maps = [
-        part.maps.assign(prefix=[PERSON.format(m.dataset.name, prefix) for prefix in part.maps["prefix"]])
-        for m, part in zip(members, parts, strict=True)
-    ]
-    maps = pd.concat(keyed_maps, ignore_index=True).drop_duplicates(["prefix", "model", "spec"], ignore_index=True)
-    flags = [
-        part.flags.assign(prefix=[PERSON.format(m.dataset.name, prefix) for prefix in part.flags["prefix"]])
-        for m, part in zip(members, parts, strict=True)
-    ]
+    maps = _by_scan(members, [part.maps for part in parts], ["prefix", "model", "spec"])
+    flags = _by_scan(members, [part.flags for part in parts], ["prefix", "model"])
     folds: dict[str, dict[str, object]] = {}
     for m, part in zip(members, parts, strict=True):
         for model, of_scan in part.folds.items():
@@ -108,9 +101,18 @@ def join(
     dataset = dataclasses.replace(members[0].dataset, name=title, controls=controls, score_names=scores)
     return dataset, dataclasses.replace(
         parts[0], table=table, failed=failed, models=models, cards=cards, maps=maps, excluded=frozenset(excluded),
-        flags=pd.concat(flags, ignore_index=True).drop_duplicates(["prefix", "model"], ignore_index=True), folds=folds,
+        flags=flags, folds=folds,
         engines=tuple(sorted({engine for part in parts for engine in part.engines})), together=together,
     )  # fmt: skip
+
+
+def _by_scan(members: Sequence[Member], tables: Sequence[pd.DataFrame], one_row: Sequence[str]) -> pd.DataFrame:
+    """Join tables with a ``prefix`` per scan, which then names the dataset too; a scan in two OUTPUT_DIRs is one."""
+    told = [
+        table.assign(prefix=[PERSON.format(member.dataset.name, prefix) for prefix in table["prefix"]])
+        for member, table in zip(members, tables, strict=True)
+    ]
+    return pd.concat(told, ignore_index=True).drop_duplicates(list(one_row), ignore_index=True)
 
 
 def keyed(table: pd.DataFrame) -> pd.DataFrame:

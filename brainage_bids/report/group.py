@@ -58,7 +58,7 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
         "tables": _tables(page) | repeated.repeated_tables(page) | paper_tables(page) | regions.region_tables(page),
         "figures": groupfigures.draw_all(page, rows, album)
         | gapfigures.draw(page, rows, album)
-        | {"trajectories": repeated.trajectories(page, album), "regions": regions.region_figures(page, album)},
+        | {"trajectories": repeated.trajectories(page, album), "regions": regions.region_figures(page, rows, album)},
         "atlas": regions.atlas_words(page),
         "people": people(page),
     }

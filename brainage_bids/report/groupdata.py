@@ -161,11 +161,6 @@ def is_control(rows: pd.DataFrame, controls: Sequence[str]) -> np.ndarray:
     return rows["group"].isin(list(controls)).to_numpy(bool)
 
 
-def has_controls(page: GroupPage) -> bool:
-    """Return whether anybody analysed is a control."""
-    return bool(is_control(analysed_rows(page), page.controls).any())
-
-
 def gap_to_draw(rows: pd.DataFrame, model: str) -> tuple[str, np.ndarray]:
     """Return the gap a picture should show, after its variant: corrected where anybody has it, else raw."""
     corrected = rows[f"bag_corrected_{model}"].to_numpy()

@@ -21,7 +21,6 @@ from brainage_bids.report.groupdata import (
     GroupPage,
     gap_to_draw,
     group_order,
-    has_controls,
     is_control,
 )
 from brainage_bids.report.html import address, decimals, embed_image, interval, number, p_value, text
@@ -81,7 +80,7 @@ def draw_all(page: GroupPage, rows: pd.DataFrame, album: Album) -> dict[str, lis
         ],
         "forest": _forest(page, album),
         "bias": [shown for model in page.models for shown in _bias(page, rows, model, album)],
-        "maps": _maps(page, album),
+        "maps": _maps(page, rows, album),
     }
 
 
@@ -305,10 +304,11 @@ def _line(values: dict) -> dict[str, float] | None:
     return None if None in line.values() else {**line, "slope": line["slope"] - 1.0}
 
 
-def _maps(page: GroupPage, album: Album) -> list[dict]:
+def _maps(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
     """Draw the mean maps: one figure per model, kind and family of subsets; one colour scale per model and kind."""
     shown: list[dict] = []
     entries, problems = _loaded_maps(page)
+    controls = is_control(rows, page.controls).any()
     try:
         underlay = brain.load(page.underlay) if page.underlay is not None else None
     except BrainageError as error:
@@ -319,7 +319,7 @@ def _maps(page: GroupPage, album: Album) -> list[dict]:
         for family, title in _FAMILIES.items():
             members = [entry for entry in chosen if entry["family"] == family]
             if members:
-                within = " within the controls" if family in WITHIN_CONTROLS and has_controls(page) else ""
+                within = " within the controls" if family in WITHIN_CONTROLS and controls else ""
                 shown.append(_map_figure(underlay, members, (model, kind, title + within), limit, album))
     broken = {"src": "", "alt": "", "narrow": False, "files": []}
     return shown + [broken | {"caption": problem} for problem in problems]

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from brainage_bids.bids.outputs import model_label
 from brainage_bids.report import words
 from brainage_bids.report.figures import INK
-from brainage_bids.report.groupdata import WITHIN_CONTROLS, GroupPage, has_controls
+from brainage_bids.report.groupdata import WITHIN_CONTROLS, GroupPage, is_control
 from brainage_bids.report.html import count, decimals, number, p_value, text
 from brainage_bids.report.tables import Column, Row, estimate, note, plain, rows_of, t_of
 
@@ -104,7 +105,7 @@ def _relevant(rows: list[Row], atlas: Any) -> dict[str, Any]:
 
 
 def _who(by: str, group: str) -> str:
-    return words.subset_name("group=all" if by == "all" else f"{by}={group}").replace("all", "everyone")
+    return words.subset_name("all" if by == "all" else f"{by}={group}")
 
 
 def _contrasts(rows: list[Row]) -> dict[str, Any]:
@@ -135,14 +136,15 @@ def _contrasts(rows: list[Row]) -> dict[str, Any]:
     return plain(caption, columns, shown)
 
 
-def region_figures(page: GroupPage, album) -> list[dict]:
+def region_figures(page: GroupPage, people: pd.DataFrame, album) -> list[dict]:
     """Draw, for every model, the means of its first regions in every group."""
     if page.regions is None or not len(page.regions):
         return []
-    return [shown for model in page.models for shown in _heat(page, model, album)]
+    controls = bool(is_control(people, page.controls).any())
+    return [shown for model in page.models for shown in _heat(page, model, controls, album)]
 
 
-def _heat(page: GroupPage, model: str, album) -> list[dict]:
+def _heat(page: GroupPage, model: str, controls: bool, album) -> list[dict]:
     rows = page.regions[(page.regions["model"] == model) & (page.regions["status"] == "ok")]
     if rows.empty:
         return []
@@ -160,7 +162,7 @@ def _heat(page: GroupPage, model: str, album) -> list[dict]:
         f"Model {model}: mean of the normalised maps (0 to 1) in the {len(everyone)} regions with the highest means in "
         "everyone, by group. Regions that share a cell of the map share its value."
     )
-    if has_controls(page) and set(groups["group_by"]) & set(WITHIN_CONTROLS):
+    if controls and set(groups["group_by"]) & set(WITHIN_CONTROLS):
         caption += " Ages and sexes are those of the controls."
     alt = f"Heat map of {len(everyone)} regions by {len(groups)} groups, model {model}"
     return [album.add(f"regions-{model_label(model)}", figure, caption, alt)]

@@ -96,6 +96,12 @@ def test_without_an_atlas_there_is_no_section(tmp_path, group_page):
     assert "max-T" not in words
 
 
+def test_a_group_whose_name_holds_all_keeps_its_name(page):
+    small = replace(page, regions=pd.DataFrame(region_rows("M", (("all", "all", 40), ("group", "small vessel", 20)))))
+    built = regions.region_tables(small)["relevant"]
+    assert [row[1]["text"] for row in built["rows"]] == ["everyone", "small vessel"]
+
+
 def test_groups_too_small_to_test_have_no_table_of_contrasts(page):
     few = replace(page, contrasts=pd.DataFrame(contrast_rows("M", "insufficient_n")))
     assert regions.region_tables(few)["contrasts"] is None
