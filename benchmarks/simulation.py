@@ -7,6 +7,7 @@ same seed gives the same tables with any number of processes.
 """
 
 import argparse
+import dataclasses
 import math
 import re
 import sys
@@ -19,7 +20,7 @@ import pandas as pd
 import simulated as draw
 from scipy import stats
 
-from brainage_bids.stats import accuracy, bias, longitudinal, roc, site
+from brainage_bids.stats import accuracy, bias, linerror, longitudinal, roc, site
 from brainage_bids.stats.correlate import correlation, partial_correlation
 from brainage_bids.stats.dependent import williams_t
 from brainage_bids.stats.groups import ancova, match_by_age, welch
@@ -72,6 +73,16 @@ def cross_section(rng, population, truth):
     study.add("groupdiff corrected [welch]", row, population.effect)
     of_line = truth["difference"] - (line.slope - 1) * truth["years older"]
     study.add("groupdiff corrected, truth of this line [welch]", row, of_line, None)
+    known, line_ci = dataclasses.asdict(line), ("line_ci_lo", "line_ci_hi")
+    row |= linerror.of_difference(known, case["age"].mean() - control["age"].mean(), row)
+    study.add("groupdiff corrected, line_ci [of_difference]", row, population.effect, None, line_ci)
+    study.add(
+        "groupdiff corrected, line_g_ci [of_difference]",
+        row,
+        truth["corrected g"],
+        None,
+        ("line_g_ci_lo", "line_g_ci_hi"),
+    )
     pairs = np.array(match_by_age(case["age"].to_numpy(), control["age"].to_numpy()))
     study.add("groupdiff raw:age-matched [welch]", welch(bag[pairs[:, 0]], healthy[pairs[:, 1]]), population.effect)
     for name, row in _areas(case, control):
@@ -79,6 +90,12 @@ def cross_section(rng, population, truth):
     of_line = np.interp(line.slope, *truth["areas by slope"])
     row = roc.area(case["corrected"], control["corrected"])
     study.add("roc corrected, truth of this line [area]", row, of_line, None)
+    gaps, ages = ([part[name] for part in (case, control)] for name in ("corrected", "age"))
+    row |= roc.line_interval(row, gaps, ages, known)
+    study.add("roc corrected, line_ci [line_interval]", row, truth["corrected [area]"], None, line_ci)
+    row = accuracy.one_sample_t(case["corrected"])
+    row |= linerror.of_mean(known, case["age"], row["mean"], row["ci_lo"], row["ci_hi"])
+    study.add("groupdiff corrected:one-sample, line_ci [of_mean]", row, population.effect, None, line_ci)
     for name, row in _correlations(case):
         study.add(f"correlations {name}", row, truth[name] if "ci_lo" in row else None)
     study.add("(models a and b, one score) [williams_t]", williams_t(case["adas11"], case["bag_a"], case["bag_b"]))
@@ -124,6 +141,8 @@ def cross_section_truth(population):
     truth["years older"] = case["age"].mean() - control["age"].mean()
     truth["g"] = truth["difference"] / math.sqrt((n - 1) @ spread / (n.sum() - 2))
     case["corrected"], control["corrected"] = case["bag_true"], control["bag_true"]
+    spread = np.array([part["corrected"].var() for part in (case, control)])
+    truth["corrected g"] = population.effect / math.sqrt((n - 1) @ spread / (n.sum() - 2))
     truth |= {name: row["auc"] for name, row in _areas(case, control)}
     slopes = np.linspace(0.7, 1.0, 7)
     areas = [roc.area(*(part["bag_a"] - (slope - 1) * part["age"] for part in (case, control))) for slope in slopes]
@@ -163,9 +182,12 @@ def crossfit(rng, population, truth):
     table = pd.concat([case.assign(group="AD"), control.assign(group="NC")], ignore_index=True)
     table = table.assign(participant_id=[f"sub-{i:03d}" for i in range(len(table))], session_id=None, run=None)
     gap = bias.corrected_gap(*bias.crossfit_folds(table, "a", ["NC"]))
-    study.add(
-        "groupdiff corrected, --bias-fit controls [welch]", welch(gap[: len(case)], gap[len(case) :]), truth["effect"]
-    )
+    row = welch(gap[: len(case)], gap[len(case) :])
+    study.add("groupdiff corrected, --bias-fit controls [welch]", row, truth["effect"])
+    line = dataclasses.asdict(bias.fit_line(control["age"], control["predicted_age_a"]))
+    row |= linerror.of_difference(line, case["age"].mean() - control["age"].mean(), row)
+    ends = ("line_ci_lo", "line_ci_hi")
+    study.add("groupdiff corrected, --bias-fit controls, line_ci [of_difference]", row, truth["effect"], None, ends)
     return study.found
 
 

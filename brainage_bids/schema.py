@@ -256,7 +256,8 @@ CORRELATIONCOMPARISON_COLUMNS = (
 ).split()
 GROUPDIFF_COLUMNS = (
     "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr "
-    "hedges_g g_ci_lo g_ci_hi n_missing se se_hc3 p_hc3 p_interaction mannwhitney_u mannwhitney_p status note"
+    "hedges_g g_ci_lo g_ci_hi n_missing se se_hc3 p_hc3 p_interaction mannwhitney_u mannwhitney_p "
+    "line_ci_lo line_ci_hi line_g_ci_lo line_g_ci_hi status note"
 ).split()
 ROC_CURVES_COLUMNS = "model variant case control threshold fpr tpr".split()
 LONGITUDINAL_COLUMNS = "model analysis group term n n_scans estimate sd se ci_lo ci_hi t df p status note".split()

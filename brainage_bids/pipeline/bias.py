@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COLE = "cole"
 UNKNOWN_FOLD = "unknown"  # held out by a fold that was not recorded
-_FIELDS = "method slope intercept slope_se r n age_min age_max residual_sd source".split()
+_FIELDS = "method slope intercept slope_se r n age_min age_max age_mean residual_sd source".split()
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _run_steps(
     fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
     left_out = pd.concat([unkeyed(left_out, table), fitted], ignore_index=True)
-    tables = statistics(selected, tested, people, collected, dataset, options)
+    tables = statistics(selected, tested, people, collected, dataset, options, lines)
     tables["calibration"] = covered(selected, corrected.calibrated, dataset)
     tables |= described(people, tables, collected, options.scores(dataset), dataset.controls)
     for name, result in tables.items():
@@ -289,6 +289,7 @@ def statistics(
     collected: Collected,
     dataset: Dataset,
     options: GroupOptions,
+    lines: Mapping[str, dict],
 ) -> dict[str, pd.DataFrame]:
     """Compute every group table: of the selected scan of each person, of all tested scans, of everybody."""
     from brainage_bids.stats.accuracy import accuracy, model_comparison
@@ -310,8 +311,8 @@ def statistics(
         "modelcomparison": model_comparison(selected, models, controls, options.seed),
         "correlations": correlations(selected, models, scores, options.covariates, controls, options.seed),
         "correlationcomparison": correlation_comparison(selected, models, scores, controls),
-        "groupdiff": group_differences(selected, models, controls, covariates=options.covariates),
-        "roc": roc(selected, models, controls),
+        "groupdiff": group_differences(selected, models, controls, options.covariates, lines),
+        "roc": roc(selected, models, controls, lines),
         "roc_curves": roc_curves(selected, models, controls),
         "site": site_effect(selected, models, controls),
         "longitudinal": longitudinal(every_session(tested), models, controls),

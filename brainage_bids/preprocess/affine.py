@@ -143,15 +143,12 @@ def register(
     coarse = coarse or float(np.cbrt(zooms.prod())) >= COARSE_VOXEL_MM  # nothing finer to see
     poses = torch.as_tensor(_initial_poses(mask, affine, template, starts), device=device)
     similarity, full = _bases(device)
-    for spacing, basis, steps, keep in (
-        (COARSE_MM, similarity, 12, 4),
-        (COARSE_MM, full, 15, 1),
-        (MIDDLE_MM, full, 12, 1),
-    ):
+    for spacing, climbs in ((COARSE_MM, ((similarity, 12, 4), (full, 15, 1))), (MIDDLE_MM, ((full, 12, 1),))):
         level = _template_level(template, spacing, device)
         moving = _moving_level(values, mask, affine, spacing, device)
-        poses, score = _climb(level, moving, poses, basis, steps)
-        poses = poses[torch.argsort(score, descending=True, stable=True)[:keep]]
+        for basis, steps, keep in climbs:
+            poses, score = _climb(level, moving, poses, basis, steps)
+            poses = poses[torch.argsort(score, descending=True, stable=True)[:keep]]
     if not coarse:
         moving = _moving_level(_standardised(values, mask, affine), mask, affine, FINE_MM, device)
         poses, _ = _climb(_template_level(template, FINE_MM, device, True), moving, poses, full, 10)

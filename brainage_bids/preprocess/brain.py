@@ -260,8 +260,8 @@ def n4(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     # outside the brain the B-splines run free: no correction may go beyond what the brain shows
     low, high = np.percentile(log_field[mask[box]], (0.1, 99.9))
     rest = [(s.start, n - s.stop) for s, n in zip(box, data.shape, strict=True)]
-    log_field = np.pad(np.clip(log_field, low, high), rest, mode="edge")
-    return (data / np.exp(log_field)).astype(np.float32)
+    field = np.pad(np.exp(np.clip(log_field, low, high)), rest, mode="edge")
+    return (data / field).astype(np.float32)
 
 
 def _shrink_factors(zooms: np.ndarray, shape: tuple[int, ...]) -> list[int]:

@@ -45,7 +45,7 @@ def to_grid(
     values = np.zeros(spec.shape, dtype=np.float32)
     zooms = voxel_sizes(native_affine)
     sigma = np.sqrt(np.maximum(spec.resolution**2 - zooms**2, 0)) / FWHM / zooms  # voxels
-    box = _box_of_content(data, np.ceil(3 * sigma).astype(int) + SPLINE_TAIL)
+    box = _box_of_content(data, np.ceil(3 * sigma).astype(int) + (SPLINE_TAIL if order > 1 else 1))
     if box is None:
         return values
     data = np.asarray(data[box], dtype=np.float32)
@@ -111,13 +111,15 @@ def intensity_rule(values: np.ndarray, inside: np.ndarray, rule: str) -> np.ndar
     ValueError
         For an unknown rule.
     """
-    low, high = np.percentile(values[inside], (0.5, 99.5))
-    clipped = np.clip(values, low, high)
+    chosen = values[inside].astype(np.float64)
+    low, high = np.percentile(chosen, (0.5, 99.5))
+    chosen = np.clip(chosen, low, high)
     if rule == "minmax":
-        scaled = (clipped - low) / max(high - low, np.finfo(np.float32).tiny)
+        chosen = (chosen - low) / max(high - low, np.finfo(np.float32).tiny)
     elif rule == "zscore":
-        chosen = clipped[inside].astype(np.float64)
-        scaled = (clipped - chosen.mean()) / max(chosen.std(), np.finfo(np.float32).tiny)
+        chosen = (chosen - chosen.mean()) / max(chosen.std(), np.finfo(np.float32).tiny)
     else:
         raise ValueError(f"intensity rule {rule!r} is not known; use minmax or zscore")
-    return np.where(inside, scaled, 0).astype(np.float32)
+    scaled = np.zeros(values.shape, dtype=np.float32)
+    scaled[inside] = chosen
+    return scaled

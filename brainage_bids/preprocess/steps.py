@@ -25,6 +25,7 @@ from brainage_bids.preprocess.intake import Brain, Native, read_prepared, read_s
 from brainage_bids.preprocess.job import Job
 from brainage_bids.preprocess.options import ENGINE_VERSIONS
 from brainage_bids.preprocess.template import Template, template_of, template_tissue, template_volume
+from brainage_bids.processes import keep_heap
 from brainage_bids.schema import DEFAULT_TEMPLATE, Prepared, Scan, VolumeSpec
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run_builtin(job: Job) -> None:
     from brainage_bids.preprocess.affine import pick_device, set_threads
 
     device = pick_device(job.device)
+    keep_heap()
     former = set_threads(job.threads)
     try:
         with job.step("brain"):

@@ -30,6 +30,7 @@ from brainage_bids.preprocess.plugins import at_once, choose_plugin
 from brainage_bids.preprocess.progress import progress
 from brainage_bids.preprocess.steps import remove_outputs
 from brainage_bids.preprocess.template import template_of
+from brainage_bids.processes import release_heap
 from brainage_bids.schema import DEFAULT_TEMPLATE, Scan, VolumeSpec
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ def _run(jobs: Sequence[Job], options: PreprocessOptions, alone: bool = False) -
             if hasattr(plugin["plugin"], "close"):
                 plugin["plugin"].close()
             brain.release_network()
+            release_heap()
             shutil.rmtree(options.work_dir / "nipype", ignore_errors=True)
 
 

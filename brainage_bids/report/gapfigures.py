@@ -100,7 +100,7 @@ def _roc(page: GroupPage, album) -> list[dict]:
         curves, said = [], []
         for model, curve in part[part["variant"] == variant].groupby("model", sort=False):
             row = areas.get(_key(curve.iloc[0]), {})
-            ends = interval(row.get("ci_lo"), row.get("ci_hi"))
+            ends = interval(*(row.get(name) for name in tables.interval_names(row)))
             words_of = f"{model}: AUC {decimals(row.get('auc'))}" + (f" [{ends}]" if ends != "n/a" else "")
             said.append(words_of)
             curves.append({"label": words_of, "fpr": curve["fpr"].to_numpy(), "tpr": curve["tpr"].to_numpy()})

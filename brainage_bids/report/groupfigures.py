@@ -248,7 +248,7 @@ def _adjusted(page: GroupPage, model: str, group: str, score: str) -> str:
 def _forest(page: GroupPage, album: Album) -> list[dict]:
     rows = []
     for row in tables.rows_of(page.groupdiff):
-        estimate, low, high = (number(row.get(name)) for name in ("mean_diff", "ci_lo", "ci_hi"))
+        estimate, low, high = (number(row.get(name)) for name in ("mean_diff", *tables.interval_names(row)))
         if estimate is None or low is None or high is None:
             continue
         case, control, model = text(row.get("case")), text(row.get("control")), text(row.get("model"))

@@ -122,6 +122,12 @@ def correlation_comparison(rows: Iterable[Row]) -> dict[str, Any]:
     return _table("Does a score go with one model more than with the other? Williams' test", columns, list(rows))
 
 
+def interval_names(row: Row, name: str = "ci") -> tuple[str, str]:
+    """Return the columns of the interval to show: the one that counts the age-bias line's error, where there is one."""
+    known = number(row.get(f"line_{name}_lo")) is not None
+    return (f"line_{name}_lo", f"line_{name}_hi") if known else (f"{name}_lo", f"{name}_hi")
+
+
 def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
     """Return the differences between patients and controls."""
     columns: list[Column] = [
@@ -129,8 +135,8 @@ def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
         ("Comparison", "w", lambda r: f"{text(r.get('case'))} − {text(r.get('control'))}"),
         ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
         ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
-        ("Difference [95 % CI] (years)", "n", lambda r: estimate(r, "mean_diff", "ci_lo", "ci_hi", sign=True)),
-        ("Hedges g [95 % CI]", "n", lambda r: estimate(r, "hedges_g", "g_ci_lo", "g_ci_hi", sign=True)),
+        ("Difference [95 % CI] (years)", "n", lambda r: estimate(r, "mean_diff", *interval_names(r), sign=True)),
+        ("Hedges g [95 % CI]", "n", lambda r: estimate(r, "hedges_g", *interval_names(r, "g_ci"), sign=True)),
         ("t (df)", "n", lambda r: t_of(r)),
         ("p", "n", lambda r: p_value(r.get("p"))),
         ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
@@ -147,7 +153,7 @@ def roc(rows: Iterable[Row]) -> dict[str, Any]:
         ("Comparison", "w", lambda r: f"{text(r.get('case'))} against {text(r.get('control'))}"),
         ("Gap", "long", lambda r: words.variant_name(r.get("variant"))),
         ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
-        ("AUC [95 % CI]", "n", lambda r: estimate(r, "auc", "ci_lo", "ci_hi")),
+        ("AUC [95 % CI]", "n", lambda r: estimate(r, "auc", *interval_names(r))),
         ("Note", "note", note),
     ]
     return _table("Area under the ROC curve (0.5: no separation, 1: complete separation)", columns, list(rows))

@@ -41,8 +41,8 @@ class BiasLine:
         Standard error of the slope and correlation of predicted with true age; NaN without a line.
     n
         People the line was fitted on.
-    age_min, age_max
-        Their age range, years.
+    age_min, age_max, age_mean
+        Their age range and mean age, years.
     residual_sd
         Residual SD around the line, years (n - 2 degrees of freedom; n - 1 for an offset).
     source
@@ -62,6 +62,7 @@ class BiasLine:
     residual_sd: float
     source: str
     warnings: tuple[str, ...] = ()
+    age_mean: float = math.nan
 
 
 def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card") -> BiasLine:
@@ -86,7 +87,7 @@ def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card")
     if n < MIN_OFFSET_N:
         warning = f"only {n} healthy held-out people: no age-bias correction"
         return BiasLine("none", nan, nan, nan, nan, n, nan, nan, nan, "none", (warning,))
-    low, high = float(age.min()), float(age.max())
+    low, high, mean = float(age.min()), float(age.max()), float(age.mean())
     if n < MIN_LINE_N or high - low < MIN_AGE_RANGE:
         gap = predicted - age
         warning = (
@@ -94,13 +95,14 @@ def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card")
             f"(a line needs {MIN_LINE_N} people and {MIN_AGE_RANGE:g} years)"
         )
         return BiasLine(
-            "offset", 1.0, float(gap.mean()), nan, nan, n, low, high, float(gap.std(ddof=1)), source, (warning,)
+            "offset", 1.0, float(gap.mean()), nan, nan, n, low, high, float(gap.std(ddof=1)), source, (warning,), mean
         )
     fit = stats.linregress(age, predicted)
     residual = predicted - (fit.slope * age + fit.intercept)
     sd = math.sqrt(float(residual @ residual) / (n - 2))
     r = nan if is_constant(predicted) else float(fit.rvalue)
-    line = BiasLine("beheshti", float(fit.slope), float(fit.intercept), float(fit.stderr), r, n, low, high, sd, source)
+    slope, intercept, se = float(fit.slope), float(fit.intercept), float(fit.stderr)
+    line = BiasLine("beheshti", slope, intercept, se, r, n, low, high, sd, source, age_mean=mean)
     return _with_warnings(line)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ import statsmodels.api as sm
 from scipy import optimize, special, stats
 
 from brainage_bids.schema import GROUPDIFF_COLUMNS
+from brainage_bids.stats import linerror
 from brainage_bids.stats.accuracy import one_sample_t
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.fdr import benjamini_hochberg
@@ -40,7 +41,11 @@ PLACES = ("site", "dataset")  # where the scans come from
 
 
 def group_differences(
-    table: pd.DataFrame, models: Sequence[str], controls: Sequence[str], covariates: Sequence[str] = ("age", "sex")
+    table: pd.DataFrame,
+    models: Sequence[str],
+    controls: Sequence[str],
+    covariates: Sequence[str] = ("age", "sex"),
+    lines: Mapping[str, Mapping] | None = None,
 ) -> pd.DataFrame:
     """Compare the gap of every patient group with that of the pooled controls.
 
@@ -54,6 +59,8 @@ def group_differences(
         Labels of the healthy controls.
     covariates
         A further ANCOVA variant, when it is not age+sex; site and dataset are tried whenever the table has two or more.
+    lines
+        By model: the age-bias line as ``biascorrection.json`` holds it.
 
     Returns
     -------
@@ -61,27 +68,29 @@ def group_differences(
         ``GROUPDIFF_COLUMNS``: ``raw`` and ``corrected`` (Welch t; Hedges g with a non-central t CI), ``ancova:...``
         (adjusted difference with OLS Wald t; ``hedges_g`` is beta / sqrt(MSE)), and, where ages differ
         (SMD > 0.25), ``raw:age-overlap`` and ``raw:age-matched``. ``q_fdr`` (family ``groups``) in
-        ``ancova:age+sex`` only. Without controls the rows are ``no_controls`` and ``corrected:one-sample`` tests
-        the corrected gap against 0.
+        ``ancova:age+sex`` only. ``line_ci_lo line_ci_hi`` and ``line_g_ci_lo line_g_ci_hi`` of the corrected rows
+        count the error of the line as well (`linerror`). Without controls the rows are ``no_controls`` and
+        ``corrected:one-sample`` tests the corrected gap against 0.
     """
     group = text(table, "group")
     healthy = is_member(group, controls)
     cases = [label for label in levels(group) if label not in set(controls)]
     rows = []
     for model in models:
+        line = (lines or {}).get(model, linerror.NONE)
         for case in cases:
             members = table[is_member(group, [case])]
             if healthy.any():
-                found = _compare(members, table[healthy], model, covariates)
+                found = _compare(members, table[healthy], model, covariates, line)
             else:
-                found = _without_controls(members, model, covariates)
+                found = _without_controls(members, model, covariates, line)
             control = control_label(levels(group[healthy])) if healthy.any() else None
             for row in found:
                 people = len(members) + int(healthy.sum())
                 row.setdefault("n_missing", people - row["n_case"] - row["n_control"])
             rows += [{"model": model, "case": case, "control": control, **row} for row in found]
         if not cases and not healthy.any():
-            found = _without_controls(table, model, covariates)
+            found = _without_controls(table, model, covariates, line)
             rows += [{"model": model, "case": "all", "n_missing": len(table) - row["n_case"], **row} for row in found]
     result = frame(rows, GROUPDIFF_COLUMNS)
     primary = (result["variant"] == PRIMARY_VARIANT).to_numpy(dtype=bool)
@@ -234,7 +243,9 @@ def match_by_age(case_age: np.ndarray, control_age: np.ndarray, caliper: float =
     return pairs
 
 
-def _compare(case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: Sequence[str]) -> list[dict]:
+def _compare(
+    case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: Sequence[str], line: Mapping
+) -> list[dict]:
     """Every variant for one model and one patient group."""
     bag, everyone = f"bag_{model}", len(case) + len(control)
     case, control = (rows[np.isfinite(number(rows, bag))] for rows in (case, control))
@@ -252,6 +263,10 @@ def _compare(case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: 
     if not any(np.isfinite(values).any() for values in corrected) and len(case) and len(control):
         row |= {"status": "skipped", "note": "no bias-corrected gap"}
     if row["status"] == "ok":
+        case_mean, control_mean = (
+            age[np.isfinite(gap)].mean() for age, gap in zip((case_age, control_age), corrected, strict=True)
+        )
+        row |= linerror.of_difference(line, case_mean - control_mean, row)
         row["note"] = joined([row["note"], LINE_EXACT])
     rows.append({"variant": "corrected", **row})
     for variant, names in _variants(case, control, covariates).items():
@@ -275,13 +290,18 @@ def _compare(case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: 
     return rows
 
 
-def _without_controls(case: pd.DataFrame, model: str, covariates: Sequence[str]) -> list[dict]:
+def _without_controls(case: pd.DataFrame, model: str, covariates: Sequence[str], line: Mapping) -> list[dict]:
     n = int(np.isfinite(number(case, f"bag_{model}")).sum())
     none = {"n_case": n, "n_control": 0, "status": "no_controls", "note": "no healthy controls in the table"}
     rows = [{"variant": variant, **none} for variant in ("raw", "corrected", *_named(covariates))]
-    test = one_sample_t(optional_number(case, f"bag_corrected_{model}"))
+    gap = optional_number(case, f"bag_corrected_{model}")
+    test = one_sample_t(gap)
     row = {"variant": "corrected:one-sample", "n_case": test["n"], "n_control": 0, "mean_diff": test["mean"]}
     row |= {name: test[name] for name in ("t", "df", "p", "ci_lo", "ci_hi", "status")}
+    if test["status"] == "ok":
+        row |= linerror.of_mean(
+            line, number(case, "age")[np.isfinite(gap)], *(test[k] for k in ("mean", "ci_lo", "ci_hi"))
+        )
     row["note"] = joined([test["note"], "mean corrected gap against 0, not against controls"])
     return [*rows, row]
 

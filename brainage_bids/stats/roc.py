@@ -6,7 +6,7 @@ Knows the table and which labels are controls; calls no threshold optimal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from brainage_bids.schema import ROC_CURVES_COLUMNS
+from brainage_bids.stats import linerror
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 from brainage_bids.stats.tables import (
     LINE_EXACT,
@@ -28,14 +29,20 @@ from brainage_bids.stats.tables import (
 )
 
 ROC_COLUMNS = (
-    "model variant case control n_case n_control auc se ci_lo ci_hi n_missing logit_ci_lo logit_ci_hi status note"
+    "model variant case control n_case n_control auc se ci_lo ci_hi n_missing logit_ci_lo logit_ci_hi "
+    "line_ci_lo line_ci_hi status note"
 ).split()
 ADJUSTED = "adjusted:age+sex"
 MIN_N = 3
 Z = float(stats.norm.ppf(0.975))
 
 
-def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
+def roc(
+    table: pd.DataFrame,
+    models: Sequence[str],
+    controls: Sequence[str],
+    lines: Mapping[str, Mapping] | None = None,
+) -> pd.DataFrame:
     """Measure how well each gap separates every patient group from the pooled controls.
 
     Parameters
@@ -46,13 +53,16 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
         Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
     controls
         Labels of the healthy controls.
+    lines
+        By model: the age-bias line as ``biascorrection.json`` holds it.
 
     Returns
     -------
     pandas.DataFrame
         ``ROC_COLUMNS``; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
         sex, fitted in the controls; the interval counts the uncertainty of that fit, see `adjusted_area`, while that
-        of ``corrected`` takes the line as exact). ``logit_ci_lo logit_ci_hi`` is the interval made on the logit scale.
+        of ``corrected`` takes the line as exact, ``line_ci_lo line_ci_hi`` count its error). ``logit_ci_lo
+        logit_ci_hi`` is the interval made on the logit scale.
     """
     rows = []
     for pair in _pairs(table, models, controls):
@@ -65,6 +75,9 @@ def roc(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> 
         elif pair.design is not None:
             row["note"] = joined([row["note"], pair.remark])
         elif row["status"] == "ok" and pair.keys["variant"] == "corrected":
+            line = (lines or {}).get(pair.keys["model"], linerror.NONE)
+            age = number(table, "age")
+            row |= line_interval(row, pair.sides, (age[pair.is_case], age[pair.is_control]), line)
             row["note"] = LINE_EXACT
         row["n_missing"] = case.size + healthy.size - row["n_case"] - row["n_control"]
         rows.append({**pair.keys, **row})
@@ -172,6 +185,33 @@ def adjusted_area(residual: np.ndarray, design: np.ndarray, is_case: np.ndarray,
     share = (below - row["auc"]) / n0 + (fitted @ inverse @ slope) * left  # (n0,)
     se = math.sqrt(above.var(ddof=1) / above.size + share @ share * n0 / (n0 - 1))
     return row | _interval(row["auc"], se)
+
+
+def line_interval(
+    row: Mapping, gaps: tuple[np.ndarray, np.ndarray], ages: tuple[np.ndarray, np.ndarray], line: Mapping
+) -> dict:
+    """Return ``line_ci_lo line_ci_hi`` of the AUC of corrected gaps: its interval and the error of the line together.
+
+    The margin that the line adds is half of what the AUC changes from one end of the slope's 95 % interval to the
+    other; an error of the intercept moves everybody alike.
+
+    Parameters
+    ----------
+    row
+        ``auc ci_lo ci_hi`` with the line taken as exact.
+    gaps, ages
+        Of the patients and of the controls, years.
+    line
+        As `linerror.of_difference` takes it.
+    """
+    step = linerror.slope_margin(line)
+    if line["method"] == linerror.COLE:
+        step /= line["slope"]
+    if not math.isfinite(step):
+        return {}
+    ends = [area(*(gap + sign * step * age for gap, age in zip(gaps, ages, strict=True)))["auc"] for sign in (-1, 1)]
+    low, high = linerror.joined_margins(row["auc"], row["ci_lo"], row["ci_hi"], abs(ends[1] - ends[0]) / 2)
+    return {"line_ci_lo": max(0.0, low), "line_ci_hi": min(1.0, high)}
 
 
 def _components(case: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

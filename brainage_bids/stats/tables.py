@@ -20,8 +20,10 @@ _TEXT = (
 _STUDY = "setting value"
 TEXT_COLUMNS = frozenset([*_TEXT.split(), *_STUDY.split()])
 ALL = "all"
-# of corrected gaps: in simulations their 95 % intervals cover 90 %, the adjusted rows' 95 % (docs/simulation.md)
-LINE_EXACT = "takes the age-bias line as exact, so p and interval are a little too sure; the adjusted row is not"
+# of corrected gaps: in simulations these intervals cover 90 %, line_ci_lo to line_ci_hi 95 % (docs/simulation.md)
+LINE_EXACT = (
+    "ci_lo, ci_hi and p take the age-bias line as exact, line_ci_lo and line_ci_hi do not; cite the adjusted row"
+)
 
 
 def age_label(age: float) -> str | None:
