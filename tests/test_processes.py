@@ -1,10 +1,15 @@
-"""Workers end with the run that started them."""
+"""Workers end with the run that started them, and keep their heap."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
+
+import pytest
+
+from brainage_bids import processes
 
 RUN = """
 import os, sys, time
@@ -53,3 +58,53 @@ def test_a_worker_ends_with_a_killed_run(tmp_path):
 
 def test_without_it_the_worker_would_stay(tmp_path):
     assert not killed_run(tmp_path, "free")
+
+
+HEAP = """
+import sys
+import numpy as np
+from brainage_bids.processes import keep_heap, release_heap
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+if sys.argv[1] == "keep":
+    keep_heap()
+before = resident()
+array = np.ones(25_000_000)  # 200 MB
+del array
+print(resident() - before)
+release_heap()
+print(resident() - before)
+"""
+
+
+def heap(tmp_path, how):
+    """Return the MB that a process holds after it freed 200 MB, and after `release_heap`."""
+    script = tmp_path / "heap.py"
+    script.write_text(HEAP)
+    said = subprocess.run([sys.executable, script, how], capture_output=True, text=True, check=True).stdout
+    return [float(line) for line in said.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's heap")
+def test_freed_memory_stays_until_the_heap_is_released(tmp_path):
+    kept, released = heap(tmp_path, "keep")
+    assert kept > 150
+    assert released < 50
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's heap")
+def test_by_default_freed_memory_goes_back(tmp_path):
+    assert max(heap(tmp_path, "leave")) < 50
+
+
+def test_without_glibc_nothing_happens(monkeypatch):
+    class NoMallopt:
+        def __init__(self, name):
+            pass
+
+    monkeypatch.setattr(processes.ctypes, "CDLL", NoMallopt)
+    processes.keep_heap()
+    processes.release_heap()

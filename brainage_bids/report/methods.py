@@ -242,7 +242,8 @@ def _groups(values: Mapping[str, Any]) -> str:
     return (
         "Patient groups were compared with controls by analysis of covariance of the raw gap adjusted for age and sex "
         "(primary; HC3 standard errors as a check), and by Welch's t-test with Hedges' g and the Mann-Whitney test; "
-        "separation is given as the area under the ROC curve with DeLong's interval (DeLong et al., 1988)." + more
+        "separation is given as the area under the ROC curve with DeLong's interval (DeLong et al., 1988). Intervals "
+        "for corrected gaps also count the error of the age-bias line (Zou & Donner, 2008)." + more
     )
 
 

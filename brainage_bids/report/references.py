@@ -82,6 +82,8 @@ REFERENCES = {
     "Assoc 22:209-212 (1927). doi:10.1080/01621459.1927.10502953",
     "(Zha et al., 2023)": "Zha K, Cao P, Son J, Yang Y, Katabi D. Rank-N-Contrast: Learning continuous representations "
     "for regression. NeurIPS 36 (2023). arXiv:2210.01189",
+    "(Zou & Donner, 2008)": "Zou GY, Donner A. Construction of confidence limits about effect measures: a general "
+    "approach. Stat Med 27:1693-1702 (2008). doi:10.1002/sim.3095",
 }
 
 

@@ -108,6 +108,20 @@ def test_tiny_studies(tmp_path, n):
     assert "sub-0000" in words
 
 
+def test_corrected_rows_show_the_interval_that_counts_the_line(tmp_path, group_page):
+    row = {"model": "m", "variant": "corrected", "case": "AD", "control": "NC", "n_case": 20, "n_control": 20}
+    row |= {"mean_diff": 3.0, "ci_lo": 1.11, "ci_hi": 4.89, "line_ci_lo": 0.22, "line_ci_hi": 5.78}
+    row |= {"hedges_g": 0.6, "g_ci_lo": 0.31, "g_ci_hi": 0.91, "line_g_ci_lo": 0.04, "line_g_ci_hi": 1.16, "p": 0.002}
+    row |= {"status": "ok", "note": "", "t": 3.0, "df": 38.0}
+    words, _, _ = written(tmp_path, replace(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
+    for shown in ("0.22", "5.78", "0.04", "1.16"):
+        assert shown in words
+    assert "1.11" not in words
+    row |= {"variant": "raw", "line_ci_lo": np.nan, "line_ci_hi": np.nan}
+    words, _, _ = written(tmp_path, replace(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
+    assert "1.11" in words
+
+
 def test_rows_without_an_estimate_keep_their_note(tmp_path, group_page):
     row = {"model": "m", "variant": "raw", "case": "AD", "control": "NC", "n_case": 2, "n_control": 20}
     row |= {"mean_diff": np.nan, "p": None, "status": "insufficient_n", "note": "needs 3 per group"}
