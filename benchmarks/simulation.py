@@ -20,7 +20,8 @@ import pandas as pd
 import simulated as draw
 from scipy import stats
 
-from brainage_bids.stats import accuracy, bias, linerror, longitudinal, roc, site
+from brainage_bids.stats import accuracy, bias, linerror, longitudinal, roc, saliency, site
+from brainage_bids.stats.bootstrap import correlation_bca
 from brainage_bids.stats.correlate import correlation, partial_correlation
 from brainage_bids.stats.dependent import williams_t
 from brainage_bids.stats.groups import ancova, match_by_age, welch
@@ -43,7 +44,9 @@ class Study:
     def add(self, name, row, truth=None, test="p", interval=("ci_lo", "ci_hi")):
         """Note the p under ``test`` (None: no test) and whether the interval holds the truth (None: no interval)."""
         significant = np.mean(np.asarray(row[test]) <= LEVEL) if test else math.nan
-        covered = math.nan if truth is None else row[interval[0]] <= truth <= row[interval[1]]
+        covered = math.nan
+        if truth is not None:  # of many answers (regions) the share
+            covered = np.mean((np.asarray(row[interval[0]]) <= truth) & (truth <= np.asarray(row[interval[1]])))
         self.found[name] = (float(significant), float(covered))
 
 
@@ -87,6 +90,8 @@ def cross_section(rng, population, truth):
     study.add("groupdiff raw:age-matched [welch]", welch(bag[pairs[:, 0]], healthy[pairs[:, 1]]), population.effect)
     for name, row in _areas(case, control):
         study.add(f"roc {name}", row | {"p": float(row["ci_lo"] <= 0.5 <= row["ci_hi"])}, truth[name])  # 0: without 0.5
+        if "corrected" not in name:
+            study.add(f"roc {name}, logit_ci", row, truth[name], None, ("logit_ci_lo", "logit_ci_hi"))
     of_line = np.interp(line.slope, *truth["areas by slope"])
     row = roc.area(case["corrected"], control["corrected"])
     study.add("roc corrected, truth of this line [area]", row, of_line, None)
@@ -272,6 +277,42 @@ def regions_truth(effect):
     return {}
 
 
+def resampled(rng, population, truth):
+    """Bootstrap intervals of correlations, as the group level makes them."""
+    study, ends = Study(), ("bca_ci_lo", "bca_ci_hi")
+    case, _, _ = population.study(rng)
+    seed = int(rng.integers(2**31))
+    for score, kind in SCORES:
+        for variant, held in (("raw", None), ("partial:age+sex", case[["age", "male"]].to_numpy(dtype=float))):
+            if (variant, score, kind) == ("partial:age+sex", "adas11", "spearman"):
+                continue  # not a primary row
+            x, y = (case[name].to_numpy() for name in ("bag_a", score))
+            row = dict(zip(ends, correlation_bca(x, y, held, kind == "spearman", seed), strict=True))
+            function = "correlation" if held is None else "partial_correlation"
+            true = truth[f"{variant} {kind} {score} [{function}]"]
+            study.add(f"correlations {variant} {kind} {score}, BCa [correlation_bca]", row, true, None, ends)
+    return study.found
+
+
+def maps(rng, setting, truth):
+    """Means of regions and the ranks of these means; people differ in the level of the whole map, too."""
+    study, people = Study(), setting[0]
+    regions = len(truth["mean"])
+    noise = 0.1 * rng.standard_normal((people, 1)) + 0.1 * rng.gamma(2, 1, (people, regions)) / math.sqrt(2)
+    values = truth["mean"] + noise - 0.1 * math.sqrt(2)
+    row = saliency._describe(values, 0.8, int(rng.integers(2**31)))
+    study.add("saliency_regions mean [t]", row, truth["mean"], None)
+    low, high = np.array([text.split("-") for text in row["rank_ci"]], dtype=float).T
+    study.add("saliency_regions rank_ci [_rank_interval]", {"lo": low, "hi": high}, truth["rank"], None, ("lo", "hi"))
+    return study.found
+
+
+def maps_truth(setting):
+    """Return the true means of 30 regions, ``step`` apart, and their ranks."""
+    mean = 0.3 + setting[1] * np.arange(30)
+    return {"mean": mean, "rank": 30.0 - np.arange(30)}
+
+
 def _in_note(pattern, row):
     return float(re.search(pattern, row["note"] + ";").group(1))
 
@@ -302,6 +343,10 @@ PARTS = [
     ("retest", "30 people scanned twice, ICC 0.92", retest, retest_truth, (30, 5.0, 1.5), None, 2000),
     ("regions", f"61 patients, 149 controls, 116 skewed correlated regions, {PERMUTATIONS} permutations. "
      "Planted: 0.5 SD in 5", regions, regions_truth, 0.0, 0.5, 600),
+    ("resampled", "61 patients of 60-90 years; 10,000 resamples. Planted: r = 0.3",
+     resampled, cross_section_truth, draw.Population(), draw.Population(**EFFECT), 600),
+    ("maps", "61 people, 30 regions, true means one standard error of their difference apart (planted: three)",
+     maps, maps_truth, (61, 0.018), (61, 0.054), 600),
 ]  # fmt: skip
 PRIMARY = (
     "groupdiff ancova:age+sex [ancova]",
@@ -323,7 +368,7 @@ PRIMARY = (
 KNOWN = (
     (
         "The line is taken as exact, but it comes from so many people; what is written about the gap as this line "
-        "corrects it holds. Cite ANCOVA and the adjusted AUC.",
+        "corrects it holds. line_ci counts the line; cite ANCOVA and the adjusted AUC.",
         ("cross-section", "groupdiff corrected [welch]"),
         ("cross-section", "roc corrected [area]"),
         ("crossfit", "groupdiff corrected, --bias-fit controls [welch]"),

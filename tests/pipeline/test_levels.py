@@ -250,11 +250,11 @@ def test_the_output_is_valid_bids(study):
     assert not errors, errors[:3]
 
 
-def test_running_again_repeats_nothing(study):
-    before = tree(study.out)
-    done = run(study.bids, study.out, "participant", *TRAIN)
+def test_running_again_repeats_nothing(own_study):
+    before = tree(own_study.out)
+    done = run(own_study.bids, own_study.out, "participant", *TRAIN)
     assert done.returncode == 1
-    after = tree(study.out)
+    after = tree(own_study.out)
     images = {name for name in before if name.endswith((".nii.gz", ".safetensors", "_pred.tsv", "model.json"))}
     assert len(images) > 20
     assert {name: before[name] for name in images} == {name: after[name] for name in images}
@@ -270,19 +270,18 @@ def test_dry_run_writes_nothing_and_shows_the_plan(study, tmp_path):
     assert "participants.tsv:age" in done.stdout
 
 
-def test_predictions_made_elsewhere_enter_the_tables(study, tmp_path):
-    rows = table(study.out / "group" / "brainage.tsv")
+def test_predictions_made_elsewhere_enter_the_tables(own_study, tmp_path):
+    rows = table(own_study.out / "group" / "brainage.tsv")
     other = tmp_path / "other.csv"
     ages = pd.to_numeric(rows.age) + 2
     lines = [f"{person};{age:.1f}".replace(".", ",") for person, age in zip(rows.participant_id, ages, strict=True)]
     other.write_text("participant_id;predicted_age\n" + "\n".join(lines) + "\n")
-    out = copy_of(study.out, tmp_path)
-    done = run(study.bids, out, "group", "--predictions", f"BSA={other}")
+    done = run(own_study.bids, own_study.out, "group", "--predictions", f"BSA={other}")
     assert done.returncode == 0, done.stderr
-    accuracy = table(out / "group" / "accuracy.tsv")
+    accuracy = table(own_study.out / "group" / "accuracy.tsv")
     row = accuracy[(accuracy.model == "BSA") & (accuracy.subset == "all")].iloc[0]
     assert float(row.mae) == pytest.approx(2.0, abs=0.06)
-    assert len(table(out / "group" / "modelcomparison.tsv")) > 0
+    assert len(table(own_study.out / "group" / "modelcomparison.tsv")) > 0
 
 
 def test_without_a_model_the_one_of_the_package_is_used_and_says_what_it_is(study, tmp_path):

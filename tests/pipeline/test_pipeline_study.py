@@ -79,16 +79,16 @@ def test_failed_runs_are_named_and_the_others_compared(tmp_path):
     assert list(table.note) == ["too few people", "not run"]
 
 
-def test_a_study_by_the_command_line(study, tmp_path, monkeypatch):
+def test_a_study_by_the_command_line(own_study, tmp_path, monkeypatch):
     from brainage_bids import tools
 
-    argv = ["brainage-tools", "study", "ridge.components", study.bids, study.out, "--train", "pca-ridge",
+    argv = ["brainage-tools", "study", "ridge.components", own_study.bids, own_study.out, "--train", "pca-ridge",
             "--values", "0", "1", "--folds", "2", "--set", "volume.resolution=4", "--nprocs", "2"]  # fmt: skip
     monkeypatch.setattr("sys.argv", [str(arg) for arg in argv])
     with pytest.raises(SystemExit) as ended:
         tools.main()
     assert not ended.value.code
-    outputs = Outputs(study.out)
+    outputs = Outputs(own_study.out)
     table = read_tsv(outputs.study("pca-ridge_ridge.components"))
     assert list(table.status) == ["ok", "ok"]
     assert float(table.mae_diff[1]) == pytest.approx(float(table.mae[1]) - float(table.mae[0]))

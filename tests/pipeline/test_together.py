@@ -9,37 +9,48 @@ import pytest
 from pipelinestudy import run
 
 
-def test_torchrun_of_the_participant_level(study, tmp_path):
+def test_torchrun_of_the_participant_level(own_study, tmp_path):
     train = ("participant", "--train", "rnc-demo", "--epochs", "2", "--batch-size", "2", "--device", "cpu",
              "--set", "name=together", "--train-on", "age > 0", "--nprocs", "2")  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m",
-               "brainage_bids", study.bids, study.out, *train]  # fmt: skip
+               "brainage_bids", own_study.bids, own_study.out, *train]  # fmt: skip
     done = subprocess.run(
         list(map(str, command)), env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, capture_output=True, text=True
     )
     # one phantom cannot be read, so the leading process ends with 1 after everything else is done
-    card = json.loads((study.out / "models" / "together" / "model.json").read_text())
+    card = json.loads((own_study.out / "models" / "together" / "model.json").read_text())
     assert card["effective_settings"]["processes"] == 2
-    assert (study.out / "training_together.html").is_file()
+    assert (own_study.out / "training_together.html").is_file()
     assert "1 of 14 scans failed" in done.stderr
     assert done.stderr.count("training together: batch size: 2") == 1  # only one process talks
-    assert not (study.out / "work" / "train" / "together").exists()
+    assert not (own_study.out / "work" / "train" / "together").exists()
 
 
-def test_only_a_training_is_shared(study):
-    command = [sys.executable, "-m", "brainage_bids", study.bids, study.out, "participant", "--model", "rnc-demo"]
+def test_only_a_training_is_shared(own_study):
+    command = [
+        sys.executable,
+        "-m",
+        "brainage_bids",
+        own_study.bids,
+        own_study.out,
+        "participant",
+        "--model",
+        "rnc-demo",
+    ]
     env = {**os.environ, "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
     done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 64
     assert "start this without torchrun" in done.stderr
 
 
-def test_train_only_stops_after_the_training(study):
-    done = run(study.bids, study.out, "participant", "--train", "pca-ridge", "--train-only", "--train-on", "age > 0")
+def test_train_only_stops_after_the_training(own_study):
+    done = run(
+        own_study.bids, own_study.out, "participant", "--train", "pca-ridge", "--train-only", "--train-on", "age > 0"
+    )
     assert done.returncode == 1, done.stderr  # the phantom that cannot be read
-    assert (study.out / "models" / "pca-ridge" / "model.json").is_file()
-    assert not list(study.out.glob("sub-*/anat/*Pcaridge*"))
-    assert "--train-only needs --train" in run(study.bids, study.out, "participant", "--train-only").stderr
+    assert (own_study.out / "models" / "pca-ridge" / "model.json").is_file()
+    assert not list(own_study.out.glob("sub-*/anat/*Pcaridge*"))
+    assert "--train-only needs --train" in run(own_study.bids, own_study.out, "participant", "--train-only").stderr
 
 
 def test_a_model_that_comes_with_the_package_is_used_when_nothing_is_trained(study, tmp_path, monkeypatch):
