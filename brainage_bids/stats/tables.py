@@ -21,9 +21,7 @@ _STUDY = "setting value"
 TEXT_COLUMNS = frozenset([*_TEXT.split(), *_STUDY.split()])
 ALL = "all"
 # of corrected gaps: in simulations these intervals cover 90 %, line_ci_lo to line_ci_hi 95 % (docs/simulation.md)
-LINE_EXACT = (
-    "ci_lo, ci_hi and p take the age-bias line as exact, line_ci_lo and line_ci_hi do not; cite the adjusted row"
-)
+LINE_EXACT = "p, ci_lo and ci_hi are of the gap as this age-bias line corrects it; line_ci counts the line's own error"
 
 
 def age_label(age: float) -> str | None:
