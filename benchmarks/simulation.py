@@ -383,6 +383,10 @@ KNOWN = (
         "age it is too narrow for the oldest.",
         ("cross-section-wider", "pred_lo to pred_hi, only those of 60-90 [conformal_half_width]"),
     ),
+    (
+        "Ranks are whole numbers: an interval of resampled ranks holds the true one more often than it promises.",
+        ("maps", "saliency_regions rank_ci [_rank_interval]"),
+    ),
 )
 
 
