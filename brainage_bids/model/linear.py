@@ -1,21 +1,24 @@
-"""The classical yardstick: principal components of the voxels and ridge regression, collapsed into one weight a voxel.
+"""The classical yardstick: principal components of smoothed voxels and ridge regression, as one weight a voxel.
 
 A network must beat it to earn its keep. Knows volumes and ages; knows nothing of training loops. Principal components
-and ridge are scikit-learn's; both are linear, so the fitted model is a map of weights, its age a sum over voxels, and
-its Grad-RAM map the terms of that sum.
+and Bayesian ridge (MacKay 1992: the strength that makes the ages of the training people most likely) are
+scikit-learn's. Smoothing is linear, too, so the fitted model is a map of weights, its age a sum over voxels, and its
+Grad-RAM map the terms of that sum.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import BayesianRidge
 from torch import Tensor, nn
 
 from brainage_bids.model.network import BrainNetwork
 
-STRENGTHS = np.logspace(-4, 3, 29)  # of the penalty, in multiples of the mean variance of a component
+FWHM = 2.3548200450309493
+MAX_ITER = 1000
 
 
 class LinearMap(BrainNetwork):
@@ -43,10 +46,10 @@ class LinearMap(BrainNetwork):
         return x * self.weight * self.weight.numel()
 
     @torch.no_grad()
-    def fit(self, volumes: np.ndarray, ages: np.ndarray, components: int = 0) -> float:
+    def fit(self, volumes: np.ndarray, ages: np.ndarray, components: int = 0, smoothing: float = 0.0) -> float:
         """Fit to ``(n, D, H, W)`` volumes and their ages (years); return the chosen strength of the penalty.
 
-        The strength is chosen by leaving one of these people out at a time; nobody else is looked at.
+        The strength is chosen on these people alone.
 
         Parameters
         ----------
@@ -54,13 +57,24 @@ class LinearMap(BrainNetwork):
             One volume per person.
         components
             Principal components kept; 0 keeps all.
+        smoothing
+            Full width at half maximum of the Gaussian that smooths the volumes first (voxels); 0 leaves them.
+
+        Returns
+        -------
+        float
+            Penalty over what all components of a person vary together (mean square).
         """
-        flat = np.asarray(volumes, dtype=np.float32).reshape(len(volumes), -1)
+        sigma = smoothing / FWHM
+        smooth = [gaussian_filter(np.asarray(v, dtype=np.float32), sigma, mode="constant") for v in volumes]
+        flat = np.stack(smooth).reshape(len(volumes), -1)
         pca = PCA(min(components or len(flat) - 1, len(flat) - 1), svd_solver="full")
         scores = pca.fit_transform(flat).astype(np.float64)
-        unit = scores.var(0).mean() * len(scores)
-        ridge = RidgeCV(alphas=STRENGTHS * unit, scoring="neg_mean_absolute_error").fit(scores, ages)
-        weight = ridge.coef_ @ pca.components_.astype(np.float64)
-        self.weight.copy_(torch.from_numpy(weight.reshape(self.weight.shape)))
+        unit = np.sqrt(scores.var(axis=0).sum())
+        ridge = BayesianRidge(max_iter=MAX_ITER).fit(scores / unit, ages)
+        weight = ridge.coef_ / unit @ pca.components_.astype(np.float64)
         self.head.bias.fill_(float(ridge.intercept_ - weight @ pca.mean_))
-        return float(ridge.alpha_ / unit)
+        # what weighs smoothed voxels weighs the voxels themselves after the same smoothing, which is symmetric
+        weight = gaussian_filter(weight.reshape(self.weight.shape), sigma, mode="constant")
+        self.weight.copy_(torch.from_numpy(weight))
+        return float(ridge.lambda_ / ridge.alpha_)

@@ -63,14 +63,15 @@ def fit_linear(member: Member) -> tuple[dict[str, Tensor], list[dict]]:
     volumes, data = open_volumes(member.data.volumes), member.data
     model = build_network(member.recipe)
     train = np.array([rows[0] for rows in data.train])
-    strength = model.fit(volumes[train], data.ages[train], member.recipe.ridge.components)
+    ridge, voxel = member.recipe.ridge, member.recipe.volume.resolution
+    strength = model.fit(volumes[train], data.ages[train], ridge.components, ridge.smoothing / voxel)
     errors = []
     for rows in (train, data.val):
         predicted = [model.predict(volumes[row]) for row in rows]
         errors.append(float(np.abs(np.array(predicted) - data.ages[rows]).mean()))
     row = {"member": member.name, "stage": "fit", "epoch": 1, "lr": None, "loss": errors[0], "loss_excess": None}
     row |= {"val_mae": errors[1], "val_mae_knn": None, "seconds": round(time.monotonic() - begin, 3)}
-    LOG.info("%s: strength of the penalty %.3g times the mean variance", member.name, strength)
+    LOG.info("%s: strength of the penalty %.3g times the variance", member.name, strength)
     member.report(row)
     return model.state_dict(), [row]
 

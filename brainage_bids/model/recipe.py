@@ -94,9 +94,10 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class RidgeSettings:
-    """The yardstick ``ridge`` (see `linear.LinearMap`): principal components kept, 0 for all."""
+    """The yardstick ``ridge`` (see `linear.LinearMap`): principal components kept, 0 for all; smoothing, FWHM in mm."""
 
     components: int = 0
+    smoothing: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -321,6 +322,7 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[training] clip_norm", training.clip_norm, 0, 1e12),
         ("[training] patience", training.patience, 0, 100_000),
         ("[ridge] components", recipe.ridge.components, 0, 1_000_000),
+        ("[ridge] smoothing", recipe.ridge.smoothing, 0, 100),
         ("[head] epochs", head.epochs, 1, 100_000),
         ("[head] batch_size", head.batch_size, 1, 100_000),
         ("[head] lr", head.lr, 1e-12, 100),

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from modelstudy import make_table
+from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import BayesianRidge, Ridge
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.model.dataset import load_volume
@@ -28,18 +30,32 @@ def people():
     return volumes.astype(np.float32), ages
 
 
-@pytest.mark.parametrize("components", [0, 8])
-def test_one_weight_a_voxel_is_the_pipeline_of_scikit_learn(people, components):
+@pytest.mark.parametrize(("components", "smoothing"), [(0, 0.0), (8, 0.0), (0, 2.0)])
+def test_one_weight_a_voxel_is_the_pipeline_of_scikit_learn(people, components, smoothing):
     volumes, ages = people
     model = LinearMap((4, 5, 6))
-    strength = model.fit(volumes[:24], ages[:24], components)
+    model.fit(volumes[:24], ages[:24], components, smoothing)
     pca = PCA(components or 23, svd_solver="full")
-    flat = volumes.reshape(30, -1)
-    alpha = strength * pca.fit_transform(flat[:24]).var(0).mean() * 24
-    slow = make_pipeline(pca, Ridge(alpha)).fit(flat[:24], ages[:24])
-    assert [model.predict(volume) for volume in volumes] == pytest.approx(slow.predict(flat), abs=1e-3)
+    sigma = smoothing / (2 * np.sqrt(2 * np.log(2)))
+    flat = np.array([gaussian_filter(v, sigma, mode="constant") for v in volumes]).reshape(30, -1)
+    unit = np.sqrt(pca.fit_transform(flat[:24]).var(0).sum())
+    slow = make_pipeline(pca, FunctionTransformer(lambda scores: scores / unit), BayesianRidge()).fit(
+        flat[:24], ages[:24]
+    )
+    assert [model.predict(volume) for volume in volumes] == pytest.approx(slow.predict(flat), abs=2e-3)
     errors = np.abs([model.predict(volume) for volume in volumes[24:]] - ages[24:])
     assert errors.mean() < np.abs(ages[24:] - ages[:24].mean()).mean()
+
+
+def test_the_strength_is_the_penalty_of_a_plain_ridge(people):
+    volumes, ages = people
+    model = LinearMap((4, 5, 6))
+    strength = model.fit(volumes[:24], ages[:24])
+    pca = PCA(23, svd_solver="full")
+    scores = pca.fit_transform(volumes[:24].reshape(24, -1)).astype(float)
+    plain = Ridge(strength * scores.var(0).sum()).fit(scores, ages[:24])
+    told = plain.predict(pca.transform(volumes[24:].reshape(6, -1)))
+    assert [model.predict(volume) for volume in volumes[24:]] == pytest.approx(told, abs=2e-3)
 
 
 def test_terms_of_the_sum_are_the_map(people):
