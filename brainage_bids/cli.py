@@ -157,7 +157,9 @@ def bids_app(
     derivatives: Annotated[
         list[str], typer.Option(help="start from native desc-preproc_T1w of fMRIPrep and the like, NAME=PATH")
     ] = [],  # noqa: B006
-    preprocess_only: Annotated[bool, typer.Option("--preprocess-only", help="stop after the volumes")] = False,
+    preprocess_only: Annotated[
+        bool, typer.Option("--preprocess-only", help="stop after the volumes, with --train those of the recipe")
+    ] = False,
     train_only: Annotated[bool, typer.Option("--train-only", help="stop after the training of --train")] = False,
     group_column: Annotated[str | None, typer.Option(help="column that holds the diagnosis")] = None,
     control: Annotated[list[str], typer.Option(help="value of that column that means healthy control")] = [],  # noqa: B006

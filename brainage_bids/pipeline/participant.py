@@ -200,12 +200,12 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     recipe = load_recipe(options.train, options.model.overrides) if options.train else None
     if recipe is None and options.train_only:
         raise UsageError("--train-only needs --train RECIPE; add it")
-    if recipe is not None and options.preprocess_only:
-        raise UsageError("--train and --preprocess-only exclude each other; leave one out")
     templates = [asked] if asked else []
     if recipe is not None:
         recipe, templates = recipe_on(recipe, options.template, asked, outputs)
     specs: list[VolumeSpec] = [recipe.spec] if recipe else []
+    if options.preprocess_only:
+        recipe = None  # only its volumes are wanted
     models: list[tuple[str, Path]] = [(recipe.name, outputs.model(recipe.name))] if recipe else []
     if not options.preprocess_only or options.models:
         trained = sorted(path.parent.name for path in outputs.models.glob("*/model.json"))

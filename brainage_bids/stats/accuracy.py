@@ -146,7 +146,9 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
     absolute errors held the true mean in 90 % of samples.
     """
     n = values.size
-    if n < MIN_N or is_constant(values):
+    if n < MIN_N:
+        return math.nan, math.nan, f"no CI of the mean error: fewer than {MIN_N} people"
+    if is_constant(values):
         return math.nan, math.nan, "no CI of the mean error: all errors are equal"
     if n > BCA_MAX_N:
         margin = stats.norm.ppf(0.975) * values.std(ddof=1) / math.sqrt(n)

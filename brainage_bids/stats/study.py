@@ -12,7 +12,7 @@ import pandas as pd
 
 from brainage_bids.schema import STUDY_COLUMNS
 from brainage_bids.stats.accuracy import compare_errors, mean_interval
-from brainage_bids.stats.tables import frame
+from brainage_bids.stats.tables import frame, joined
 
 
 def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
@@ -52,7 +52,10 @@ def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
         base_age, base = first.setdefault(run["seed"], (age, errors))
         if base is not errors and np.array_equal(base_age, age):
             paired = compare_errors(errors, base, seed)
-            row |= {"mae_diff": paired["mae_diff"], "diff_ci_lo": paired["ci_lo"], "diff_ci_hi": paired["ci_hi"]}
-            row["p"] = paired["p"]
+            row["mae_diff"] = paired["mae_diff"]
+            if paired["status"] == "ok":
+                row |= {"diff_ci_lo": paired["ci_lo"], "diff_ci_hi": paired["ci_hi"], "p": paired["p"]}
+            else:
+                row["note"] = joined([note, paired["note"]])
         rows.append(row)
     return frame(rows, STUDY_COLUMNS)

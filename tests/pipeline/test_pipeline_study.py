@@ -68,6 +68,19 @@ def test_paired_differences_on_the_same_people():
     assert table.note[3] == "not run"
 
 
+@pytest.mark.parametrize(("age", "note"), [([20.0, 30.0], "fewer than 3 people"), ([20.0, 30.0, 40.0], "are equal")])
+def test_too_few_people_for_an_interval_are_said(age, note):
+    later = [value + 2 for value in age]
+    runs = [
+        {"setting": "s", "value": v, "seed": 1, "age": age, "predicted_age": p} for v, p in (("a", later), ("b", age))
+    ]
+    table = study_table(runs, 0)
+    assert list(table.mae) == [2.0, 0.0]
+    assert table.mae_diff[1] == -2.0
+    assert table[["mae_ci_lo", "diff_ci_lo", "p"]].isna().all(axis=None)
+    assert table.note.str.contains(note).all()
+
+
 def test_failed_runs_are_named_and_the_others_compared(tmp_path):
     def run(argv):
         if "training.batch_size=6" in argv:

@@ -127,3 +127,10 @@ def test_the_spec_of_a_volume_is_compared_whole():
     spec = VolumeSpec.on_grid(4)
     assert dataclasses.replace(spec, template_sha="0" * 12) != spec
     assert dataclasses.replace(spec, template_sha="0" * 12).fingerprint != spec.fingerprint
+
+
+def test_preprocess_only_makes_the_volumes_of_a_recipe_and_trains_nothing(plan):
+    made = plan(train="rnc-demo", preprocess_only=True)
+    assert [spec.resolution for spec in made.specs] == [4.0]
+    assert made.recipe is None
+    assert made.models == ()
