@@ -21,7 +21,7 @@ _STUDY = "setting value"
 TEXT_COLUMNS = frozenset([*_TEXT.split(), *_STUDY.split()])
 ALL = "all"
 # of corrected gaps: in simulations these intervals cover 90 %, line_ci_lo to line_ci_hi 95 % (docs/simulation.md)
-LINE_EXACT = "p, ci_lo and ci_hi are of the gap as this age-bias line corrects it; line_ci counts the line's own error"
+LINE_EXACT = "line_ci, on the page, counts the error of the age-bias line; p, ci_lo and ci_hi take it as exact"
 
 
 def age_label(age: float) -> str | None:
