@@ -255,13 +255,14 @@ def _write_folder(
 
 
 def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, options: ModelOptions) -> str:
-    """Hash everything that shapes the weights by intent; volumes enter by size and time of change.
+    """Hash everything that shapes the weights by intent; volumes enter by name, size and time of change.
 
-    Chunks that were found, not asked for, and the number of processes do not enter: a training must go on after an
-    interruption on whatever machine is left.
+    Their folder does not: OUTPUT_DIR has other paths in a container, and may be moved. Chunks that were found, not
+    asked for, and the number of processes do not enter: a training must go on after an interruption on whatever machine
+    is left.
     """
     files = [
-        (str(p), (s := Path(p).stat()).st_size, s.st_mtime_ns) if Path(p).is_file() else str(p)
+        (Path(p).name, (s := Path(p).stat()).st_size, s.st_mtime_ns) if Path(p).is_file() else Path(p).name
         for p in cohort.scans.volume
     ]
     scans = cohort.scans[["prefix", "age"]].astype(str).values.tolist()

@@ -250,7 +250,7 @@ def test_the_output_is_valid_bids(study):
     assert not errors, errors[:3]
 
 
-def test_running_again_repeats_nothing(own_study):
+def test_running_again_repeats_nothing_also_where_the_folder_was_moved(own_study):
     before = tree(own_study.out)
     done = run(own_study.bids, own_study.out, "participant", *TRAIN)
     assert done.returncode == 1

@@ -89,7 +89,7 @@ def tables(first, *also, **more):
     table = bias_corrected(collected, dataset, options).table
     people = keyed(table)
     selected, _ = select_rows(people)
-    return selected, statistics(selected, people, people, collected, dataset, options)
+    return selected, statistics(selected, people, people, collected, dataset, options, {})
 
 
 @pytest.fixture
