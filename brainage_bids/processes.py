@@ -30,8 +30,9 @@ def end_with_parent(end: Callable[[], None] | None = None) -> None:
 
 
 # glibc's mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-TRIM_DEFAULT, MMAP_MAX_DEFAULT = 128 * 1024, 65536
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+MMAP_MAX_DEFAULT = 65536
+LARGE = 32 * 2**20  # bytes; glibc moves its threshold up to here by itself, until a setting is touched
 
 
 def keep_heap() -> None:
@@ -45,7 +46,7 @@ def keep_heap() -> None:
 
 def release_heap() -> None:
     """Give the freed memory back to the system, now and from now on."""
-    libc = _mallopt((M_MMAP_MAX, MMAP_MAX_DEFAULT), (M_TRIM_THRESHOLD, TRIM_DEFAULT))
+    libc = _mallopt((M_MMAP_MAX, MMAP_MAX_DEFAULT), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, 2 * LARGE))
     if libc is not None:
         libc.malloc_trim(0)
 
