@@ -22,10 +22,10 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import BayesianRidge, RidgeCV
 
+from brainage_bids.model.linear import FWHM, MAX_ITER
 from brainage_bids.model.split import make_split
 from brainage_bids.schema import VolumeSpec
 
-FWHM = 2.3548200450309493
 STRENGTHS = np.logspace(-4, 3, 29)  # of the penalty, in multiples of the mean variance of a component
 
 
@@ -60,7 +60,7 @@ def ridge(train: np.ndarray, age: np.ndarray, test: np.ndarray) -> np.ndarray:
 def bayesian_ridge(train: np.ndarray, age: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Predict as `pca-ridge` does."""
     unit = np.sqrt(train.var(axis=0).sum())
-    return BayesianRidge(max_iter=1000).fit(train / unit, age).predict(test / unit)
+    return BayesianRidge(max_iter=MAX_ITER).fit(train / unit, age).predict(test / unit)
 
 
 def gaussian_process(train: np.ndarray, age: np.ndarray, test: np.ndarray) -> np.ndarray:

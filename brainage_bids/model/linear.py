@@ -66,8 +66,10 @@ class LinearMap(BrainNetwork):
             Penalty over what all components of a person vary together (mean square).
         """
         sigma = smoothing / FWHM
-        smooth = [gaussian_filter(np.asarray(v, dtype=np.float32), sigma, mode="constant") for v in volumes]
-        flat = np.stack(smooth).reshape(len(volumes), -1)
+        smooth = np.empty((len(volumes), *self.weight.shape), dtype=np.float32)
+        for volume, made in zip(volumes, smooth, strict=True):
+            gaussian_filter(np.asarray(volume, dtype=np.float32), sigma, output=made, mode="constant")
+        flat = smooth.reshape(len(volumes), -1)
         pca = PCA(min(components or len(flat) - 1, len(flat) - 1), svd_solver="full")
         scores = pca.fit_transform(flat).astype(np.float64)
         unit = np.sqrt(scores.var(axis=0).sum())

@@ -23,6 +23,7 @@ MIN_LINE_N = 15  # below this a slope is noise (Gaser's rule); an offset is take
 MIN_AGE_RANGE = 5.0  # years
 FEW_N = 30
 MIN_OFFSET_N = 3
+COLE = "cole"
 COLE_MIN_SLOPE = 0.2
 CORRECTED_COLUMNS = ("bag_corrected", "pred_lo", "pred_hi", "flags")
 
@@ -201,7 +202,7 @@ def corrected_gap(rows: pd.DataFrame, calibration: pd.DataFrame, method: str = "
     gap = np.full(len(rows), np.nan)
     for here, others in others_by_fold(rows, calibration):
         line = fit_line(number(others, "age"), number(others, "predicted_age"))
-        if method == "cole":
+        if method == COLE:
             gap[here] = corrected_bag_cole(line, age[here], predicted[here])
         else:
             gap[here] = corrected_bag(line, age[here], predicted[here] - age[here])

@@ -14,17 +14,18 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
+from brainage_bids.stats.bias import COLE
+
 NONE: Mapping = {"method": "none"}
-COLE = "cole"
 
 
 def slope_margin(line: Mapping) -> float:
-    """Return half the 95 % interval of the slope (years per year): 0 for an offset, NaN without a line."""
+    """Return half the 95 % interval of the slope, in corrected years per year: 0 for an offset, NaN without a line."""
     if line["method"] == "none":
         return math.nan
     if line["method"] == "offset":
         return 0.0
-    return float(stats.t.ppf(0.975, line["n"] - 2) * line["slope_se"])
+    return float(stats.t.ppf(0.975, line["n"] - 2) * line["slope_se"]) / _unit(line)
 
 
 def of_difference(line: Mapping, years: float, row: Mapping) -> dict:
@@ -40,9 +41,7 @@ def of_difference(line: Mapping, years: float, row: Mapping) -> dict:
         ``mean_diff ci_lo ci_hi hedges_g g_ci_lo g_ci_hi`` with the line taken as exact.
     """
     difference, g = row["mean_diff"], row["hedges_g"]
-    if line["method"] == COLE:  # (P - intercept) / slope - A: the slope also scales
-        years = (years + difference) / line["slope"]
-    margin = slope_margin(line) * abs(years)
+    margin = slope_margin(line) * abs(_lever(line, years, difference))
     low, high = joined_margins(difference, row["ci_lo"], row["ci_hi"], margin)
     sd = difference / g if g else math.nan
     g_low, g_high = joined_margins(g, row["g_ci_lo"], row["g_ci_hi"], margin / abs(sd))
@@ -54,15 +53,23 @@ def of_mean(line: Mapping, age: np.ndarray, mean: float, low: float, high: float
     if line["method"] == "none":
         return {"line_ci_lo": math.nan, "line_ci_hi": math.nan}
     years = float(np.mean(age)) - line["age_mean"]
-    if line["method"] == COLE:
-        years = (years + mean) / line["slope"]
     level = line["residual_sd"] / math.sqrt(line["n"])  # of the line at the mean age of those who fitted it
     level *= float(stats.t.ppf(0.975, line["n"] - (1 if line["method"] == "offset" else 2)))
-    level /= line["slope"] if line["method"] == COLE else 1.0
-    low, high = joined_margins(mean, low, high, math.hypot(level, slope_margin(line) * years))
+    margin = math.hypot(level / _unit(line), slope_margin(line) * _lever(line, years, mean))
+    low, high = joined_margins(mean, low, high, margin)
     return {"line_ci_lo": low, "line_ci_hi": high}
 
 
 def joined_margins(estimate: float, low: float, high: float, margin: float) -> tuple[float, float]:
     """Return the interval ``(low, high)`` of an estimate, widened by an independent margin."""
     return estimate - math.hypot(estimate - low, margin), estimate + math.hypot(high - estimate, margin)
+
+
+def _unit(line: Mapping) -> float:
+    """Return what corrected gaps are divided by: 1, in Cole's form the slope."""
+    return line["slope"] if line["method"] == COLE else 1.0
+
+
+def _lever(line: Mapping, years: float, estimate: float) -> float:
+    """Return what an error of the slope moves an estimate by; Cole's form, (P - intercept) / slope - A, also scales."""
+    return years + estimate if line["method"] == COLE else years

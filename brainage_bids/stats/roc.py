@@ -205,8 +205,6 @@ def line_interval(
         As `linerror.of_difference` takes it.
     """
     step = linerror.slope_margin(line)
-    if line["method"] == linerror.COLE:
-        step /= line["slope"]
     if not math.isfinite(step):
         return {}
     ends = [area(*(gap + sign * step * age for gap, age in zip(gaps, ages, strict=True)))["auc"] for sign in (-1, 1)]

@@ -27,16 +27,8 @@ def test_torchrun_of_the_participant_level(own_study, tmp_path):
 
 
 def test_only_a_training_is_shared(own_study):
-    command = [
-        sys.executable,
-        "-m",
-        "brainage_bids",
-        own_study.bids,
-        own_study.out,
-        "participant",
-        "--model",
-        "rnc-demo",
-    ]
+    study = own_study
+    command = [sys.executable, "-m", "brainage_bids", study.bids, study.out, "participant", "--model", "rnc-demo"]
     env = {**os.environ, "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
     done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 64
