@@ -25,10 +25,6 @@ def table(path):
     return read_tsv(path)
 
 
-def copy_of(out: Path, folder: Path) -> Path:
-    return shutil.copytree(out, folder / "copy")
-
-
 def tree(root: Path) -> dict[str, int]:
     """Every file with its time of change, logs left out (each run adds its own)."""
     return {
@@ -318,8 +314,8 @@ def test_an_invalid_dataset_is_16_with_all_faults_at_once(study, tmp_path):
     assert "sub-01" in done.stderr
 
 
-def test_rows_that_fit_the_bias_line_leave_the_tests(study, tmp_path):
-    out = copy_of(study.out, tmp_path)
+def test_rows_that_fit_the_bias_line_leave_the_tests(study, own_study):
+    out = own_study.out
     done = run(study.bids, out, "group", "--bias-query", "age > 60")
     assert done.returncode == 0, done.stderr
     lines = json.loads((out / "group" / "biascorrection.json").read_text())
@@ -346,8 +342,8 @@ def test_a_model_from_elsewhere_brings_its_card_and_its_bias_line(study, tmp_pat
     assert ours["predicted_age_rnc-demo"].tolist() == theirs.loc[ours.index, "predicted_age_rnc-demo"].tolist()
 
 
-def test_a_scan_that_breaks_later_is_no_longer_counted(study, tmp_path):
-    bids, out = shutil.copytree(study.bids, tmp_path / "bids"), copy_of(study.out, tmp_path)
+def test_a_scan_that_breaks_later_is_no_longer_counted(study, own_study, tmp_path):
+    bids, out = shutil.copytree(study.bids, tmp_path / "bids"), own_study.out
     (bids / "sub-005" / "anat" / "sub-005_T1w.nii.gz").write_bytes(b"not an image")
     done = run(bids, out, "participant", "--model", "rnc-demo", "--participant-label", "005", "006")
     assert done.returncode == 1
@@ -383,8 +379,8 @@ def test_the_quality_table_lists_every_scan(study):
     assert "PHANTOM" in page
 
 
-def test_group_follows_what_a_person_decided(study, tmp_path):
-    out = copy_of(study.out, tmp_path)
+def test_group_follows_what_a_person_decided(study, own_study):
+    out = own_study.out
     sidecar = next((out / "sub-006" / "anat").glob("*_desc-preproc_T1w.json"))
     sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"qc_pass": False}))
     rows = (out / "qc.tsv").read_text().split("\n")
@@ -408,8 +404,8 @@ def test_group_follows_what_a_person_decided(study, tmp_path):
     assert "1 pass, 1 fail" in done.stderr
 
 
-def test_a_decision_that_is_none_stops_before_any_work(study, tmp_path):
-    out = copy_of(study.out, tmp_path)
+def test_a_decision_that_is_none_stops_before_any_work(study, own_study):
+    out = own_study.out
     text = (out / "qc.tsv").read_text().split("\n")
     cells = text[1].split("\t")
     cells[text[0].split("\t").index("qc_decision")] = "hmm"
