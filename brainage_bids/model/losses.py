@@ -44,7 +44,7 @@ def rank_n_contrast(features: Tensor, ages: Tensor, temperature: float = 2.0) ->
         )
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, not {temperature}")
-    views = torch.cat([features[:, 0], features[:, 1]]).to(_wide(features))  # (n, D), n = 2N
+    views = torch.cat([features[:, 0], features[:, 1]]).to(torch.float64)  # (n, D), n = 2N
     order, last, _ = _rank_by_age_distance(ages.detach())
     similarity = (-_EuclideanDistance.apply(views) / temperature).gather(1, order)  # (n, n), farthest first, self last
     denominator = torch.logcumsumexp(similarity, dim=1).gather(1, last)  # (n, n)
@@ -72,7 +72,7 @@ def rank_n_contrast_floor(ages: Tensor) -> Tensor:
         raise ValueError(f"ages must be (N,) with N > 0, not {tuple(ages.shape)}")
     _, last, first = _rank_by_age_distance(ages.detach())
     sizes = (last - first + 1)[:, :-1]  # (n, n - 1)
-    return sizes.to(_wide(ages)).log().mean()
+    return sizes.to(torch.float64).log().mean()
 
 
 def l1_years(predicted: Tensor, ages: Tensor) -> Tensor:
@@ -80,17 +80,12 @@ def l1_years(predicted: Tensor, ages: Tensor) -> Tensor:
     return (predicted.float() - ages.float()).abs().mean()
 
 
-def _wide(tensor: Tensor) -> torch.dtype:
-    """Return float64, or float32 on Apple's GPU, which has no float64."""
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
-
-
 def _rank_by_age_distance(ages: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rank the 2N views around each anchor by age distance, farthest first and the anchor itself last.
 
     Returns ``order``, and for every rank the ``last`` and ``first`` rank of its tie group; all ``(2N, 2N)`` int64.
     """
-    hundredths = torch.round(ages.to(_wide(ages)) * 100).to(torch.int64).repeat(2)  # (n,)
+    hundredths = torch.round(ages.to(torch.float64) * 100).to(torch.int64).repeat(2)  # (n,)
     nearness = -(hundredths[:, None] - hundredths[None, :]).abs()  # (n, n), <= 0
     nearness.fill_diagonal_(1)  # the anchor sorts behind every other view and ties with none
     nearness, order = nearness.sort(dim=1, stable=True)

@@ -15,11 +15,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from brainage_bids.devices import pick_device
 from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint
 from brainage_bids.model.loop import train_member
 from brainage_bids.model.member import Member, silent
 from brainage_bids.model.options import ModelOptions
-from brainage_bids.model.settings import resolve_device, set_threads
+from brainage_bids.model.settings import set_threads
 from brainage_bids.model.world import ALONE, World, joined, world_from_environment
 from brainage_bids.processes import end_with_parent
 
@@ -69,7 +70,7 @@ def train_members(
 def taken_part(options: ModelOptions) -> Iterator[World]:
     """Join the processes of ``torchrun``: the leading one goes on at once, the others first help it to train."""
     world = world_from_environment()
-    with joined(world, resolve_device(options.device, world.local_rank)):
+    with joined(world, pick_device(options.device, world.local_rank)):
         if not world.leads:
             LOG.setLevel(logging.ERROR)
             while (member := world.tell()) is not None:

@@ -17,6 +17,7 @@ import torch
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.outputs import sidecar_path
+from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import FORMAT, hash_participant, tells_people_apart
@@ -26,7 +27,7 @@ from brainage_bids.model.explain import gradram, map_affine, write_map
 from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
-from brainage_bids.model.settings import resolve_device, set_threads
+from brainage_bids.model.settings import set_threads
 from brainage_bids.schema import VolumeSpec
 
 
@@ -87,7 +88,7 @@ def load_model(path: str | Path, device: str = "auto") -> BrainAgeModel:
         )
     recipe = Recipe.from_dict(card["recipe"], str(folder / "model.json"))
     names = [member["name"] for member in card["members"]]
-    where, members = resolve_device(device), {}
+    where, members = pick_device(device), {}
     for name, state in load_weights(folder / "weights.safetensors", names).items():
         members[name] = build_network(recipe)
         try:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
@@ -102,7 +103,7 @@ def effective_settings(
     if epochs != training.epochs:
         head_epochs = max(1, round(head_epochs * epochs / training.epochs))
         notes.append(f"{epochs} epochs instead of the recipe's {training.epochs}, as asked")
-    device = resolve_device(options.device, world.local_rank)
+    device = pick_device(options.device, world.local_rank)
     precision = resolve_precision(options.precision, device)
     views = batch * (2 if recipe.method == "rnc" else 1) // world.size
     alike = options.workers if options.folds and device.type == "cpu" else 1
@@ -160,29 +161,6 @@ def _chunks(
         f"batches of {views} images in {-(-views // chunk)} chunks of {chunk}, in two passes: {why}; batch norm sees "
         "the mean and variance of a chunk, not of the batch"
     )
-
-
-def resolve_device(name: str, local_rank: int = 0) -> torch.device:
-    """Turn ``auto`` or a torch device name into a device that is there; each process of a machine gets its own GPU.
-
-    Raises
-    ------
-    UsageError
-        When the name is unknown or the device is absent.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and local_rank:
-        name = f"cuda:{local_rank}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"device '{name}' is unknown; use auto, cpu, cuda or cuda:<number>") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices); use --device cpu")
-    if device.type not in ("cuda", "cpu", "mps"):
-        raise UsageError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:<number>")
-    return device
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

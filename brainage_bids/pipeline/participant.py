@@ -19,6 +19,7 @@ from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.bids.qc import read_qc
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
+from brainage_bids.devices import AUTO, CPU, pick_device
 from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
 from brainage_bids.pipeline.predictions import forget_stale, predict_scans, prediction_is_current
 from brainage_bids.pipeline.record import RunRecord
@@ -116,6 +117,8 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
         texts = [read_json(card) for card in cards if card.is_file()]
         write_citation(outputs, plan.specs, texts, [options.preprocess.engine])
         return
+    if options.model.device not in (AUTO, CPU):
+        pick_device(options.model.device)  # said once, before every scan fails for it
     read_qc(outputs.qc_table)  # a decision that cannot be understood stops the run now, not after hours
     # what draws pages imports slowly, and a plan needs none of it
     from brainage_bids.pipeline.pages import is_phantom

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from nibabel.affines import voxel_sizes
 from scipy.spatial.transform import Rotation
 
-from brainage_bids.errors import UsageError
 from brainage_bids.preprocess.template import Template
 
 RADIUS_MM = 80.0  # template coordinates are divided by it, so that all parameters are of one size
@@ -72,22 +71,6 @@ def set_threads(threads: int) -> int:
     former = torch.get_num_threads()
     torch.set_num_threads(int(threads))
     return former
-
-
-def pick_device(device: str) -> str:
-    """Return the torch device for ``auto`` (the GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
-
-    Raises
-    ------
-    UsageError
-        When a GPU is asked for by name that is not there.
-    """
-    there = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if there else "cpu"
-    if device.startswith("cuda") and (not there or int(device[5:] or 0) >= torch.cuda.device_count()):
-        raise UsageError(f"--device {device} is not there; use auto or cpu")
-    return device
 
 
 def standard_starts() -> np.ndarray:

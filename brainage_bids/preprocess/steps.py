@@ -18,6 +18,7 @@ import numpy as np
 from brainage_bids import __version__
 from brainage_bids.bids.files import atomic, write_json, write_text
 from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import quality, recognise, resample
 from brainage_bids.preprocess.done import input_hash, input_stat
@@ -42,9 +43,9 @@ def run_builtin(job: Job) -> None:
     BadDataError
         When the image cannot be used, no brain is found or the registration is lost; the reason is in the job's state.
     """
-    from brainage_bids.preprocess.affine import pick_device, set_threads
+    from brainage_bids.preprocess.affine import set_threads
 
-    device = pick_device(job.device)
+    device = str(pick_device(job.device))
     keep_heap()
     former = set_threads(job.threads)
     try:

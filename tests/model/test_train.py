@@ -17,7 +17,7 @@ from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import Recipe, load_recipe
-from brainage_bids.model.settings import effective_settings, resolve_device
+from brainage_bids.model.settings import effective_settings
 from brainage_bids.model.train import train_model
 from brainage_bids.schema import HISTORY_COLUMNS, VolumeSpec
 
@@ -221,9 +221,6 @@ def test_options_are_checked():
         ModelOptions(folds=1)
     with pytest.raises(UsageError, match="precision is 'half'"):
         ModelOptions(precision="half")
-    with pytest.raises(UsageError, match="device 'gpu' is unknown"):
-        resolve_device("gpu")
-    assert resolve_device("auto").type in ("cpu", "cuda")
 
 
 def test_ridge_probe_against_the_normal_equations():

@@ -314,6 +314,13 @@ def test_an_invalid_dataset_is_16_with_all_faults_at_once(study, tmp_path):
     assert "sub-01" in done.stderr
 
 
+def test_a_device_that_is_none_stops_before_any_work(study, tmp_path):
+    done = run(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--device", "gpu")
+    assert done.returncode == 64
+    assert "--device gpu is unknown; use auto" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
 def test_rows_that_fit_the_bias_line_leave_the_tests(study, own_study):
     out = own_study.out
     done = run(study.bids, out, "group", "--bias-query", "age > 60")

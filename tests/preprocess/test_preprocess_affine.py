@@ -7,7 +7,6 @@ import torch
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from brainage_bids.errors import UsageError
 from brainage_bids.preprocess import affine, rescue
 from brainage_bids.preprocess.intake import Native
 from brainage_bids.preprocess.template import load_template
@@ -196,21 +195,3 @@ def test_template_is_not_on_the_target_grid():
     template = load_template()
     assert template.data.shape == (197, 233, 189)
     assert nib.aff2axcodes(template.affine) == ("R", "A", "S")
-
-
-@pytest.mark.parametrize(
-    ("asked", "there", "device"),
-    [("auto", 1, "cuda"), ("auto", 0, "cpu"), ("cpu", 1, "cpu"), ("cuda", 1, "cuda"), ("cuda:1", 2, "cuda:1")],
-)
-def test_the_gpu_is_used_where_there_is_one(monkeypatch, asked, there, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
-    assert affine.pick_device(asked) == device
-
-
-@pytest.mark.parametrize(("asked", "there"), [("cuda", 0), ("cuda:1", 1)])
-def test_a_gpu_that_is_not_there_is_said(monkeypatch, asked, there):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
-    with pytest.raises(UsageError, match=f"{asked} is not there"):
-        affine.pick_device(asked)

@@ -21,6 +21,7 @@ from nipype import Workflow
 from nipype.interfaces.ants import N4BiasFieldCorrection, Registration
 from nipype.interfaces.ants.base import ANTSCommand, Info
 
+from brainage_bids.devices import CPU, pick_device
 from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import steps
 from brainage_bids.preprocess.brain import N4_ITERATIONS, N4_TOLERANCE, brain_mask
@@ -112,12 +113,12 @@ def registration(prefix: str) -> Registration:
 
 def find_brain(job: Job) -> dict[str, object]:
     """Read the scan, find its brain with deepbet and write the box of the brain for the programs."""
-    from brainage_bids.preprocess.affine import pick_device, set_threads
+    from brainage_bids.preprocess.affine import set_threads
 
     native = read_scan(job.scan.path)
     former = set_threads(job.threads)
     try:
-        mask, source = brain_mask(native, pick_device(job.device) != "cpu")
+        mask, source = brain_mask(native, pick_device(job.device).type != CPU)
     finally:
         set_threads(former)
     files.keep_head(job, native)
@@ -145,14 +146,12 @@ def save_region(path: Path, template: Template) -> str:
 
 def finish(job: Job, **transforms: list[str]) -> None:
     """Read the transforms of antsRegistration and make the volumes, as every engine does."""
-    from brainage_bids.preprocess.affine import pick_device
-
     with job.step("collect"):
         # both stages are collapsed into one affine
         found = [read_transform(Path(transforms[name][0])) for name in files.names(job, "transform")]
         corrected = files.gathered(job, str(job.folder / files.CORRECTED))
         fits = files.fits_of(job, corrected, found)
-    steps.finish(job, corrected, fits, pick_device(job.device), software())
+    steps.finish(job, corrected, fits, str(pick_device(job.device)), software())
 
 
 def software() -> dict[str, str]:

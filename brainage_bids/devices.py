@@ -1,0 +1,43 @@
+"""Which device a run computes on. Knows the names of devices; imports torch only when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brainage_bids.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+AUTO, CPU, CUDA = "auto", "cpu", "cuda"
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """Turn ``auto`` (the GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1`` into a device that is there.
+
+    Parameters
+    ----------
+    name
+        What the user asked for.
+    local_rank
+        Number of the process on its machine: each takes a GPU of its own where none is named.
+
+    Raises
+    ------
+    UsageError
+        When the name is unknown or the GPU is not there.
+    """
+    import torch
+
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = name
+    if wanted == AUTO:
+        wanted = CUDA if cards else CPU
+    if wanted == CUDA and local_rank:
+        wanted = f"{CUDA}:{local_rank}"
+    kind, _, number = wanted.partition(":")
+    if wanted not in (CPU, CUDA) and not (kind == CUDA and number.isdecimal()):
+        raise UsageError(f"--device {name} is unknown; use auto, cpu, cuda or cuda:NUMBER")
+    if kind == CUDA and int(number or 0) >= cards:
+        raise UsageError(f"--device {wanted} is not there ({cards} CUDA devices); use auto or cpu")
+    return torch.device(wanted)
