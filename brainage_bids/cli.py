@@ -19,6 +19,7 @@ import typer
 
 from brainage_bids import __version__
 from brainage_bids.errors import BrainageError, InputOutputError, UnknownLevelError, UsageError
+from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
 
 LEVELS = ("participant", "group")
@@ -61,7 +62,7 @@ def from_config(argv: Sequence[str]) -> list[str]:
 
     Keys are option names without dashes in front (``nprocs = 2``, ``control = ["CN"]``, ``dry-run = true``).
     """
-    argv = list(argv)
+    argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--config-file=") else [arg])]
     if "--config-file" not in argv:
         return argv
     at = argv.index("--config-file")
@@ -106,7 +107,7 @@ def _show_version(value: bool) -> None:
 def bids_app(
     bids_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset")],
     output_dir: Annotated[Path, typer.Argument(help="folder for everything that is written")],
-    level: Annotated[str, typer.Argument(metavar="{participant,group}", help="analysis level")],
+    level: Annotated[str, typer.Argument(metavar="participant|group", help="analysis level")],
     participant_label: Annotated[
         list[str],
         typer.Option(
@@ -126,7 +127,10 @@ def bids_app(
         bool, typer.Option("--skip-bids-validation", help="accept a dataset without dataset_description.json")
     ] = False,
     model: Annotated[
-        list[str], typer.Option(help="model trained in OUTPUT_DIR, or a model folder; default: all trained there")
+        list[str],
+        typer.Option(
+            help="one trained in OUTPUT_DIR, a folder, or open-adults; default: all trained there, else open-adults"
+        ),
     ] = [],  # noqa: B006
     train: Annotated[str | None, typer.Option(help="train this recipe first (see brainage-tools recipes)")] = None,
     train_on: Annotated[
@@ -165,7 +169,8 @@ def bids_app(
     control: Annotated[list[str], typer.Option(help="value of that column that means healthy control")] = [],  # noqa: B006
     score: Annotated[list[str], typer.Option(help="clinical score, NAME=FILE:COLUMN")] = [],  # noqa: B006
     covariate: Annotated[
-        list[str], typer.Option(help="covariate, default age and sex; a column as NAME=FILE:COLUMN")
+        list[str],
+        typer.Option(help="all covariates of one further variant (age sex site ...); a column as NAME=FILE:COLUMN"),
     ] = [],  # noqa: B006
     predictions: Annotated[list[str], typer.Option(help="predictions made elsewhere, NAME=FILE[:idcol:agecol]")] = [],  # noqa: B006
     also: Annotated[
@@ -177,7 +182,7 @@ def bids_app(
         str | None, typer.Option(help="rows that fit the age-bias line and leave the tests (pandas query)")
     ] = None,
     session_select: Annotated[
-        str, typer.Option(help="session for cross-sectional tests: first, last, LABEL")
+        str, typer.Option(help="session for cross-sectional tests: first, last, closest:MONTHS, LABEL")
     ] = "first",
     max_score_gap: Annotated[float, typer.Option(min=0, help="months between scan and score at most")] = 6.0,
     atlas: Annotated[
@@ -189,7 +194,14 @@ def bids_app(
     work_dir: Annotated[Path | None, typer.Option("--work-dir", "-w", help="default: OUTPUT_DIR/work")] = None,
     nprocs: Annotated[
         int | None,
-        typer.Option("--nprocs", "--nthreads", "--n-cpus", "--n_cpus", min=1, help="scans at the same time"),
+        typer.Option(
+            "--nprocs",
+            "--nthreads",
+            "--n-cpus",
+            "--n_cpus",
+            min=1,
+            help="cores in all, default every one; this / omp-nthreads scans at a time",
+        ),
     ] = None,
     omp_nthreads: Annotated[int, typer.Option(min=1, help="threads of one scan")] = 1,
     mem: Annotated[str | None, typer.Option(help="memory to stay under, a bare number is GB")] = None,
@@ -198,10 +210,14 @@ def bids_app(
     ] = False,
     use_plugin: Annotated[Path | None, typer.Option(help="nipype plugin file, as in fMRIPrep")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, write nothing")] = False,
-    rerun: Annotated[bool, typer.Option("--rerun", help="do again what is already done")] = False,
-    reports_only: Annotated[bool, typer.Option("--reports-only", help="only write the pages again")] = False,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="participant: do again what is already done, training too")
+    ] = False,
+    reports_only: Annotated[
+        bool, typer.Option("--reports-only", help="participant: only write the pages again")
+    ] = False,
     boilerplate_only: Annotated[
-        bool, typer.Option("--boilerplate-only", help="only write logs/CITATION.md, the methods text")
+        bool, typer.Option("--boilerplate-only", help="participant: only write logs/CITATION.md, the methods text")
     ] = False,
     stop_on_first_crash: Annotated[
         bool, typer.Option("--stop-on-first-crash", help="stop at the first failure")
@@ -215,10 +231,17 @@ def bids_app(
     notrack: Annotated[
         bool, typer.Option("--notrack", help="accepted for compatibility: there is no telemetry")
     ] = False,
+    resource_monitor: Annotated[
+        bool, typer.Option("--resource-monitor", help="accepted for compatibility: nothing is monitored")
+    ] = False,
+    bids_database_dir: Annotated[
+        Path | None, typer.Option(help="accepted for compatibility: no database of the dataset is kept")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print it")] = False,
 ) -> None:
     """Understand the arguments, then call the pipeline once."""
-    del config_file, notrack, version  # config_file was unfolded into argv before typer saw it
+    del notrack, resource_monitor, bids_database_dir, version
+    del config_file  # config_file was unfolded into argv before typer saw it
     if level not in LEVELS:
         raise UnknownLevelError(f"analysis level {level!r} is not known; use participant or group")
     if not bids_dir.is_dir():
@@ -290,7 +313,7 @@ def bids_app(
             preprocess=PreprocessOptions(
                 engine=engine,
                 work_dir=work,
-                nprocs=nprocs or len(os.sched_getaffinity(0)),
+                nprocs=nprocs or own_cores(),
                 omp_nthreads=omp_nthreads,
                 mem_gb=memory,
                 plugin_file=use_plugin,
@@ -307,7 +330,7 @@ def bids_app(
                 batch_size=batch_size,
                 epochs=epochs,
                 folds=folds,
-                workers=nprocs or len(os.sched_getaffinity(0)),
+                workers=nprocs or own_cores(),
                 chunk_size=chunk_size,
                 recompute=activation_checkpointing,
                 compile=compile_,

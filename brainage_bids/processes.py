@@ -1,4 +1,4 @@
-"""What worker processes need: an end with the run that started them, and a heap that keeps its pages."""
+"""What worker processes need: their number, an end with the run that started them, a heap that keeps its pages."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def end_with_parent(end: Callable[[], None] | None = None) -> None:
         (end or _kill_self)()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def own_cores() -> int:
+    """Return the number of cores that this process may use: fewer than the machine has in a job of a cluster."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # glibc's mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from brainage_bids.cli import app, log_to_screen, run_application, spread
+from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED
 
 LOG = logging.getLogger("brainage_bids")
@@ -49,7 +49,7 @@ def demo(
     from brainage_bids.pipeline.demo import run_demo
 
     log_to_screen(0)
-    run_demo(out_dir.resolve(), n=n, nprocs=nprocs or len(os.sched_getaffinity(0)), seed=random_seed)
+    run_demo(out_dir.resolve(), n=n, nprocs=nprocs or own_cores(), seed=random_seed)
 
 
 @tools_app.command(help="List the recipes that --train understands.")

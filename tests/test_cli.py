@@ -43,10 +43,10 @@ def test_memory_that_is_none_is_refused(text):
 def test_config_file_fills_what_the_command_line_leaves_out(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text('nprocs = 4\ncontrol = ["CN", "HC"]\ndry_run = true\nrerun = false\nfolds = 5\n')
-    argv = cli.from_config(["a", "b", "participant", "--config-file", str(path), "--folds", "3"])
-    assert argv == [
-        "a", "b", "participant", "--folds", "3", "--nprocs", "4", "--control", "CN", "--control", "HC", "--dry-run",
-    ]  # fmt: skip
+    for given in (["--config-file", str(path)], [f"--config-file={path}"]):
+        assert cli.from_config(["a", "b", "participant", *given, "--folds", "3"]) == [
+            "a", "b", "participant", "--folds", "3", "--nprocs", "4", "--control", "CN", "--control", "HC", "--dry-run",
+        ]  # fmt: skip
 
 
 def test_config_file_that_is_no_toml_is_refused(tmp_path):
@@ -66,7 +66,7 @@ def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--participant-label" in done.stdout
-    assert "{participant,group}" in done.stdout
+    assert "participant|group" in done.stdout
 
 
 def test_version():

@@ -107,16 +107,12 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
 
 
-def write_tsv(path: str | Path, table: pd.DataFrame, meanings: dict[str, str] | None = None) -> Path:
-    """Write a table at full precision, ``n/a`` for missing; with ``meanings`` also the JSON sidecar."""
+def write_tsv(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write a table at full precision, ``n/a`` for missing."""
     # No cell holds a tab or a line break, so nothing needs quotes; a quote in a cell stays what it is.
     columns = [[cell_text(name), *map(cell_text, table[name])] for name in table.columns]
     lines = ["\t".join(row) for row in zip(*columns, strict=True)]
-    write_text(path, "\n".join(lines) + "\n")
-    if meanings is not None:
-        sidecar = {name: {"Description": meanings.get(name, name)} for name in table.columns}
-        write_json(Path(path).with_suffix(".json"), sidecar)
-    return Path(path)
+    return write_text(path, "\n".join(lines) + "\n")
 
 
 def numbers(column: pd.Series) -> pd.Series:

@@ -12,7 +12,8 @@ import pandas as pd
 
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import prepare_output
-from brainage_bids.bids.files import write_json, write_tsv
+from brainage_bids.bids.files import write_json
+from brainage_bids.bids.grouptables import write_group_table
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, FAIL, effective_pass, read_qc, scan_key
@@ -142,9 +143,9 @@ def _run_steps(
 
     corrected = bias_corrected(collected, dataset, options)
     table, lines, fitting = corrected.table, corrected.lines, corrected.fitting
-    write_tsv(outputs.group_table("brainage"), table, _brainage_meanings(table))
+    write_group_table(outputs, "brainage", table)
     write_json(outputs.bias_correction, lines)
-    write_tsv(outputs.group_table("failed"), collected.failed, {"reason": "why the scan has no result"})
+    write_group_table(outputs, "failed", collected.failed)
     people = keyed(table)
     tested = people[~people.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
@@ -156,9 +157,9 @@ def _run_steps(
     tables["calibration"] = covered(selected, corrected.calibrated, dataset)
     tables |= described(people, tables, collected, options.scores(dataset), dataset.controls)
     for name, result in tables.items():
-        write_tsv(outputs.group_table(name), result)
+        write_group_table(outputs, name, result)
     columns = ["participant_id", "session_id", "run", *([DATASET] if DATASET in table else []), "reason"]
-    write_tsv(outputs.group_table("leftout"), left_out[columns])
+    write_group_table(outputs, "leftout", left_out[columns])
     saliency = group_saliency(
         selected,
         collected.maps,
@@ -344,19 +345,3 @@ def covered(selected: pd.DataFrame, calibrated: dict[str, pd.DataFrame | None], 
 
     people = {name: None if rows is None else rows.loc[selected.index] for name, rows in calibrated.items()}
     return coverage(people, selected["group"].isin(dataset.controls))
-
-
-def _brainage_meanings(table: pd.DataFrame) -> dict[str, str]:
-    meanings = {**BRAINAGE_COLUMNS, DATASET: "Name of the dataset; with participant_id it tells people apart"}
-    for name in table.columns:
-        if name.startswith("predicted_age_"):
-            meanings[name] = "predicted age (years)"
-        elif name.startswith("conformal_p_"):
-            meanings[name] = "one-sided conformal p: share of healthy held-out people who look at least this old"
-        elif name.startswith("bag_corrected_"):
-            meanings[name] = "brain age gap after correction for age bias (years)"
-        elif name.startswith("bag_"):
-            meanings[name] = "brain age gap: predicted minus chronological age (years)"
-        else:
-            meanings.setdefault(name, "clinical score as found in the data")
-    return meanings

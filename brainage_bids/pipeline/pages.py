@@ -14,7 +14,14 @@ from brainage_bids.bids.files import read_json, read_tsv, write_text
 from brainage_bids.bids.outputs import Outputs, is_study_model, sidecar_path
 from brainage_bids.bids.qc import Decision, is_outdated, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
-from brainage_bids.pipeline.predictions import engine_of, model_cards, prediction_rows, volume_sidecars, volume_specs
+from brainage_bids.pipeline.predictions import (
+    engine_of,
+    model_calibration,
+    model_cards,
+    prediction_rows,
+    volume_sidecars,
+    volume_specs,
+)
 from brainage_bids.pipeline.qc import quality_rows, scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.pipeline.together import confounding, template_root
@@ -24,6 +31,7 @@ from brainage_bids.report.methods import citation_text, group_methods, participa
 from brainage_bids.report.participant import ParticipantPage, ScanSection, write_participant_page
 from brainage_bids.report.references import references_for
 from brainage_bids.schema import Scan, VolumeSpec
+from brainage_bids.stats.bias import fit_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,8 +196,14 @@ def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engine
                 "who": card.get("who"),
             }
         )
-        values["bias_n"] = len(card["calibration"])
-    return {**values, "models": models}
+    return {**values, "models": models, "lines": [_line(card) for card in cards]}
+
+
+def _line(card: Mapping) -> dict:
+    """Return the age-bias line of a model's own held-out people, as `participant_methods` wants it."""
+    people = model_calibration(card)
+    line = fit_line(people["age"], people["predicted_age"])
+    return {"name": card["name"], "method": line.method, "source": line.source, "n": line.n, "who": card.get("who")}
 
 
 def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str) -> bool:
@@ -231,7 +245,6 @@ def group_page(
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
     values = methods_values(specs, cards, collected.engines)
     scores = options.scores(dataset)
-    sources = {str(line.get("source")) for line in lines.values()}
     methods = group_methods(
         {
             **values,
@@ -242,8 +255,9 @@ def group_page(
             "covariates": list(options.covariates),
             "session_select": options.session_select,
             "seed": options.seed,
-            "bias_method": options.bias_method,
-            "bias_source": sources.pop() if len(sources) == 1 else None,
+            "lines": [
+                {"name": name, **line, "who": collected.cards.get(name, {}).get("who")} for name, line in lines.items()
+            ],
             "maps": not maps.empty,
             "atlas": saliency.atlas,
             **{name: not tables[name].empty for name in ("longitudinal", "reliability", "correlationcomparison")},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from brainage_bids.bids.files import write_json, write_tsv
+from brainage_bids.bids.grouptables import write_group_table
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.schema import SALIENCY_CONTRAST_COLUMNS, SALIENCY_REGION_COLUMNS, VolumeSpec
 from brainage_bids.stats.atlas import Atlas, find_atlas, hemispheres, labels_on, sideways_offset
@@ -140,10 +140,5 @@ def _cell_mm(card: dict | None, spec: VolumeSpec) -> float | None:
 def _write(result: Saliency, outputs: Outputs) -> None:
     if not result.atlas:
         return
-    path = outputs.group_table("saliency_regions")
-    write_tsv(path, result.regions)
-    write_json(
-        path.with_suffix(".json"),
-        {name: {"Description": words} for name, words in SALIENCY_REGION_COLUMNS.items()} | {"Atlas": result.atlas},
-    )
-    write_tsv(outputs.group_table("saliency_contrasts"), result.contrasts)
+    write_group_table(outputs, "saliency_regions", result.regions, {"Atlas": result.atlas})
+    write_group_table(outputs, "saliency_contrasts", result.contrasts)

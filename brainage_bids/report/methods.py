@@ -43,6 +43,13 @@ _LOSSES = {
 }
 
 
+_FORMS = {  # by the method of the age-bias line
+    "beheshti": "with a line BAG = a * age + b (Beheshti et al., 2019)",
+    "cole": "in the form (predicted age - b) / s - age of a line predicted age = s * age + b (Cole et al., 2018)",
+    "offset": "as a constant offset, where there were too few people for a line",
+}
+QUERY = "query: "  # start of the source of a line whose people were chosen by --bias-query
+
 _ATLASES = {  # by what the name of an atlas holds, the first that fits
     "aal2": " (Rolls et al., 2015)",
     "aal": " (Tzourio-Mazoyer et al., 2002)",
@@ -63,7 +70,9 @@ def participant_methods(values: Mapping[str, Any]) -> str:
         (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``, ``age_min``, ``age_max``
         (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: synthetic images), ``who``
         (the people it was trained on, ``healthy people`` by default);
-        ``bias_n`` (people who gave the age-bias line); ``saliency`` (True when maps were made); ``coverage`` (percent).
+        ``lines``, the age-bias line of each model: ``name``, ``method`` (``beheshti``, ``cole``, ``offset``, ``none``),
+        ``source`` (``model_card``, ``controls_crossfit``, ``query: ...``), ``n`` people, ``who`` they are when
+        not healthy people; ``saliency`` (True when maps were made); ``coverage`` (percent).
     """
     blocks = [
         "### Image processing",
@@ -86,8 +95,7 @@ def group_methods(values: Mapping[str, Any]) -> str:
     values
         Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
         (names), ``covariates`` (names), ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``,
-        ``together`` (names of the datasets, where there are several), ``bias_method`` (``beheshti``, ``cole``),
-        ``bias_source`` (``model_card``, ``controls_crossfit``, ``offset``, ``none``), ``maps`` (True when averaged),
+        ``together`` (names of the datasets, where there are several), ``maps`` (True when averaged),
         ``atlas`` (`pipeline.regions`), ``sites``, ``datasets``, ``longitudinal``, ``reliability``,
         ``correlationcomparison``, ``calibration`` (True where there are results).
     """
@@ -168,27 +176,39 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def _bias(values: Mapping[str, Any]) -> str:
-    if values.get("bias_source") == "none":
-        return "The brain age gap (BAG) is predicted minus chronological age in years, without correction for age bias."
-    who = {
-        "controls_crossfit": "the study's own controls, cross-fitted so that nobody is corrected by their own data",
-        "offset": "healthy people, as a constant offset because they were too few for a line",
-    }.get(values.get("bias_source", ""), "held-out healthy people that the model was not trained on")
-    form = "with a line BAG = a * age + b (Beheshti et al., 2019)"
-    if values.get("bias_method") == "cole":
-        form = "in the form (predicted age - b) / s - age of a line predicted age = s * age + b (Cole et al., 2018)"
+    gap = "The brain age gap (BAG) is predicted minus chronological age at the scanned session, in years"
+    fitted = [line for line in values.get("lines", ()) if line["method"] != "none"]
+    if not fitted:
+        return f"{gap}, without correction for age bias."
+    forms = [words for method, words in _FORMS.items() if any(line["method"] == method for line in fitted)]
+    people: dict[str, list[str]] = {}
+    for line in fitted:
+        name = f"{line['name']}: " if len(values["lines"]) > 1 else ""
+        people.setdefault(_people_of(line), []).append(f"{name}n = {line['n']}")
+    where = "; ".join(f"{who} ({', '.join(counts)})" for who, counts in people.items())
+    without = [line["name"] for line in values["lines"] if line["method"] == "none"]
+    rest = f" The gap of {', '.join(without)} was not corrected." if without else ""
     covered = (
         " Its coverage in the study's controls is given with Wilson's interval (Wilson, 1927)."
         if values.get("calibration")
         else ""
     )
-    count = f" (n = {values['bias_n']})" if values.get("bias_n") else ""
     return (
-        "The brain age gap (BAG) is predicted minus chronological age at the scanned session, in years. Its dependence "
-        f"on age was removed {form} estimated in {who}{count}. "
+        f"{gap}. Its dependence on age was removed {' or '.join(forms)}, estimated in {where}.{rest} "
         f"The {values.get('coverage', 95):g} % interval is split-conformal (Papadopoulos et al., 2002), from the "
-        f"absolute corrected residuals of held-out healthy people; it is valid for healthy people like them.{covered}"
+        f"absolute corrected residuals of the same people; it is valid for people like them.{covered}"
     )
+
+
+def _people_of(line: Mapping[str, Any]) -> str:
+    """Return in words who gave an age-bias line."""
+    if line["source"] == "controls_crossfit":
+        return "the study's own controls, cross-fitted so that nobody is corrected by their own data"
+    if line["source"].startswith(QUERY):
+        return f"people chosen by a query ({line['source'].removeprefix(QUERY)}), who were left out of all tests"
+    if line.get("who"):
+        return f"{line['who']}, each held out by the model that predicted them"
+    return "held-out healthy people that the model was not trained on"
 
 
 def _saliency() -> str:

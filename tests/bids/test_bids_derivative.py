@@ -115,7 +115,7 @@ def full_tree(tmp_path):
         images += [outputs.volume(scan, spec), outputs.mask(scan, spec), outputs.saliency(scan, spec, "rnc-demo")]
         write_text(outputs.transform(scan, spec.template), "#Insight Transform File V1.0\n")
         write_json(outputs.transform(scan, spec.template).with_suffix(".json"), {})
-        write_tsv(outputs.prediction(scan), pd.DataFrame({"model": ["rnc-demo"], "predicted_age": [3.0]}), {})
+        write_tsv(outputs.prediction(scan), pd.DataFrame({"model": ["rnc-demo"], "predicted_age": [3.0]}))
         write_text(outputs.participant_page(scan.participant_id), "<html></html>")
         write_text(outputs.qc_figure(scan, "mask"), "png")
     for path in images:
@@ -128,10 +128,10 @@ def full_tree(tmp_path):
         write_json(path.with_name(path.name.replace(".nii.gz", ".json")), told)
     for name in ("model.json", "weights.safetensors", "history.tsv", "MODEL_CARD.md", "split.tsv"):
         write_text(outputs.model("rnc-demo") / name, "{}")
-    write_tsv(outputs.group_table("brainage"), pd.DataFrame({"participant_id": ["sub-01"]}), {})
+    write_tsv(outputs.group_table("brainage"), pd.DataFrame({"participant_id": ["sub-01"]}))
     write_json(outputs.bias_correction, {})
     write_tsv(outputs.study("rnc-lowrez_depth"), pd.DataFrame({"setting": ["network.depth"]}))
-    write_tsv(outputs.qc_table, pd.DataFrame({"participant_id": ["sub-01"], "qc_decision": [""]}), {})
+    write_tsv(outputs.qc_table, pd.DataFrame({"participant_id": ["sub-01"], "qc_decision": [""]}))
     for path in (
         outputs.group_page,
         outputs.training_page("rnc-demo"),

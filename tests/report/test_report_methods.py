@@ -10,7 +10,10 @@ VALUES = {
     "shape": (193, 229, 193),
     "intensity": "minmax",
     "saliency": True,
-    "bias_n": 60,
+    "lines": [
+        {"name": "rnc-demo", "method": "beheshti", "source": "model_card", "n": 60},
+        {"name": "bsa", "method": "offset", "source": "controls_crossfit", "n": 12},
+    ],
     "controls": ["NC", "CN"],
     "groups": ["NC", "AD"],
     "scores": ["adas11"],
@@ -52,7 +55,9 @@ def test_values_appear():
     for said in (
         "at 1 mm (193 x 229 x 193 voxels)",
         "1294 healthy people, aged 20 to 95",
-        "(n = 60)",
+        "held-out healthy people that the model was not trained on (rnc-demo: n = 60); the study's own controls",
+        "(bsa: n = 12)",
+        "or as a constant offset",
         "NC and CN",
         "seed 7",
         "10,000",
@@ -82,8 +87,21 @@ def test_every_engine_has_its_sentence_and_references():
 
 
 def test_no_bias_correction_is_said():
-    assert "without correction" in methods.participant_methods({"bias_source": "none", "models": [{"name": "m"}]})
-    assert "Age bias" not in methods.participant_methods({"bias_source": "none"})
+    line = {"name": "m", "method": "none", "source": "none", "n": 0}
+    assert "without correction" in methods.participant_methods({"lines": [line], "models": [{"name": "m"}]})
+    assert "Age bias" not in methods.participant_methods({"lines": [line]})
+    other = {"name": "o", "method": "beheshti", "source": "query: age > 60", "n": 31}
+    both = methods.participant_methods({"lines": [line, other], "models": [{"name": "m"}, {"name": "o"}]})
+    assert "people chosen by a query (age > 60), who were left out of all tests (o: n = 31)" in both
+    assert "The gap of m was not corrected." in both
+    assert "healthy" not in both
+
+
+def test_people_who_are_not_healthy_are_not_called_so():
+    line = {"name": "m", "method": "beheshti", "source": "model_card", "n": 71, "who": "adults, 41 with depression"}
+    text = methods.participant_methods({"lines": [line], "models": [{"name": "m", "who": line["who"]}]})
+    assert "estimated in adults, 41 with depression, each held out" in text
+    assert "healthy" not in text
 
 
 def test_citation_file_holds_text_and_references():
@@ -115,13 +133,16 @@ def test_further_covariates_are_no_part_of_the_primary_tests():
 
 
 def test_new_methods_are_cited():
-    values = {"scores": ["adas11"], "models": [{"name": "a"}], "bias_method": "cole", "bias_source": "model_card"}
+    line = {"name": "a", "source": "model_card", "n": 40}
+    values = {"scores": ["adas11"], "models": [{"name": "a"}], "lines": [{**line, "method": "cole"}]}
     text = methods.group_methods({**values, "correlationcomparison": True, "calibration": True})
     cited = " ".join(references.references_for(text))
     for author in ("Steiger JH", "Efron B", "Wilson EB", "Cole JH"):
         assert author in cited
     assert "Beheshti" not in cited
-    without = " ".join(references.references_for(methods.group_methods({**values, "bias_method": "beheshti"})))
+    without = " ".join(
+        references.references_for(methods.group_methods({**values, "lines": [{**line, "method": "beheshti"}]}))
+    )
     assert "Beheshti" in without
     for author in ("Steiger JH", "Wilson EB", "Cole JH"):
         assert author not in without
