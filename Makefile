@@ -52,10 +52,11 @@ bench-real: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/capture_range.py $(BRAINAGE_TEST_DATA)/ds000011 $(BRAINAGE_TEST_DATA)/scans \
 		--work bench-work/capture --cases 300 --peer-cases 60 --processes $(NPROCS)
 
+# an environment of its own: the other one holds the package as it is being worked on
 docs:
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) '.[docs]'
-	$(BIN)/mkdocs build --strict
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip --disable-pip-version-check install --quiet 'mkdocs-material>=9.5'
+	.venv-docs/bin/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) .venv-docs site $(DEMO) build dist *.egg-info

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 ERROR, WARNING = "error", "warning"
 
-# code -> (severity, meaning); the documentation prints this table.
+# code -> (severity, meaning); docs/faults.md prints this table
 CODES: dict[str, tuple[str, str]] = {
     "DESCRIPTION_MISSING": (ERROR, "dataset_description.json is not there: this may not be a BIDS dataset"),
     "DESCRIPTION_UNREADABLE": (ERROR, "dataset_description.json is not JSON"),

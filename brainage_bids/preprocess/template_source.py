@@ -127,7 +127,7 @@ def _client(name: str) -> ModuleType:
     except ImportError as error:
         raise UsageError(
             f"the template {name!r} has to come from TemplateFlow, whose client is not installed: "
-            "pip install 'brainage-bids[templateflow]'"
+            "pip install templateflow"
         ) from error
     except OSError as error:  # the client makes its cache at import
         raise UsageError(

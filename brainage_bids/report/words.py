@@ -10,28 +10,29 @@ import re
 from brainage_bids.report.html import NOT_AVAILABLE, text
 
 FLAGS = {
-    "age_extrapolated": "The age lies outside the ages the model was trained on, so the prediction is an extrapolation "
-    "and may be far off.",
-    "in_training": "The model was trained on this scan, so the gap is smaller than it would be for a new person; "
-    "the row is left out of the accuracy and of the control group.",
     "out_of_fold": "The prediction comes from a model that was trained without this person (cross-validation), "
     "so it is a fair prediction.",
-    "top_coded": "The dataset hides the exact age of the oldest people (for example 89+), so the true age may be "
-    "higher and the brain age gap smaller than shown.",
-    "saturated": "The prediction sits at the end of the range the model can give, so the true value may lie beyond it.",
-    "qc_warn": "The image processing raised a warning; look at its pictures before using the numbers.",
-    "qc_fail": "The image processing did not pass a quality gate; do not use the numbers.",
+    "in_training": "The model was trained on this person, so the gap is smaller than it would be for a new person; "
+    "the row is left out of the statistics.",
+    "in_validation": "The person helped to choose the epoch of the model; the row is left out of the statistics.",
+    "age_extrapolated": "The age lies outside the ages the model was trained on, so the prediction is an extrapolation "
+    "and may be far off.",
     "bias_extrapolated": "The age lies outside the ages on which the age-bias line was fitted, so the corrected gap is "
     "less certain than its interval says.",
-    "bias_offset": "Too few healthy people were there to fit an age-bias line; only a constant offset was removed.",
-    "bias_none": "No age-bias line was available, so there is no corrected gap.",
-    "age_missing": "The dataset gives no age, so there is a predicted age but no brain age gap.",
-    "no_age": "The dataset gives no age, so there is a predicted age but no brain age gap.",
+    "bias_offset": "Too few held-out people were there to fit an age-bias line; only a constant offset was removed.",
+    "top_coded": "The dataset hides the exact age of the oldest people (for example 89+), so the true age may be "
+    "higher and the brain age gap smaller than shown.",
+    "possibly_top_coded": "The age is exactly 89, the cap of many datasets, so the true age may be higher and the "
+    "brain age gap smaller than shown.",
     "age_not_session_specific": "The age was given once per person and not for this session; if the scan was made "
     "later, the gap is too large by the years in between.",
-    "age_range": "The dataset gives an age range instead of an age; its middle was used.",
-    "age_rounded": "The age is given in whole years, which adds up to half a year of error.",
-    "phantom": "The image or the model is synthetic; the numbers say nothing about a person.",
+    "age_from_dates": "The age is an earlier one plus the time between the dates of acquisition.",
+    "age_from_session_label": "The age is that at baseline plus the months in the label of the session (ses-M024).",
+    "age_at_baseline": "Only an age at baseline is known; if the scan was made later, the gap is too large by the "
+    "years in between.",
+    "age_may_be_baseline": "The only scan is of a later session and the only age has no session; it may be the age "
+    "at entry, and the gap then too large by the years in between.",
+    "qc_warn": "A quality number of the scan is unusual; look at its pictures before using the numbers.",
 }
 
 SCORES = {

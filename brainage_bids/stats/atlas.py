@@ -204,7 +204,7 @@ def _from_templateflow(wanted: str, which: str, template: str) -> Atlas:
     try:
         from templateflow import api
     except ImportError as error:
-        raise UsageError(f"--atlas {wanted} needs TemplateFlow: pip install 'brainage-bids[templateflow]'") from error
+        raise UsageError(f"--atlas {wanted} needs TemplateFlow: pip install templateflow") from error
     atlas, _, desc = which.partition("/")
     space = "MNI152NLin2009cAsym" if template == DEFAULT_TEMPLATE else template
     query = {"atlas": atlas, "suffix": "dseg", **({"desc": desc} if desc else {})}

@@ -91,7 +91,7 @@ def test_subset_names():
 
 
 def test_every_flag_gets_a_sentence():
-    assert [flag for flag, _ in words.flags_in_words("top_coded; saturated")] == ["top_coded", "saturated"]
+    assert [flag for flag, _ in words.flags_in_words("top_coded; qc_warn")] == ["top_coded", "qc_warn"]
     assert "documentation" in words.flags_in_words("new_flag")[0][1]
     assert words.flags_in_words("n/a") == []
 

@@ -26,7 +26,7 @@ PROGRAMS = {
     "minc": ("nii2mnc", "mnc2nii", "beast_normalize", "mincbeast", "bestlinreg", "mincresample"),
 }
 WAY_OUT = {
-    "ants": 'pip install "brainage-bids[ants]", or put the ANTs programs on PATH',
+    "ants": "pip install antspyx, or put the ANTs programs on PATH",
     "fsl": "install FSL and put $FSLDIR/bin on PATH",
     "minc": "install the minc-toolkit and source minc-toolkit-config.sh",
 }
