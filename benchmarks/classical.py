@@ -10,6 +10,7 @@ process with a squared exponential kernel.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -20,28 +21,44 @@ from scipy import ndimage
 from sklearn.decomposition import PCA
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from sklearn.linear_model import BayesianRidge, RidgeCV
+from sklearn.linear_model import RidgeCV
 
-from brainage_bids.model.linear import FWHM, MAX_ITER
+from brainage_bids.model.linear import FWHM, most_likely_ridge
 from brainage_bids.model.split import make_split
 from brainage_bids.schema import VolumeSpec
 
 STRENGTHS = np.logspace(-4, 3, 29)  # of the penalty, in multiples of the mean variance of a component
 
 
-def forms(volumes: np.ndarray, mm: float) -> dict[str, np.ndarray]:
-    """Return ``(n, values)`` by name: what a model may see of ``(n, X, Y, Z)`` volumes."""
-    brain = (volumes > 0).mean(axis=0) > 0.5
-    inside = volumes[:, brain]
+def forms(volumes: np.ndarray, mm: float) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Return by name what a model may see of ``(n, X, Y, Z)`` volumes.
+
+    Each takes ``(n,)`` bool, who trains, and gives ``(n, values)``: the mask of the brain and what voxels vary come
+    from those who train alone.
+    """
     own = np.array([[volume[volume > 0].mean(), volume[volume > 0].std()] for volume in volumes])
-    smooth = {width: [ndimage.gaussian_filter(volume, width / FWHM / mm) for volume in volumes] for width in (4, 8, 12)}
+    own = own[:, :, None, None, None]
+    scaled = ((volumes - own[:, 0]) / own[:, 1] * (volumes > 0)).astype(np.float32)
+
+    def brain(train: np.ndarray) -> np.ndarray:
+        return (volumes[train] > 0).mean(axis=0) > 0.5
+
+    def over_sd(train: np.ndarray) -> np.ndarray:
+        inside = volumes[:, brain(train)]
+        return (inside - inside[train].mean(axis=0)) / (inside[train].std(axis=0) + 0.05)
+
+    def smoothed(width: float) -> Callable[[np.ndarray], np.ndarray]:
+        smooth = np.stack([ndimage.gaussian_filter(volume, width / FWHM / mm) for volume in volumes])
+        return lambda train: smooth[:, brain(train)]
+
+    mask = (volumes > 0).reshape(len(volumes), -1).astype(np.float32)
     return {
-        "as it is": volumes.reshape(len(volumes), -1),
-        "inside the brain of most": inside,
-        "each voxel over its SD": (inside - inside.mean(axis=0)) / (inside.std(axis=0) + 0.05),
-        "each scan over its SD": ((inside - own[:, :1]) / own[:, 1:]) * (inside > 0),
-        **{f"smoothed {width} mm": np.stack(rows)[:, brain] for width, rows in smooth.items()},
-        "the mask alone": (volumes > 0).reshape(len(volumes), -1).astype(np.float32),
+        "as it is": lambda train: volumes.reshape(len(volumes), -1),
+        "inside the brain of most": lambda train: volumes[:, brain(train)],
+        "each voxel over its SD": over_sd,
+        "each scan over its SD": lambda train: scaled[:, brain(train)],
+        **{f"smoothed {width} mm": smoothed(width) for width in (4, 8, 12)},
+        "the mask alone": lambda train: mask,
     }
 
 
@@ -59,8 +76,7 @@ def ridge(train: np.ndarray, age: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 def bayesian_ridge(train: np.ndarray, age: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Predict as `pca-ridge` does."""
-    unit = np.sqrt(train.var(axis=0).sum())
-    return BayesianRidge(max_iter=MAX_ITER).fit(train / unit, age).predict(test / unit)
+    return age.mean() + test @ most_likely_ridge(train, age)[0]
 
 
 def gaussian_process(train: np.ndarray, age: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -87,10 +103,10 @@ def main() -> None:
         table = table[table.trainable].reset_index(drop=True)
         age, larger = table.age.to_numpy(float), (table.site == "ds002748").to_numpy()
         volumes = np.stack([nib.load(path).get_fdata(dtype=np.float32) for path in table.volume])
-        for form, values in forms(volumes, mm).items():
+        for form, seen in forms(volumes, mm).items():
             errors = {name: [] for name in MODELS}
             for seed in asked.seeds:
-                for name, predicted in out_of_fold(values, age, folds(table, seed)).items():
+                for name, predicted in out_of_fold(seen, age, folds(table, seed)).items():
                     errors[name].append(np.abs(predicted - age))
             for name, found in errors.items():
                 each = np.array(found)  # (seeds, n)
@@ -100,10 +116,11 @@ def main() -> None:
                 )
 
 
-def out_of_fold(values: np.ndarray, age: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
+def out_of_fold(seen: Callable[[np.ndarray], np.ndarray], age: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
     """Return what each model predicts for the people of a fold from those of the others."""
     predicted = {name: np.zeros(len(age)) for name in MODELS}
     for here in np.unique(fold):
+        values = seen(fold != here)
         train, test = components(values[fold != here], values[fold == here])
         for name, model in MODELS.items():
             predicted[name][fold == here] = model(train, age[fold != here], test)

@@ -334,6 +334,7 @@ def bids_app(
                 chunk_size=chunk_size,
                 recompute=activation_checkpointing,
                 compile=compile_,
+                memory=None if memory is None else memory * 1e9,
                 overrides=tuple(set_),
                 seed=random_seed,
                 progress=sys.stderr.isatty() or verbose > 0,

@@ -105,6 +105,8 @@ class Dataset:
         Selected participants with a folder or a row but without a T1w image.
     derivatives
         Datasets of other pipelines whose images stand for the scans.
+    named
+        Whether ``name`` is the Name of dataset_description.json: two folders may have one name by chance.
     """
 
     bids_dir: Path
@@ -117,6 +119,12 @@ class Dataset:
     notes: tuple[str, ...] = ()
     participants_without_scan: tuple[str, ...] = ()
     derivatives: tuple[Derivative, ...] = ()
+    named: bool = True
+
+    @property
+    def identity(self) -> str | None:
+        """What tells its people from those of other datasets; None when it has no Name."""
+        return self.name if self.named else None
 
 
 def read_dataset(query: DatasetQuery) -> Dataset:
@@ -137,7 +145,7 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     wanted = _selected_participants(query, found)
     images = _selected_images(query, found, wanted)
     faults = [fault for fault in found.faults if _concerns(fault, wanted)]
-    name = _read_description(root, query.skip_validation, faults)
+    title = _read_description(root, query.skip_validation, faults)
     folders = {participant: found.sessions[participant] for participant in wanted}
     tables = read_tables(root, folders, faults)
     ages = read_age_book(tables, folders, faults)
@@ -158,7 +166,10 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     ordered = tuple(
         sorted(dict.fromkeys(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file))
     )
-    return Dataset(root, name, scans, ordered, groups.name, groups.controls, names, notes, without, derivatives)
+    return Dataset(
+        root, title or root.name, scans, ordered, groups.name, groups.controls, names, notes, without, derivatives,
+        named=title is not None,
+    )  # fmt: skip
 
 
 def raise_on_errors(dataset: Dataset) -> None:
@@ -234,12 +245,13 @@ def _concerns(fault: Fault, wanted: Sequence[str]) -> bool:
 # --- the dataset as a whole -----------------------------------------------------------------------------------------
 
 
-def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str:
+def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str | None:
+    """Return the Name of the dataset, None when there is none."""
     file, severity = "dataset_description.json", "warning" if skip else None
     if not (root / file).is_file():
         message = f"is not in {root}; is this the root of a BIDS dataset? (--skip-bids-validation goes on without it)"
         faults.append(make_fault("DESCRIPTION_MISSING", file, message, severity=severity))
-        return root.name
+        return None
     try:
         told = read_json(root / file)
     except (BadDataError, OSError) as error:
@@ -247,14 +259,14 @@ def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str:
     if not isinstance(told, Mapping):
         message = "is not a JSON object; repair it (--skip-bids-validation goes on without it)"
         faults.append(make_fault("DESCRIPTION_UNREADABLE", file, message, severity=severity))
-        return root.name
+        return None
     lacking = [key for key in ("Name", "BIDSVersion") if not told.get(key)]
     if lacking:
         faults.append(make_fault("DESCRIPTION_INCOMPLETE", file, f"lacks {' and '.join(lacking)}; add it"))
     if told.get("DatasetType") == "derivative":
         message = "says DatasetType derivative; give the raw dataset here and this one with --derivatives NAME=PATH"
         faults.append(make_fault("DERIVATIVE_AS_INPUT", file, message))
-    return str(told.get("Name") or root.name)
+    return str(told["Name"]) if told.get("Name") else None
 
 
 def _without_scan(

@@ -17,6 +17,7 @@ import pandas as pd
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 
+_VALIDATION = {False: "validation people, who also chose the best epoch", True: "validation people"}
 FORMAT = 1  # of model.json; raised when the meaning of its fields changes
 
 
@@ -93,7 +94,7 @@ def model_values(
         "software": software_versions(),
         "members": members,
         "validation": {
-            "kind": "out of fold" if settings.folds else "validation people, who also chose the best epoch",
+            "kind": "out of fold" if settings.folds else _VALIDATION[recipe.method == "ridge"],
             **(accuracy_line(calibration) or {}),
         },
         "test": accuracy_line(held_out.get("test", [])),
@@ -178,8 +179,9 @@ def _split_text(values: Mapping[str, Any]) -> str:
             "everybody else by the mean of all members"
         )
     share = values["recipe"]["split"]
+    chose = "were kept for validation" if values["recipe"]["method"] == "ridge" else "chose the best epoch"
     return (
-        f"One member; {share['val_share']:.0%} of the people chose the best epoch and {share['test_share']:.0%} were "
+        f"One member; {share['val_share']:.0%} of the people {chose} and {share['test_share']:.0%} were "
         "kept for the test (split by person and family, balanced for group, site, sex and age)"
     )
 

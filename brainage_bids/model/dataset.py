@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 
 from brainage_bids.bids.files import atomic, read_json
 from brainage_bids.bids.outputs import sidecar_path
-from brainage_bids.errors import BadDataError, NoInputError
+from brainage_bids.errors import BadDataError, InputOutputError, NoInputError
 from brainage_bids.schema import VolumeSpec
 
 
@@ -84,6 +86,8 @@ def cache_volumes(
     ------
     NoInputError, BadDataError
         As `load_volume`.
+    InputOutputError
+        When the disk has no room for the file.
     """
     folder = Path(folder)
     known = [(str(path), (stat := Path(path).stat()).st_size, stat.st_mtime_ns) for path in paths if _there(path)]
@@ -92,15 +96,37 @@ def cache_volumes(
     if path.is_file():
         return path
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f".tmp-*-{path.name}"):  # of a run that was killed
+        left.unlink()
     with atomic(path) as temporary, ThreadPoolExecutor(threads) as pool:
-        shape = (len(paths), *spec.shape)
-        volumes = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-        for index, volume in enumerate(pool.map(lambda one: load_volume(one, spec), paths)):
-            volumes[index] = volume
-            report(index + 1)
+        volumes = _reserved(temporary, (len(paths), *spec.shape))
+        for start in range(0, len(paths), 2 * threads):  # no more is read ahead than fits into memory
+            part = paths[start : start + 2 * threads]
+            for index, volume in enumerate(pool.map(lambda one: load_volume(one, spec), part), start):
+                volumes[index] = volume
+                report(index + 1)
         volumes.flush()
         del volumes
     return path
+
+
+def _reserved(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a float16 array in a file whose room on the disk is taken: writing into a full one kills a process."""
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        size = file.tell() + 2 * math.prod(shape)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            raise InputOutputError(
+                f"the volumes of the training take {size / 1e9:.1f} GB in {path.parent}: {error.strerror}; make room "
+                "or give another folder with --work-dir"
+            ) from error
+    return np.lib.format.open_memmap(path, mode="r+")
 
 
 def open_volumes(path: str | Path) -> np.ndarray:

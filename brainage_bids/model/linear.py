@@ -1,8 +1,8 @@
 """The classical yardstick: principal components of smoothed voxels and ridge regression, as one weight a voxel.
 
 A network must beat it to earn its keep. Knows volumes and ages; knows nothing of training loops. Principal components
-and Bayesian ridge (MacKay 1992: the strength that makes the ages of the training people most likely) are
-scikit-learn's. Smoothing is linear, too, so the fitted model is a map of weights, its age a sum over voxels, and its
+and Bayesian ridge (MacKay 1992: the strength that makes the ages of the training people most likely) come from
+scikit-learn. Smoothing is linear, too, so the fitted model is a map of weights, its age a sum over voxels, and its
 Grad-RAM map the terms of that sum.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg import helmert
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 from sklearn.linear_model import BayesianRidge
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from brainage_bids.model.network import BrainNetwork
 
 FWHM = 2.3548200450309493
-MAX_ITER = 1000
+MAX_ITER, TOLERANCE = 10_000, 1e-6
 
 
 class LinearMap(BrainNetwork):
@@ -71,12 +72,37 @@ class LinearMap(BrainNetwork):
             gaussian_filter(np.asarray(volume, dtype=np.float32), sigma, output=made, mode="constant")
         flat = smooth.reshape(len(volumes), -1)
         pca = PCA(min(components or len(flat) - 1, len(flat) - 1), svd_solver="full")
-        scores = pca.fit_transform(flat).astype(np.float64)
-        unit = np.sqrt(scores.var(axis=0).sum())
-        ridge = BayesianRidge(max_iter=MAX_ITER).fit(scores / unit, ages)
-        weight = ridge.coef_ / unit @ pca.components_.astype(np.float64)
-        self.head.bias.fill_(float(ridge.intercept_ - weight @ pca.mean_))
+        by_component, strength = most_likely_ridge(pca.fit_transform(flat), ages)
+        weight = by_component @ pca.components_.astype(np.float64)
+        self.head.bias.fill_(float(np.mean(ages) - weight @ pca.mean_))
         # what weighs smoothed voxels weighs the voxels themselves after the same smoothing, which is symmetric
         weight = gaussian_filter(weight.reshape(self.weight.shape), sigma, mode="constant")
         self.weight.copy_(torch.from_numpy(weight))
-        return float(ridge.lambda_ / ridge.alpha_)
+        return strength
+
+
+def most_likely_ridge(scores: np.ndarray, ages: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit ages to the components of people by the ridge whose strength makes the ages most likely.
+
+    The mean age is unknown, too. It is taken out by contrasts between people, so that n people count as n - 1 values:
+    as many as components, when all are kept. Counted as n, the last one would be fitted without error whatever the
+    strength, and the most likely noise would be none (restricted likelihood, Patterson and Thompson 1971).
+
+    Parameters
+    ----------
+    scores
+        ``(n, components)``, mean 0.
+    ages
+        ``(n,)`` years.
+
+    Returns
+    -------
+    tuple
+        Years per unit of each component, ``(components,)``; and the penalty over what all components of a person vary
+        together (mean square).
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    unit, contrasts = np.sqrt(scores.var(axis=0).sum()), helmert(len(scores))  # (n - 1, n), orthonormal
+    ridge = BayesianRidge(max_iter=MAX_ITER, tol=TOLERANCE, fit_intercept=False)
+    ridge.fit(contrasts @ (scores / unit), contrasts @ np.asarray(ages, dtype=np.float64))
+    return ridge.coef_ / unit, float(ridge.lambda_ / ridge.alpha_)

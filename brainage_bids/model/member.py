@@ -5,7 +5,7 @@ Knows arrays, a recipe and settings; knows nothing of tables, of loops or of oth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,13 @@ class MemberData:
 
     @property
     def train_mean_age(self) -> float:
-        """Mean over people of the mean age of their scans, years."""
-        return float(np.mean([self.ages[rows].mean() for rows in self.train]))
+        """Mean age of those who train, years."""
+        return mean_age(self.ages, self.train)
+
+
+def mean_age(ages: np.ndarray, people: Sequence[np.ndarray]) -> float:
+    """Return the mean over people of the mean age of their scans, years; ``people`` are rows of ``ages``."""
+    return float(np.mean([ages[rows].mean() for rows in people]))
 
 
 def silent(row: dict) -> None:

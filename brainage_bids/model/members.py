@@ -10,12 +10,18 @@ import contextlib
 import dataclasses
 import logging
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
+
 from brainage_bids.devices import pick_device
+from brainage_bids.errors import TryAgainError
 from brainage_bids.model.checkpoint import load_checkpoint, save_checkpoint
 from brainage_bids.model.loop import train_member
 from brainage_bids.model.member import Member, silent
@@ -55,15 +61,31 @@ def train_members(
         LOG.info("member %s is already trained", member.name)
         for row in before["history"]:
             report(row)
-    if workers > 1 and len(todo) > 1 and world.size == 1 and todo[0].device(world).type == "cpu":
-        _side_by_side(todo, work_dir, min(workers, len(todo)), report)
-    else:
-        for member in todo:
-            world.tell(dataclasses.replace(member, report=silent))
-            _train(dataclasses.replace(member, report=report), _file(work_dir, member), world)
+    with _said_memory():
+        if workers > 1 and len(todo) > 1 and world.size == 1 and todo[0].device(world).type == "cpu":
+            _side_by_side(todo, work_dir, min(workers, len(todo)), report)
+        else:
+            for member in todo:
+                world.tell(dataclasses.replace(member, report=silent))
+                _train(dataclasses.replace(member, report=report), _file(work_dir, member), world)
     world.tell(None)
     done = {member.name: load_checkpoint(_file(work_dir, member), member.fingerprint) for member in members}
     return {name: (values["model"], values["history"]) for name, values in done.items()}
+
+
+@contextlib.contextmanager
+def _said_memory() -> Iterator[None]:
+    """Say what to do where the memory did not suffice, on the card or on the machine."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, BrokenProcessPool, RuntimeError) as error:
+        # torch on the CPU has no error of its own for it
+        if type(error) is RuntimeError and "allocate memory" not in str(error):
+            raise
+        raise TryAgainError(
+            f"the training ran out of memory, or a process of it was killed ({error}); run again with a smaller "
+            "--chunk-size, with --activation-checkpointing, or on the CPU with fewer --nprocs; finished epochs are kept"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -84,21 +106,33 @@ def _side_by_side(members: Sequence[Member], work_dir: Path, workers: int, repor
     context = get_context("forkserver")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
     with context.Manager() as manager, pool:
-        rows = manager.Queue()
+        rows, over = manager.Queue(), manager.Event()
+        tell = partial(_tell, rows, over)
         jobs = [
-            pool.submit(_train, dataclasses.replace(member, report=rows.put), _file(work_dir, member))
-            for member in members
+            pool.submit(_train, dataclasses.replace(member, report=tell), _file(work_dir, member)) for member in members
         ]
         try:
             while not (all(job.done() for job in jobs) and rows.empty()):
                 _pass_on(rows, report)
-                if any(job.done() and job.exception() for job in jobs):
-                    break
+                for job in jobs:
+                    if job.done():
+                        job.result()  # one failure ends all
             for job in jobs:
                 job.result()
         except BaseException:
+            over.set()  # the others stop after their epoch
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+class _Over(Exception):
+    """Another member has failed."""
+
+
+def _tell(rows: queue.Queue, over: threading.Event, row: dict) -> None:
+    if over.is_set():
+        raise _Over
+    rows.put(row)
 
 
 def _pass_on(rows: queue.Queue, report: Callable[[dict], None]) -> None:

@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from brainage_bids.model.network import BrainNetwork
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 USABLE = 0.8  # of what is free: allocators keep some back, and other programs want some
 STATES = {"sgd": 3, "adam": 4}  # weights, gradient, and what the optimiser keeps, in copies of the weights
 PASSING = 2.0  # gradients and workspace that live beside the kept activations, in multiples of the largest of them
@@ -63,8 +63,11 @@ def fixed_bytes(network: BrainNetwork, optimiser: str) -> int:
     return STATES[optimiser] * sum(4 * parameter.numel() for parameter in network.parameters())
 
 
-def free_bytes(device: torch.device) -> int:
-    """Return how much memory is free: on the card, or on the machine within the limits set for this process."""
+def free_bytes(device: torch.device, most: float | None = None) -> int:
+    """Return how much memory is free: on the card, or on the machine within the limits set for this process.
+
+    ``most`` bytes of the machine's memory are used at most (``--mem``).
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     meminfo = Path("/proc/meminfo")
@@ -73,7 +76,7 @@ def free_bytes(device: torch.device) -> int:
         free = int(lines["MemAvailable"].split()[0]) * 1024
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([free, *_cgroup_limits()])
+    return min([free, *_cgroup_limits(), *([] if most is None else [int(most)])])
 
 
 def fitting_views(views: int, a_view: int, fixed: int, free: int) -> int:
@@ -82,13 +85,28 @@ def fitting_views(views: int, a_view: int, fixed: int, free: int) -> int:
 
 
 def _cgroup_limits() -> list[int]:
+    """Return what is left under each memory limit of this process: of its control group and of all that hold it."""
     limits = []
-    pairs = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
-    for limit, used in pairs:
-        try:
-            most, now = ((CGROUPS / name).read_text().strip() for name in (limit, used))
-        except OSError:
-            continue
-        if most.isdigit():
-            limits.append(max(0, int(most) - int(now)))
+    for root, limit, used in _cgroup_folders():
+        for folder in (root, *root.parents):
+            if not folder.is_relative_to(CGROUPS):
+                break
+            try:
+                most, now = ((folder / name).read_text().strip() for name in (limit, used))
+            except OSError:
+                continue
+            if most.isdigit():
+                limits.append(max(0, int(most) - int(now)))
     return limits
+
+
+def _cgroup_folders() -> list[tuple[Path, str, str]]:
+    """Return the folders of this process's control groups (versions 2 and 1) and the files of limit and use."""
+    try:
+        lines = [line.split(":", 2) for line in OWN_CGROUP.read_text().splitlines()]
+    except OSError:
+        lines = []
+    paths = {kinds: path.lstrip("/") for _, kinds, path in lines}
+    two = CGROUPS / paths.get("", "")
+    one = CGROUPS / "memory" / next((path for kinds, path in paths.items() if "memory" in kinds.split(",")), "")
+    return [(two, "memory.max", "memory.current"), (one, "memory.limit_in_bytes", "memory.usage_in_bytes")]

@@ -30,7 +30,8 @@ class ModelOptions:
     threads
         CPU threads of torch; None: one for each member of a K-fold model, else torch's own choice.
     workers
-        Members of a K-fold model that train at the same time on the CPU; never changes a result.
+        Members of a K-fold model that train at the same time on the CPU. They share the memory: where it is short, each
+        takes a batch in more chunks (see `chunked`); else their number changes nothing.
     progress
         Show a progress bar.
     chunk_size
@@ -39,6 +40,8 @@ class ModelOptions:
         Keep no activations inside the blocks of the network but compute them twice: less memory, a third more time.
     compile
         Compile the network (`torch.compile`): minutes at the start, faster steps on a GPU.
+    memory
+        Bytes of the machine's memory to stay under; None: what is free.
     overrides
         Values of recipe keys, ``section.key=value``, as asked for on the command line.
     """
@@ -55,6 +58,7 @@ class ModelOptions:
     chunk_size: int | None = None
     recompute: bool = False
     compile: bool = False
+    memory: float | None = None
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -69,5 +73,7 @@ class ModelOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}; it must be at least {least}")
+        if self.compile and self.recompute:
+            raise UsageError("--compile and --activation-checkpointing do not work together; leave one out")
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision is '{self.precision}'; choose one of {', '.join(PRECISIONS)}")

@@ -6,6 +6,7 @@ Knows the packaged recipes; knows nothing of torch or of data.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
@@ -16,6 +17,7 @@ from typing import Any, get_type_hints
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # it becomes the name of a folder
 PLAIN = "-noaug"  # ending of the recipes that are trained without augmentation (paper table 2)
 
 
@@ -54,8 +56,9 @@ class TrainingSettings:
     """The main stage: the encoder (``rnc``) or the whole network (``l1``).
 
     ``lr_decay`` acts through the ``cosine`` schedule, from lr to ``lr * lr_decay**3``. ``temperature`` divides the
-    distances of the contrastive loss. ``clip_norm`` limits the gradient norm, 0 leaves it alone. ``patience`` is the
-    number of epochs without a better validation error after which ``l1`` training stops, 0 means never. ``keep`` says
+    distances of the contrastive loss. ``clip_norm`` limits the gradient norm in every stage, 0 leaves it
+    alone. ``patience`` is the number of epochs without a better validation error after which ``l1`` training stops, 0
+    means never. ``keep`` says
     which epoch of ``rnc`` training is kept: the ``last``, or that of the ``best_probe`` on validation people, who are
     looked at every ``probe_every`` epochs.
     """
@@ -236,6 +239,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         parsed = value.strip()  # a bare word is text
     for section in sections:
         values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set {override!r}: {section} is {values!r} and has no keys; see brainage-tools recipes")
     values[name] = parsed
 
 
@@ -286,6 +291,11 @@ def _convert(kind: Any, value: Any, place: str) -> Any:
 
 def _check(recipe: Recipe, source: str) -> None:
     """Raise for the first value out of its range, naming the nearest allowed one."""
+    if not NAME.fullmatch(recipe.name):
+        raise UsageError(
+            f"{source}: name {recipe.name!r} cannot name a folder; use letters, digits, dots, dashes and underscores "
+            "(--set name=NAME)"
+        )
     words = (
         ("method", recipe.method, ["rnc", "l1", "ridge"]),
         ("[volume] intensity", recipe.volume.intensity, ["minmax", "zscore"]),
@@ -332,6 +342,7 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[head] views", head.views, 0, 100_000),
         ("[augmentation] probability", augmentation.probability, 0, 1),
         ("[augmentation] translation_voxels", augmentation.translation_voxels, 0, 1000),
+        ("[augmentation] rotation_max", augmentation.rotation_max, 0, 3.2),
         ("[augmentation] rotation_min", augmentation.rotation_min, 0, augmentation.rotation_max),
         ("[augmentation] noise_sd", augmentation.noise_sd, 0, 1000),
         ("[augmentation] crop_min", augmentation.crop_min, 0.05, 1),

@@ -5,6 +5,7 @@ Knows devices and recipes; knows nothing of data or files.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 
 import torch
@@ -106,7 +107,10 @@ def effective_settings(
     device = pick_device(options.device, world.local_rank)
     precision = resolve_precision(options.precision, device)
     views = batch * (2 if recipe.method == "rnc" else 1) // world.size
-    alike = options.workers if options.folds and device.type == "cpu" else 1
+    alike = 1
+    if device.type == "cpu":  # who else computes on this machine
+        alike = int(os.environ.get("LOCAL_WORLD_SIZE", world.size)) if world.size > 1 else alike
+        alike = options.workers if options.folds and world.size == 1 else alike
     chunk, note = _chunks(recipe, options, views, precision, device, alike, chunk_size)
     return EffectiveSettings(
         device=device.type if world.size > 1 else str(device),
@@ -146,12 +150,20 @@ def _chunks(
 ) -> tuple[int, str]:
     """Return how many views to hold in memory at once, and why."""
     asked = options.chunk_size or former
-    need = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, precision, options.recompute)
+    try:
+        need = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, precision, options.recompute)
+    except RuntimeError as error:
+        shape = " x ".join(map(str, recipe.spec.shape))
+        raise BadDataError(
+            f"recipe {recipe.name}: a volume of {shape} voxels is too small for the network ({error}); use a finer "
+            "volume.resolution or fewer strides"
+        ) from error
     with torch.device("meta"):  # only counted: no weights are drawn
         fixed = fixed_bytes(build_network(recipe), recipe.training.optimiser)
-    free = free_bytes(device) // alike
+    free = free_bytes(device, options.memory) // alike
     fit = asked or fitting_views(views, need, fixed, free)
-    chunk = -(-views // -(-views // min(fit, views)))  # parts of nearly equal size
+    # parts of nearly equal size, none of a single image: batch norm needs a spread
+    chunk = -(-views // max(1, min(-(-views // fit), views // 2)))
     why = f"{(fixed + chunk * need) / 1e9:.1f} GB of the {free / 1e9:.1f} GB that were free"
     if asked:
         why += ", as asked" if options.chunk_size else ", as in the run before"
@@ -167,7 +179,10 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """Turn ``auto`` into bfloat16 on CUDA cards that have it, float32 elsewhere."""
     if name != "auto":
         return name
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    if device.type != "cuda":
+        return "float32"
+    # without the argument torch also says yes where it only imitates bfloat16, slowly
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
 def set_threads(threads: int | None) -> None:

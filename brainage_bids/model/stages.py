@@ -80,8 +80,7 @@ class Stage:
         ``drawn`` belongs to ``rows``; ``part`` are the places this process works on, by default all.
         """
         places = np.arange(len(rows)) if part is None else np.asarray(part)
-        size = self.member.settings.chunk_size
-        chunks = [places[start : start + size] for start in range(0, len(places), size)]
+        chunks = np.array_split(places, max(1, -(-len(places) // self.member.settings.chunk_size)))
         for chunk, volumes in zip(chunks, self._read_ahead([rows[chunk] for chunk in chunks]), strict=True):
             volumes = volumes.to(self.device, non_blocking=True)[:, None]
             yield augment.apply(volumes, drawn[chunk]).contiguous(memory_format=torch.channels_last_3d)
@@ -118,7 +117,7 @@ class Stage:
             thread.join()
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return float32 features ``(b, F)``; only the convolutions run in the chosen precision."""
+        """Return float32 features ``(b, F)``; the network computes in the chosen precision, losses and heads do not."""
         with torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None):
             return self.encode(images).float()
 

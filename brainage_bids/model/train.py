@@ -20,13 +20,14 @@ import pandas as pd
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from brainage_bids.bids.files import read_json, write_json, write_text, write_tsv
+from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import backbone, card_text, hash_participant, model_values
 from brainage_bids.model.checkpoint import save_weights
 from brainage_bids.model.dataset import cache_volumes, load_volume
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.member import Member, MemberData
+from brainage_bids.model.member import Member, MemberData, mean_age
 from brainage_bids.model.members import train_members
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
@@ -51,6 +52,15 @@ class _Cohort:
         """Return the rows of the scans of each participant."""
         groups = self.scans.groupby("participant_id").indices
         return [groups[participant] for participant in participants]
+
+    def mean_age(self, member: str) -> float:
+        """Return the mean age of the people who train a member, years."""
+        return mean_age(self.scans.age.to_numpy(dtype=float), self.rows(self.parts[member][0]))
+
+    def data(self, member: str, volumes: Path) -> MemberData:
+        """Return what a member sees: every scan of those who train it, the first of those who validate it."""
+        train, val = (self.rows(people) for people in self.parts[member])
+        return MemberData(volumes, self.scans.age.to_numpy(dtype=float), tuple(train), np.array([r[0] for r in val]))
 
 
 def train_model(
@@ -101,7 +111,12 @@ def train_model(
             LOG.info("model %s is already trained on these volumes: %s", recipe.name, out_dir)
             world.tell(None)
             return out_dir
-        (out_dir / "model.json").unlink()
+        LOG.warning(
+            "model %s was trained with other people, volumes or settings; it is trained anew and replaced when the new "
+            "one is ready: %s",
+            recipe.name,
+            out_dir,
+        )
     for line in settings.lines():
         LOG.info("training %s: %s", recipe.name, line)
     set_threads(settings.threads)
@@ -119,6 +134,7 @@ def train_model(
     held_out = _predict_held_out(states, cohort, recipe, settings)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
     values = _describe(cohort, recipe, settings, held_out, more)
+    (out_dir / "model.json").unlink(missing_ok=True)
     _write_folder(out_dir, states, history, cohort.split, values)
     for name in cohort.parts:
         (work_dir / f"{name}.checkpoint.pt").unlink(missing_ok=True)
@@ -177,14 +193,8 @@ def _member(
     work_dir: Path,
     fingerprint: str,
 ) -> Member:
-    train, val = cohort.parts[name]
-    data = MemberData(
-        volumes=volumes,
-        ages=cohort.scans.age.to_numpy(dtype=float),
-        train=tuple(cohort.rows(train)),
-        val=np.array([rows[0] for rows in cohort.rows(val)]),
-    )
-    return Member(name, number, recipe, settings, data, work_dir / f"{name}.checkpoint.pt", fingerprint)
+    checkpoint = work_dir / f"{name}.checkpoint.pt"
+    return Member(name, number, recipe, settings, cohort.data(name, volumes), checkpoint, fingerprint)
 
 
 def _predict_held_out(
@@ -198,7 +208,7 @@ def _predict_held_out(
         model.load_state_dict(state)
         model.to(settings.device).eval()
         fold = cohort.folds[name]
-        mean = float(np.mean([cohort.scans.age.to_numpy()[rows].mean() for rows in cohort.rows(cohort.parts[name][0])]))
+        mean = cohort.mean_age(name)
         if fold is None:
             asked = {"calibration": cohort.parts[name][1], "test": list(split.participant_id[split.split == "test"])}
         else:
@@ -219,20 +229,25 @@ def _describe(
     salt = hashlib.sha256(f"salt:{more['fingerprint']}".encode()).hexdigest()[:16]
     members, trained = [], set()
     for name, (train, val) in cohort.parts.items():
-        mean = float(np.mean([cohort.scans.age.to_numpy()[rows].mean() for rows in cohort.rows(train)]))
         hashed = {
             "training_participants": sorted(hash_participant(person, salt) for person in train),
             "validation_participants": sorted(hash_participant(person, salt) for person in val),
         }
         members.append(
-            {"name": name, "fold": cohort.folds[name], "n_train": len(train), "train_mean_age": mean, **hashed}
+            {
+                "name": name,
+                "fold": cohort.folds[name],
+                "n_train": len(train),
+                "train_mean_age": cohort.mean_age(name),
+                **hashed,
+            }
         )
         trained.update(train)
     network = build_network(recipe)
     architecture = {
         "class": type(network).__name__,
         "backbone": backbone(recipe),
-        **recipe.to_dict()["network"],
+        **({} if recipe.method == "ridge" else recipe.to_dict()["network"]),
         "total_stride": network.total_stride,
         "cell_offset": network.cell_offset,
         "n_features": network.n_features,
@@ -255,29 +270,36 @@ def _write_folder(
 
 
 def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, options: ModelOptions) -> str:
-    """Hash everything that shapes the weights by intent; volumes enter by name, size and time of change.
+    """Hash everything that shapes the weights by intent; volumes enter by name and by what they were made from.
 
-    Their folder does not: OUTPUT_DIR has other paths in a container, and may be moved. Chunks that were found, not
-    asked for, and the number of processes do not enter: a training must go on after an interruption on whatever machine
-    is left.
+    Their folder does not: OUTPUT_DIR has other paths in a container, and may be moved or copied. What was found and not
+    asked for, device, precision and chunks, and the number of processes do not enter: a training must go on after an
+    interruption on whatever machine is left, and a finished model holds on all. Nor do people who cannot train, unless
+    folds hold them out.
     """
-    files = [
-        (Path(p).name, (s := Path(p).stat()).st_size, s.st_mtime_ns) if Path(p).is_file() else Path(p).name
-        for p in cohort.scans.volume
-    ]
+    files = [_made_from(Path(path)) for path in cohort.scans.volume]
     scans = cohort.scans[["prefix", "age"]].astype(str).values.tolist()
-    free = ("threads", "notes", "processes", "views", "chunk_size", "recompute", "compile")
+    free = ("device", "precision", "threads", "notes", "processes", "views", "chunk_size", "recompute", "compile")
     used = {key: value for key, value in settings.to_dict().items() if key not in free}
     parts = [
         recipe.to_dict(),
         used,
+        options.precision,
         options.chunk_size,
         files,
         scans,
-        cohort.split.astype(str).values.tolist(),
+        (cohort.split if options.folds else cohort.split[cohort.split.trainable]).astype(str).values.tolist(),
         cohort.parts,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _made_from(path: Path) -> tuple:
+    """Return what tells one content of a volume from another: the hash of its scan and the engine, else its time."""
+    told = read_json(sidecar_path(path)) if sidecar_path(path).is_file() else {}
+    if told.get("InputHash"):
+        return path.name, told["InputHash"], told.get("Engine"), told.get("EngineVersion")
+    return (path.name, path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (path.name,)
 
 
 @contextlib.contextmanager

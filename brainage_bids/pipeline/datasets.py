@@ -73,8 +73,21 @@ def read_members(
         member = _other(query, text, external)
         if member.outputs.root in [known.outputs.root.resolve() for known in members]:
             raise UsageError(f"--also {text}: that OUTPUT_DIR is given twice; name each once")
+        _refuse_same_name(members, member.dataset)
         members.append(member)
     return _asked_of_some(members, query) if also else members
+
+
+def _refuse_same_name(members: Sequence[Member], dataset: Dataset) -> None:
+    """Raise when a dataset has the name of another by chance: folders without a Name are called by their folder."""
+    for known in (one.dataset for one in members):
+        if known.name != dataset.name or known.bids_dir == dataset.bids_dir or (known.named and dataset.named):
+            continue
+        raise UsageError(
+            f"{known.bids_dir} and {dataset.bids_dir} are both called {known.name!r}, not both by a Name in "
+            "dataset_description.json, and their people cannot be told apart; give one of them a Name and run its "
+            "participant level into a new OUTPUT_DIR"
+        )
 
 
 def _other(query: DatasetQuery, text: str, external: Mapping[str, pd.DataFrame]) -> Member:

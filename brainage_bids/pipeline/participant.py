@@ -85,7 +85,8 @@ def run_participant(options: ParticipantOptions) -> None:
     BrainageError
         When the dataset, the options or the model make the run impossible.
     """
-    training = options.train and not (options.dry_run or options.reports_only or options.boilerplate_only)
+    others = (options.dry_run, options.reports_only, options.boilerplate_only, options.preprocess_only)
+    training = options.train and not any(others)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         _run(options, None)
     elif not training:
@@ -172,6 +173,8 @@ def _run_steps(
         f"of {len(outcomes)} scans"
     )
     if not ready:
+        if world is not None:
+            world.tell(None)  # nothing to train: the others may go
         return
     if not options.preprocess_only:
         if plan.recipe is not None:
@@ -217,6 +220,12 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
             wanted = [bundled_model()]
         for name in wanted:
             folder = find_model(name, outputs, trained)
+            other = dict(models).get(folder.name, folder)
+            if other != folder:
+                raise UsageError(
+                    f"two models are called {folder.name!r}: {other} and {folder}; their results would overwrite each "
+                    "other: rename the folder of one"
+                )
             if (folder.name, folder) not in models:
                 models.append((folder.name, folder))
             spec = VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"])
@@ -298,7 +307,7 @@ def train_recipe(
     chosen, rule = trainable_rows(table, dataset, options.train_on)
     table["trainable"] = chosen & pd.Series(passing(scans, outputs), index=table.index)
     table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
-    table.attrs |= {"dataset": dataset.name, "phantom": is_phantom(dataset)}
+    table.attrs |= {"dataset": dataset.identity, "phantom": is_phantom(dataset)}
     work = options.preprocess.work_dir / "train" / recipe.name
     if options.rerun:
         for folder in (outputs.model(recipe.name), work):

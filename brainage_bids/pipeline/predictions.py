@@ -162,7 +162,8 @@ def _predict(
                 "saliency": [str(outputs.saliency(scan, model.spec, name))],
             }
         )
-        one.attrs["dataset"] = dataset.name
+        # a model that was trained in this OUTPUT_DIR knows these very people
+        one.attrs["dataset"] = model.card.get("dataset") if folder == outputs.model(name) else dataset.identity
         try:
             predicted.append((scan, predict_table(model, one, options.model, name=name).iloc[0].to_dict()))
         except (BadDataError, NoInputError) as error:

@@ -159,7 +159,7 @@ def _finished(folder: Path, reason: str | None) -> dict:
     people = card["calibration"]
     return {
         "age": _column(people, "age"), "predicted_age": _column(people, "predicted_age"),
-        "mae_null": card["validation"].get("mae_null"), "epochs": len(history),
+        "mae_null": card["validation"].get("mae_null"), "epochs": len(history) / len(card["members"]),
         "minutes": history.seconds.astype(float).sum() / 60,
     }  # fmt: skip
 

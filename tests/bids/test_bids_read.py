@@ -248,6 +248,12 @@ def test_description(toy):
     (toy.root / "dataset_description.json").unlink()
     assert codes(read(toy), "error") == ["DESCRIPTION_MISSING"]
     assert not codes(read(toy, skip_validation=True), "error")
+    assert read(toy, skip_validation=True).identity is None  # the name of the folder says nothing about people
+    toy.text("dataset_description.json", '{"BIDSVersion": "1.9.0"}')
+    assert read(toy).identity is None
+    assert read(toy).name == toy.root.name
+    toy.text("dataset_description.json", '{"Name": "Clinic", "BIDSVersion": "1.9.0"}')
+    assert read(toy).identity == read(toy).name == "Clinic"
     toy.text("dataset_description.json", "{")
     assert codes(read(toy), "error") == ["DESCRIPTION_UNREADABLE"]
 

@@ -8,14 +8,13 @@ import torch
 from modelstudy import make_table
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
-from sklearn.linear_model import BayesianRidge, Ridge
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.linear import LinearMap
+from brainage_bids.model.linear import LinearMap, most_likely_ridge
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import load_recipe
@@ -34,28 +33,38 @@ def people():
 def test_one_weight_a_voxel_is_the_pipeline_of_scikit_learn(people, components, smoothing):
     volumes, ages = people
     model = LinearMap((4, 5, 6))
-    model.fit(volumes[:24], ages[:24], components, smoothing)
+    strength = model.fit(volumes[:24], ages[:24], components, smoothing)
     pca = PCA(components or 23, svd_solver="full")
     sigma = smoothing / (2 * np.sqrt(2 * np.log(2)))
     flat = np.array([gaussian_filter(v, sigma, mode="constant") for v in volumes]).reshape(30, -1)
-    unit = np.sqrt(pca.fit_transform(flat[:24]).var(0).sum())
-    slow = make_pipeline(pca, FunctionTransformer(lambda scores: scores / unit), BayesianRidge()).fit(
-        flat[:24], ages[:24]
-    )
+    total = pca.fit_transform(flat[:24]).var(0).sum()
+    slow = make_pipeline(pca, Ridge(strength * total)).fit(flat[:24], ages[:24])
     assert [model.predict(volume) for volume in volumes] == pytest.approx(slow.predict(flat), abs=2e-3)
     errors = np.abs([model.predict(volume) for volume in volumes[24:]] - ages[24:])
     assert errors.mean() < np.abs(ages[24:] - ages[:24].mean()).mean()
 
 
-def test_the_strength_is_the_penalty_of_a_plain_ridge(people):
-    volumes, ages = people
-    model = LinearMap((4, 5, 6))
-    strength = model.fit(volumes[:24], ages[:24])
-    pca = PCA(23, svd_solver="full")
-    scores = pca.fit_transform(volumes[:24].reshape(24, -1)).astype(float)
-    plain = Ridge(strength * scores.var(0).sum()).fit(scores, ages[:24])
-    told = plain.predict(pca.transform(volumes[24:].reshape(6, -1)))
-    assert [model.predict(volume) for volume in volumes[24:]] == pytest.approx(told, abs=2e-3)
+@pytest.mark.parametrize(("kept", "noise"), [(23, 6.0), (23, 20.0), (8, 12.0)])
+def test_the_strength_is_that_of_the_largest_restricted_likelihood(kept, noise):
+    """Against the likelihood of all contrasts, written out with a dense covariance and searched on a grid."""
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(24, kept)) / np.arange(1, kept + 1)
+    scores -= scores.mean(0)
+    ages = 50 + 15 * scores @ rng.normal(size=kept) + noise * rng.normal(size=24)
+    _, strength = most_likely_ridge(scores, ages)
+    centre = np.eye(24) - 1 / 24
+    contrasts = np.linalg.svd(centre)[0][:, :23].T  # another basis than the one in use
+    alike = scores @ scores.T / scores.var(0).sum()
+
+    def likelihood(penalty):
+        covariance = contrasts @ (alike / penalty + np.eye(24)) @ contrasts.T
+        y = contrasts @ ages
+        return -23 * np.log(y @ np.linalg.solve(covariance, y)) - np.linalg.slogdet(covariance)[1]
+
+    grid = np.geomspace(1e-6, 1e4, 2001)
+    best = grid[np.argmax([likelihood(penalty) for penalty in grid])]
+    assert 1e-5 < best < 1e3
+    assert strength == pytest.approx(best, rel=0.02)
 
 
 def test_terms_of_the_sum_are_the_map(people):

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from brainage_bids.model import memory
 from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
+from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.resnet import ResNet3D
+from brainage_bids.model.settings import effective_settings
 from brainage_bids.model.sfcn import SFCN3D
 
 SHAPE = (40, 44, 40)
@@ -51,6 +55,40 @@ def test_weights_gradients_and_optimiser_are_counted():
     weights = 4 * sum(p.numel() for p in model.parameters())
     assert fixed_bytes(model, "sgd") == 3 * weights
     assert fixed_bytes(model, "adam") == 4 * weights
+
+
+@pytest.mark.parametrize("fit", [2, 3, 5, 7, 20, 96])
+@pytest.mark.parametrize("recipe", ["rnc-lowrez", "resnet18-lowrez"])
+def test_no_part_of_a_batch_is_a_single_image(recipe, fit):
+    for batch in (2, 3, 7, 10, 48):
+        options = ModelOptions(device="cpu", batch_size=batch, chunk_size=fit)
+        settings = effective_settings(load_recipe(recipe), options, 1000)
+        parts = [len(part) for part in np.array_split(np.arange(settings.views), settings.chunks)]
+        assert min(parts) >= 2
+        assert max(parts) == settings.chunk_size
+        assert settings.chunk_size <= max(fit, 3)
+
+
+def test_memory_that_was_asked_for_is_a_limit():
+    assert free_bytes(torch.device("cpu"), 12_345.0) == 12_345
+
+
+def test_limits_of_the_own_control_group_and_of_those_above_count(tmp_path, monkeypatch):
+    group = tmp_path / "cg" / "slurm" / "job_7" / "step_0"
+    group.mkdir(parents=True)
+    for folder, most in ((group, "max"), (group.parent, "500000000"), (group.parents[1], "900000000")):
+        (folder / "memory.max").write_text(most)
+        (folder / "memory.current").write_text("100000000")
+    (tmp_path / "own").write_text("0::/slurm/job_7/step_0\n")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cg")
+    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
+    assert free_bytes(torch.device("cpu")) == 400_000_000
+    old = tmp_path / "cg" / "memory" / "job_8"
+    old.mkdir(parents=True)
+    (old / "memory.limit_in_bytes").write_text("300000000")
+    (old / "memory.usage_in_bytes").write_text("100000000")
+    (tmp_path / "own").write_text("11:cpu,memory:/job_8\n1:name=systemd:/user\n")
+    assert free_bytes(torch.device("cpu")) == 200_000_000
 
 
 @pytest.mark.parametrize(("free", "fit"), [(1000, 48), (101, 8), (1, 2)])

@@ -61,6 +61,7 @@ def test_cosine_schedule(lr, decay, epochs, epoch, value):
     ("network", "depth", 20, "depth 20 is unknown; the nearest is 18"),
     ("network", "stage_strides", [1, 2], "four positive numbers"),
     ("augmentation", "rotation_min", 0.9, "rotation_min is 0.9"),
+    ("augmentation", "rotation_max", -1.0, "rotation_max is -1.0; it must lie between"),
     ("volume", "intensity", "zscores", "did you mean zscore"),
 ])  # fmt: skip
 def test_wrong_values(section, key, value, text):
@@ -107,7 +108,9 @@ def test_any_value_can_be_set(override, section, key, value):
 @pytest.mark.parametrize(("override", "text"), [
     ("lr", "is not SECTION.KEY=VALUE"), ("a.b.c=1", "is not SECTION.KEY=VALUE"),
     ("training.lr=fast", "lr is 'fast'; it must be a number"), ("training.rate=1", "key 'rate' is unknown"),
-    ("method=l2", "method 'l2' is unknown"),
+    ("method=l2", "method 'l2' is unknown"), ("method.x=1", "method is 'rnc' and has no keys"),
+    ("name=/scratch/mine", "cannot name a folder"), ("name=..", "cannot name a folder"),
+    ("name=", "cannot name a folder"), ("name=a/b", "cannot name a folder"), ("name=.hidden", "cannot name a folder"),
 ])  # fmt: skip
 def test_wrong_overrides(override, text):
     with pytest.raises(UsageError, match=text):

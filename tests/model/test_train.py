@@ -1,5 +1,10 @@
 import dataclasses
 import json
+import os
+import queue
+import shutil
+import threading
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,14 +15,15 @@ from modelstudy import SPEC, make_table, tiny_recipe
 from safetensors.torch import load_file
 
 from brainage_bids.bids.files import read_json, read_tsv
-from brainage_bids.errors import BadDataError, NoInputError, UsageError
-from brainage_bids.model import loop, probes, stages
+from brainage_bids.bids.outputs import sidecar_path
+from brainage_bids.errors import BadDataError, InputOutputError, NoInputError, TryAgainError, UsageError
+from brainage_bids.model import loop, members, probes, stages
 from brainage_bids.model.card import hash_participant
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import Recipe, load_recipe
-from brainage_bids.model.settings import effective_settings
+from brainage_bids.model.settings import effective_settings, resolve_precision
 from brainage_bids.model.train import train_model
 from brainage_bids.schema import HISTORY_COLUMNS, VolumeSpec
 
@@ -100,6 +106,8 @@ def test_equal_short_ids_of_another_dataset_are_other_people(folds_model, table)
     assert predict_table(named, other, QUIET, saliency=False)["flags"][0] == []
     other.attrs["dataset"] = "here"
     assert predict_table(named, other, QUIET, saliency=False)["flags"][0] == ["out_of_fold"]
+    other.attrs["dataset"] = None  # a dataset without a Name may be the same
+    assert predict_table(named, other, QUIET, saliency=False)["flags"][0] == ["out_of_fold"]
 
 
 def test_single_member_flags_its_training_people(table, tmp_path):
@@ -147,6 +155,44 @@ def test_finished_work_is_not_done_again(table, tmp_path, monkeypatch):
     (folder / "model.json").unlink()
     train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)  # from the finished member's file
     assert (folder / "weights.safetensors").read_bytes() == before
+
+
+def retold(table, folder, hashed):
+    """The same volumes in another folder, written now, with the hash of their scans or without."""
+    rows = table.copy()
+    for index, path in rows.volume.items():
+        new = folder / Path(path).name
+        shutil.copy(path, new)
+        told = read_json(sidecar_path(Path(path))) | ({"InputHash": f"h{index}", "Engine": "builtin"} if hashed else {})
+        sidecar_path(new).write_text(json.dumps(told))
+        rows.loc[index, "volume"] = str(new)
+    return rows
+
+
+def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, monkeypatch):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    here, copied = retold(table, one, True), retold(table, two, True)
+    recipe = tiny_recipe("l1", epochs=1, lr=1e-3)
+    folder = train_model(here, recipe, tmp_path / "m", tmp_path / "w", QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr("brainage_bids.model.members.train_member", lambda *_: pytest.fail("trained again"))
+        train_model(copied, recipe, folder, tmp_path / "w2", QUIET)
+        train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, device="auto"))
+        more = here[~here.trainable].tail(1).assign(participant_id="sub-new", prefix="sub-new_ses-1")
+        train_model(pd.concat([here, more], ignore_index=True), recipe, folder, tmp_path / "w2", QUIET)
+        for changed in (
+            here.assign(age=here.age + (here.index == 3)),
+            here.assign(trainable=here.trainable & (here.index > 0)),
+            retold(table, one, False),
+        ):
+            with pytest.raises(pytest.fail.Exception, match="trained again"):
+                train_model(changed, recipe, folder, tmp_path / "w3", QUIET)
+            assert (folder / "model.json").is_file()  # until the new one is ready
+        asked = dataclasses.replace(QUIET, precision="bfloat16")
+        with pytest.raises(pytest.fail.Exception, match="trained again"):
+            train_model(here, recipe, folder, tmp_path / "w3", asked)
 
 
 def test_fewer_people_than_a_batch_stop_with_the_way_out():
@@ -205,6 +251,62 @@ def test_volumes_are_cached_once_and_again_when_one_changes(table, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_full_disk_is_said_before_a_volume_is_read(table, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    left = tmp_path / f".tmp-old-{cache_volumes(list(table.volume[:3]), SPEC, tmp_path / 'x').name}"
+    left.write_bytes(b"of a run that was killed")
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputOutputError, match=r"take 0\.0 GB in .*No space left on device; make room or .*--work-dir"):
+        cache_volumes(list(table.volume[:3]), SPEC, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("none left"), TryAgainError),
+        (torch.OutOfMemoryError("CUDA out of memory"), TryAgainError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"), TryAgainError),
+        (RuntimeError("another thing"), RuntimeError),
+    ],
+)
+def test_too_little_memory_names_the_way_out(table, tmp_path, monkeypatch, error, said):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("brainage_bids.model.members.train_member", fail)
+    with pytest.raises(said, match="--chunk-size" if said is TryAgainError else "another thing"):
+        train_model(table, tiny_recipe("l1"), tmp_path / "m", tmp_path / "w", QUIET)
+
+
+def test_a_fold_that_fails_ends_the_others(table, tmp_path):
+    recipe = tiny_recipe("l1", optimiser="sgd", lr=100.0, momentum=0.9, epochs=100_000, clip_norm=0.0)
+    with pytest.raises(UsageError, match="diverged"):
+        train_model(table, recipe, tmp_path / "m", tmp_path / "w", dataclasses.replace(QUIET, folds=3, workers=2))
+    over = threading.Event()
+    rows = queue.Queue()
+    members._tell(rows, over, {"epoch": 1})
+    over.set()
+    with pytest.raises(members._Over):
+        members._tell(rows, over, {"epoch": 2})
+    assert rows.qsize() == 1
+
+
+def test_a_volume_too_small_for_the_network_is_said():
+    with pytest.raises(BadDataError, match=r"24 x 28 x 24 voxels is too small .* finer"):
+        effective_settings(load_recipe("sfcn-reg", ("volume.resolution=8",)), QUIET, 100)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_only_where_the_card_has_it(monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert resolve_precision("auto", torch.device("cuda")) == ("bfloat16" if native else "float32")
+    assert resolve_precision("auto", torch.device("cpu")) == "float32"
+    assert resolve_precision("float16", torch.device("cuda")) == "float16"
+
+
 def test_broken_model_folders(folds_model, tmp_path):
     with pytest.raises(NoInputError, match=r"holds no model\.json"):
         load_model(tmp_path)
@@ -221,6 +323,8 @@ def test_options_are_checked():
         ModelOptions(folds=1)
     with pytest.raises(UsageError, match="precision is 'half'"):
         ModelOptions(precision="half")
+    with pytest.raises(UsageError, match="do not work together"):
+        ModelOptions(compile=True, recompute=True)
 
 
 def test_ridge_probe_against_the_normal_equations():

@@ -165,6 +165,17 @@ def test_a_killed_process_is_started_again_and_ends_bitwise_the_same(study, tmp_
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_takes_the_card_of_its_number(monkeypatch, rank):
+    """torch refuses ``set_device("cuda")``: a card needs its number, also the first."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda card: taken.append(torch._utils._get_device_index(card)))
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with joined(World(rank, 4, rank), torch.device("cuda") if rank == 0 else torch.device("cuda", rank)):
+        assert taken == [rank]
+
+
 def test_joined_alone_starts_nothing():
     with joined(ALONE, torch.device("cpu")):
         assert not dist.is_initialized()

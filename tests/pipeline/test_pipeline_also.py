@@ -265,6 +265,13 @@ def test_one_scan_in_two_folders_is_one_row(tmp_path):
     assert np.isnan(collected.table.loc[f"A/{other.prefix}", "predicted_age_n"])
 
 
+def test_folders_that_share_a_name_by_chance_are_refused(tmp_path):
+    a, b = make(tmp_path / "a", "bids"), make(tmp_path / "b", "bids")
+    (b.bids / "dataset_description.json").write_text(json.dumps({"BIDSVersion": "1.10.0"}))
+    with pytest.raises(UsageError, match="both called 'bids', not both by a Name"):
+        together(a, b.out)
+
+
 @pytest.mark.parametrize(("column", "told"), [("age", "two values of age"), ("sex", "two sexes")])
 def test_two_people_of_one_name_and_label_are_refused(tmp_path, column, told):
     a, b = make(tmp_path / "a", "A"), make(tmp_path / "b", "A")

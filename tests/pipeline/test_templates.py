@@ -51,6 +51,16 @@ def model(folder, template, sha):
     return str(folder)
 
 
+def test_two_models_of_one_name_are_refused(plan, tmp_path):
+    one, two = (model(tmp_path / place / "rnc", DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA) for place in "ab")
+    assert len(plan(models=(one, one)).models) == 1
+    with pytest.raises(UsageError, match="two models are called 'rnc': .*/a/rnc and .*/b/rnc"):
+        plan(models=(one, two))
+    trained = model(tmp_path / "x" / "rnc-demo", DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA)
+    with pytest.raises(UsageError, match="two models are called 'rnc-demo'"):
+        plan(train="rnc-demo", models=(trained,))
+
+
 def test_the_embedded_template_is_the_default(plan, tmp_path):
     assert plan(preprocess_only=True).specs == (VolumeSpec.on_grid(1),)
     assert plan(preprocess_only=True, template=DEFAULT_TEMPLATE).templates == ()
