@@ -80,7 +80,8 @@ class Stage:
         ``drawn`` belongs to ``rows``; ``part`` are the places this process works on, by default all.
         """
         places = np.arange(len(rows)) if part is None else np.asarray(part)
-        chunks = np.array_split(places, max(1, -(-len(places) // self.member.settings.chunk_size)))
+        count = -(-len(places) // self.member.settings.chunk_size)
+        chunks = np.array_split(places, count) if count else []  # no image is left alone: batch norm needs a spread
         for chunk, volumes in zip(chunks, self._read_ahead([rows[chunk] for chunk in chunks]), strict=True):
             volumes = volumes.to(self.device, non_blocking=True)[:, None]
             yield augment.apply(volumes, drawn[chunk]).contiguous(memory_format=torch.channels_last_3d)

@@ -54,7 +54,7 @@ def model(folder, template, sha):
 def test_two_models_of_one_name_are_refused(plan, tmp_path):
     one, two = (model(tmp_path / place / "rnc", DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA) for place in "ab")
     assert len(plan(models=(one, one)).models) == 1
-    with pytest.raises(UsageError, match="two models are called 'rnc': .*/a/rnc and .*/b/rnc"):
+    with pytest.raises(UsageError, match=r"two models are called 'rnc': .*/a/rnc and .*/b/rnc"):
         plan(models=(one, two))
     trained = model(tmp_path / "x" / "rnc-demo", DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA)
     with pytest.raises(UsageError, match="two models are called 'rnc-demo'"):
