@@ -2,7 +2,7 @@
 
 Run ``python benchmarks/augmentation.py [volumes]`` (``pip install torchio monai`` first; one that is missing is left
 out). Each volume gets each augmentation with a probability of one half: translation, rotation, noise, crop resized
-back. The two libraries apply them one after the other, as their users do. Seconds are medians of the volumes of one
+back. The two libraries apply them one after the other, as their users do. Seconds are means over the volumes of one
 run, every tool in turn for each volume, so that all of them see the same load. On a GPU ours is measured too.
 """
 

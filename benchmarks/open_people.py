@@ -5,8 +5,8 @@ adults, whole heads, PDDL) and ``ds002748-2mm`` (60 adults, 18 controls and 42 w
 
 *prepare* makes one dataset of the two (links, new labels) and preprocesses it on the grids of 2, 3 and 4 mm.
 *search* trains candidates in 5 folds and prints the out-of-fold error of each: the only thing the bundled model is
-chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people and budget, and the yardstick, for
-several seeds, with paired tests; after *phantoms*, which fills another FOLDER with 72 synthetic heads, it does the same
+chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people, folds and epochs, and the yardstick,
+for several seeds, with paired tests; after *phantoms*, which fills another FOLDER with 72 synthetic heads, it does the same
 for those. *bundle* trains the chosen candidate with another split and writes the model folder.
 All are resumable. Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so.
 One scan of ds002748, stripped with loss of cortex, fails the quality gates and is left out.
@@ -58,7 +58,8 @@ RNC = (*SMALL, "method=rnc", "training.optimiser=sgd", "training.lr=0.1", "train
        "training.clip_norm=1.0", "training.weight_decay=0.0001", "training.batch_size=24", "head.views=4")  # fmt: skip
 ADAM = ("method=l1", "training.optimiser=adam", "training.lr=0.001", "training.batch_size=8", "training.patience=0")
 L1 = (*SMALL, *ADAM)
-# the same backbone and epochs for both losses; phantoms take the network that was made for them
+# the same backbone and epochs for both losses; phantoms take the network that was made for them. An epoch of
+# Rank-N-Contrast sees two views of each person in batches of 24, one of L1 a single view in batches of 8
 CLAIM_PEOPLE = {"rnc": ("rnc-demo", (*RNC, "training.epochs=60")), "l1": ("rnc-demo", (*L1, "training.epochs=60"))}
 CLAIM_PHANTOMS = {"rnc": ("rnc-demo", ()), "l1": ("rnc-demo", ADAM)}
 

@@ -9,7 +9,8 @@ GB of weights and optimiser, images of a batch, and how many of them are in memo
 views; how far the peak lies above that of the process before the step.
 *step*: one end-to-end step at 2 mm against the loop that a first script has: float32, default memory layout, one
 volume at a time through TorchIO in two worker processes (``pip install torchio``).
-*recipes*: on a GPU, volumes per second and peak memory of every recipe, with the share of the card's peak.
+*recipes*: on a GPU, volumes per second and peak memory of every recipe, with the share of the card's dense bfloat16
+peak (of the data sheets of the cards in `PEAKS`). No GPU was at hand: this part was never run.
 """
 
 import os
@@ -27,6 +28,7 @@ from brainage_bids.model.chunked import backward_in_chunks
 from brainage_bids.model.losses import l1_years, rank_n_contrast
 from brainage_bids.model.resnet import ResNet3D
 
+PEAKS = {"A100": 312, "H100": 989, "H200": 989}  # TFLOP/s, dense bfloat16, SXM form
 GRID, GRID_2MM = (64, 76, 64), (96, 114, 96)
 STEPS = 4
 
@@ -110,7 +112,7 @@ def step(kind, batch=4):
 
 
 def recipe(name):
-    """Print volumes per second, peak GB and share of the card's dense bfloat16 peak of one recipe's main stage."""
+    """Print volumes per second, peak GB and TFLOP/s of one recipe's main stage."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from brainage_bids.model.build import build_network
@@ -201,10 +203,14 @@ def main(asked):
     if "recipes" in asked:
         from brainage_bids.model.recipe import recipe_names
 
-        print(torch.cuda.get_device_name(), "  recipe, volumes/s, peak GB, TFLOP/s")
+        card = torch.cuda.get_device_name()
+        peak = next((rate for part, rate in PEAKS.items() if part in card), None)
+        print(f"{card}\nrecipe                     volumes/s   peak GB   TFLOP/s   share of the peak")
         for name in recipe_names():
-            if name not in ("pca-ridge",) and not name.endswith("-noaug"):
-                print(f"{name:24s} {measured('recipe', name)}")
+            if name != "pca-ridge" and not name.endswith("-noaug"):
+                rate, gigabytes, flops = measured("recipe", name)
+                share = "n/a" if peak is None else f"{flops / peak:.0%}"
+                print(f"{name:24s} {rate:11.1f} {gigabytes:9.1f} {flops:9.1f}   {share}")
 
 
 if __name__ == "__main__":
