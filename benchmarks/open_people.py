@@ -5,9 +5,10 @@ adults, whole heads, PDDL) and ``ds002748-2mm`` (60 adults, 18 controls and 42 w
 
 *prepare* makes one dataset of the two (links, new labels) and preprocesses it on the grids of 2, 3 and 4 mm.
 *search* trains candidates in 5 folds and prints the out-of-fold error of each: the only thing the bundled model is
-chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people and folds, L1 as many epochs and (two
-views a person) as many images as Rank-N-Contrast, and the yardstick, for several seeds, with paired tests; after *phantoms*, which fills another FOLDER with 72 synthetic heads, it does the
-same for those. *bundle* trains the chosen candidate with another split and writes the model folder.
+chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people and folds, L1 for as many epochs and
+(two views a person) for as many images as Rank-N-Contrast, and the yardstick, for several seeds, with paired tests;
+after *phantoms*, which fills another FOLDER with 72 synthetic heads, it does the same for those. *bundle* trains the
+chosen candidate with another split and writes the model folder.
 All are resumable. Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so.
 One scan of ds002748, stripped with loss of cortex, fails the quality gates and is left out.
 """
