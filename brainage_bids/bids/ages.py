@@ -23,7 +23,15 @@ from brainage_bids.bids.aliases import (
     normalise,
 )
 from brainage_bids.bids.faults import Fault, make_fault, some
-from brainage_bids.bids.parse import AGE_MAX, has_decimal_comma, natural_key, parse_age, parse_number, unit_name
+from brainage_bids.bids.parse import (
+    AGE_MAX,
+    has_decimal_comma,
+    natural_key,
+    parse_age,
+    parse_number,
+    parse_text,
+    unit_name,
+)
 from brainage_bids.bids.tables import Table, Tables, session_tails, wide_names
 
 DAYS_PER_YEAR = 365.25
@@ -152,11 +160,18 @@ def _has_conflict(column: AgeColumn, faults: list[Fault]) -> bool:
     return False
 
 
-def read_age_column(table: Table, name: str, faults: list[Fault]) -> AgeColumn | None:
-    """Read one age column in years; None and a fault when its unit is not known."""
+def read_age_column(table: Table, name: str, faults: list[Fault], alias: str | None = None) -> AgeColumn | None:
+    """Read one age column in years; None and a fault when its unit is not known.
+
+    ``alias`` is the column's name without the tail that tells a session.
+    """
     cells = table.cells(name)
-    units = table.about(name).get("Units")
-    unit = unit_name(units) or AGE_UNIT_BY_NAME.get(normalise(name))
+    units = parse_text(table.about(name).get("Units"))
+    unit = unit_name(units) or AGE_UNIT_BY_NAME.get(alias or normalise(name))
+    if units and not unit_name(units):
+        message = f"column {name!r} is in {units!r}, which is no unit of time since birth; use year, month, week or day"
+        faults.append(make_fault("AGE_UNIT_UNKNOWN", table.name, message))
+        return None
     if not _unit_is_safe(table, name, cells, unit, faults):
         return None
     parsed = [parse_age(cell, unit or "year") for cell in cells]
@@ -200,8 +215,8 @@ def _unit_is_safe(table: Table, name: str, cells: Sequence[str], unit: str | Non
 def _wide_columns(table: Table, tails: frozenset[str], faults: list[Fault]) -> dict[str, AgeColumn]:
     """Return columns such as ``AgeMRI_W1`` or ``age_ses-01`` by the tail that tells their session."""
     known = {*AGE_PARTICIPANT, *AGE_BASELINE, *AGE_UNUSABLE}
-    names = [(tail, name) for tail, name in wide_names(table, AGE_SESSION, tails) if normalise(name) not in known]
-    read = [(tail, read_age_column(table, name, faults)) for tail, name in names]
+    names = [found for found in wide_names(table, AGE_SESSION, tails) if normalise(found[1]) not in known]
+    read = [(tail, read_age_column(table, name, faults, alias)) for tail, name, alias in names]
     return {tail: column for tail, column in reversed(read) if column}
 
 
@@ -275,7 +290,7 @@ def resolve_age(book: AgeBook, participant: str, session: str | None) -> Age:
     the months in the session label; (5) the participant's age where there is one session; (6) the same where there
     are several, flagged ``age_not_session_specific``.
     """
-    steps = (_at_session, _in_wide_column, _by_dates, _by_label, _of_participant)
+    steps = (_at_session, _in_wide_column, _by_dates, _by_label, _of_participant, _at_questionnaire)
     for step in steps:
         age = step(book, participant, session)
         if age is not None and age.value is not None:
@@ -284,6 +299,16 @@ def resolve_age(book: AgeBook, participant: str, session: str | None) -> Age:
 
 
 def _at_session(book: AgeBook, participant: str, session: str | None) -> Age | None:
+    ages = (
+        column.at(column.table.session_rows(participant, session))
+        for column in book.session
+        # a scan without a session was not made at the visit of a questionnaire
+        if session is not None or not column.table.name.startswith("phenotype/")
+    )
+    return next((age for age in ages if age), None)
+
+
+def _at_questionnaire(book: AgeBook, participant: str, session: str | None) -> Age | None:
     ages = (column.at(column.table.session_rows(participant, session)) for column in book.session)
     return next((age for age in ages if age), None)
 

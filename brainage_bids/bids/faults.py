@@ -50,6 +50,7 @@ CODES: dict[str, tuple[str, str]] = {
     "GROUP_AMBIGUOUS": (ERROR, "a table has several group columns that disagree; choose one with --group-column"),
     "GROUP_COLUMN_UNKNOWN": (ERROR, "the column asked for with --group-column is in no table"),
     "GROUP_CONFLICT": (WARNING, "a table gives one participant and session several groups; none is used"),
+    "GROUP_NAME": (ERROR, "a group is called all, which stands for everyone in the tables; rename it"),
     "CONTROL_UNKNOWN": (ERROR, "the value asked for with --control occurs nowhere in the group column"),
     "CONTROL_NONE": (WARNING, "no group value is recognised as healthy controls"),
     "SCORE_FILE_UNKNOWN": (ERROR, "the file asked for with --score is not there"),

@@ -195,7 +195,7 @@ OF_TABLE = {
     },
     "saliency_contrasts": {
         "contrast": "who is compared: first minus second",
-        "variant": "raw: Welch; ancova: with these covariates held",
+        "variant": "raw: Welch; adjusted: with these covariates held",
         "index": "value of the region in the atlas",
         "region": "name of the region in the atlas",
         "n_case": "people of the first group",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,9 +162,13 @@ class Outputs:
         """Folder of the group level's figures."""
         return self.root / "group" / "figures"
 
-    def group_map(self, spec: VolumeSpec, model: str, subset: str, kind: str) -> Path:
-        """Mean Grad-RAM map of a subset (``age=[20,40)``, ``group=AD``, ``sex=F``); ``kind`` ``mean`` or ``signed``."""
+    def group_map(self, spec: VolumeSpec, model: str, subset: str, kind: str, apart: bool = False) -> Path:
+        """Mean Grad-RAM map of a subset (``age=[20,40)``, ``group=AD``, ``sex=F``); ``kind`` ``mean`` or ``signed``.
+
+        Labels hold letters and digits only; ``apart`` adds some that tell ``MCI+`` from ``MCI-``.
+        """
         label = model_label(subset.replace("inf", "up"))
+        label += hashlib.sha256(f"{model} {subset}".encode()).hexdigest()[:6] if apart else ""
         return (
             self.root
             / "group"

@@ -23,7 +23,7 @@ from brainage_bids.bids.aliases import (
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import AGE_BINS
 
-MISSING_TEXT = frozenset({"", "n/a", "N/A"})  # for text cells: a site may be called NA and a group None
+MISSING_TEXT = frozenset({"", "n/a", "N/A", "nan", "NaN"})  # for text cells: a site may be called NA, a group None
 MISSING_NUMBER = frozenset({"", "n/a", "na", "nan", "none", "null", "."})  # compared in lower case
 
 AGE_MAX = 120.0  # years
@@ -37,6 +37,7 @@ _UNIT_WORDS = {
     "day": "d day days",
 }
 _UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
+_BEFORE_BIRTH = ("gestation", "postmenstrual", "conception", "postconception")  # such ages do not start at birth
 _AGE = re.compile(
     r"(?P<over>>=?|≥)?\s*(?P<number>[+-]?\d+(?:[.,]\d*)?)\s*(?P<plus>\+)?\s*(?P<unit>[A-Za-z]+(?: old)?)?"
 )
@@ -57,14 +58,19 @@ def clean(text: Any) -> str:
 
 
 def parse_text(text: Any) -> str | None:
-    """Return a text cell, None when missing; only an empty cell and ``n/a`` are missing (``NA`` is text)."""
+    """Return a text cell, None when missing; an empty cell, ``n/a`` and ``nan`` are missing (``NA`` is text)."""
     cell = clean(text)
     return None if cell in MISSING_TEXT else cell
 
 
 def unit_name(text: Any) -> str | None:
     """Return ``year``, ``month``, ``week`` or ``day`` for a unit as people write it, None when unknown."""
-    return _UNIT_OF.get(normalise(str(text or "")))
+    known = _UNIT_OF.get(normalise(str(text or "")))
+    words = re.findall(r"[a-z]+", str(text or "").lower())
+    if known or any(word.startswith(_BEFORE_BIRTH) or word in ("pma", "ga") for word in words):
+        return known
+    found = {_UNIT_OF[word] for word in words if len(word) > 2 and word in _UNIT_OF}  # "months since birth"
+    return found.pop() if len(found) == 1 else None
 
 
 # --- ages -----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from brainage_bids.bids.find import Image
 from brainage_bids.bids.parse import disease_class, is_control, parse_sex, parse_text
 from brainage_bids.bids.tables import Table, Tables, read_sidecar
 
+EVERYONE = "all"  # the label of everyone in the group tables
+
 
 @dataclass(frozen=True, eq=False)
 class TextColumn:
@@ -135,6 +137,11 @@ def read_groups(tables: Tables, asked: str | None, controls: Sequence[str], faul
     else:
         columns = _recognised_groups(tables, faults)
     values = sorted({v for column in columns for v in column.values if v is not None})
+    if EVERYONE in values:
+        message = (
+            f"{columns[0].name!r} holds the group {EVERYONE!r}, which stands for everyone in the tables; rename it"
+        )
+        faults.append(make_fault("GROUP_NAME", columns[0].table.name, message))
     for control in controls:
         if columns and not any(is_control(value, [control]) for value in values):
             message = f"--control {control}: {columns[0].name!r} holds {some(map(repr, values), 10)} only"

@@ -57,7 +57,7 @@ class DatasetQuery:
     controls
         Group values that are healthy controls; empty: recognised values.
     scores
-        ``(name, file, column[, unit])`` of the scores asked for, beside the recognised ones.
+        ``(name, file, column)`` of the scores asked for, beside the recognised ones.
     max_score_gap
         Largest time between a scan and a score taken at another session, months.
     skip_validation

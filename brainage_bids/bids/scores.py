@@ -22,22 +22,26 @@ from brainage_bids.bids.aliases import (
     score_state,
 )
 from brainage_bids.bids.faults import Fault, make_fault, some
+from brainage_bids.bids.grouptables import BY_MODEL
 from brainage_bids.bids.parse import check_score, natural_key, parse_numbers
 from brainage_bids.bids.tables import Table, Tables, read_table, session_tails, wide_names
 from brainage_bids.errors import UsageError
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET
+
+RESERVED = frozenset({*BRAINAGE_COLUMNS, DATASET, "split"})  # columns that a score must not hide
 
 ScoreRequest = tuple[str, ...]  # name, file, column[, unit]
 
 
 def parse_score_option(text: str, option: str = "--score") -> ScoreRequest:
-    """Read ``NAME=FILE:COLUMN[:UNIT]``, for instance ``BDI=participants.tsv:BDI``; ``option`` is named in errors.
+    """Read ``NAME=FILE:COLUMN``, for instance ``BDI=participants.tsv:BDI``; ``option`` is named in errors.
 
     Raises
     ------
     UsageError
         When the text has another form.
     """
-    match = re.fullmatch(r"\s*([^=]+?)\s*=\s*(.+?\.(?:tsv|csv))\s*:([^:]+)(?::([^:]+))?", text)
+    match = re.fullmatch(r"\s*([^=]+?)\s*=\s*(.+?\.(?:tsv|csv))\s*:([^:]+)", text)
     if not match:
         raise UsageError(
             f"{option} {text!r} must be NAME=FILE:COLUMN, for instance BDI=participants.tsv:BDI or "
@@ -45,7 +49,9 @@ def parse_score_option(text: str, option: str = "--score") -> ScoreRequest:
         )
     if not re.fullmatch(r"[A-Za-z][0-9A-Za-z_.-]*", match[1]):
         raise UsageError(f"{option} {text!r}: the name {match[1]!r} must start with a letter and hold no blanks")
-    return tuple(part.strip() for part in match.groups() if part is not None)
+    if match[1] in RESERVED or match[1].startswith(tuple(BY_MODEL)):
+        raise UsageError(f"{option} {text!r}: brainage.tsv has a column {match[1]!r} already; choose another name")
+    return tuple(part.strip() for part in match.groups())
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +110,7 @@ def read_score_book(
 
 
 def _asked_columns(tables: Tables, request: ScoreRequest, root: Path, faults: list[Fault]) -> list[ScoreColumn]:
-    name, file, column = request[:3]
+    name, file, column = request
     chosen = _asked_tables(tables, file, root, faults)
     if chosen is None:
         have = some((table.name for table in tables.ordered), 10)
@@ -123,14 +129,14 @@ def _asked_columns(tables: Tables, request: ScoreRequest, root: Path, faults: li
 def _asked_tables(tables: Tables, file: str, root: Path, faults: list[Fault]) -> list[Table] | None:
     """Return the tables a file name means; empty when it is there but broken (told already), None when it is not."""
     wanted = file.replace("\\", "/").removeprefix("./")
-    if wanted.endswith("sessions.tsv") and tables.sessions:
+    if re.fullmatch(r"(?:.*/)?sub-[^/]*_sessions\.tsv|sessions\.tsv", wanted) and tables.sessions:
         return list(tables.sessions)
     named = [t for t in tables.ordered if wanted in (t.name, t.name.removeprefix("phenotype/"))]
     if named:
         return named
     for path in (root / wanted, Path(file)):
         if path.is_file():
-            told = any(fault.file == wanted for fault in faults)
+            told = any(fault.file == wanted and fault.code.startswith("TABLE_") for fault in faults)
             table = None if told else read_table(path, root, faults, severity="error")
             return [table] if table else []
     return None
@@ -148,7 +154,7 @@ def _recognised_columns(
     base = table.find([f"{alias}bl" for alias in aliases])
     found += _merged([_read_column(table, name, score, faults, baseline=True) for name in base], score, faults)
     taken = {*plain, *base}
-    wide = [(tail, name) for tail, name in wide_names(table, aliases, tails) if name not in taken]
+    wide = [(tail, name) for tail, name, _ in wide_names(table, aliases, tails) if name not in taken]
     return found + [_read_column(table, name, score, faults, tail=tail) for tail, name in wide]
 
 

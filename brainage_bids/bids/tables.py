@@ -73,6 +73,8 @@ class Table:
     def about(self, column: str) -> Mapping[str, Any]:
         """Return what the JSON sidecar says about a column (an empty mapping when nothing)."""
         told = self.sidecar.get(column)
+        if told is None:
+            told = next((about for key, about in self.sidecar.items() if normalise(key) == normalise(column)), None)
         return told if isinstance(told, Mapping) else {}
 
     def named(self, asked: str) -> list[str]:
@@ -147,11 +149,11 @@ def unpadded(text: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 
 
-def wide_names(table: Table, aliases: Sequence[str], tails: frozenset[str]) -> list[tuple[str, str]]:
-    """Return ``(tail, column)`` for the columns made of an alias and one of the tails, in the order of the aliases."""
+def wide_names(table: Table, aliases: Sequence[str], tails: frozenset[str]) -> list[tuple[str, str, str]]:
+    """Return ``(tail, column, alias)`` of the columns made of an alias and one of the tails, as the aliases go."""
     names = [(normalise(name), name) for name in table.columns]
     return [
-        (unpadded(normal[len(alias) :]), name)
+        (unpadded(normal[len(alias) :]), name, alias)
         for alias in aliases
         for normal, name in names
         if normal.startswith(alias) and unpadded(normal[len(alias) :]) in tails
@@ -258,6 +260,9 @@ def _session_label(cell: str) -> str | None:
     text = parse_text(cell)
     if text is None:
         return None
+    bare = text[4:] if text.lower().startswith("ses-") else text
+    if re.fullmatch(r"\d+\.\d*", bare):  # 1.0 of a spreadsheet is session 1; 1.5 is none
+        return label(bare.rstrip("0").rstrip(".") if not bare.partition(".")[2].strip("0") else bare, "ses")
     return label(re.sub(r"[^0-9A-Za-z+]", "", text[4:] if text.lower().startswith("ses-") else text) or text, "ses")
 
 

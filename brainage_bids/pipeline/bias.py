@@ -70,9 +70,10 @@ def bias_corrected(collected: Collected, dataset: Dataset, options: GroupOptions
         table[f"conformal_p_{name}"] = intervals[name]["conformal_p"].mask(table.index.isin(fitting))
         lines[name] = dataclasses.asdict(line) | {"note": note}
         try:
-            # the participant level has corrected by the model's own people already
-            if line.source != "model_card" or options.bias_method == COLE:
-                table[f"bag_corrected_{name}"] = corrected_gap(rows, people, options.bias_method)
+            gap = corrected_gap(rows, people, options.bias_method)
+            # what the participant level corrected stands where only it knew who held the person out
+            before = rows["fold"].eq(UNKNOWN_FOLD) if options.bias_method != COLE else False
+            table[f"bag_corrected_{name}"] = table[f"bag_corrected_{name}"].where(before, gap)
             if options.bias_method == COLE:
                 lines[name]["method"] = COLE
         except BadDataError as error:

@@ -13,20 +13,23 @@ import pandas as pd
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import prepare_output
 from brainage_bids.bids.files import write_json
-from brainage_bids.bids.grouptables import write_group_table
+from brainage_bids.bids.grouptables import BY_MODEL, write_group_table
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, FAIL, effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
+from brainage_bids.bids.tables import session_key
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.bias import UNKNOWN_FOLD, bias_corrected
 from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.predictions import (
+    about_predictions,
     engine_of,
-    folds_of_scan,
+    is_of,
     model_cards,
     prediction_rows,
+    volume_identity,
     volume_sidecars,
 )
 from brainage_bids.pipeline.qc import gates_passed, write_qc
@@ -180,19 +183,26 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
     """
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
     rows, failed, maps, flags, seen, engines = [], [], [], [], {}, set()
+    foreign: list[tuple[int, Scan]] = []  # rows without a prediction of ours
+    outdated: list[tuple[Scan, str]] = []
+    cards = model_cards(outputs)
     folds: dict[str, dict[str, object]] = {}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
-        predictions = prediction_rows(outputs.prediction(scan))
-        sidecars = volume_sidecars(scan, outputs)
+        sidecars, told = volume_sidecars(scan, outputs), about_predictions(outputs.prediction(scan))
+        now = {volume_identity(values) for _, values in sidecars}
+        written = prediction_rows(outputs.prediction(scan))
+        predictions = [row for row in written if is_of(told, row["model"], now, cards)]
+        outdated += [(scan, row["model"]) for row in written if row not in predictions]
         engines.update(engine_of(values) for _, values in sidecars[:1])
         if not predictions and scan.participant_id not in elsewhere:
-            failed.append(_failure(scan, events.get(scan.prefix)))
+            failed.append(_outdated(scan) if written else _failure(scan, events.get(scan.prefix)))
             continue
+        if not predictions:
+            foreign.append((len(rows), scan))
         usable = effective_pass(gates_passed([v for _, v in sidecars]), decided.decision(scan_key(scan)).verdict)
         row = _scan_columns(scan, None if usable is None else int(usable))
-        out_of_fold = any("out_of_fold" in values["flags"] for values in predictions)
-        held_out = folds_of_scan(outputs.prediction(scan)) if out_of_fold else {}
+        held_out = told.get("Folds", {})
         for values in predictions:
             name = values["model"]
             seen[name] = None
@@ -213,6 +223,20 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
                 if path.is_file():
                     maps.append({"prefix": scan.prefix, "model": name, "map": str(path), "spec": spec})
         rows.append({**row, "prefix": scan.prefix})
+    # who has another scan that we predicted is not represented by one that failed
+    ours = {row["participant_id"] for at, row in enumerate(rows) if at not in {place for place, _ in foreign}}
+    for at, scan in reversed(foreign):
+        if scan.participant_id in ours:
+            del rows[at]
+            failed.append(_failure(scan, events.get(scan.prefix)))
+    if outdated:
+        LOG.warning(
+            "%d predictions were made from other volumes or by an earlier training of the model and are not used (%s); "
+            "run the participant level again",
+            len(outdated),
+            ", ".join(f"{scan.prefix} {name}" for scan, name in outdated[:5]),
+        )
+    refuse_same_columns(list(seen))
     columns = [*BRAINAGE_COLUMNS, *dataset.score_names]
     columns += [f"{kind}_{name}" for name in seen for kind in ("predicted_age", "bag", "bag_corrected")]
     table = pd.DataFrame(rows, columns=["prefix", *columns]).set_index("prefix")
@@ -222,7 +246,7 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
         table,
         pd.DataFrame(failed, columns=FAILED_COLUMNS),
         tuple(seen),
-        model_cards(outputs),
+        cards,
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
         frozenset(scan.prefix for scan in dataset.scans if decided.decision(scan_key(scan)).verdict == FAIL),
         folds=folds,
@@ -258,29 +282,72 @@ def _failure(scan: Scan, event: dict | None) -> dict:
     return {"participant_id": scan.participant_id, "session_id": scan.session_id, "step": step, "reason": reason}
 
 
+def _outdated(scan: Scan) -> dict:
+    reason = "predicted from another volume or by an earlier training of the model: run the participant level again"
+    return {**_failure(scan, None), "step": "predict", "reason": reason}
+
+
 def add_external(collected: Collected, predictions: Mapping[str, pd.DataFrame]) -> Collected:
     """Add the columns of predictions made elsewhere, matched by participant and session."""
     table, models = collected.table.copy(), list(collected.models)
     for name, external in predictions.items():
         if name in models:
             raise UsageError(f"--predictions {name}: there is a model of that name already; choose another name")
-        by_session = {(r.participant_id, r.session_id): r.predicted_age for r in external.itertuples()}
-        ages = [
-            by_session.get(
-                (row.participant_id, row.session_id), by_session.get((row.participant_id, None), float("nan"))
+        refuse_same_columns([*models, name])
+        by_session = {(r.participant_id, _spelling(r.session_id)): r.predicted_age for r in external.itertuples()}
+        sessions = table.groupby("participant_id")["session_id"].nunique(dropna=False)
+        ages, unclear = [], set()
+        for row in table.itertuples():
+            age = by_session.get((row.participant_id, _spelling(row.session_id)))
+            if age is None and (row.participant_id, None) in by_session:
+                # one prediction for all sessions would say that nobody ages
+                if sessions[row.participant_id] == 1:
+                    age = by_session[row.participant_id, None]
+                else:
+                    unclear.add(row.participant_id)
+            ages.append(float("nan") if age is None else age)
+        if unclear:
+            LOG.warning(
+                "--predictions %s: %d participants have several sessions and a prediction without one, which is not "
+                "used (%s); add a column session_id",
+                name,
+                len(unclear),
+                sorted(unclear)[:5],
             )
-            for row in table.itertuples()
-        ]
         table[f"predicted_age_{name}"] = pd.Series(ages, index=table.index, dtype="float64")
         table[f"bag_{name}"] = table[f"predicted_age_{name}"] - table["age"]
         table[f"bag_corrected_{name}"] = float("nan")
         models.append(name)
-        unmatched = sorted(set(external["participant_id"]) - set(table["participant_id"]))
+        scans = {(r.participant_id, _spelling(r.session_id)) for r in table.itertuples()}
+        here = {person for person, _ in scans}
+        unmatched = sorted(
+            f"{r.participant_id} {r.session_id or ''}".strip()
+            for r in external.itertuples()
+            if r.participant_id not in here
+            or (isinstance(r.session_id, str) and (r.participant_id, _spelling(r.session_id)) not in scans)
+        )
         if unmatched:
             LOG.warning(
-                "--predictions %s: %d participants are not in the dataset (%s)", name, len(unmatched), unmatched[:5]
+                "--predictions %s: %d rows belong to no scan of the study (%s)", name, len(unmatched), unmatched[:5]
             )
     return dataclasses.replace(collected, table=table, models=tuple(models))
+
+
+def _spelling(session: str | None) -> str | None:
+    """Return what the spellings of a session share (``ses-01``, ``1``); None without one."""
+    return session_key(session) if isinstance(session, str) else None
+
+
+def refuse_same_columns(models: Sequence[str]) -> None:
+    """Raise when the columns of two models in ``brainage.tsv`` would have one name (``m`` and ``corrected_m``)."""
+    owners: dict[str, str] = {}
+    for model in models:
+        for start in BY_MODEL:
+            if owners.setdefault(f"{start}{model}", model) != model:
+                raise UsageError(
+                    f"the models {owners[start + model]!r} and {model!r} would share the column {start + model!r} of "
+                    "brainage.tsv; rename one"
+                )
 
 
 def statistics(

@@ -249,7 +249,7 @@ def group_page(
         {
             **values,
             "models": [*values["models"], *_external(collected)],
-            "controls": list(dataset.controls),
+            "controls": sorted(set(dataset.controls) & set(tables["selected"]["group"].dropna())),
             "groups": sorted(table["group"].dropna().unique()),
             "scores": scores,
             "covariates": list(options.covariates),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -21,7 +22,7 @@ from brainage_bids.bids.qc import read_qc
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
 from brainage_bids.devices import AUTO, CPU, pick_device
 from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
-from brainage_bids.pipeline.predictions import forget_stale, predict_scans, prediction_is_current
+from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, predict_scans, prediction_is_current
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.pipeline.templates import (
     asked_template,
@@ -165,6 +166,7 @@ def _run_steps(
     for outcome in outcomes:
         record.event(outcome.scan, outcome.step or "preprocess", outcome.status, outcome.reason)
         if outcome.status != "skipped":
+            forget_other_grids(outcome.scan, plan.specs, outputs, room.engine)
             forget_stale(outcome.scan, outputs, everything=outcome.status == "failed")
     ready = [outcome.scan for outcome in outcomes if outcome.status != "failed"]
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
@@ -186,7 +188,7 @@ def _run_steps(
             predict_scans(name, folder, ready, dataset, outputs, options, record)
     participant_pages(options, outputs, dataset, record, [outcome.scan for outcome in outcomes])
     for folder in (work / "preprocess", work / "train", work):
-        if folder.is_dir() and not any(folder.iterdir()):
+        with contextlib.suppress(OSError):  # not empty, or another run uses it
             folder.rmdir()
 
 

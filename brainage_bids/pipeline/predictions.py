@@ -60,6 +60,28 @@ def engine_of(values: Mapping) -> str:
     return values["Engine"] if values["Sources"][0].startswith("bids:raw:") else "prepared"
 
 
+def volume_identity(values: Mapping) -> str:
+    """Return what tells one content of a volume from another, from its sidecar: scan, engine and grid."""
+    spec = VolumeSpec.from_dict(values["VolumeSpec"]).fingerprint if values.get("VolumeSpec") else None
+    parts = [values.get("InputHash"), values.get("Engine"), values.get("EngineVersion"), spec]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def about_predictions(table: Path) -> dict:
+    """Return the sidecar of a scan's prediction table: by model ``Folds``, ``Keys``, ``Inputs`` and ``Trainings``."""
+    return read_json(sidecar_path(table)) if sidecar_path(table).is_file() else {}
+
+
+def is_of(told: Mapping, model: str, volumes: set[str], cards: Mapping[str, Mapping]) -> bool:
+    """Say whether a prediction was made from a volume that is there and by the training that is there.
+
+    What the sidecar ``told`` does not say (predictions of other programs) is taken as it is.
+    """
+    volume, training = told.get("Inputs", {}).get(model), told.get("Trainings", {}).get(model)
+    now = cards.get(model, {}).get("fingerprint")
+    return (volume is None or volume in volumes) and (training is None or now is None or training == now)
+
+
 def volume_specs(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
     """Return the specs of the volumes that exist for a scan, finest first."""
     return [spec for spec, _ in volume_sidecars(scan, outputs)]
@@ -70,8 +92,7 @@ def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
     image = outputs.volume(scan, model_spec(folder))
     parts = [
         hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
-        read_json(sidecar_path(image)).get("InputHash"),
-        model_spec(folder).fingerprint,
+        volume_identity(read_json(sidecar_path(image))),
         scan.age,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -133,8 +154,13 @@ def predict_scans(
             **corrected.loc[index, ["bag_corrected", "pred_lo", "pred_hi"]].to_dict(),
             "flags": ";".join(dict.fromkeys(flag for flag in flags if flag)),
         }
-        key, made_from = prediction_key(scan, folder, outputs), read_json(sidecar_path(image)).get("InputHash")
-        _write_row(outputs.prediction(scan), values, key, made_from, row["fold"])
+        told = {
+            "Folds": row["fold"],
+            "Keys": prediction_key(scan, folder, outputs),
+            "Inputs": volume_identity(read_json(sidecar_path(image))),
+            "Trainings": card.get("fingerprint"),
+        }
+        _write_row(outputs.prediction(scan), values, told)
         record.event(scan, f"predict:{name}", "done")
 
 
@@ -171,6 +197,22 @@ def _predict(
     return predicted
 
 
+def forget_other_grids(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs, engine: str) -> None:
+    """Remove volumes on other grids than ``specs`` that the image of today, or this engine, did not give."""
+    from brainage_bids.preprocess.done import is_done
+
+    kept = {spec.template for spec in specs}
+    for spec in volume_specs(scan, outputs):
+        if spec in specs or is_done(scan, [spec], outputs, engine):
+            continue
+        transform = outputs.transform(scan, spec.template)
+        images = [outputs.volume(scan, spec), outputs.mask(scan, spec)]
+        # a transform belongs to all grids of its template
+        others = [] if spec.template in kept else [transform, transform.with_suffix(".json")]
+        for path in (*map(sidecar_path, images), *images, *others):
+            path.unlink(missing_ok=True)
+
+
 def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
     """Remove the predictions of a scan that were made from another image than the one its volumes come from now.
 
@@ -184,8 +226,8 @@ def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
     table = outputs.prediction(scan)
     if not table.is_file():
         return
-    now = {values.get("InputHash") for _, values in volume_sidecars(scan, outputs)}
-    before = read_json(sidecar_path(table)).get("Inputs", {}) if sidecar_path(table).is_file() else {}
+    now = {volume_identity(values) for _, values in volume_sidecars(scan, outputs)}
+    before = about_predictions(table).get("Inputs", {})
     rows = read_predictions_of_scan(table)
     stale = [name for name in rows["model"] if everything or before.get(name) not in now]
     for name in stale:
@@ -198,9 +240,9 @@ def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
         write_tsv(table, rows[~rows["model"].isin(stale)])
 
 
-def _write_row(path: Path, row: dict, key: str, input_hash: str | None, fold: object) -> None:
-    """Put one model's row into the table of a scan; the rows of other models stay."""
-    known = read_json(sidecar_path(path)) if sidecar_path(path).is_file() else {}
+def _write_row(path: Path, row: dict, told: Mapping[str, object]) -> None:
+    """Put one model's row into the table of a scan, and what is told of it into the sidecar; other models stay."""
+    known = about_predictions(path)
     kept = read_predictions_of_scan(path)
     kept = kept[kept["model"] != row["model"]]
     rows = [*kept.to_dict("records"), row]
@@ -208,15 +250,8 @@ def _write_row(path: Path, row: dict, key: str, input_hash: str | None, fold: ob
     write_tsv(path, table)
     meanings = {name: {"Description": text} for name, text in PREDICTION_COLUMNS.items()}
     # The keys go last: a run killed between the two files predicts this scan again.
-    keys = {**known.get("Keys", {}), row["model"]: key}
-    inputs = {**known.get("Inputs", {}), row["model"]: input_hash}
-    folds = {**known.get("Folds", {}), row["model"]: fold}
-    write_json(sidecar_path(path), {**meanings, "Folds": folds, "Keys": keys, "Inputs": inputs})
-
-
-def folds_of_scan(path: Path) -> dict[str, object]:
-    """Return the fold that held the person of a prediction table out, by model; None where none did."""
-    return read_json(sidecar_path(path)).get("Folds", {}) if sidecar_path(path).is_file() else {}
+    by_model = {name: {**known.get(name, {}), row["model"]: value} for name, value in told.items()}
+    write_json(sidecar_path(path), {**meanings, **by_model})
 
 
 def read_predictions_of_scan(path: Path) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ def group_saliency(
     result, tables = Saliency(), {"maps": [], "regions": [], "contrasts": []}
     analysed = maps[maps["prefix"].isin(people.index)]
     atlases: dict[VolumeSpec, Regions] = {}
+    taken: dict[str, tuple] = {}
     atlas = None
     for (name, spec), part in analysed.groupby(["model", "spec"], sort=False):
         records = part.set_index("prefix").join(people[["age", "sex", "group"]])
@@ -88,7 +90,7 @@ def group_saliency(
             records,
             grid,
             mask,
-            lambda subset, kind, name=name, grid=grid: outputs.group_map(grid, name, subset, kind),
+            partial(_map_path, outputs, taken, grid, name),
             model=name,
             controls=controls,
             visit=reader or (lambda person: None),
@@ -103,6 +105,14 @@ def group_saliency(
             setattr(result, name, pd.concat(found, ignore_index=True))
     _write(result, outputs)
     return result
+
+
+def _map_path(outputs: Outputs, taken: dict[str, tuple], grid: VolumeSpec, model: str, subset: str, kind: str) -> Path:
+    """Return the file of a mean map; no two maps of a run, also where file systems ignore case, have the same."""
+    path, who = outputs.group_map(grid, model, subset, kind), (grid, model, subset, kind)
+    if taken.setdefault(str(path).lower(), who) == who:
+        return path
+    return outputs.group_map(grid, model, subset, kind, apart=True)
 
 
 def _on_template(grid: VolumeSpec, root: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ Knows nothing of how brains are found, of templates or outputs.
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ MIN_VOXELS = 16  # along each axis
 MIN_EXTENT_MM = 80.0  # a brain is about 140 x 170 x 130 mm
 MAX_EXTENT_MM = 1000.0
 SAME_GRID_MM = 1e-3
+CHUNK = 2**22  # bytes
 MNI_CODE = 4  # NIfTI's code of MNI space for sform and qform; SPM and others write it into normalised images
 # Shape and voxel size (mm) of images in MNI space: FSL, ICBM 2009, SPM12 and CAT12, and this program's own.
 MNI_GRIDS = (
@@ -178,12 +180,21 @@ def _check_grid(path: Path, image: nib.spatialimages.SpatialImage) -> None:
 
 def _values(path: Path, image: nib.spatialimages.SpatialImage) -> np.ndarray:
     try:
+        if path.suffix == ".gz":
+            _read_through(path)
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BadDataError(f"{path} cannot be read to its end ({_first_line(error)}); fetch it again") from error
     if not np.isfinite(data).any():
         raise BadDataError(f"{path} holds no finite value (all NaN); replace it or exclude the scan")
     return data
+
+
+def _read_through(path: Path) -> None:
+    """Read a gzip file to its end, where its checksum stands: nibabel stops at the last voxel and never sees it."""
+    with gzip.open(path) as file:
+        while file.read(CHUNK):
+            pass
 
 
 def _header_warnings(image: nib.spatialimages.SpatialImage, affine: np.ndarray) -> list[str]:

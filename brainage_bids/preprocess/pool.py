@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import signal
+import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -24,6 +25,7 @@ from brainage_bids.processes import end_with_parent
 
 LOG = logging.getLogger("brainage_bids")
 DIED = "the worker process died"
+REFUSALS, MANY_REFUSALS, LONGEST_WAIT_S = 8, 2000, 60.0  # in a row, with none of our jobs waiting or running; with some
 
 
 def _begin_worker(folder: str) -> None:
@@ -93,6 +95,22 @@ def steady_scheduler(name: str, settings: dict[str, Any]) -> Any:
     base = getattr(importlib.import_module("nipype.pipeline.plugins"), f"{name}Plugin")
 
     class Steady(base):
+        _refused = 0
+
+        def _submit_batchtask(self, scriptfile: str, node: Any) -> int | None:
+            try:
+                taskid = super()._submit_batchtask(scriptfile, node)
+            except RuntimeError as error:
+                self._refused += 1
+                if self._refused >= (MANY_REFUSALS if self.pending_tasks else REFUSALS):
+                    raise
+                said = str(error).strip().splitlines()
+                LOG.warning("%s refused a job (%s); trying again", name, said[-1] if said else "no reason given")
+                time.sleep(min(2.0**self._refused, LONGEST_WAIT_S))  # a limit on jobs is lifted as others end
+                return None  # nipype keeps the job and asks again
+            self._refused = 0
+            return taskid
+
         def _is_pending(self, taskid: int) -> bool:
             try:
                 return super()._is_pending(taskid)

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from brainage_bids.preprocess.interfaces import ScanNode
 
 LOG = logging.getLogger("brainage_bids")
+NIPYPE = "nipype-"
 BUILTIN_MEMORY_GB = 1.9  # of one scan at 1 mm
 DIED = "the worker process died (killed, perhaps out of memory); run again with more memory or a smaller --nprocs"
 
@@ -141,7 +143,7 @@ def _clean(jobs: Sequence[Job], options: PreprocessOptions) -> None:
     for job in jobs:
         shutil.rmtree(job.folder, ignore_errors=True)
     for folder in (options.work_dir / "crash", options.work_dir):
-        if folder.is_dir() and not any(folder.iterdir()):
+        with contextlib.suppress(OSError):  # not empty, or another run uses it
             folder.rmdir()
 
 
@@ -162,7 +164,7 @@ def build_workflow(jobs: Sequence[Job], options: PreprocessOptions, poll_s: floa
     from brainage_bids.preprocess.interfaces import ScanNode, Step
     from brainage_bids.preprocess.steps import run_builtin
 
-    workflow = Workflow(name="nipype", base_dir=str(options.work_dir))
+    workflow = Workflow(name="nipype", base_dir=str(_own_folder(options)))
     workflow.config["execution"].update(
         stop_on_first_crash=str(options.stop_on_first_crash).lower(),
         crashdump_dir=str(options.work_dir / "crash"),
@@ -195,7 +197,7 @@ def _run(jobs: Sequence[Job], options: PreprocessOptions, alone: bool = False) -
     from brainage_bids.preprocess import brain
 
     options.work_dir.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(options.work_dir / "nipype", ignore_errors=True)  # what a killed run left behind
+    _remove_left(options.work_dir)
     # of chains, nipype's Linear plugin would take the first step of every scan before the second of any
     alone = alone or (options.engine != "builtin" and at_once(options) == 1)
     plugin, poll_s = choose_plugin(options, _cleaner(options), alone)
@@ -212,7 +214,20 @@ def _run(jobs: Sequence[Job], options: PreprocessOptions, alone: bool = False) -
                 plugin["plugin"].close()
             brain.release_network()
             release_heap()
-            shutil.rmtree(options.work_dir / "nipype", ignore_errors=True)
+            shutil.rmtree(_own_folder(options), ignore_errors=True)
+
+
+def _own_folder(options: PreprocessOptions) -> Path:
+    """Return where nipype keeps what it knows of this run: several runs may share a work directory."""
+    return options.work_dir / f"{NIPYPE}{socket.gethostname()}-{os.getpid()}"
+
+
+def _remove_left(work_dir: Path) -> None:
+    """Remove what killed runs on this machine left behind."""
+    for folder in work_dir.glob(f"{NIPYPE}{socket.gethostname()}-*"):
+        number = folder.name.rpartition("-")[2]
+        if number.isdecimal() and (int(number) == os.getpid() or not Path("/proc", number).exists()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -247,7 +262,7 @@ def _cleaner(options: PreprocessOptions) -> Callable[[ScanNode, str], None]:
             if not node.job.status.get("finished"):
                 return
             for name in ended.pop(node.job.folder):
-                shutil.rmtree(options.work_dir / "nipype" / name, ignore_errors=True)
+                shutil.rmtree(_own_folder(options) / "nipype" / name, ignore_errors=True)
         for path in node.job.folder.iterdir():
             if path.name != "status.json":
                 path.unlink(missing_ok=True)

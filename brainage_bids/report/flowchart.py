@@ -80,9 +80,7 @@ def flow_figure(drawing: dict[str, Any]) -> Figure:
         axes.add_patch(Rectangle((box["x"], box["y"]), box["w"], box["h"], facecolor=FILL, edgecolor=SOFT))
         for row in box["rows"]:
             weight = "bold" if row["bold"] else "normal"
-            axes.text(
-                row["x"], row["y"], row["text"].replace("$", r"\$"), fontsize=_FONT * 0.88, color=INK, weight=weight
-            )
+            axes.text(row["x"], row["y"], row["text"], fontsize=_FONT * 0.88, color=INK, weight=weight)
     return figure
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from brainage_bids.report import gapfigures, groupfigures, regions, repeated, tables, words
 from brainage_bids.report.flowchart import Step, flow_figure, in_words, layout
-from brainage_bids.report.groupdata import PERSON, GroupPage, analysed_rows, group_order, left_out_mask
+from brainage_bids.report.groupdata import PERSON, GroupPage, analysed_rows, group_order, is_control, left_out_mask
 from brainage_bids.report.html import address, count, decimals, text, write_page
 from brainage_bids.report.paper import paper_tables
 from brainage_bids.report.viewer import viewer_data
@@ -51,6 +51,8 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
         "page": page,
         "title": page.title,
         "groups": group_order(rows, page.controls),
+        "with_controls": bool(is_control(rows, page.controls).any()),
+        "corrected": any(line.get("method", "none") != "none" for line in (page.bias or {}).values()),
         "flow": flow(page),
         "diagram": _diagram(steps, album),
         "viewer": viewer_data(page.maps, page.underlay),

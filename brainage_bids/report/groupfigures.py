@@ -267,7 +267,7 @@ def _forest(page: GroupPage, album: Album) -> list[dict]:
         return []
     caption = "Difference of the mean gap, patients minus controls, with its 95 % confidence interval."
     if any("adjusted" in row["series"] for row in rows):
-        caption += " The adjusted rows are the primary tests."
+        caption += " The rows adjusted for age and sex alone are the primary tests."
     if len(rows) > _MAX_FOREST:
         caption += f" The first {_MAX_FOREST} of {len(rows)} rows; all are in the table."
     alt = "Forest plot. " + "; ".join(f"{row['label']}: {row['note']}" for row in rows[:_MAX_FOREST])

@@ -237,8 +237,13 @@ def _accuracy(values: Mapping[str, Any]) -> str:
     return (
         "Accuracy is the mean absolute error (MAE) of the uncorrected predictions, with a bootstrap 95 % confidence "
         f"interval{boots}, beside the MAE of always predicting the mean age; R2 is 1 - SSres/SStot with chronological "
-        "age as the outcome. Models were compared on the same people by a paired t-test of absolute errors, with the "
-        "Wilcoxon signed-rank test as a check."
+        "age as the outcome."
+        + (
+            " Models were compared on the same people by a paired t-test of absolute errors, with the Wilcoxon "
+            "signed-rank test as a check."
+            if len(values.get("models", ())) > 1
+            else ""
+        )
     )
 
 

@@ -38,7 +38,8 @@ def fair_rows(page: GroupPage) -> list[dict[str, Any]]:
     chosen = []
     for model in page.models:
         found = {text(r.get("subset")): r for r in rows_of(page.accuracy) if text(r.get("model")) == model}
-        for subset in ("split=test", *(f"group={label}" for label in page.controls), "all"):
+        pooled = "+".join(sorted(label for label in page.controls if f"group={label}" in found))
+        for subset in ("split=test", f"group={pooled}", *(f"group={label}" for label in page.controls), "all"):
             if number((found.get(subset) or {}).get("mae")) is not None:
                 chosen.append(found[subset])
                 break
@@ -94,7 +95,7 @@ def _correlation(row: Row | None) -> str:
     if not row or number(row.get("corr")) is None:
         return NOT_AVAILABLE
     p = p_value(row.get("corr_p"))
-    said = estimate(row, "corr", "corr_ci_lo", "corr_ci_hi", sign=True)
+    said = f"{estimate(row, 'corr', 'corr_ci_lo', 'corr_ci_hi', sign=True)}, n = {count(row.get('corr_n'))}"
     return said + ("" if p == NOT_AVAILABLE else f", p {p}" if p.startswith("<") else f", p = {p}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from brainage_bids.bids.files import atomic
 
@@ -45,6 +46,9 @@ def save_both(figure: Figure, stem: Path, dpi: int = 200) -> tuple[bytes, list[P
 
 def _render(figure: Figure, kind: str, dpi: int) -> bytes:
     buffer = io.BytesIO()
+    for words in figure.findobj(Text):
+        if words.get_text() and "\\mathdefault" not in words.get_text():
+            words.set_parse_math(False)  # a group may be called $a$; numbers on axes are matplotlib's own
     with matplotlib.rc_context(_FIXED):
         FigureCanvasAgg(figure)
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=_NO_DATE[kind])

@@ -248,6 +248,9 @@ def _subsets(table: pd.DataFrame, controls: Sequence[str]) -> list[tuple[str, np
     mixed = healthy.any() and not healthy.all()
     subsets = [(ALL, everyone, "everyone, whatever the group" if mixed else "")]
     subsets += [(f"group={label}", is_member(group, [label]), "") for label in levels(group)]
+    pooled = levels(group[healthy])
+    if len(pooled) > 1:
+        subsets.append((f"group={control_label(pooled)}", healthy, "all controls"))
     base, note = (healthy, f"within {control_label(controls)}") if healthy.any() else (everyone, "within everyone")
     ages = pd.Series([age_label(age) for age in number(table, "age")], dtype=object)
     bins = [bin_label(low, high) for low, high in AGE_BINS]

@@ -24,6 +24,7 @@ MIN_AGE_RANGE = 5.0  # years
 FEW_N = 30
 MIN_OFFSET_N = 3
 COLE = "cole"
+LINE, OFFSET, NONE = "beheshti", "offset", "none"  # methods of a line
 COLE_MIN_SLOPE = 0.2
 CORRECTED_COLUMNS = ("bag_corrected", "pred_lo", "pred_hi", "flags")
 
@@ -66,7 +67,7 @@ class BiasLine:
     age_mean: float = math.nan
 
 
-def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card") -> BiasLine:
+def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card", form: str | None = None) -> BiasLine:
     """Fit the age-bias line on healthy held-out people.
 
     Parameters
@@ -75,6 +76,8 @@ def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card")
         ``(n,)`` years; pairs with a missing value are left out.
     source
         Stored with the line.
+    form
+        Take this method (``beheshti``, ``offset``, ``none``) whatever the number of people; None chooses.
 
     Returns
     -------
@@ -85,25 +88,26 @@ def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card")
     both = np.isfinite(age) & np.isfinite(predicted)
     age, predicted = age[both], predicted[both]
     n, nan = age.size, math.nan
-    if n < MIN_OFFSET_N:
+    if n < MIN_OFFSET_N or form == NONE:
         warning = f"only {n} healthy held-out people: no age-bias correction"
-        return BiasLine("none", nan, nan, nan, nan, n, nan, nan, nan, "none", (warning,))
+        return BiasLine(NONE, nan, nan, nan, nan, n, nan, nan, nan, "none", (warning,))
     low, high, mean = float(age.min()), float(age.max()), float(age.mean())
-    if n < MIN_LINE_N or high - low < MIN_AGE_RANGE:
+    few = n < MIN_LINE_N or high - low < MIN_AGE_RANGE
+    if high == low or (few if form is None else form == OFFSET):
         gap = predicted - age
         warning = (
             f"offset only: {n} people of {low:g} to {high:g} years "
             f"(a line needs {MIN_LINE_N} people and {MIN_AGE_RANGE:g} years)"
         )
         return BiasLine(
-            "offset", 1.0, float(gap.mean()), nan, nan, n, low, high, float(gap.std(ddof=1)), source, (warning,), mean
+            OFFSET, 1.0, float(gap.mean()), nan, nan, n, low, high, float(gap.std(ddof=1)), source, (warning,), mean
         )
     fit = stats.linregress(age, predicted)
     residual = predicted - (fit.slope * age + fit.intercept)
     sd = math.sqrt(float(residual @ residual) / (n - 2))
     r = nan if is_constant(predicted) else float(fit.rvalue)
     slope, intercept, se = float(fit.slope), float(fit.intercept), float(fit.stderr)
-    line = BiasLine("beheshti", slope, intercept, se, r, n, low, high, sd, source, age_mean=mean)
+    line = BiasLine(LINE, slope, intercept, se, r, n, low, high, sd, source, age_mean=mean)
     return _with_warnings(line)
 
 
@@ -125,7 +129,7 @@ def corrected_bag_cole(line: BiasLine, age: np.ndarray, predicted: np.ndarray) -
     BadDataError
         When the slope is at most 0.2, its 95 % interval contains 0, or there is no line: the division blows up noise.
     """
-    if line.method != "beheshti":
+    if line.method != LINE:
         raise BadDataError(f"Cole's correction needs a fitted line, this one is '{line.method}'; use Beheshti's form")
     margin = stats.t.ppf(0.975, line.n - 2) * line.slope_se
     if line.slope <= COLE_MIN_SLOPE or abs(line.slope) <= margin:
@@ -177,8 +181,8 @@ def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> p
     """
     result = pd.DataFrame(np.nan, index=rows.index, columns=list(CORRECTED_COLUMNS[:3]))
     flags = np.full(len(rows), "", dtype=object)
-    for here, others in others_by_fold(rows, calibration):
-        values, flags[here] = _correct(number(rows, "age")[here], number(rows, "predicted_age")[here], others)
+    for here, others, line in lines_by_fold(rows, calibration):
+        values, flags[here] = _correct(number(rows, "age")[here], number(rows, "predicted_age")[here], others, line)
         result.iloc[here] = values
     return result.assign(flags=flags)
 
@@ -200,8 +204,7 @@ def corrected_gap(rows: pd.DataFrame, calibration: pd.DataFrame, method: str = "
     """
     age, predicted = number(rows, "age"), number(rows, "predicted_age")
     gap = np.full(len(rows), np.nan)
-    for here, others in others_by_fold(rows, calibration):
-        line = fit_line(number(others, "age"), number(others, "predicted_age"))
+    for here, _, line in lines_by_fold(rows, calibration):
         if method == COLE:
             gap[here] = corrected_bag_cole(line, age[here], predicted[here])
         else:
@@ -209,11 +212,17 @@ def corrected_gap(rows: pd.DataFrame, calibration: pd.DataFrame, method: str = "
     return gap
 
 
-def others_by_fold(rows: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
-    """Yield ``(n,)`` bool of the rows of one fold, and the calibration people outside it (everyone without a fold)."""
+def lines_by_fold(rows: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame, BiasLine]]:
+    """Yield ``(n,)`` bool of the rows of one fold, the calibration people outside it (everyone without a fold), a line.
+
+    All calibration people together choose between line and offset, for every fold: one correction for a model. Else,
+    with few people, some folds would lose their age bias and others keep it.
+    """
+    form = fit_line(number(calibration, "age"), number(calibration, "predicted_age")).method
     row_fold, calibration_fold = _fold_labels(rows), _fold_labels(calibration)
     for fold in sorted(set(row_fold)):
-        yield row_fold == fold, calibration[(calibration_fold != fold) | (fold == "")]
+        others = calibration[(calibration_fold != fold) | (fold == "")]
+        yield row_fold == fold, others, fit_line(number(others, "age"), number(others, "predicted_age"), form=form)
 
 
 def crossfit_folds(
@@ -257,10 +266,11 @@ def crossfit_folds(
     return rows, rows.iloc[fitted]
 
 
-def _correct(age: np.ndarray, predicted: np.ndarray, people: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+def _correct(
+    age: np.ndarray, predicted: np.ndarray, people: pd.DataFrame, line: BiasLine
+) -> tuple[np.ndarray, list[str]]:
     """Return ``(n, 3)`` bag_corrected, pred_lo, pred_hi and ``n`` flag texts."""
     healthy_age, healthy_predicted = number(people, "age"), number(people, "predicted_age")
-    line = fit_line(healthy_age, healthy_predicted)
     gap = healthy_predicted - healthy_age
     known = np.isfinite(age)
     bag = corrected_bag(line, age, predicted - age)
@@ -269,7 +279,7 @@ def _correct(age: np.ndarray, predicted: np.ndarray, people: pd.DataFrame) -> tu
     centre = np.where(known, age + bag, predicted)
     width = np.where(known, math.nan if half is None else half, math.nan if raw_half is None else raw_half)
     outside = known & np.isfinite(bag) & ((age < line.age_min) | (age > line.age_max))
-    offset = known & np.isfinite(bag) & (line.method == "offset")
+    offset = known & np.isfinite(bag) & (line.method == OFFSET)
     flags = [
         ";".join(name for name, on in (("bias_extrapolated", far), ("bias_offset", flat)) if on)
         for far, flat in zip(outside, offset, strict=True)

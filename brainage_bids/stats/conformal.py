@@ -14,7 +14,7 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from brainage_bids.schema import CALIBRATION_COLUMNS
-from brainage_bids.stats.bias import conformal_half_width, corrected_bag, fit_line, others_by_fold
+from brainage_bids.stats.bias import conformal_half_width, corrected_bag, lines_by_fold
 from brainage_bids.stats.tables import frame, joined, number
 
 LEVELS = (95, 90, 80)  # percent
@@ -39,9 +39,8 @@ def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
     age, predicted = number(rows, "age"), number(rows, "predicted_age")
     names = ["residual", "n_calibration", "conformal_p", *(f"half_width_{level}" for level in LEVELS)]
     values = np.full((len(rows), len(names)), np.nan)
-    for here, others in others_by_fold(rows, calibration):
+    for here, others, line in lines_by_fold(rows, calibration):
         their_age, theirs = number(others, "age"), number(others, "predicted_age")
-        line = fit_line(their_age, theirs)
         healthy = corrected_bag(line, their_age, theirs - their_age)
         healthy = np.sort(healthy[np.isfinite(healthy)])
         residual = corrected_bag(line, age[here], predicted[here] - age[here])

@@ -73,10 +73,10 @@ def correlation(x: np.ndarray, y: np.ndarray, statistic: str = "pearson", exact:
         x, y = stats.rankdata(x), stats.rankdata(y)
     r = pearson(x, y)
     row |= _student(r, x.size - 2)
+    if statistic == "spearman" and exact and x.size < EXACT_BELOW:
+        row |= {"p": _exact_p(x, y), "df": math.nan, "note": joined([row["note"], "exact permutation p"])}
     if row["status"] == "perfect":
         return row
-    if statistic == "spearman" and exact and x.size < EXACT_BELOW:
-        row |= {"p": _exact_p(x, y), "df": math.nan, "note": "exact permutation p"}
     if x.size < 4:
         return row | {"status": "ok_no_ci", "note": joined([row["note"], "no CI with 3 pairs"])}
     spread = 1.0 + r * r / 2.0 if statistic == "spearman" else 1.0

@@ -63,7 +63,7 @@ def patients(accuracy: pd.DataFrame, correlations: pd.DataFrame, controls: Seque
     rows = []
     for _, error in accuracy.iterrows():
         family, _, group = str(error["subset"]).partition("=")
-        if family != "group" or group in set(controls):
+        if family != "group" or set(group.split("+")) <= set(controls) or group in set(controls):
             continue
         shared = {"group": group, "model": error["model"], "n": error["n"], **{name: error[name] for name in _SHARED}}
         chosen = correlations[(correlations["group"] == group) & (correlations["model"] == error["model"])]

@@ -31,6 +31,7 @@ from brainage_bids.stats.tables import (
 )
 
 MIN_SPAN = 0.5  # years between the first and the last scan of a person
+NOT_OF_SESSION = "age_not_session_specific"
 MIN_PEOPLE = 6  # for the mixed model
 RATE, BAG_RATE, MIXED = "rate", "bag_rate", "mixed"
 
@@ -70,6 +71,8 @@ def longitudinal(table: pd.DataFrame, models: Sequence[str], controls: Sequence[
 def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
     """Return the sessions of people with two ages at least half a year apart, first session first.
 
+    An age that was given once for several sessions says nothing of the time between: such a session is left out.
+
     Returns
     -------
     pandas.DataFrame
@@ -84,7 +87,11 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
             "group": text(table, "group").to_numpy(),
             "sex": text(table, "sex").to_numpy(),
         }
-    ).dropna(subset=["age", "predicted_age"])
+    )
+    rows = rows[
+        ~text(table, "age_flags").fillna("").str.split(";").map(lambda flags: NOT_OF_SESSION in flags).to_numpy()
+    ]
+    rows = rows.dropna(subset=["age", "predicted_age"])
     rows = rows.sort_values(["participant_id", "age"], kind="stable")
     person = rows.groupby("participant_id", sort=False)
     rows = rows.assign(

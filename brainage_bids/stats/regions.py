@@ -64,6 +64,8 @@ def saliency_contrasts(
     for contrast, case, other, covariates in wanted:
         for names_of in ((), covariates):
             table = _contrast(records, values, case, other, names_of, seed)
+            if not names_of:
+                table["q_fdr"] = np.nan  # a sensitivity row belongs to no family
             variant = "adjusted:" + "+".join(covariates) if names_of else "raw"
             family = f"regions:{contrast}:{model}" if names_of else "sensitivity"
             about = {"model": model, "contrast": contrast, "variant": variant, "family": family}
@@ -131,11 +133,11 @@ def region_differences(
         row |= {"status": status, "note": note} if status != "ok" or good else _not_usable()
     if status == "ok" and usable.any():
         found = _tests(data[:, usable], is_case, covariates)
-        observed = np.abs(found["t"])
+        observed = np.abs(found["t"]) * (1 - 1e-9) - 1e-12  # rounding makes no relabelling rarer than it is
         counted, largest = np.zeros(observed.size), np.zeros(observed.size)
         for t in _relabelled(data[:, usable], is_case, covariates, permutations, seed):
-            counted += (t >= observed - 1e-12).sum(axis=0)
-            largest += (t.max(axis=1, keepdims=True) >= observed - 1e-12).sum(axis=0)
+            counted += (t >= observed).sum(axis=0)
+            largest += (t.max(axis=1, keepdims=True) >= observed).sum(axis=0)
         found |= {"q_fdr": benjamini_hochberg(found["p"])}
         found |= {"p_perm": (1 + counted) / (1 + permutations), "p_fwe": (1 + largest) / (1 + permutations)}
         for place, i in enumerate(np.flatnonzero(usable)):

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -359,7 +360,7 @@ def test_asked_scores(toy):
     toy.image("sub-1")
     toy.image("sub-2")
     toy.table("participants.tsv", "participant_id|BDI II|z", "sub-1|12|-1", "sub-2|-4|-2.5")
-    asked = tuple(map(parse_score_option, ("bdi=participants.tsv:BDI II", "z=participants.tsv:z:sd")))
+    asked = tuple(map(parse_score_option, ("bdi=participants.tsv:BDI II", "z=participants.tsv:z")))
     dataset = read(toy, scores=asked)
     assert dataset.score_names == ("bdi", "z")
     assert scores(dataset, "bdi") == {"sub-1": 12.0, "sub-2": None}
@@ -371,7 +372,11 @@ def test_asked_scores(toy):
     assert codes(read(toy, scores=wrong), "error") == ["SCORE_COLUMN_UNKNOWN", "SCORE_FILE_UNKNOWN"]
 
 
-@pytest.mark.parametrize("text", ["BDI", "BDI=participants.tsv", "=participants.tsv:x", "a b=participants.tsv:x"])
+@pytest.mark.parametrize(
+    "text",
+    ["BDI", "BDI=participants.tsv", "=participants.tsv:x", "a b=participants.tsv:x", "z=participants.tsv:z:sd"]
+    + [f"{name}=p.tsv:x" for name in ("age", "group", "split", "dataset", "bag_m", "predicted_age_m")],
+)
 def test_wrong_score_options(text):
     with pytest.raises(UsageError, match="--score"):
         parse_score_option(text)
@@ -443,3 +448,73 @@ def test_real_sessions_and_phenotype(real):
     assert pheno.participants_without_scan == ("sub-03",)
     assert codes(pheno).count("IMAGE_EMPTY") == 2
     assert [s.age for s in read_dataset(DatasetQuery(real / "ds000011")).scans][:2] == [35.0, 34.0]
+
+
+# --- joins that went wrong once -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("units", "age"),
+    [("years (decimal)", 40.0), ("in months", 40 / 12), ("months since birth", 40 / 12), ("n/a", 40.0), ("Year", 40.0)],
+)
+def test_units_of_ages_in_words(toy, units, age):
+    toy.image("sub-1")
+    toy.table("participants.tsv", "participant_id|age", "sub-1|40")
+    toy.text("participants.json", json.dumps({"Age": {"Units": units}}))  # the key is not written as the column is
+    dataset = read(toy)
+    assert dataset.scans[0].age == pytest.approx(age)
+    assert not codes(dataset, "error")
+
+
+@pytest.mark.parametrize("units", ["postmenstrual weeks", "weeks PMA", "gestational weeks", "percentile"])
+def test_units_that_are_not_time_since_birth_are_refused(toy, units):
+    toy.image("sub-1")
+    toy.table("participants.tsv", "participant_id|age", "sub-1|40")
+    toy.text("participants.json", json.dumps({"age": {"Units": units}}))
+    assert "AGE_UNIT_UNKNOWN" in codes(read(toy), "error")
+
+
+def test_a_wide_column_keeps_the_unit_of_its_name(toy):
+    toy.image("sub-1", "ses-1")
+    toy.image("sub-1", "ses-2")
+    toy.table("participants.tsv", "participant_id|age_months_ses-1|age_months_ses-2", "sub-1|84|96")
+    assert [scan.age for scan in read(toy).scans] == [7.0, 8.0]
+
+
+def test_sessions_that_a_spreadsheet_made_decimal(toy):
+    for session in ("ses-01", "ses-02", "ses-10"):
+        toy.image("sub-1", session)
+    toy.table("phenotype/moca.tsv", "participant_id|session_id|MoCA", "sub-1|1.0|20", "sub-1|2.0|22", "sub-1|10.0|29",
+              "sub-1|1.5|5")  # fmt: skip
+    toy.table("participants.tsv", "participant_id|age", "sub-1|60")
+    dataset = read(toy)
+    assert [dict(scan.scores).get("moca") for scan in dataset.scans] == [20.0, 22.0, 29.0]
+    assert "TABLE_BAD_ID" in codes(dataset)
+
+
+def test_a_scan_without_a_session_is_not_of_the_visit_of_a_questionnaire(toy):
+    toy.image("sub-1")
+    toy.image("sub-2")
+    toy.table("participants.tsv", "participant_id|age", "sub-1|60", "sub-2|n/a")
+    toy.table("phenotype/moca.tsv", "participant_id|session_id|age|MoCA", "sub-1|M36|63|25", "sub-2|M36|64|25")
+    assert [scan.age for scan in read(toy).scans] == [60.0, 64.0]
+
+
+def test_two_scores_of_one_file_and_a_file_that_ends_like_a_sessions_table(toy):
+    toy.image("sub-1", "ses-1")
+    toy.table("participants.tsv", "participant_id|age", "sub-1|60")
+    toy.table("sub-1/sub-1_sessions.tsv", "session_id|bdi", "ses-1|3")
+    toy.text("clinic.csv", "participant_id,A,B\nsub-1,-1,7\n")
+    toy.text("sourcedata/clinic_sessions.tsv", "participant_id\tbdi\nsub-1\t30\n")
+    asked = ("a=clinic.csv:A", "b=clinic.csv:B", "x=sourcedata/clinic_sessions.tsv:bdi", "y=sessions.tsv:bdi")
+    dataset = read(toy, scores=tuple(map(parse_score_option, asked)))
+    assert {name: dict(dataset.scans[0].scores).get(name) for name in "bxy"} == {"b": 7.0, "x": 30.0, "y": 3.0}
+
+
+def test_a_group_called_all_and_one_that_pandas_left_empty(toy):
+    for number in (1, 2, 3):
+        toy.image(f"sub-{number}")
+    toy.table("participants.tsv", "participant_id|age|group", "sub-1|60|nan", "sub-2|60|NC", "sub-3|61|AD")
+    assert [scan.group for scan in read(toy).scans] == [None, "NC", "AD"]
+    toy.table("participants.tsv", "participant_id|age|group", "sub-1|60|all", "sub-2|60|NC", "sub-3|61|AD")
+    assert codes(read(toy), "error") == ["GROUP_NAME"]

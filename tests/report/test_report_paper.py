@@ -47,8 +47,9 @@ def test_page_holds_the_tables_of_a_paper(tmp_path, full_page):
     write_group_page(tmp_path / "group.html", full_page, tmp_path / "group" / "figures")
     words, reader = check(tmp_path / "group.html")
     for shown in (
-        "5.61 ± 4.40", "+2.12 ± 6.71", "0.0123", "+0.37 [+0.10 to +0.60], p = 0.00900", "+0.31, p <0.001",
-        "1 294", "20 (50.0 %)", "20 (100.0 %)", "3 (15.0 %)", "hides the exact age", "snr is below 8",
+        "5.61 ± 4.40", "+2.12 ± 6.71", "0.0123",
+        "+0.37 [+0.10 to +0.60], n = 20, p = 0.00900", "+0.31, n = 20, p <0.001", "1 294",
+         "20 (50.0 %)", "20 (100.0 %)", "3 (15.0 %)", "hides the exact age", "snr is below 8",
         "no T1w image: 2", "no second scan: 1", "Copy methods and references",
     ):  # fmt: skip
         assert shown in words.replace("\u202f", " "), shown

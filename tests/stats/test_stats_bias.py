@@ -226,9 +226,23 @@ def test_cole_is_beheshti_over_the_slope_of_the_rows_own_line():
     data["fold"] = np.arange(60) % 3
     ours, coles = bias.corrected_gap(data, data), bias.corrected_gap(data, data, "cole")
     np.testing.assert_allclose(ours, bias.correct_with_calibration(data, data)["bag_corrected"])
-    for here, others in bias.others_by_fold(data, data):
-        line = bias.fit_line(others["age"], others["predicted_age"])
+    for here, others, line in bias.lines_by_fold(data, data):
+        assert line == bias.fit_line(others["age"], others["predicted_age"])
         np.testing.assert_allclose(coles[here], ours[here] / line.slope)
+
+
+@pytest.mark.parametrize(("n", "form"), [(17, "beheshti"), (14, "offset")])
+def test_one_form_of_correction_for_all_folds_of_a_model(n, form):
+    """Folds of few people leave 13 others: too few to choose a line, but all must be corrected alike."""
+    data = people(n=n)
+    data["fold"] = np.arange(n) % 4
+    assert {line.method for _, _, line in bias.lines_by_fold(data, data)} == {form}
+    corrected = bias.correct_with_calibration(data, data)
+    np.testing.assert_allclose(corrected["bag_corrected"], bias.corrected_gap(data, data))
+    assert corrected["flags"].str.contains("bias_offset").all() == (form == "offset")
+    slope = np.polyfit(data["age"], corrected["bag_corrected"], 1)[0]
+    raw = np.polyfit(data["age"], data["predicted_age"] - data["age"], 1)[0]
+    assert (abs(slope) < abs(raw) / 2) == (form == "beheshti")
 
 
 def test_cole_is_refused_when_one_fold_has_no_slope():
