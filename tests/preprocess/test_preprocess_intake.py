@@ -36,6 +36,24 @@ def test_single_volume_of_four_dimensions_is_read(tmp_path):
     assert read_scan(save(tmp_path / "a.nii", data)).data.shape == (30, 30, 30)
 
 
+def test_a_damaged_gzip_file_is_refused_by_its_checksum(tmp_path):
+    """Such a file opens, has its size, and a part of its voxels is wrong: nibabel reads it without a word."""
+    data = np.random.default_rng(0).integers(0, 1000, (40, 40, 40)).astype(np.int16)
+    path = save(tmp_path / "a.nii.gz", data)
+    plain = bytearray(gzip.decompress(path.read_bytes()))
+    plain[len(plain) // 2] ^= 1
+    with gzip.GzipFile(
+        path, "wb", compresslevel=0
+    ) as file:  # stored: a byte can be changed without breaking the stream
+        file.write(plain)
+    spoiled = bytearray(path.read_bytes())
+    spoiled[len(spoiled) // 2] ^= 1
+    path.write_bytes(spoiled)
+    assert nib.load(path).get_fdata().shape == (40, 40, 40)
+    with pytest.raises(BadDataError, match=r"cannot be read to its end .*fetch it again"):
+        read_scan(path)
+
+
 def test_some_nan_is_read_as_zero_and_said(tmp_path):
     data = np.ones((30, 30, 30), np.float32)
     data[:10] = np.nan

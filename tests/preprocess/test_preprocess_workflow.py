@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,7 +19,7 @@ from PIL import Image
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import UsageError
-from brainage_bids.preprocess import plugins, rescue
+from brainage_bids.preprocess import plugins, pool, rescue, workflow
 from brainage_bids.preprocess.affine import wide_starts
 from brainage_bids.preprocess.done import is_done
 from brainage_bids.preprocess.options import PreprocessOptions
@@ -234,6 +235,40 @@ def test_a_killed_job_and_a_silent_scheduler_end_nothing(tmp_path, monkeypatch, 
     result = plugin._get_result(7)  # gone, without a result
     assert isinstance(result["traceback"], list)
     assert "results file does not exist" in "".join(result["traceback"])
+
+
+def test_a_scheduler_that_refuses_a_job_is_asked_again(tmp_path, monkeypatch, caplog):
+    plugin, answers, waited = steady_scheduler("SLURM", {}), [], []
+
+    def refuse(self, scriptfile, node):
+        answers.append(scriptfile)
+        if len(answers) < 3:
+            raise RuntimeError("\n".join(("sbatch failed", "sbatch: error: QOSMaxSubmitJobPerUserLimit")))
+        return 17
+
+    monkeypatch.setattr(SLURMPlugin, "_submit_batchtask", refuse)
+    monkeypatch.setattr(pool.time, "sleep", waited.append)
+    plugin.pending_tasks = []
+    assert [plugin._submit_batchtask("x.sh", None) for _ in range(3)] == [None, None, 17]
+    assert waited == [2.0, 4.0]
+    assert "refused a job (sbatch: error: QOSMaxSubmitJobPerUserLimit)" in caplog.text
+    answers.clear()
+    monkeypatch.setattr(SLURMPlugin, "_submit_batchtask", lambda *_: (_ for _ in ()).throw(RuntimeError("never")))
+    for _ in range(pool.REFUSALS - 1):
+        assert plugin._submit_batchtask("x.sh", None) is None
+    with pytest.raises(RuntimeError, match="never"):  # none of ours runs: waiting will not help
+        plugin._submit_batchtask("x.sh", None)
+    plugin.pending_tasks = [(17, 0)]
+    assert plugin._submit_batchtask("x.sh", None) is None
+
+
+def test_runs_that_share_a_work_directory_keep_to_their_own_folder(tmp_path):
+    mine, host = workflow._own_folder(options(tmp_path)), socket.gethostname()
+    work = mine.parent
+    for folder in (mine, work / f"nipype-{host}-1", work / f"nipype-{host}-999999999", work / "nipype-elsewhere-1"):
+        folder.mkdir(parents=True)
+    workflow._remove_left(work)
+    assert {path.name for path in work.iterdir()} == {f"nipype-{host}-1", "nipype-elsewhere-1"}
 
 
 def test_missing_plugin_file_and_missing_scheduler_are_named(tmp_path, monkeypatch):

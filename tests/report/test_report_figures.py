@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from matplotlib.figure import Figure
 from scipy import stats
 
 from brainage_bids.report import figures
@@ -15,6 +16,20 @@ def test_line_band_is_statsmodels():
     frame = sm.OLS(y, sm.add_constant(x)).fit().get_prediction(sm.add_constant(grid)).summary_frame(alpha=0.05)
     np.testing.assert_allclose(fit, frame["mean"], rtol=1e-9)
     np.testing.assert_allclose(fit + half, frame["mean_ci_upper"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("label", ["$x$", "$a_b$", r"cost $\x$ of $", "A_1"])
+def test_labels_are_no_formulas(label):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_xticks([0], [label])
+    axes.set_title(label)
+    axes.plot([0, 1], [0, 1], label=label)
+    axes.legend()
+    assert png_bytes(figure).startswith(b"\x89PNG")
+    assert not axes.title.get_parse_math()
+    figure.subplots().set_yscale("log")  # the numbers of matplotlib stay what they are
+    assert png_bytes(figure).startswith(b"\x89PNG")
 
 
 def test_line_band_refuses_what_has_no_line():

@@ -219,6 +219,23 @@ def test_phantom_banner(tmp_path, group_page):
     assert "PHANTOM" in words
 
 
+def test_controls_who_are_not_in_the_statistics_are_no_controls(tmp_path, group_page):
+    words, _, _ = written(tmp_path, group_page)
+    assert "The error is judged on healthy people." in words
+    assert "No control group." not in words
+    patients = group_page.table.assign(group="AD")
+    words, _, _ = written(tmp_path, replace(group_page, table=patients))
+    assert "No control group. No control is left in the statistics" in words
+    assert "The error is judged on healthy people." not in words
+
+
+def test_nothing_is_said_to_be_removed_that_was_not(tmp_path, group_page):
+    said = "The correction below was estimated in people who were not used for training, and removed."
+    line = {"m": {"method": "none", "source": "none", "n": 0, "warnings": []}}
+    assert said not in written(tmp_path, replace(group_page, bias=line))[0]
+    assert said in written(tmp_path, replace(group_page, bias={"m": {**line["m"], "method": "beheshti"}}))[0]
+
+
 def repeated_page():
     """Two groups of four people with three sessions, the second ages faster; tables as the group level has them."""
     rows = [

@@ -138,6 +138,17 @@ def test_without_controls_everyone_is_used_and_said(tested):
     assert table.loc["all", "mae"] == table.loc["group=AD", "mae"]
 
 
+def test_several_control_labels_have_a_row_of_their_own(tested):
+    table = tested.copy()
+    healthy = table["group"] == "NC"
+    table.loc[healthy & (np.arange(len(table)) % 7 == 0), "group"] = "HC"
+    rows = accuracy(table, ["a"], ["NC", "HC"]).set_index("subset")
+    pooled, whole = rows.loc["group=HC+NC"], accuracy(tested, ["a"], ["NC"]).set_index("subset").loc["group=NC"]
+    assert pooled[["n", "mae", "bag_mean"]].tolist() == whole[["n", "mae", "bag_mean"]].tolist()
+    assert "group=HC+NC" not in accuracy(tested, ["a"], ["NC", "HC"]).set_index("subset").index
+    assert "group=HC+NC" in set(model_comparison(table, ["a", "b"], ["NC", "HC"])["subset"])
+
+
 def test_under_twenty_only_when_present(tested):
     assert "age=<20" not in set(accuracy(tested, ["a"], ["NC"])["subset"])
     younger = tested.assign(age=tested["age"].where(tested.index != tested.index[0], 19.99))

@@ -134,6 +134,15 @@ def test_ties(edge_cases, name):
     assert [got["estimate"], got["p"]] == pytest.approx(list(case["expect"].values()), rel=1e-9)
 
 
+@pytest.mark.parametrize(("n", "p"), [(3, 2 / 6), (4, 2 / 24), (5, 2 / 120)])
+def test_a_perfect_order_of_few_people_is_no_certainty(n, p):
+    x = np.arange(n) ** 2.0
+    got = correlation(x, -x, "spearman", exact=True)
+    assert (got["estimate"], got["status"]) == (-1.0, "perfect")
+    assert got["p"] == pytest.approx(p)
+    assert correlation(x, -x, "pearson")["p"] == 0.0
+
+
 def test_exact_spearman_p_counts_every_order():
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=6), np.array([1.0, 2, 2, 3, 5, 4])
