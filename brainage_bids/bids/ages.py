@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from brainage_bids.bids.aliases import (
     AGE_BASELINE,
@@ -57,7 +58,7 @@ class AgeColumn:
     values: tuple[float | None, ...]
     flags: tuple[str | None, ...]
 
-    @property
+    @cached_property
     def whole_years(self) -> bool:
         """Whether every age is a whole number of years."""
         return all(value is None or value.is_integer() for value in self.values)

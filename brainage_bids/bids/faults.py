@@ -38,6 +38,7 @@ CODES: dict[str, tuple[str, str]] = {
     "TABLE_ROW_LENGTH": (ERROR, "a row has more cells than the table has columns, so cells may be misplaced"),
     "TABLE_BAD_ID": (WARNING, "a participant_id or session_id is not a BIDS label; the row is ignored"),
     "SIDECAR_UNREADABLE": (WARNING, "a JSON sidecar cannot be read"),
+    "SIDECAR_CONFLICT": (ERROR, "sidecars of sessions tables give one column several units or levels"),
     "AGE_AMBIGUOUS": (ERROR, "a table has several age columns that disagree"),
     "AGE_UNIT_UNKNOWN": (ERROR, "an age column exceeds 120 (or may be in weeks) and no unit is given"),
     "AGE_CONFLICT": (ERROR, "a table gives one participant and session several ages"),

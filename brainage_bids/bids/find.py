@@ -81,6 +81,8 @@ def find_images(bids_dir: str | Path) -> Found:
                 image = _read_name(entry, subject.name, session, root, faults)
                 if image is not None:
                     _keep(image, images, root, faults)
+                    if session is None and inside and sessions[subject.name][0] is not None:
+                        sessions[subject.name] = (None, *sessions[subject.name])  # scans beside those of sessions
     return Found(tuple(sorted(images.values(), key=lambda i: i.sort_key)), sessions, tuple(faults))
 
 
@@ -211,9 +213,16 @@ def read_labels(entries: Iterable[str], prefix: str, known: Iterable[str], optio
     return tuple(asked)
 
 
+def _is_file(entry: str) -> bool:
+    try:
+        return Path(entry).is_file()
+    except (OSError, ValueError):  # a list of labels longer than a file name may be
+        return False
+
+
 def _words(entry: str, prefix: str, option: str) -> list[str]:
     bare = re.fullmatch(r"[0-9A-Za-z+\-, ]*", entry)
-    if Path(entry).is_file():
+    if _is_file(entry):
         lines = Path(entry).read_text(encoding="utf-8-sig").splitlines()
         words = [re.split(r"[\t,; ]", line.strip())[0] for line in lines if not line.lstrip().startswith("#")]
         header = {"participant_id": "sub", "session_id": "ses"}

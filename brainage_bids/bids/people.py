@@ -47,6 +47,17 @@ def look_up(columns: Sequence[TextColumn], participant: str, session: str | None
     return set()
 
 
+def of_person(columns: Sequence[TextColumn], participant: str, session: str | None) -> set[str]:
+    """Return what does not change with the session: the value of this one, else the only one that the person has."""
+    if values := look_up(columns, participant, session):
+        return values
+    for column in columns:
+        values = column.at(column.table.rows_by_participant.get(participant, ()))
+        if len(values) == 1:
+            return values
+    return set()
+
+
 def _columns_of(
     tables: Sequence[Table],
     pick: Callable[[Table], list[str]],

@@ -351,10 +351,10 @@ class _Reader:
             age=age.value,
             age_source=age.source,
             age_flags=age.flags,
-            sex=_one(people.look_up(self.sex, *key)),
+            sex=_one(people.of_person(self.sex, *key)),
             group=_one(group),
             site=self._site(image),
-            family=_one(people.look_up(self.family, *key)),
+            family=_one(people.of_person(self.family, *key)),
             scores=tuple((name, value) for name, value in found if value is not None),
         )
 

@@ -355,6 +355,13 @@ def _joined_sessions(root: Path, sessions: Mapping[str, Sequence], faults: list[
     for table in tables:
         where = [table.columns.index(name) if name in table.columns else None for name in columns]
         rows.extend(tuple("" if at is None else row[at] for at in where) for row in table.rows)
+        for name, about in table.sidecar.items():
+            before = sidecar.get(name)
+            if isinstance(before, dict) and isinstance(about, dict):
+                differ = [key for key in ("Units", "Levels") if before.get(key, about.get(key)) != about.get(key)]
+                if differ:
+                    message = f"gives {name!r} other {' and '.join(differ)} than the files before; make them one"
+                    faults.append(make_fault("SIDECAR_CONFLICT", Path(table.name).with_suffix(".json").name, message))
         sidecar = {**sidecar, **table.sidecar}
     keys = tuple(key for table in tables for key in table.keys)
     places = tuple((Path(file).name, line) for table in tables for file, line in table.places)

@@ -234,6 +234,14 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
             template = model_template(folder.name, folder, spec, options.template, asked, outputs)
             templates = [*templates, *([template] if template else [])]
             specs.append(spec)
+    files: dict[str, VolumeSpec] = {}
+    for spec in dict.fromkeys(specs):
+        other = files.setdefault(f"{spec.template} {spec.res_label}", spec)
+        if other.intensity != spec.intensity:
+            raise UsageError(
+                f"two models need volumes of one name, {spec.template} at {spec.resolution:g} mm, with {other.intensity} "
+                f"and with {spec.intensity} intensities; run them one at a time, into OUTPUT_DIRs of their own"
+            )
     if not specs:
         specs = [VolumeSpec.on_grid(1, asked.name, template_sha=asked.sha) if asked else VolumeSpec.on_grid(1)]
     return Plan(recipe, tuple(models), tuple(dict.fromkeys(specs)), check_templates(templates, outputs))

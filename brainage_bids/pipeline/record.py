@@ -10,6 +10,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -37,11 +38,13 @@ class RunRecord:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     events: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tag: str = field(default_factory=lambda: secrets.token_hex(2))
 
     @property
     def folder(self) -> Path:
-        """``logs/<run_id>``: sorts by time, unique per process."""
-        return self.outputs.run_log(self.started.replace("-", "").replace(":", "")[:15] + f"-{os.getpid()}")
+        """``logs/<run_id>``: sorts by time; unique, also where containers start together under the same number."""
+        when = self.started.replace("-", "").replace(":", "")[:15]
+        return self.outputs.run_log(f"{when}-{os.getpid()}-{self.tag}")
 
     def note(self, text: str) -> None:
         """Say something to the user and keep it."""

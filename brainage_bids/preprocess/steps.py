@@ -7,6 +7,7 @@ The other engines find brain and affine in their own way and end in `finish` too
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -276,8 +277,9 @@ def remove_outputs(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) ->
         volume, mask = outputs.volume(scan, spec), outputs.mask(scan, spec)
         transform = outputs.transform(scan, spec.template)
         stale += [sidecar_path(volume), volume, sidecar_path(mask), mask, transform, transform.with_suffix(".json")]
+    half = re.compile(rf"-{re.escape(scan.prefix)}_(space|from|desc)-")  # not those of sub-01_acq-x beside sub-01
     for folder in {path.parent for path in stale}:  # half-written files of a killed run
-        stale += folder.glob(f".tmp-*-{scan.prefix}_*")
+        stale += [path for path in folder.glob(f".tmp-*-{scan.prefix}_*") if half.search(path.name)]
     for path in stale:
         path.unlink(missing_ok=True)
 

@@ -100,7 +100,7 @@ def preprocess(
         else:
             jobs.append(make_job(scan, specs, outputs, options))
     if jobs:
-        choose.check(options.engine, options.work_dir)
+        choose.check(options.engine, options.work_dir, options.plugin_file is not None)
         _run_all(jobs, options)
     outcomes |= {job.scan: _outcome(job, options) for job in jobs}
     _clean(jobs, options)

@@ -118,7 +118,7 @@ def _contrasts(rows: list[Row]) -> dict[str, Any]:
         shown += ok[:SHOWN_CONTRAST] or members[:1]
     columns: list[Column] = [
         ("Model", "w", lambda r: text(r["model"])),
-        ("Contrast", "w", lambda r: text(r["contrast"]).replace("-", " − ")),
+        ("Contrast", "w", lambda r: " − ".join(text(r["contrast"]).rsplit("-", 1))),
         ("Region", "w", lambda r: text(r["region"])),
         ("n", "n", lambda r: f"{count(r['n_case'])} / {count(r['n_control'])}"),
         ("Difference", "n", lambda r: decimals(r["mean_diff"], 3, sign=True)),

@@ -32,11 +32,20 @@ def repeated_tables(page: GroupPage) -> dict[str, Any]:
     }
 
 
+def _difference(term: str, group: str) -> str:
+    """Return ``PD-denovo-NC`` of the group ``PD-denovo`` as a difference."""
+    return f"{group} − {term.removeprefix(group + '-')}" if term.startswith(group + "-") else term
+
+
 def _rates(rows: list[Row]) -> dict[str, Any]:
     columns: list[Column] = [
         ("Model", "w", lambda r: text(r.get("model"))),
         ("What", "w", lambda r: _RATES[r["analysis"]]),
-        ("Who", "w", lambda r: text(r["group"]) if r["term"] == "mean" else text(r["term"]).replace("-", " − ")),
+        (
+            "Who",
+            "w",
+            lambda r: text(r["group"]) if r["term"] == "mean" else _difference(text(r["term"]), text(r["group"])),
+        ),
         ("People (scans)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_scans'))})"),
         ("Mean [95 % CI]", "n", lambda r: estimate(r, "estimate", "ci_lo", "ci_hi", sign=r["analysis"] != "rate")),
         ("SD", "n", lambda r: decimals(r.get("sd"))),

@@ -518,3 +518,33 @@ def test_a_group_called_all_and_one_that_pandas_left_empty(toy):
     assert [scan.group for scan in read(toy).scans] == [None, "NC", "AD"]
     toy.table("participants.tsv", "participant_id|age|group", "sub-1|60|all", "sub-2|60|NC", "sub-3|61|AD")
     assert codes(read(toy), "error") == ["GROUP_NAME"]
+
+
+def test_sex_does_not_change_with_the_session(toy):
+    toy.image("sub-1", "ses-1")
+    toy.image("sub-1", "ses-2")
+    toy.table("participants.tsv", "participant_id|session_id|age|sex", "sub-1|ses-1|60|F", "sub-1|ses-2|62|n/a")
+    assert [scan.sex for scan in read(toy).scans] == ["F", "F"]
+
+
+def test_a_scan_beside_those_of_sessions_is_a_session_of_its_own(toy):
+    toy.image("sub-1")
+    toy.image("sub-1", "ses-2")
+    toy.table("participants.tsv", "participant_id|age", "sub-1|60")
+    assert all("age_not_session_specific" in scan.age_flags for scan in read(toy).scans)
+
+
+def test_sidecars_of_sessions_tables_that_disagree_are_told(toy):
+    for person, unit, age in (("sub-1", "month", 84), ("sub-2", "year", 8)):
+        toy.image(person, "ses-1")
+        toy.table(f"{person}/{person}_sessions.tsv", "session_id|age", f"ses-1|{age}")
+        toy.text(f"{person}/{person}_sessions.json", json.dumps({"age": {"Units": unit}}))
+    toy.table("participants.tsv", "participant_id|sex", "sub-1|F", "sub-2|M")
+    assert "SIDECAR_CONFLICT" in codes(read(toy), "error")
+
+
+def test_a_long_list_of_labels_is_no_file_name(toy):
+    toy.image("sub-001")
+    toy.table("participants.tsv", "participant_id|age", "sub-001|60")
+    with pytest.raises(UsageError, match="not in the dataset"):
+        read(toy, participant_label=(",".join(f"{i:03d}" for i in range(1, 200)),))

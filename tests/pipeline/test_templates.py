@@ -61,6 +61,17 @@ def test_two_models_of_one_name_are_refused(plan, tmp_path):
         plan(train="rnc-demo", models=(trained,))
 
 
+def test_two_intensity_rules_on_one_grid_are_refused(plan, tmp_path):
+    paths = []
+    for rule in ("minmax", "zscore"):
+        folder = tmp_path / rule
+        write_json(folder / "model.json", {"volume_spec": VolumeSpec.on_grid(4, intensity=rule).to_dict()})
+        paths.append(str(folder))
+    assert len(plan(models=(paths[1],)).specs) == 1
+    with pytest.raises(UsageError, match="at 4 mm, with minmax and with zscore intensities"):
+        plan(models=tuple(paths))
+
+
 def test_the_embedded_template_is_the_default(plan, tmp_path):
     assert plan(preprocess_only=True).specs == (VolumeSpec.on_grid(1),)
     assert plan(preprocess_only=True, template=DEFAULT_TEMPLATE).templates == ()

@@ -19,9 +19,10 @@ from PIL import Image
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import UsageError
-from brainage_bids.preprocess import plugins, pool, rescue, workflow
+from brainage_bids.preprocess import plugins, pool, rescue, steps, workflow
 from brainage_bids.preprocess.affine import wide_starts
 from brainage_bids.preprocess.done import is_done
+from brainage_bids.preprocess.engines import choose
 from brainage_bids.preprocess.options import PreprocessOptions
 from brainage_bids.preprocess.pool import SteadyPoolPlugin, steady_scheduler
 from brainage_bids.preprocess.workflow import preprocess
@@ -269,6 +270,25 @@ def test_runs_that_share_a_work_directory_keep_to_their_own_folder(tmp_path):
         folder.mkdir(parents=True)
     workflow._remove_left(work)
     assert {path.name for path in work.iterdir()} == {f"nipype-{host}-1", "nipype-elsewhere-1"}
+
+
+def test_half_written_files_of_a_sibling_are_left_alone(tmp_path):
+    outputs, scan = Outputs(tmp_path), Scan("/x.nii", "sub-01")
+    folder = outputs.anat(scan)
+    folder.mkdir(parents=True)
+    mine = folder / ".tmp-abc12345-sub-01_space-X_res-4_desc-preproc_T1w.nii.gz"
+    other = folder / ".tmp-abc12345-sub-01_acq-mprage_space-X_res-4_desc-preproc_T1w.nii.gz"
+    for path in (mine, other):
+        path.write_bytes(b"")
+    steps.remove_outputs(scan, [SPECS[0]], outputs)
+    assert not mine.exists()
+    assert other.exists()
+
+
+def test_a_blank_in_the_work_directory_is_nothing_for_a_scheduler(tmp_path):
+    choose.check("builtin", tmp_path / "a b")
+    with pytest.raises(UsageError, match=r"holds a blank .* batch scripts"):
+        choose.check("builtin", tmp_path / "a b", scheduler=True)
 
 
 def test_missing_plugin_file_and_missing_scheduler_are_named(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ WAY_OUT = {
 INSTEAD = "or leave out --engine: builtin needs nothing beyond pip"
 
 
-def check(engine: str, work_dir: Path) -> None:
+def check(engine: str, work_dir: Path, scheduler: bool = False) -> None:
     """Raise one sentence when an engine cannot run here.
 
     Parameters
@@ -42,12 +42,20 @@ def check(engine: str, work_dir: Path) -> None:
         As in `PreprocessOptions`.
     work_dir
         Where its programs will write.
+    scheduler
+        A batch scheduler starts the jobs.
 
     Raises
     ------
     UsageError
         When its programs or their data are missing, or the work directory is nothing for them.
     """
+    blank = any(letter in " '\"\\$&;()<>|*?`" for letter in str(work_dir))
+    if blank and scheduler:
+        raise UsageError(
+            f"--work-dir {str(work_dir)!r} holds a blank or another character that nipype's batch scripts stumble "
+            "over; choose another folder"
+        )
     if engine == "builtin":
         return
     missing = [program for program in PROGRAMS[engine] if shutil.which(program) is None]
@@ -55,7 +63,7 @@ def check(engine: str, work_dir: Path) -> None:
         raise UsageError(
             f"--engine {engine} needs {', '.join(missing)}, not found on PATH; {WAY_OUT[engine]}, {INSTEAD}"
         )
-    if any(letter in " '\"\\$&;()<>|*?`" for letter in str(work_dir)):
+    if blank:
         raise UsageError(
             f"--work-dir {str(work_dir)!r} holds a blank or another character that the programs of --engine {engine}"
             " stumble over; choose another folder"
