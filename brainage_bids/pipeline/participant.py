@@ -239,8 +239,8 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
         other = files.setdefault(f"{spec.template} {spec.res_label}", spec)
         if other.intensity != spec.intensity:
             raise UsageError(
-                f"two models need volumes of one name, {spec.template} at {spec.resolution:g} mm, with {other.intensity} "
-                f"and with {spec.intensity} intensities; run them one at a time, into OUTPUT_DIRs of their own"
+                f"two models need volumes of one name, {spec.template} at {spec.resolution:g} mm, with "
+                f"{other.intensity} and {spec.intensity} intensities; run each into an OUTPUT_DIR of its own"
             )
     if not specs:
         specs = [VolumeSpec.on_grid(1, asked.name, template_sha=asked.sha) if asked else VolumeSpec.on_grid(1)]

@@ -68,7 +68,7 @@ def test_two_intensity_rules_on_one_grid_are_refused(plan, tmp_path):
         write_json(folder / "model.json", {"volume_spec": VolumeSpec.on_grid(4, intensity=rule).to_dict()})
         paths.append(str(folder))
     assert len(plan(models=(paths[1],)).specs) == 1
-    with pytest.raises(UsageError, match="at 4 mm, with minmax and with zscore intensities"):
+    with pytest.raises(UsageError, match="at 4 mm, with minmax and zscore intensities"):
         plan(models=tuple(paths))
 
 
