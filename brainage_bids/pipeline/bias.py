@@ -72,7 +72,7 @@ def bias_corrected(collected: Collected, dataset: Dataset, options: GroupOptions
         try:
             gap = corrected_gap(rows, people, options.bias_method)
             # what the participant level corrected stands where only it knew who held the person out
-            before = rows["fold"].eq(UNKNOWN_FOLD) if options.bias_method != COLE else False
+            before = rows["fold"].eq(UNKNOWN_FOLD) & (options.bias_method != COLE)
             table[f"bag_corrected_{name}"] = table[f"bag_corrected_{name}"].where(before, gap)
             if options.bias_method == COLE:
                 lines[name]["method"] = COLE

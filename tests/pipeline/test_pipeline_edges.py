@@ -272,7 +272,10 @@ def test_other_sessions_of_people_who_fit_the_line_leave_too(tmp_path):
         (bids / row.participant_id / "anat" / f"{row.participant_id}_T1w.nii.gz").unlink()
         lines = f"session_id\tage\nses-1\t{row.age}\nses-2\t{row.age + 1}\n"
         (bids / row.participant_id / f"{row.participant_id}_sessions.tsv").write_text(lines)
-    given = predictions(tmp_path / "own.csv", people["participant_id"], people["own"])
+    both = people[["participant_id", "own"]].rename(columns={"own": "predicted_age"})
+    both = pd.concat([both.assign(session_id=f"ses-{session}") for session in "12"])
+    both.to_csv(tmp_path / "own.csv", index=False)
+    given = f"own={tmp_path / 'own.csv'}"
     query = "group == 'CN' and session_id == 'ses-1'"
     found = group_level(bids, tmp_path / "out", "--predictions", given, "--bias-query", query)
     assert found.code == 0
