@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from brainage_bids.bids.aliases import canonical_score
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import CORRELATIONS_COLUMNS, DEFAULT_SEED
 from brainage_bids.stats.bootstrap import correlation_bca
@@ -22,9 +23,9 @@ from brainage_bids.stats.tables import ALL, frame, is_constant, is_member, joine
 
 STATISTICS = ("pearson", "spearman", "kendall")
 PRIMARY_VARIANT = "partial:age+sex"
-RANK_SCORES = frozenset({"hy"})  # ordinal stages: ranks are primary
+_RANK_SCORES = frozenset({"hy"})  # ordinal stages: ranks are primary
 FAMILY, SENSITIVITY = "scores", "sensitivity"
-SCORE_RANGES = {
+_SCORE_RANGES = {
     "adas11": (0.0, 70.0),
     "updrs3": (0.0, 132.0),
     "hy": (0.0, 5.0),
@@ -175,7 +176,7 @@ def correlations(
     pandas.DataFrame
         ``CORRELATIONS_COLUMNS``. ``bca_ci_lo bca_ci_hi`` (bootstrap, below 200 people) in the raw Pearson and Spearman
         rows and in the primary one. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
-        ``partial:age+sex``, Pearson (Spearman for hy), per group; for ``all`` only where there are no groups.
+        ``partial:age+sex``, Pearson (Spearman for Hoehn & Yahr), per group; for ``all`` only where there are no groups.
     """
     labels = levels(text(table, "group"))
     rows = []
@@ -237,7 +238,7 @@ def _score_rows(
             else:
                 result = partial_correlation(bag, values, _columns(part, names), statistic)
             rows.append({"variant": variant, "statistic": statistic, **result})
-    primary_statistic = "spearman" if score in RANK_SCORES else "pearson"
+    primary_statistic = "spearman" if is_ordinal(score) else "pearson"
     for row in rows:
         row["primary"] = row["variant"] == PRIMARY_VARIANT and row["statistic"] == primary_statistic
         if row["status"] == "ok" and (row["primary"] or (row["variant"] == "raw" and row["statistic"] != "kendall")):
@@ -264,10 +265,16 @@ def _columns(part: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({name: part[name] if name in part.columns else None for name in names}, index=part.index)
 
 
+def is_ordinal(score: str) -> bool:
+    """Tell whether a score, under whatever name it was asked for, has stages whose ranks alone mean something."""
+    return canonical_score(score) in _RANK_SCORES
+
+
 def _score_warning(score: str, values: np.ndarray) -> str:
-    if score not in SCORE_RANGES or not values.size:
+    known = canonical_score(score)
+    if known not in _SCORE_RANGES or not values.size:
         return ""
-    low, high = SCORE_RANGES[score]
+    low, high = _SCORE_RANGES[known]
     outside = int(((values < low) | (values > high)).sum())
     notes = [f"{outside} values outside {low:g} to {high:g}" if outside else ""]
     for edge, name in ((low, "floor"), (high, "ceiling")):

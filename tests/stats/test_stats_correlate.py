@@ -134,6 +134,15 @@ def test_ties(edge_cases, name):
     assert [got["estimate"], got["p"]] == pytest.approx(list(case["expect"].values()), rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["hy", "HY", "NHY", "Hoehn_Yahr"])
+def test_stages_are_ranked_under_any_of_their_names(tested, name):
+    table = correlations(tested.rename(columns={"hy": name}), ["a"], [name], controls=["NC"])
+    primary = table[table["family"] == "scores"]
+    assert set(primary["statistic"]) == {"spearman"}
+    wide = tested.rename(columns={"hy": name}).assign(**{name: tested["hy"] + 4})
+    assert correlations(wide, ["a"], [name], controls=["NC"])["note"].str.contains("outside 0 to 5").any()
+
+
 @pytest.mark.parametrize(("n", "p"), [(3, 2 / 6), (4, 2 / 24), (5, 2 / 120)])
 def test_a_perfect_order_of_few_people_is_no_certainty(n, p):
     x = np.arange(n) ** 2.0
