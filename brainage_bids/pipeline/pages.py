@@ -172,14 +172,8 @@ def engines_of(outputs: Outputs, scans: Iterable[Scan]) -> list[str]:
 def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engines: Sequence[str]) -> dict:
     """Return what the methods text needs, from the volumes and the content of ``model.json`` of each model."""
     values: dict = {"version": __version__, "engines": engines, "saliency": bool(cards), "coverage": 95}
-    if specs:
-        spec = specs[0]
-        values |= {
-            "template": spec.template,
-            "resolution": spec.resolution,
-            "shape": spec.shape,
-            "intensity": spec.intensity,
-        }
+    names = ("template", "resolution", "shape", "intensity")
+    values["grids"] = [{name: getattr(spec, name) for name in names} for spec in dict.fromkeys(specs)]
     models = []
     for card in cards:
         training = card["training"]

@@ -99,10 +99,11 @@ def preprocess(
             outcomes[scan] = Outcome(scan, "skipped")
         else:
             jobs.append(make_job(scan, specs, outputs, options))
+    said = ""
     if jobs:
         choose.check(options.engine, options.work_dir, options.plugin_file is not None)
-        _run_all(jobs, options)
-    outcomes |= {job.scan: _outcome(job, options) for job in jobs}
+        said = _run_all(jobs, options)
+    outcomes |= {job.scan: _outcome(job, options, said) for job in jobs}
     _clean(jobs, options)
     return [outcomes[scan] for scan in scans]
 
@@ -113,20 +114,22 @@ def make_job(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs, options:
     return Job(scan, tuple(specs), outputs, folder, options.engine, options.omp_nthreads, options.device)
 
 
-def _run_all(jobs: Sequence[Job], options: PreprocessOptions) -> None:
+def _run_all(jobs: Sequence[Job], options: PreprocessOptions) -> str:
+    """Run the jobs; return what nipype said when it could not finish."""
     LOG.info("preprocessing %d scans%s", len(jobs), "" if options.plugin_file else f", {at_once(options)} at a time")
     for job in jobs:
         remove_outputs(job.scan, job.specs, job.outputs)
-    _run(jobs, options)
+    said = _run(jobs, options)
     lost = [job for job in jobs if "reason" not in job.status and not job.status.get("finished")]
     here = options.plugin_file is None and at_once(options) > 1
     if lost and here and not options.stop_on_first_crash:
         # a dying worker takes its neighbours along: one at a time, only the guilty scan dies again
         LOG.warning("a worker died; %d scans are tried again, one at a time", len(lost))
-        _run(lost, options, alone=True)
+        said = _run(lost, options, alone=True)
+    return said
 
 
-def _outcome(job: Job, options: PreprocessOptions) -> Outcome:
+def _outcome(job: Job, options: PreprocessOptions, said: str) -> Outcome:
     status = job.status
     step, cost = status.get("step", "brain"), (float(status.get(name, 0.0)) for name in ("seconds", "peak_gb"))
     if "reason" in status:
@@ -134,6 +137,8 @@ def _outcome(job: Job, options: PreprocessOptions) -> Outcome:
     if status.get("finished") and is_done(job.scan, job.specs, job.outputs, job.engine):
         return Outcome(job.scan, "done", None, None, *cost)
     reason = "not finished: the run stopped at the first failure" if options.stop_on_first_crash else DIED
+    if said and not options.stop_on_first_crash:
+        reason += f"; nipype said: {said}"
     return Outcome(job.scan, "failed", step, reason, *cost)
 
 
@@ -191,7 +196,7 @@ def node_name(scan: Scan, step: str = "") -> str:
     return re.sub(r"\W", "_", f"{scan.prefix}_{step}" if step else scan.prefix)
 
 
-def _run(jobs: Sequence[Job], options: PreprocessOptions, alone: bool = False) -> None:
+def _run(jobs: Sequence[Job], options: PreprocessOptions, alone: bool = False) -> str:
     os.environ.setdefault("NO_ET", "1")
     os.environ.setdefault("NIPYPE_NO_ET", "1")
     from brainage_bids.preprocess import brain
@@ -209,12 +214,15 @@ def _run(jobs: Sequence[Job], options: PreprocessOptions, alone: bool = False) -
             raise
         except Exception as error:  # nipype's way to say that some node failed; the outcomes say which and why
             LOG.debug("nipype: %s", error, exc_info=True)
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            return lines[-1] if lines else type(error).__name__
         finally:
             if hasattr(plugin["plugin"], "close"):
                 plugin["plugin"].close()
             brain.release_network()
             release_heap()
             shutil.rmtree(_own_folder(options), ignore_errors=True)
+    return ""
 
 
 def _own_folder(options: PreprocessOptions) -> Path:

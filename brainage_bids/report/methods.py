@@ -65,11 +65,11 @@ def participant_methods(values: Mapping[str, Any]) -> str:
     ----------
     values
         All optional: ``version``; ``engines`` (``builtin``, ``ants``, ..., and ``prepared`` for scans that another
-        pipeline masked and corrected); ``template``; ``resolution`` (mm); ``shape`` (voxels); ``intensity``
-        (``minmax``, ``zscore``); ``models``, a list of mappings with ``name`` and, where known, ``backbone``
-        (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``, ``age_min``, ``age_max``
-        (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: synthetic images), ``who``
-        (the people it was trained on, ``healthy people`` by default);
+        pipeline masked and corrected); ``grids``, of each kind of volume: ``template``, ``resolution`` (mm), ``shape``
+        (voxels) and ``intensity`` (``minmax``, ``zscore``); ``models``, a list of mappings with ``name`` and, where
+        known, ``backbone`` (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``,
+        ``age_min``, ``age_max`` (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: synthetic
+        images), ``who`` (the people it was trained on, ``healthy people`` by default);
         ``lines``, the age-bias line of each model: ``name``, ``method`` (``beheshti``, ``cole``, ``offset``, ``none``),
         ``source`` (``model_card``, ``controls_crossfit``, ``query: ...``), ``n`` people, ``who`` they are when
         not healthy people; ``saliency`` (True when maps were made); ``coverage`` (percent).
@@ -133,20 +133,26 @@ def _preprocessing(values: Mapping[str, Any]) -> str:
             parts.append(f"For scans that had been prepared, {_PREPARED}")
         else:
             parts.append(f"With the {engine} engine, {said[0].lower()}{said[1:]}" if len(engines) > 1 else said)
-    if "template" in values:
-        parts.append(_grid(values))
-    if (scaling := _INTENSITY.get(values.get("intensity", ""))) is not None:
-        parts.append(f"Intensities were {scaling}, with zero outside the brain.")
+    grids = values.get("grids", ())
+    if grids:
+        places = list(dict.fromkeys(map(_grid, grids)))
+        once = "once" if len(places) == 1 else "once for each kind of model"
+        parts.append(f"Each image was resampled {once}, from native space to {', and to '.join(places)}.")
+    scalings = list(
+        dict.fromkeys(_INTENSITY[grid["intensity"]] for grid in grids if grid.get("intensity") in _INTENSITY)
+    )
+    if scalings:
+        parts.append(f"Intensities were {' or, for other models, '.join(scalings)}, with zero outside the brain.")
     return " ".join(parts)
 
 
 def _grid(values: Mapping[str, Any]) -> str:
+    """Return template and grid of a volume in words."""
     size = f" at {values['resolution']:g} mm" if "resolution" in values else ""
     voxels = f" ({' x '.join(str(n) for n in values['shape'])} voxels)" if "shape" in values else ""
     origin = " (Fonov et al., 2009; Fonov et al., 2011)" if "MNI152NLin" in values["template"] else ""
     bundled = ", as bundled with nilearn (Nilearn contributors)" if values["template"] == "MNI152NLin2009aSym" else ""
-    where = f"{values['template']} template{origin}{size}{voxels}{bundled}"
-    return f"Each image was resampled once, from native space to the {where}."
+    return f"the {values['template']} template{origin}{size}{voxels}{bundled}"
 
 
 def _model(model: Mapping[str, Any]) -> str:

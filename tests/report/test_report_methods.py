@@ -5,10 +5,9 @@ from brainage_bids.report import methods, references
 VALUES = {
     "version": "0.1.0",
     "engines": ["builtin"],
-    "template": "MNI152NLin2009aSym",
-    "resolution": 1.0,
-    "shape": (193, 229, 193),
-    "intensity": "minmax",
+    "grids": [
+        {"template": "MNI152NLin2009aSym", "resolution": 1.0, "shape": (193, 229, 193), "intensity": "minmax"},
+    ],
     "saliency": True,
     "lines": [
         {"name": "rnc-demo", "method": "beheshti", "source": "model_card", "n": 60},
@@ -64,6 +63,17 @@ def test_values_appear():
     ):
         assert said in text, said
     assert "bsa were made elsewhere" in text
+
+
+def test_every_grid_and_every_intensity_rule_is_said():
+    more = [*VALUES["grids"], {**VALUES["grids"][0], "resolution": 2.0, "shape": (96, 114, 96), "intensity": "zscore"}]
+    text = methods.participant_methods({**VALUES, "grids": more})
+    for said in ("once for each kind of model", "at 1 mm (193 x 229 x 193 voxels)", ", and to the MNI152NLin2009aSym",
+                 "at 2 mm (96 x 114 x 96 voxels)", " or, for other models, "):  # fmt: skip
+        assert said in text, said
+    assert "resampled once, from" in methods.participant_methods({**VALUES, "grids": [*VALUES["grids"]] * 2})
+    assert "Models were compared" not in methods.group_methods({**VALUES, "models": VALUES["models"][:1]})
+    assert "Models were compared" in methods.group_methods(VALUES)
 
 
 def test_nothing_is_claimed_that_was_not_given():
