@@ -103,6 +103,8 @@ def parse_age(text: Any, unit: str = "year") -> tuple[float | None, str | None]:
     own_unit = unit_name(match["unit"]) if match and match["unit"] else None
     if not match or (match["unit"] and own_unit is None):
         return None, "unreadable"
+    if re.search(r",\d{3}$", match["number"]) and (own_unit or unit) != "year":
+        return None, "unreadable"  # 26,298 days may be 72 years or 26 days
     number = float(match["number"].replace(",", "."))
     if is_age_sentinel(number, own_unit or unit):
         return None, "sentinel"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -249,7 +249,8 @@ def _session_column(header: list[str], rows: list, session_table: bool) -> str |
     if "sessionid" in by_name:
         return by_name["sessionid"]
     first = [normalise(name) for name in header].index("participantid") if "participantid" in by_name else None
-    repeats = first is not None and len({cells[first] for _, cells in rows}) < len(rows)
+    distinct = {tuple(cells) for _, cells in rows}  # a row that stands twice tells no sessions
+    repeats = first is not None and len({cells[first] for cells in distinct}) < len(distinct)
     if session_table or repeats:
         return next((by_name[name] for name in SESSION_COLUMNS if name in by_name), None)
     return None
@@ -310,11 +311,26 @@ def read_tables(root: Path, sessions: Mapping[str, Sequence[str | None]], faults
     if (root / "sessions.tsv").exists():
         session_tables.append(read_table(root / "sessions.tsv", root, faults))
     phenotype = [read_table(path, root, faults, severity="warning") for path in sorted(root.glob("phenotype/*.tsv"))]
-    read = tuple(table for table in session_tables if table is not None)
+    read = tuple(_as_folders(table, sessions) for table in session_tables if table is not None)
     return Tables(
-        participants, read, tuple(table for table in phenotype if table is not None),
+        _as_folders(participants, sessions) if participants else None, read,
+        tuple(_as_folders(table, sessions) for table in phenotype if table is not None),
         _session_times(root, sessions, read, faults),
     )  # fmt: skip
+
+
+def _as_folders(table: Table, sessions: Mapping[str, Sequence[str | None]]) -> Table:
+    """Return the table with its sessions spelled as the folders are (``1`` -> ``ses-01``), where only one fits."""
+    spelled: dict[str, dict[str, list[str]]] = {}
+    for participant, folders in sessions.items():
+        for session in filter(None, folders):
+            spelled.setdefault(participant, {}).setdefault(session_key(session), []).append(session)
+
+    def folder(participant: str, session: str | None) -> str | None:
+        meant = spelled.get(participant, {}).get(session_key(session), []) if session else []
+        return meant[0] if len(meant) == 1 else session
+
+    return replace(table, keys=tuple((person, folder(person, session)) for person, session in table.keys))
 
 
 def _unrepeated(table: Table, faults: list[Fault]) -> Table | None:

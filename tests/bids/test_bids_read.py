@@ -548,3 +548,40 @@ def test_a_long_list_of_labels_is_no_file_name(toy):
     toy.table("participants.tsv", "participant_id|age", "sub-001|60")
     with pytest.raises(UsageError, match="not in the dataset"):
         read(toy, participant_label=(",".join(f"{i:03d}" for i in range(1, 200)),))
+
+
+def test_dates_are_joined_in_any_spelling_of_the_session(toy):
+    for session in ("ses-01", "ses-02"):
+        toy.image("sub-1", session)
+    toy.table("participants.tsv", "participant_id|age", "sub-1|60")
+    toy.table("sub-1/sub-1_sessions.tsv", "session_id|acq_time", "1|2010-01-01T10:00:00", "2|2012-01-01T10:00:00")
+    first, second = read(toy).scans
+    assert first.age == 60.0
+    assert second.age == pytest.approx(62.0, abs=0.01)
+    assert "age_not_session_specific" not in second.age_flags
+
+
+def test_an_age_clash_that_nobody_needs_stops_nothing(toy):
+    toy.image("sub-1")
+    toy.table("participants.tsv", "participant_id|age", "sub-1|60")
+    toy.table("phenotype/moca.tsv", "participant_id|age|MoCA", "sub-1|60|25", "sub-1|63|24")
+    dataset = read(toy)
+    assert dataset.scans[0].age == 60.0
+    assert "AGE_CONFLICT" not in codes(dataset, "error")
+
+
+def test_a_row_that_stands_twice_makes_no_sessions(toy):
+    toy.image("sub-1")
+    toy.image("sub-2")
+    row = "sub-1|60|F|1"
+    toy.table("participants.tsv", "participant_id|age|sex|wave", row, row, "sub-2|61|M|2")
+    assert [(scan.age, scan.sex) for scan in read(toy).scans] == [(60.0, "F"), (61.0, "M")]
+
+
+def test_a_comma_in_days_may_separate_thousands(toy):
+    toy.image("sub-1")
+    toy.table("participants.tsv", "participant_id|age", "sub-1|26,298")
+    toy.text("participants.json", json.dumps({"age": {"Units": "days"}}))
+    dataset = read(toy)
+    assert dataset.scans[0].age is None
+    assert "AGE_VALUE" in codes(dataset)
