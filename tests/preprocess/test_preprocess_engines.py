@@ -60,7 +60,7 @@ def no_programs(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("engine", "names", "way_out"),
     [
-        ("ants", "N4BiasFieldCorrection, antsRegistration", r'pip install "brainage-bids\[ants\]"'),
+        ("ants", "N4BiasFieldCorrection, antsRegistration", "pip install antspyx"),
         ("fsl", "bet, flirt", "install FSL"),
         ("minc", "nii2mnc, mnc2nii, beast_normalize, mincbeast, bestlinreg, mincresample", "minc-toolkit"),
     ],
