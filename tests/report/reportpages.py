@@ -94,9 +94,19 @@ def check(path):
     return words, reader
 
 
+# a browser that shows nothing may never draw a frame again, so what waits for one gets a timer
+LATER = """
+requestAnimationFrame = function (act) { return setTimeout(act, 0); };
+function later(act) { addEventListener("load", function () { setTimeout(act, 500); }); }
+"""
+
+
 def browse(page, tmp_path, address="", script=""):
-    """Open the page in a browser with a script added; return attributes and first text by id, and the HTML."""
-    source = page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>")
+    """Open the page in a browser with a script added; return attributes and first text by id, and the HTML.
+
+    ``later(act)`` of the script acts when the page has been laid out and drawn once.
+    """
+    source = page.read_text(encoding="utf-8").replace("</body>", f"<script>{LATER}{script}</script></body>")
     copy = page.with_name("browsed.html")
     copy.write_text(source, encoding="utf-8")
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]

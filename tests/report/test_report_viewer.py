@@ -168,13 +168,13 @@ def test_keys_sliders_clicks_and_lists_work(page, tmp_path):
 @needs_browser
 def test_click_and_peak(page, tmp_path):
     click = """
-    addEventListener("load", function () {
+    later(function () {
       var canvas = document.getElementById("viewer-axial"), box = canvas.getBoundingClientRect();
       canvas.dispatchEvent(new MouseEvent("click",
         { clientX: box.left + box.width * 100.5 / 161, clientY: box.top + box.height * 50.5 / 201 })); });"""
     shown, _ = browse(page, tmp_path, "", click)
     assert place_of(shown) == pytest.approx([20, 34, 10], abs=1)  # a browser may round to its pixels
-    peak = 'addEventListener("load", function () { document.getElementById("viewer-peak").click(); });'
+    peak = 'later(function () { document.getElementById("viewer-peak").click(); });'
     shown, _ = browse(page, tmp_path, "", peak)
     place = place_of(shown)
     value = float(re.search(r"mm: (\d\.\d+)", shown["viewer-value"]).group(1))
