@@ -58,6 +58,11 @@ class AgeColumn:
     values: tuple[float | None, ...]
     flags: tuple[str | None, ...]
 
+    @property
+    def of_questionnaire(self) -> bool:
+        """Whether the ages stand in a phenotype table: at the visit of a questionnaire, not of a scan."""
+        return self.table.name.startswith("phenotype/")
+
     @cached_property
     def whole_years(self) -> bool:
         """Whether every age is a whole number of years."""
@@ -155,7 +160,7 @@ def _has_conflict(column: AgeColumn, faults: list[Fault]) -> bool:
         if value is not None and seen.setdefault(key, value) != value:
             file, line = column.table.places[row]
             who = " ".join(filter(None, key))
-            aside = column.table.name.startswith("phenotype/")  # may be needed by nobody: such an age is not used
+            aside = column.of_questionnaire  # may be needed by nobody: such an age is not used
             message = f"{who} is {seen[key]:g} and {value:g} years old in {column.name!r}; keep the right row"
             faults.append(make_fault("AGE_CONFLICT", file, message, line, "warning" if aside else None))
             return not aside
@@ -301,17 +306,17 @@ def resolve_age(book: AgeBook, participant: str, session: str | None) -> Age:
 
 
 def _at_session(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    ages = (
-        column.at(column.table.session_rows(participant, session))
-        for column in book.session
-        # a scan without a session was not made at the visit of a questionnaire
-        if session is not None or not column.table.name.startswith("phenotype/")
-    )
-    return next((age for age in ages if age), None)
+    # a scan without a session was not made at the visit of a questionnaire
+    columns = [column for column in book.session if session is not None or not column.of_questionnaire]
+    return _first(columns, participant, session)
 
 
 def _at_questionnaire(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    ages = (column.at(column.table.session_rows(participant, session)) for column in book.session)
+    return _first(book.session, participant, session)
+
+
+def _first(columns: Sequence[AgeColumn], participant: str, session: str | None) -> Age | None:
+    ages = (column.at(column.table.session_rows(participant, session)) for column in columns)
     return next((age for age in ages if age), None)
 
 

@@ -78,9 +78,10 @@ def _said_memory() -> Iterator[None]:
     """Say what to do where the memory did not suffice, on the card or on the machine."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, BrokenProcessPool, RuntimeError) as error:
-        # torch on the CPU has no error of its own for it
-        if type(error) is RuntimeError and "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        # torch on the CPU has no error of its own for it; most other errors of torch are RuntimeErrors too
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError, BrokenProcessPool))
+        if not known and "allocate memory" not in str(error):
             raise
         raise TryAgainError(
             f"the training ran out of memory, or a process of it was killed ({error}); run again with a smaller "

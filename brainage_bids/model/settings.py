@@ -107,10 +107,11 @@ def effective_settings(
     device = pick_device(options.device, world.local_rank)
     precision = resolve_precision(options.precision, device)
     views = batch * (2 if recipe.method == "rnc" else 1) // world.size
-    alike = 1
-    if device.type == "cpu":  # who else computes on this machine
-        alike = int(os.environ.get("LOCAL_WORLD_SIZE", world.size)) if world.size > 1 else alike
-        alike = options.workers if options.folds and world.size == 1 else alike
+    alike = 1  # how many compute on this machine
+    if device.type == "cpu" and world.size > 1:
+        alike = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+    elif device.type == "cpu" and options.folds:
+        alike = options.workers
     chunk, note = _chunks(recipe, options, views, precision, device, alike, chunk_size)
     return EffectiveSettings(
         device=device.type if world.size > 1 else str(device),

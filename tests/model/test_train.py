@@ -270,6 +270,7 @@ def test_a_full_disk_is_said_before_a_volume_is_read(table, tmp_path, monkeypatc
         (torch.OutOfMemoryError("CUDA out of memory"), TryAgainError),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"), TryAgainError),
         (RuntimeError("another thing"), RuntimeError),
+        (torch.distributed.DistBackendError("another thing"), RuntimeError),  # a kind of RuntimeError
     ],
 )
 def test_too_little_memory_names_the_way_out(table, tmp_path, monkeypatch, error, said):
