@@ -1,16 +1,18 @@
 """What the models can do on open scans of real people: networks, losses and the yardstick, out of fold, same people.
 
-Run ``python benchmarks/open_people.py DATA --work FOLDER VERB``. DATA holds ``ds000011`` (12
-adults, whole heads, PDDL) and ``ds002748-2mm`` (60 adults, 18 controls and 42 with depression, skull-stripped, CC0).
+Run ``python benchmarks/open_people.py VERB --work FOLDER``.
 
-*prepare* makes one dataset of the two (links, new labels) and preprocesses it on the grids of 2, 3 and 4 mm.
-*search* trains candidates in 5 folds and prints the out-of-fold error of each: the only thing the bundled model is
-chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people and folds, L1 for as many epochs and
-(two views a person) for as many images as Rank-N-Contrast, and the yardstick, for several seeds, with paired tests;
-after *phantoms*, which fills another FOLDER with 72 synthetic heads, it does the same for those. *bundle* trains the
-chosen candidate with another split and writes the model folder.
-All are resumable. Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so.
-One scan of ds002748, stripped with loss of cortex, fails the quality gates and is left out.
+*prepare* DATA makes one dataset of ``ds000011`` (12 adults, whole heads, PDDL) and ``ds002748-2mm`` (60 adults, 18
+controls and 42 with depression, skull-stripped, CC0), preprocesses it on the grids of 2, 3 and 4 mm, and writes tables
+of scans; the other verbs need only these and the volumes. *phantoms* does the same with 72 synthetic heads at 4 mm.
+*search* trains candidates in 5 folds for several seeds: the only thing the bundled model is chosen by. *claim* trains
+Rank-N-Contrast and L1 with the same backbone, people and folds, L1 for as many epochs and (two views a person) for as
+many images as Rank-N-Contrast, and the yardstick, for several seeds, with paired tests, on people or phantoms.
+Both keep every out-of-fold prediction in a table (``--results``) and train only what it lacks; with ``--processes``
+several trainings share a machine or a GPU. ``open_model.py`` makes the model that comes with the package.
+
+Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so. One scan of ds002748,
+stripped with loss of cortex, fails the quality gates and is left out.
 """
 
 from __future__ import annotations
@@ -18,39 +20,25 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainage_bids.bids.files import read_json, read_tsv, write_json, write_text, write_tsv
-from brainage_bids.bids.outputs import Outputs
-from brainage_bids.bids.read import DatasetQuery, read_dataset, scans_table
-from brainage_bids.model.card import card_text, hash_participant
+from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
 from brainage_bids.model.options import ModelOptions
-from brainage_bids.model.predict import predict_table
 from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.train import train_model
-from brainage_bids.phantom.cohort import GROUPS, make_cohort
-from brainage_bids.pipeline.pages import is_phantom
-from brainage_bids.pipeline.qc import passing
-from brainage_bids.preprocess.options import PreprocessOptions
-from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import VolumeSpec
 from brainage_bids.stats.accuracy import compare_errors, mean_interval
 
-MODEL = "open-adults"
-WHO = "adults of two open datasets ({controls} controls, {patients} people with depression)"
-NOTICE = (
-    "a starting point, not a clinical instrument. It was trained on only {n} adults of {youngest} to {oldest} years "
-    "from two open datasets (OpenfMRI ds000011, OpenNeuro ds002748), among them {patients} with depression; out of "
-    "fold its mean error is {error}, that of always answering the mean age {null} years; within the larger dataset "
-    "alone {within}, so part of what it knows is which scanner a scan comes from. Where a page speaks of healthy "
-    "people held out, for this model these are meant. Outside this age range and on other scanners expect worse. Train "
-    "on your own controls where you "
-    "can."
-)
-FOLDS, SEARCH_SEED, FINAL_SEED = 5, 1, 2
+FOLDS = 5
+COLUMNS = ["participant_id", "session_id", "prefix", "volume", "age", "sex", "group", "site", "family", "trainable"]
+SEARCH_SEEDS = [1, 3, 4, 5]  # 2 is kept for the final model
 SMALL = ("network.width=16", "network.stem_pool=false", "network.stage_strides=[2, 2, 1, 1]",
          "network.bias_init=train_mean", "training.schedule=cosine", "training.lr_decay=0.1",
          "augmentation.rotation_min=0.02", "augmentation.rotation_max=0.15", "augmentation.translation_voxels=1.5",
@@ -101,170 +89,202 @@ def prepare(data: Path, work: Path) -> None:
 
 def phantoms(work: Path, people: int = 72) -> None:
     """Make a cohort of synthetic controls, as many as there are real people, and preprocess it."""
+    from brainage_bids.phantom.cohort import GROUPS, make_cohort
+
     make_cohort(work / "bids", n=people, voxel_mm=4.0, groups=GROUPS[:1], progress=False)
     volumes(work, (4,))
 
 
 def volumes(work: Path, grids: tuple[float, ...]) -> None:
-    """Preprocess the dataset of a work folder."""
-    dataset = read_dataset(DatasetQuery(bids_dir=work / "bids"))
+    """Preprocess the dataset of a work folder and write the table of scans for each grid.
+
+    Everybody with an age whose scan passed the gates may train.
+    """
+    from brainage_bids.bids.outputs import Outputs
+    from brainage_bids.bids.read import DatasetQuery, read_dataset, scans_table
+    from brainage_bids.pipeline.pages import is_phantom
+    from brainage_bids.pipeline.qc import passing
+    from brainage_bids.preprocess.options import PreprocessOptions
+    from brainage_bids.preprocess.workflow import preprocess
+
+    dataset, outputs = read_dataset(DatasetQuery(bids_dir=work / "bids")), Outputs(work / "out")
     options = PreprocessOptions(work / "preprocess", nprocs=2, progress=False)
-    outcomes = preprocess(dataset.scans, [VolumeSpec.on_grid(mm) for mm in grids], Outputs(work / "out"), options)
+    outcomes = preprocess(dataset.scans, [VolumeSpec.on_grid(mm) for mm in grids], outputs, options)
     print(pd.Series([outcome.status for outcome in outcomes]).value_counts().to_string())
+    table = scans_table(dataset.scans, dataset.score_names)
+    table["trainable"] = table.age.notna() & pd.Series(passing(dataset.scans, outputs), index=table.index)
+    for mm in grids:
+        paths = [outputs.volume(scan, VolumeSpec.on_grid(mm)).relative_to(work) for scan in dataset.scans]
+        write_tsv(work / f"scans-{mm:g}mm.tsv", table.assign(volume=[str(path) for path in paths])[COLUMNS])
+    write_json(work / "dataset.json", {"dataset": dataset.name, "phantom": is_phantom(dataset)})
 
 
 def scans(work: Path, spec: VolumeSpec) -> pd.DataFrame:
-    """Return the table that `train_model` takes; everybody with an age whose scan passed the gates may train."""
-    dataset, outputs = read_dataset(DatasetQuery(bids_dir=work / "bids")), Outputs(work / "out")
-    table = scans_table(dataset.scans, dataset.score_names)
-    table["volume"] = [str(outputs.volume(scan, spec)) for scan in dataset.scans]
-    table["trainable"] = table.age.notna() & pd.Series(passing(dataset.scans, outputs), index=table.index)
-    table.attrs |= {"dataset": dataset.name, "phantom": is_phantom(dataset)}
+    """Return the table that `train_model` takes."""
+    table = read_tsv(work / f"scans-{spec.resolution:g}mm.tsv").replace("n/a", None)
+    table["volume"] = [str(work / path) for path in table.volume]
+    table["trainable"] = table.trainable == "1"
+    table = table.astype({"age": float})
+    table.attrs |= read_json(work / "dataset.json")
     return table
 
 
-def train(work: Path, name: str, recipe: str, overrides: tuple[str, ...], seed: int, epochs: int | None = None) -> dict:
-    """Train one candidate in folds and return its out-of-fold people and errors."""
+def train(work: Path, name: str, recipe: str, overrides: tuple[str, ...], seed: int, workers: int = 2) -> pd.DataFrame:
+    """Train one model in folds; return what it says of everybody out of fold: age, prediction, minutes of training."""
     known = load_recipe(recipe, (*overrides, f"name={name}"))
     folder = work / "models" / f"{name}_seed-{seed}"
-    options = ModelOptions(device="auto", folds=FOLDS, seed=seed, epochs=epochs, workers=2, progress=False)
+    options = ModelOptions(device="auto", folds=FOLDS, seed=seed, workers=workers, progress=False)
     train_model(scans(work, known.spec), known, folder, work / "train" / folder.name, options)
     shutil.rmtree(work / "train" / folder.name, ignore_errors=True)
     card = read_json(folder / "model.json")
     people = pd.DataFrame(card["calibration"])  # fold by fold, in the order of the split
+    people["train_mean_age"] = people.fold.map({member["fold"]: member["train_mean_age"] for member in card["members"]})
     split = read_tsv(folder / "split.tsv").query("trainable == '1'").astype({"fold": int})
     split = split.sort_values("fold", kind="stable")
     if list(split.fold) != list(people.fold):
         raise RuntimeError(f"the out-of-fold people of {folder} are not those of its split")
-    people["participant_id"] = list(split.participant_id)
     minutes = pd.read_csv(folder / "history.tsv", sep="\t").seconds.sum() / 60
-    return {"name": name, "seed": seed, "people": people, "errors": (people.predicted_age - people.age).abs(),
-            "null": card["validation"]["mae_null"], "minutes": minutes}  # fmt: skip
+    people = people[["age", "predicted_age", "train_mean_age"]].round(4)
+    people.insert(0, "participant_id", list(split.participant_id))
+    return people.assign(model=name, seed=seed, minutes=round(minutes, 2))
 
 
-def line(found: dict) -> str:
+def known_or_trained(
+    work: Path, models: dict[str, tuple[str, tuple[str, ...]]], seeds: list[int], results: Path, processes: int
+) -> pd.DataFrame:
+    """Return what all models say of everybody for all seeds; what ``results`` lacks is trained and added to it."""
+    kept = pd.read_csv(results, sep="\t") if results.is_file() else pd.DataFrame(columns=["model", "seed"])
+    there = set(zip(kept.model, kept.seed, strict=True))
+    todo = [(work, name, *models[name], seed) for seed in seeds for name in models if (name, seed) not in there]
+    for people in _trained(todo, processes):
+        print(line(people), flush=True)
+        kept = pd.concat([kept, people]) if len(kept) else people
+        write_tsv(results, kept.sort_values(["seed", "model"], kind="stable"))
+    if kept.empty:
+        raise SystemExit("nothing was trained")
+    return kept[kept.seed.isin(seeds) & kept.model.isin(models)]
+
+
+def _trained(todo: list[tuple], processes: int) -> Iterator[pd.DataFrame]:
+    if processes == 1:
+        yield from (train(*job) for job in todo)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(train, *job, workers=1): job for job in todo}
+        for done in as_completed(jobs):
+            try:
+                yield done.result()
+            except Exception as error:  # the others go on
+                print(f"{jobs[done][1]} seed {jobs[done][-1]}: {type(error).__name__}: {error}", flush=True)
+
+
+def line(people: pd.DataFrame) -> str:
     """Return one row of the printed table."""
-    errors, people = found["errors"].to_numpy(), found["people"]
+    errors = (people.predicted_age - people.age).abs().to_numpy()
     low, high, _ = mean_interval(errors, 0)
+    null = (people.train_mean_age - people.age).abs().mean()
     r = stats.pearsonr(people.age, people.predicted_age).statistic
-    return (f"{found['name']:20s} seed {found['seed']}  n {len(errors)}  MAE {errors.mean():5.2f}"
-            f" [{low:.2f}, {high:.2f}]  null {found['null']:.2f}  r {r:+.2f}  {found['minutes']:.1f} min")  # fmt: skip
+    return (f"{people.model.iloc[0]:20s} seed {people.seed.iloc[0]}  n {len(errors)}  MAE {errors.mean():5.2f}"
+            f" [{low:.2f}, {high:.2f}]  null {null:.2f}  r {r:+.2f}  {people.minutes.iloc[0]:.1f} min")  # fmt: skip
 
 
+def summary(kept: pd.DataFrame) -> pd.DataFrame:
+    """Print the error of each model, a person's error being the mean over the seeds; return ``(person, model)``."""
+    kept = kept.assign(error=(kept.predicted_age - kept.age).abs(), null=(kept.train_mean_age - kept.age).abs())
+    table = kept.pivot_table(index="participant_id", columns=["model", "seed"], values="error")
+    print("| model | n | seeds | MAE, years | by seed | r, by seed |\n" + "| --- " * 6 + "|")
+    means = {}
+    for name, rows in kept.groupby("model"):
+        means[name] = table[name].mean(axis=1)
+        low, high, _ = mean_interval(means[name].to_numpy(), 0)
+        by_seed = ", ".join(f"{value:.2f}" for value in table[name].mean())
+        r = ", ".join(f"{np.corrcoef(part.age, part.predicted_age)[0, 1]:.2f}" for _, part in rows.groupby("seed"))
+        said = f"{means[name].mean():.2f} [{low:.2f}, {high:.2f}]"
+        print(f"| {name} | {len(means[name])} | {table[name].shape[1]} | {said} | {by_seed} | {r} |")
+    print(f"always the mean age of those who train: {kept.null.mean():.2f}")
+    return pd.DataFrame(means)
+
+
+GRID_2MM = ("volume.resolution=2", "network.stem_pool=true", "augmentation.translation_voxels=3")
+GRID_3MM = ("volume.resolution=3",)
+LONG, TWICE = "training.epochs=120", "training.epochs=240"
+STRONG = ("augmentation.rotation_min=0.1", "augmentation.rotation_max=0.5", "augmentation.translation_voxels=3",
+          "augmentation.crop_min=0.7")  # fmt: skip
 CANDIDATES = {
     "ridge-4mm": ("pca-ridge", ()),
-    "ridge-3mm": ("pca-ridge", ("volume.resolution=3",)),
+    "ridge-3mm": ("pca-ridge", GRID_3MM),
     "ridge-2mm": ("pca-ridge", ("volume.resolution=2",)),
-    "rnc-4mm": ("rnc-demo", (*RNC, "training.epochs=120")),
-    "l1-4mm": ("rnc-demo", (*L1, "training.epochs=60")),
-    "rnc-3mm": ("rnc-demo", (*RNC, "training.epochs=120", "volume.resolution=3")),
-    "l1-3mm": ("rnc-demo", (*L1, "training.epochs=60", "volume.resolution=3")),
-    "l1-3mm-wide": ("rnc-demo", (*L1, "training.epochs=60", "volume.resolution=3", "network.width=32")),
-    "sfcn-3mm": ("rnc-demo", (*L1, "training.epochs=60", "volume.resolution=3", "network.architecture=sfcn",
-                              "network.width=16", "network.dropout=0.3")),
-}  # fmt: skip
+    "rnc-4mm": ("rnc-demo", (*RNC, LONG)),
+    "rnc-3mm": ("rnc-demo", (*RNC, LONG, *GRID_3MM)),
+    "rnc-2mm": ("rnc-demo", (*RNC, LONG, *GRID_2MM)),
+    "l1-4mm": ("rnc-demo", (*L1, LONG)),
+    "l1-3mm": ("rnc-demo", (*L1, LONG, *GRID_3MM)),
+    "l1-2mm": ("rnc-demo", (*L1, LONG, *GRID_2MM)),
+    "sfcn-3mm": ("rnc-demo", (*L1, LONG, *GRID_3MM, "network.architecture=sfcn", "network.dropout=0.3")),
+    "rnc-3mm-long": ("rnc-demo", (*RNC, TWICE, *GRID_3MM)),
+    "rnc-3mm-wide": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "network.width=32")),
+    "rnc-3mm-strong": ("rnc-demo", (*RNC, LONG, *GRID_3MM, *STRONG)),
+    "rnc-3mm-noaug": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "augmentation.enabled=false")),
+    "rnc-3mm-decay": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "training.weight_decay=0.005")),
+}
+# means of the predictions of several models
+TOGETHER = {
+    "rnc on three grids": ("rnc-4mm", "rnc-3mm", "rnc-2mm"),
+    "l1 on three grids": ("l1-4mm", "l1-3mm", "l1-2mm"),
+    "ridge and rnc on three grids": ("ridge-4mm", "rnc-4mm", "rnc-3mm", "rnc-2mm"),
+}
 
 
-def claim(work: Path, seeds: list[int], results: Path, only: list[str] | None = None) -> None:
-    """Compare Rank-N-Contrast with L1 and both with the yardstick on the same people and folds.
+def together(kept: pd.DataFrame) -> Iterable[pd.DataFrame]:
+    """Yield the mean predictions of the models of `TOGETHER`, for the seeds that all of them have."""
+    for name, models in TOGETHER.items():
+        rows = kept[kept.model.isin(models)]
+        complete = rows.groupby("seed").model.nunique() == len(models)
+        rows = rows[rows.seed.isin(complete.index[complete])]
+        if len(rows):
+            mean = rows.groupby(["participant_id", "seed"], as_index=False)[["age", "predicted_age", "train_mean_age"]]
+            yield mean.mean().assign(model=name)
 
-    What a model answered for everybody is kept in ``results``, a table; what stands there is not trained again.
-    """
-    phantom = is_phantom(read_dataset(DatasetQuery(bids_dir=work / "bids")))
-    models = CLAIM_PHANTOMS if phantom else CLAIM_PEOPLE
+
+def search(work: Path, seeds: list[int], results: Path, only: list[str] | None, processes: int) -> None:
+    """Train the candidates and print the out-of-fold errors of each, and of means of several."""
+    models = {name: CANDIDATES[name] for name in only or CANDIDATES}
+    kept = known_or_trained(work, models, seeds, results, processes)
+    summary(pd.concat([kept, *together(kept)]))
+
+
+def claim(work: Path, seeds: list[int], results: Path, only: list[str] | None, processes: int) -> None:
+    """Compare Rank-N-Contrast with L1 and both with the yardstick on the same people and folds."""
+    models = CLAIM_PHANTOMS if read_json(work / "dataset.json")["phantom"] else CLAIM_PEOPLE
     models = {name: models[name] for name in only or models}
-    kept = pd.read_csv(results, sep="\t") if results.is_file() else pd.DataFrame()
-    for seed in seeds:
-        for name, (recipe, overrides) in models.items():
-            if len(kept) and ((kept.model == name) & (kept.seed == seed)).any():
-                continue
-            found = train(work, f"claim-{name}", recipe, overrides, seed)
-            print(line(found), flush=True)
-            people = found["people"][["participant_id", "age", "predicted_age"]].round(4)
-            kept = pd.concat([kept, people.assign(model=name, seed=seed)])
-            write_tsv(results, kept)
-    kept["error"] = (kept.predicted_age - kept.age).abs()
-    of_person = kept[kept.seed.isin(seeds)].pivot_table(
-        index="participant_id", columns=["model", "seed"], values="error"
-    )
-    mean = of_person.T.groupby(level="model").mean().T  # over the seeds, so that a person counts once
-    for name in models:
-        low, high, _ = mean_interval(mean[name].to_numpy(), 0)
-        by_seed = ", ".join(f"{value:.2f}" for value in of_person[name].mean())
-        print(f"{name:8s} n {len(mean)}  MAE {mean[name].mean():.2f} [{low:.2f}, {high:.2f}]  by seed {by_seed}")
+    errors = summary(known_or_trained(work, models, seeds, results, processes))
     for one, other in PAIRS:
         if not {one, other} <= set(models):
             continue
-        found = compare_errors(mean[one].to_numpy(), mean[other].to_numpy())
+        found = compare_errors(errors[one].to_numpy(), errors[other].to_numpy())
         print(f"{one} - {other}: {found['mae_diff']:+.2f} years [{found['ci_lo']:+.2f}, {found['ci_hi']:+.2f}], "
               f"n {found['n']}, paired t p {found['p']:.3f}, Wilcoxon p {found['wilcoxon_p']:.3f}")  # fmt: skip
 
 
-def bundle(data: Path, work: Path, name: str, into: Path) -> None:
-    """Train the chosen candidate on another split and write the folder that comes with the package.
-
-    People are known there as ``<Name of the dataset>/<participant>``, so that they are told apart and found again.
-    """
-    recipe, overrides = CANDIDATES[name]
-    found = train(work, MODEL, recipe, overrides, FINAL_SEED)
-    print(line(found))
-    made = work / "models" / f"{MODEL}_seed-{FINAL_SEED}"
-    titles = {label: read_json(data / folder / "dataset_description.json")["Name"]
-              for label, folder in (("fcl", "ds000011"), ("dep", "ds002748-2mm"))}  # fmt: skip
-
-    def known(person: str) -> str:
-        label = person[4:7]
-        return f"{titles[label]}/sub-{person[7:]}"
-
-    card, split = read_json(made / "model.json"), read_tsv(made / "split.tsv")
-    names = {hash_participant(person, card["salt"]): person for person in split.participant_id}
-    for member in card["members"]:
-        for field in ("training_participants", "validation_participants"):
-            member[field] = sorted(hash_participant(known(names[one]), card["salt"]) for one in member[field])
-    low, high, _ = mean_interval(found["errors"].to_numpy(), 0)
-    error = f"{found['errors'].mean():.1f} years (95 % CI {low:.1f} to {high:.1f})"
-    known_recipe = load_recipe(recipe, overrides)
-    table = scans(work, known_recipe.spec).query("trainable").reset_index(drop=True)
-    table["predicted"] = predict_table(made, table, ModelOptions(device="cpu"), saliency=False).predicted_age.to_numpy()
-    patients = int((table.group == "depr").sum())
-    larger = table[table.site == "ds002748"]
-    r = stats.pearsonr(larger.age, larger.predicted).statistic
-    mae, null = ((larger.age - other).abs().mean() for other in (larger.predicted, larger.age.mean()))
-    said = {"n": len(found["errors"]), "patients": patients, "youngest": f"{table.age.min():.0f}",
-            "oldest": f"{table.age.max():.0f}", "error": error, "null": f"{found['null']:.1f}",
-            "within": f"{mae:.1f} against {null:.1f} years (r = {r:.2f}, n = {len(larger)})"}  # fmt: skip
-    who = WHO.format(controls=len(table) - patients, patients=patients)
-    card |= {"dataset": None, "who": who, "notice": NOTICE.format(**said)}
-    into.mkdir(parents=True, exist_ok=True)
-    write_tsv(into / "split.tsv", split.assign(participant_id=split.participant_id.map(known)))
-    write_text(into / "MODEL_CARD.md", card_text(card))
-    for file in ("weights.safetensors", "history.tsv"):
-        shutil.copy(made / file, into / file)
-    write_json(into / "model.json", card)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("what", choices=["prepare", "search", "claim", "bundle", "phantoms"])
+    parser.add_argument("what", choices=["prepare", "phantoms", "search", "claim"])
+    parser.add_argument("data", type=Path, nargs="?", help="for *prepare*")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", help="candidates, or models of *claim*")
-    parser.add_argument("--into", type=Path, default=Path("brainage_bids/bundled") / MODEL, help="folder of *bundle*")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--results", type=Path, help="table of *claim*; one with seeds in it is added to")
+    parser.add_argument("--only", nargs="*", help="candidates of *search*, or models of *claim*")
+    parser.add_argument("--seeds", type=int, nargs="*", help=f"default 1 to 5 for *claim*, {SEARCH_SEEDS} for *search*")
+    parser.add_argument("--results", type=Path, help="table of predictions; what stands in it is not trained again")
+    parser.add_argument("--processes", type=int, default=1, help="trainings at the same time")
     asked = parser.parse_args()
+    results = asked.results or asked.work / f"{asked.what}.tsv"
     if asked.what == "prepare":
         prepare(asked.data, asked.work)
     elif asked.what == "phantoms":
         phantoms(asked.work)
     elif asked.what == "search":
-        for name in asked.only or CANDIDATES:
-            print(line(train(asked.work, name, *CANDIDATES[name], SEARCH_SEED)), flush=True)
-    elif asked.what == "claim":
-        claim(asked.work, asked.seeds, asked.results or asked.work / "claim.tsv", asked.only)
+        search(asked.work, asked.seeds or SEARCH_SEEDS, results, asked.only, asked.processes)
     else:
-        (name,) = asked.only
-        bundle(asked.data, asked.work, name, asked.into)
+        claim(asked.work, asked.seeds or [1, 2, 3, 4, 5], results, asked.only, asked.processes)
 
 
 if __name__ == "__main__":

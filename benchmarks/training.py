@@ -1,7 +1,7 @@
 """Training steps: memory against the size of the contrastive batch, and speed against a plain loop.
 
-Run ``python benchmarks/training.py [fit] [memory] [step] [recipes]``; by default the first three. Every line that
-measures is a process of its own.
+Run ``python benchmarks/training.py [fit] [memory] [step]``; by default all. Every line that measures is a process of
+its own. ``gpu.py`` measures on a GPU.
 
 *fit*: what the main stage of every recipe needs on a card of 40 GB in bfloat16, counted and not run: GB an image keeps,
 GB of weights and optimiser, images of a batch, and how many of them are in memory at once.
@@ -9,8 +9,6 @@ GB of weights and optimiser, images of a batch, and how many of them are in memo
 views; how far the peak lies above that of the process before the step.
 *step*: one end-to-end step at 2 mm against the loop that a first script has: float32, default memory layout, one
 volume at a time through TorchIO in two worker processes (``pip install torchio``).
-*recipes*: on a GPU, volumes per second and peak memory of every recipe, with the share of the card's dense bfloat16
-peak (of the data sheets of the cards in `PEAKS`). No GPU was at hand: this part was never run.
 """
 
 import os
@@ -28,7 +26,6 @@ from brainage_bids.model.chunked import backward_in_chunks
 from brainage_bids.model.losses import l1_years, rank_n_contrast
 from brainage_bids.model.resnet import ResNet3D
 
-PEAKS = {"A100": 312, "H100": 989, "H200": 989}  # TFLOP/s, dense bfloat16, SXM form
 GRID, GRID_2MM = (64, 76, 64), (96, 114, 96)
 STEPS = 4
 
@@ -63,6 +60,24 @@ def memory(people, size):
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, seconds)
 
 
+def plain_batches(volumes, ages, batch, workers=2):
+    """Yield what a first script has: one volume at a time through TorchIO in worker processes."""
+    from augmentation import torchio
+
+    chain, _ = torchio()
+
+    class Volumes(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(volumes)
+
+        def __getitem__(self, index):
+            return chain(torch.from_numpy(volumes[index].astype(np.float32))[None]), ages[index]
+
+    loader = torch.utils.data.DataLoader(Volumes(), batch, shuffle=True, num_workers=workers, persistent_workers=True)
+    while True:
+        yield from loader
+
+
 def step(kind, batch=4):
     """Print the mean seconds of one end-to-end step at 2 mm, data and augmentation included."""
     torch.set_num_threads(2)
@@ -81,25 +96,10 @@ def step(kind, batch=4):
                 drawn = augment.draw(batch, augment.AugmentSettings(), rng)
                 images = augment.apply(torch.from_numpy(volumes[rows])[:, None], drawn)
                 yield images.contiguous(memory_format=torch.channels_last_3d), ages[rows]
+
+        source = batches()
     else:
-        from augmentation import torchio
-
-        chain, _ = torchio()
-
-        class Volumes(torch.utils.data.Dataset):
-            def __len__(self):
-                return 16
-
-            def __getitem__(self, index):
-                return chain(torch.from_numpy(volumes[index].astype(np.float32))[None]), ages[index]
-
-        loader = torch.utils.data.DataLoader(Volumes(), batch, shuffle=True, num_workers=2, persistent_workers=True)
-
-        def batches():
-            while True:
-                yield from loader
-
-    source = batches()
+        source = plain_batches(volumes, ages, batch)
     for turn in range(20):
         begin = time.perf_counter()
         images, wanted = next(source)
@@ -109,53 +109,6 @@ def step(kind, batch=4):
         if turn >= 8:  # what the workers had ready at the start is used up
             seconds.append(time.perf_counter() - begin)
     print(mean(seconds))
-
-
-def recipe(name):
-    """Print volumes per second, peak GB and TFLOP/s of one recipe's main stage."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from brainage_bids.model.build import build_network
-    from brainage_bids.model.recipe import load_recipe
-
-    known = load_recipe(name)
-    model = build_network(known).cuda().to(memory_format=torch.channels_last_3d).train()
-    people = known.training.batch_size
-    count = 2 * people if known.method == "rnc" else people
-    ages = torch.linspace(20, 80, people, dtype=torch.float64, device="cuda")
-    data = torch.rand(count, *known.spec.shape).half().pin_memory()
-    size, rng = min(count, 16), np.random.default_rng(0)
-
-    def embed(images):
-        with torch.autocast("cuda", torch.bfloat16):
-            return model.embed(images).float()
-
-    def loss_of(features):
-        if known.method == "rnc":
-            return rank_n_contrast(features.reshape(2, people, -1).transpose(0, 1), ages)
-        return l1_years(model.age(features), ages)
-
-    def one():
-        drawn = augment.draw(count, augment.AugmentSettings(), rng)
-
-        def chunks():
-            for start in range(0, count, size):
-                images = data[start : start + size].cuda(non_blocking=True)[:, None]
-                out = augment.apply(images, drawn[slice(start, start + size)])
-                yield out.contiguous(memory_format=torch.channels_last_3d)
-
-        backward_in_chunks(model, embed, chunks, -(-count // size), loss_of)
-        model.zero_grad()
-        torch.cuda.synchronize()
-
-    with FlopCounterMode(display=False) as flops:
-        one()
-    torch.cuda.reset_peak_memory_stats()
-    begin = time.perf_counter()
-    for _ in range(STEPS):
-        one()
-    seconds = (time.perf_counter() - begin) / STEPS
-    print(count / seconds, torch.cuda.max_memory_allocated() / 1e9, flops.get_total_flops() / seconds / 1e12)
 
 
 def fit(gigabytes=40):
@@ -200,22 +153,11 @@ def main(asked):
     if "step" in asked:
         mine, plain = (measured("step", kind)[0] for kind in ("ours", "plain"))
         print(f"one step at 2 mm, 4 volumes: {mine:.2f} s; plain loop {plain:.2f} s: {plain / mine:.1f} times")
-    if "recipes" in asked:
-        from brainage_bids.model.recipe import recipe_names
-
-        card = torch.cuda.get_device_name()
-        peak = next((rate for part, rate in PEAKS.items() if part in card), None)
-        print(f"{card}\nrecipe                     volumes/s   peak GB   TFLOP/s   share of the peak")
-        for name in recipe_names():
-            if name != "pca-ridge" and not name.endswith("-noaug"):
-                rate, gigabytes, flops = measured("recipe", name)
-                share = "n/a" if peak is None else f"{flops / peak:.0%}"
-                print(f"{name:24s} {rate:11.1f} {gigabytes:9.1f} {flops:9.1f}   {share}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["one"]:
         kind, *rest = sys.argv[2:]
-        {"memory": memory, "step": step, "recipe": recipe}[kind](*(int(a) if a.isdigit() else a for a in rest))
+        {"memory": memory, "step": step}[kind](*(int(a) if a.isdigit() else a for a in rest))
     else:
         main(sys.argv[1:] or ["fit", "memory", "step"])

@@ -7,6 +7,7 @@ in the paper.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SLAB = 8  # planes resampled at a time
+GRID_POINTS = 2**25  # resampled at a time on a GPU, 0.4 GB of coordinates
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> Aug
 def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
     """Return the augmented volumes: one linear resampling (zero outside), then noise inside the brain.
 
-    Only the box that the moved brain can reach is computed; the rest of the grid is air before and after.
+    On the CPU only the box that the moved brain can reach is computed; the rest of the grid is air before and after. A
+    GPU takes the whole grid of many volumes at once: to look for the boxes it would have to stop and answer.
 
     Parameters
     ----------
@@ -125,11 +128,13 @@ def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
     -------
     Tensor
         ``(B, 1, X, Y, Z)`` float32; what a volume becomes does not depend on the others of the batch. Volumes without
-        a geometric change are copied bit by bit.
+        a geometric change are copied bit by bit. Noise of the same seed is another on a GPU than on the CPU.
     """
     pulls = pull_back(parameters, volumes.shape[2:])  # (B, 4, 4)
     moved = (parameters.translation != 0).any(1) | (parameters.rotation != 0).any(1) | (parameters.crop != 1).any(1)
-    out = torch.zeros(volumes.shape, dtype=torch.float32, device=volumes.device)
+    if volumes.device.type != "cpu":
+        return _whole_grids(volumes, parameters, pulls, np.flatnonzero(moved))
+    out = torch.zeros(volumes.shape, dtype=torch.float32)
 
     def one(index: int) -> None:
         volume = volumes[index, 0]
@@ -143,13 +148,35 @@ def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
             brain = _with_noise(brain, float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
         out[index, 0][box] = brain
 
-    threads = min(len(volumes), torch.get_num_threads()) if volumes.device.type == "cpu" else 1
+    threads = min(len(volumes), torch.get_num_threads())
     if threads > 1:  # torch resamples one 3D volume on one thread
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(one, range(len(volumes))))
     else:
         for index in range(len(volumes)):
             one(index)
+    return out
+
+
+def _whole_grids(volumes: Tensor, parameters: AugmentParameters, pulls: np.ndarray, moved: np.ndarray) -> Tensor:
+    """Do what `apply` says for all volumes at once, without waiting for the device.
+
+    ``moved`` are the places of the volumes with a geometric change.
+    """
+    out, shape = volumes.to(torch.float32, copy=True), tuple(volumes.shape[2:])
+    if len(moved):
+        lines = _sampling_lines(pulls[moved], np.zeros(3), np.zeros(3), shape, shape)
+        x, y, z = (torch.from_numpy(line).to(volumes.device) for line in lines)
+        places = torch.from_numpy(moved).to(volumes.device)
+        step = max(1, GRID_POINTS // math.prod(shape))
+        for start in range(0, len(moved), step):
+            part = slice(start, start + step)
+            grid = x[part, :, None, None] + (y[part, :, None] + z[part, None])[:, None]  # (b, X, Y, Z, 3)
+            now = places[part]
+            sampled = F.grid_sample(out[now], grid, padding_mode="zeros", align_corners=False)
+            out.index_copy_(0, now, sampled)
+    for index in np.flatnonzero(parameters.noise_sd):
+        out[index, 0] = _with_noise(out[index, 0], float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
     return out
 
 
@@ -179,22 +206,37 @@ def _resampled(
     size = tuple((last - first).tolist())
     if min(size) == 0:
         return target, brain.new_zeros(size)
-    # Input voxel v of an axis of n voxels is (2 v + 1) / n - 1 for `grid_sample`, which counts the last axis first.
-    scale = 2 / np.array(brain.shape)
-    linear = pull[:3, :3] * scale[:, None]
-    offset = (pull[:3, :3] @ first + pull[:3, 3] - low + 0.5) * scale - 1
-    steps = [torch.arange(n, dtype=torch.float32, device=brain.device) for n in size]
-    parts = [
-        torch.as_tensor(linear[::-1, axis].copy(), dtype=torch.float32, device=brain.device) * step[:, None]
-        for axis, step in enumerate(steps)
-    ]  # 3 x (n, 3)
-    plane = parts[1][:, None] + parts[2][None] + torch.as_tensor(offset[::-1].copy(), dtype=torch.float32).to(brain)
+    lines = _sampling_lines(pull[None], low, first, tuple(brain.shape), size)
+    x, y, z = (torch.from_numpy(line[0]) for line in lines)
+    plane = y[:, None] + z  # (Y, Z, 3)
     out = brain.new_empty(size)
     for start in range(0, size[0], SLAB):
-        grid = parts[0][start : start + SLAB, None, None] + plane  # (S, Y, Z, 3)
+        grid = x[start : start + SLAB, None, None] + plane  # (S, Y, Z, 3)
         sampled = F.grid_sample(brain[None, None], grid[None], padding_mode="zeros", align_corners=False)
         out[start : start + SLAB] = sampled[0, 0]
     return target, out
+
+
+def _sampling_lines(
+    pulls: np.ndarray, low: np.ndarray, first: np.ndarray, shape: tuple[int, ...], size: tuple[int, ...]
+) -> tuple[np.ndarray, ...]:
+    """Return the coordinates that ``grid_sample`` wants as a sum of one part an axis, float32 ``(B, n, 3)`` each.
+
+    Parameters
+    ----------
+    pulls
+        Output voxel to input voxel of the whole grid, ``(B, 4, 4)``.
+    low, shape
+        First voxel and size of the input box.
+    first, size
+        The same of the output box.
+    """
+    # Input voxel v of an axis of n voxels is (2 v + 1) / n - 1 for `grid_sample`, which counts the last axis first.
+    scale = 2 / np.array(shape)
+    linear = (pulls[:, :3, :3] * scale[:, None])[:, ::-1]  # (B, 3, 3)
+    offset = ((pulls[:, :3, :3] @ first + pulls[:, :3, 3] - low + 0.5) * scale - 1)[:, ::-1]  # (B, 3)
+    x, y, z = (np.arange(n)[:, None] * linear[:, None, :, axis] for axis, n in enumerate(size))
+    return tuple(line.astype(np.float32) for line in (x, y + offset[:, None], z))
 
 
 def _with_noise(brain: Tensor, sd: float, seed: int) -> Tensor:

@@ -50,7 +50,8 @@ def gradram(model: BrainNetwork, volume: np.ndarray | Tensor) -> tuple[float, np
     if x.ndim != 3:
         raise ValueError(f"Grad-RAM takes one volume (D, H, W), not shape {tuple(x.shape)}")
     x = x[None, None].to(model.head.weight)  # (1, 1, D, H, W)
-    with torch.inference_mode():
+    # full float32: the shorter format that GPUs use for convolutions by default costs hundredths of a year
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         activations = model.last_stage(x)[0].double()  # (F, d, h, w)
         weights = model.head.weight[0].double()  # (F,)
         cells = torch.einsum("k,kxyz->xyz", weights, activations) / activations[0].numel()  # (d, h, w)

@@ -6,6 +6,7 @@ Knows a recipe, a network and checkpoints; what an epoch does is in `stages`. Ev
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -51,10 +52,15 @@ def train_member(member: Member, world: World = ALONE) -> tuple[dict[str, Tensor
     stages = ("encoder", "head") if member.recipe.method == "rnc" else ("network",)
     done = stages.index(progress["stage"]) if progress["stage"] else 0
     model = synchronised(model, world)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
+    with repeatable():
         for stage in stages[done:]:
             progress = _run_stage(stage, model, member, world, progress)
     return progress["model"], progress["history"]
+
+
+def repeatable() -> contextlib.AbstractContextManager:
+    """Let convolutions on a GPU give the same sums every time, in the shorter float32 of its matrix units."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
 
 
 def fit_linear(member: Member) -> tuple[dict[str, Tensor], list[dict]]:

@@ -7,8 +7,6 @@ random numbers and takes its share of the people of each batch; losses see the f
 from __future__ import annotations
 
 import math
-import queue
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +18,7 @@ from torch import Tensor
 from brainage_bids.errors import UsageError
 from brainage_bids.model import augment
 from brainage_bids.model.chunked import backward_in_chunks, people_of_all
-from brainage_bids.model.dataset import open_volumes
+from brainage_bids.model.feed import Feed
 from brainage_bids.model.losses import l1_years, rank_n_contrast, rank_n_contrast_floor
 from brainage_bids.model.member import Member
 from brainage_bids.model.network import BrainNetwork
@@ -28,7 +26,6 @@ from brainage_bids.model.probes import knn_probe, ridge_probe
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.world import World
 
-READ_AHEAD = 2  # chunks read while the network works
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -47,7 +44,7 @@ class Stage:
     def __init__(self, model: BrainNetwork, member: Member, world: World):
         self.model, self.member, self.data, self.recipe = model, member, member.data, member.recipe
         self.world, self.device = world, member.device(world)
-        self.volumes = open_volumes(member.data.volumes)
+        self.feed = Feed(member, model, self.device)
         self.augmentation = augment.settings_from(asdict(self.recipe.augmentation))
         self.half = HALF.get(member.settings.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
@@ -82,40 +79,11 @@ class Stage:
         places = np.arange(len(rows)) if part is None else np.asarray(part)
         count = -(-len(places) // self.member.settings.chunk_size)
         chunks = np.array_split(places, count) if count else []  # no image is left alone: batch norm needs a spread
-        for chunk, volumes in zip(chunks, self._read_ahead([rows[chunk] for chunk in chunks]), strict=True):
-            volumes = volumes.to(self.device, non_blocking=True)[:, None]
-            yield augment.apply(volumes, drawn[chunk]).contiguous(memory_format=torch.channels_last_3d)
-
-    def _read_ahead(self, parts: Sequence[np.ndarray]) -> Iterator[Tensor]:
-        """Yield the volumes of each part, float16 ``(b, X, Y, Z)``, read by a thread of its own."""
-        ready: queue.Queue = queue.Queue(READ_AHEAD)
-        over = threading.Event()
-
-        def read() -> None:
-            for rows in parts:
-                try:
-                    volumes = torch.from_numpy(self.volumes[rows])
-                    item = volumes.pin_memory() if self.device.type == "cuda" else volumes
-                except Exception as error:  # handed over to whoever waits
-                    item = error
-                while not over.is_set():
-                    try:
-                        ready.put(item, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
-
-        thread = threading.Thread(target=read, daemon=True)
-        thread.start()
-        try:
-            for _ in parts:
-                item = ready.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-        finally:
-            over.set()
-            thread.join()
+        # two views of one person are one volume, read once
+        once = [np.unique(rows[chunk], return_inverse=True) for chunk in chunks]
+        for chunk, (_, back), volumes in zip(chunks, once, self.feed.read([scans for scans, _ in once]), strict=True):
+            wanted = volumes[torch.from_numpy(back).to(volumes.device)][:, None]
+            yield augment.apply(wanted, drawn[chunk]).contiguous(memory_format=torch.channels_last_3d)
 
     def embed(self, images: Tensor) -> Tensor:
         """Return float32 features ``(b, F)``; the network computes in the chosen precision, losses and heads do not."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
+from brainage_bids.model import augment
 from brainage_bids.model.augment import AugmentSettings, apply, draw, neutral, pull_back
 
 SHAPE = (13, 16, 11)
@@ -134,6 +135,26 @@ def test_a_volume_becomes_the_same_alone_and_in_any_batch_on_any_number_of_threa
         torch.set_num_threads(former)
     assert torch.equal(whole, torch.cat([apply(brain[i : i + 1], parameters[i : i + 1]) for i in range(4)]))
     assert not torch.equal(whole[0], whole[1])
+
+
+def test_whole_grids_at_once_are_what_boxes_one_by_one_give(monkeypatch):
+    """The way of a GPU, on the CPU: same values, also when only some volumes fit at once."""
+    brain = torch.zeros(6, 1, 24, 30, 20)
+    brain[:, :, 6:18, 4:25, 5:16] = torch.rand(6, 1, 12, 21, 11, generator=torch.Generator().manual_seed(0)) + 0.1
+    parameters = draw(6, AugmentSettings(probability=0.7, translation_voxels=3), np.random.default_rng(2))
+    quiet = dataclasses.replace(parameters, noise_sd=np.zeros(6))
+    pulls, moved = pull_back(parameters, (24, 30, 20)), np.array([0, 1, 3, 4])
+    untouched = dataclasses.replace(neutral(6), noise_sd=parameters.noise_sd, noise_seed=parameters.noise_seed)
+    for points in (2**25, 2 * 24 * 30 * 20):
+        monkeypatch.setattr(augment, "GRID_POINTS", points)
+        out = augment._whole_grids(brain.half(), quiet, pulls, moved)
+        wanted = apply(brain.half(), quiet)
+        assert torch.allclose(out[moved], wanted[moved], atol=2e-5)
+        assert torch.equal(out[[2, 5]], brain.half().float()[[2, 5]])
+    noisy = augment._whole_grids(brain, untouched, pull_back(untouched, (24, 30, 20)), np.zeros(0, int))
+    assert parameters.noise_sd.any()
+    assert torch.equal(noisy == 0, brain == 0)
+    assert ((noisy - brain)[:, 0].abs().amax((1, 2, 3)) > 0).tolist() == (parameters.noise_sd > 0).tolist()
 
 
 def test_a_brain_moved_off_the_grid_and_an_empty_volume_stay_empty():
