@@ -57,7 +57,7 @@ def ball(shape):
 
 
 @contextmanager
-def study(recipe, options, people, folder):
+def study(recipe, options, people, folder, layout=torch.channels_last_3d):
     """Yield the main stage of a recipe on ``people`` phantoms, as a training makes it."""
     settings = effective_settings(recipe, options, people)
     path = Path(folder) / f"volumes-{recipe.volume.resolution:g}-{people}.npy"
@@ -71,7 +71,7 @@ def study(recipe, options, people, folder):
     data = MemberData(path, ages, tuple(np.array([row]) for row in range(people)), np.arange(2))
     member = Member("bench", 0, recipe, settings, data, Path(folder) / "none", "bench")
     torch.manual_seed(0)
-    model = build_network(recipe).to(settings.device, memory_format=torch.channels_last_3d)
+    model = build_network(recipe).to(settings.device, memory_format=layout)
     model.recompute = settings.recompute
     try:
         yield STAGES["encoder" if recipe.method == "rnc" else "network"](model, member, ALONE), settings
@@ -81,10 +81,10 @@ def study(recipe, options, people, folder):
         torch.cuda.empty_cache()
 
 
-def measure(recipe, options, folder, least=24):
+def measure(recipe, options, folder, least=24, **more):
     """Return images a second, peak GB, GB of held volumes and the settings of one recipe."""
     people = max(least, (2 if recipe.method == "rnc" else 1) * (options.batch_size or recipe.training.batch_size))
-    with study(recipe, options, people, folder) as (stage, settings):
+    with study(recipe, options, people, folder, **more) as (stage, settings):
         held = 0 if stage.feed.resident is None else stage.feed.resident.nbytes / 1e9
         images = people // settings.batch_size * settings.views
         for group in stage.optimiser.param_groups:
@@ -102,10 +102,10 @@ def measure(recipe, options, folder, least=24):
     return images / median(seconds), peak - held, held, settings
 
 
-def line(name, recipe, options, folder):
+def line(name, recipe, options, folder, **more):
     """Print one row of the tables of recipes."""
     try:
-        rate, peak, held, settings = measure(recipe, options, folder)
+        rate, peak, held, settings = measure(recipe, options, folder, **more)
     except (BrainageError, RuntimeError) as error:
         print(f"{name:34s} {type(error).__name__}: {str(error)[:200]}", flush=True)
         gc.collect()
@@ -139,22 +139,30 @@ def recipes(folder):
             line(name, load_recipe(name), ModelOptions(device="cuda"), folder)
 
 
-def measures(folder):
-    """Change one thing at a time, on the two recipes of the paper's own model."""
+def measures(folder, name="rnc-highrez"):
+    """Change one thing at a time."""
     heads()
-    plain = ModelOptions(device="cuda")
-    for name in ("rnc-highrez",):
-        known = load_recipe(name)
-        still = load_recipe(name, ("augmentation.enabled=false",))
-        line(f"{name}", known, plain, folder)
-        line(f"{name}, no augmentation", still, plain, folder)
-        line(f"{name}, float16", known, replace(plain, precision="float16"), folder)
-        line(f"{name}, float32", known, replace(plain, precision="float32"), folder)
-        line(f"{name}, recomputing", known, replace(plain, recompute=True), folder)
-        line(f"{name}, chunks of 16", known, replace(plain, chunk_size=16), folder)
-        former = feed._fit_beside
-        feed._fit_beside = lambda *_: False
-        line(f"{name}, read from disk", known, plain, folder)
+    plain, known = ModelOptions(device="cuda"), load_recipe(name)
+    line(name, known, plain, folder)
+    line("no augmentation", load_recipe(name, ("augmentation.enabled=false",)), plain, folder)
+    line("float16", known, replace(plain, precision="float16"), folder)
+    line("float32", known, replace(plain, precision="float32"), folder)
+    line("default layout", known, plain, folder, layout=torch.contiguous_format)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False):
+        line("cuDNN free to choose", known, plain, folder)
+    line("recomputing", known, replace(plain, recompute=True), folder)
+    line("chunks of 16", known, replace(plain, chunk_size=16), folder)
+    with from_disk():
+        line("read from disk", known, plain, folder)
+
+
+@contextmanager
+def from_disk():
+    """Leave the volumes on the disk, as where the card has no room for them."""
+    former, feed._fit_beside = feed._fit_beside, lambda *_: False
+    try:
+        yield
+    finally:
         feed._fit_beside = former
 
 
@@ -171,11 +179,10 @@ def forty(folder, gigabytes=40):
     chunk = fitting_views(192, a_view, fixed_bytes(build_network(recipe), "sgd"), gigabytes * 10**9)
     whole = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(gigabytes * 1e9 / whole)
-    former, feed._fit_beside = feed._fit_beside, lambda *_: False
     heads()
-    line(f"ResNet-50, 1 mm, within {gigabytes} GB", recipe, ModelOptions(device="cuda", chunk_size=chunk), folder)
-    line("the same in one pass", recipe, ModelOptions(device="cuda", chunk_size=192), folder)
-    feed._fit_beside = former
+    with from_disk():
+        line(f"ResNet-50, 1 mm, within {gigabytes} GB", recipe, ModelOptions(device="cuda", chunk_size=chunk), folder)
+        line("the same in one pass", recipe, ModelOptions(device="cuda", chunk_size=192), folder)
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 
