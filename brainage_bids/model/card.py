@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainage_bids import __version__
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 
@@ -59,7 +60,8 @@ def accuracy_line(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def software_versions() -> dict[str, str]:
     """Return the versions that shape the numbers."""
-    return {name: version(name) for name in ("brainage-bids", "torch", "numpy", "nibabel", "safetensors")}
+    others = {name: version(name) for name in ("torch", "numpy", "nibabel", "safetensors")}
+    return {"brainage-bids": __version__, **others}
 
 
 def model_values(
