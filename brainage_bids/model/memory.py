@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from brainage_bids.model.network import BrainNetwork
@@ -41,9 +41,28 @@ def bytes_a_view(
     """
     with torch.device("meta"):
         network = build().train()
-        network.recompute = recompute
         images = torch.empty(2, 1, *shape)  # batch norm refuses a single value
+    if recompute:  # what goes into the blocks, and what the largest of them makes once more
+        inside, between = [], 0
+
+        def run_block(block: nn.Module, x: Tensor) -> Tensor:
+            nonlocal between
+            between += x.numel() * x.element_size()
+            inside.append(_needed(lambda: block(x)))
+            return block(x)
+
+        network.run_block = run_block
+        network.embed(images)
+        total = between + max(inside)
+    else:
+        total = _needed(lambda: network.embed(images))
+    return int(total / (2 if precision == "float32" else 4)) + 4 * math.prod(shape)
+
+
+def _needed(compute: Callable[[], Tensor]) -> float:
+    """Return the bytes that a computation keeps for its backward pass and those that pass through beside them."""
     kept: dict[int, int] = {}
+    held: list[Tensor] = []  # so that no id is used twice
 
     def keep(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, torch.nn.Parameter) and id(tensor) not in kept:
@@ -51,11 +70,9 @@ def bytes_a_view(
             held.append(tensor)
         return tensor
 
-    held: list[Tensor] = []  # so that no id is used twice
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        network.embed(images)
-    total = sum(kept.values()) + PASSING * max(kept.values())
-    return int(total / (2 if precision == "float32" else 4)) + 4 * math.prod(shape)
+        compute()
+    return sum(kept.values()) + PASSING * max(kept.values())
 
 
 def fixed_bytes(network: BrainNetwork, optimiser: str) -> int:

@@ -10,6 +10,7 @@ import math
 from torch import Tensor, nn
 
 from brainage_bids.model.network import BrainNetwork, start_convolutions
+from brainage_bids.model.stem import StemConvolution
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -88,9 +89,7 @@ class ResNet3D(BrainNetwork):
         bottleneck = depth >= 50
         stride = stem_stride * (2 if stem_pool else 1) * math.prod(stage_strides)
         super().__init__((width << 3) * (4 if bottleneck else 1), stride, dropout)
-        self.stem = nn.Sequential(
-            nn.Conv3d(1, width, 7, stem_stride, 3, bias=False), nn.BatchNorm3d(width), nn.ReLU(inplace=True)
-        )
+        self.stem = nn.Sequential(StemConvolution(width, stem_stride), nn.BatchNorm3d(width), nn.ReLU(inplace=True))
         if stem_pool:
             self.stem.append(nn.MaxPool3d(3, 2, 1))
         stages, channels_in = [], width

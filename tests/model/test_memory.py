@@ -41,13 +41,20 @@ def test_the_count_covers_what_a_real_step_keeps_and_is_no_wild_guess(build):
     assert real <= counted <= 3 * real
 
 
-def test_half_precision_and_recomputing_need_less():
-    def build():
-        return ResNet3D(18, 8)
+def test_half_precision_needs_less():
+    whole = bytes_a_view(lambda: ResNet3D(18, 8), SHAPE, "float32")
+    assert bytes_a_view(lambda: ResNet3D(18, 8), SHAPE, "bfloat16") < 0.6 * whole
 
-    whole = bytes_a_view(build, SHAPE, "float32")
-    assert bytes_a_view(build, SHAPE, "bfloat16") < 0.6 * whole
-    assert bytes_a_view(build, SHAPE, "float32", recompute=True) < 0.7 * whole
+
+def test_recomputing_needs_less_but_never_less_than_its_largest_block():
+    """The stem of a ResNet-18 is most of what it keeps: on a card 30.6 GB were needed instead of 31.7 GB."""
+    lean, whole = (
+        [bytes_a_view(lambda depth=depth: ResNet3D(depth, 8), SHAPE, "float32", on) for depth in (18, 50)]
+        for on in (True, False)
+    )
+    assert lean[1] < 0.7 * whole[1]
+    stem = 8 * SHAPE[0] * SHAPE[1] * SHAPE[2] // 8 * 4  # what comes out of the first convolution
+    assert 4 * stem < lean[0] < whole[0]
 
 
 def test_weights_gradients_and_optimiser_are_counted():
