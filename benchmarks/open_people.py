@@ -207,7 +207,7 @@ def summary(kept: pd.DataFrame) -> pd.DataFrame:
 
 GRID_2MM = ("volume.resolution=2", "network.stem_pool=true", "augmentation.translation_voxels=3")
 GRID_3MM = ("volume.resolution=3",)
-LONG, TWICE = "training.epochs=120", "training.epochs=240"
+SHORT, LONG, TWICE = "training.epochs=60", "training.epochs=120", "training.epochs=240"
 STRONG = ("augmentation.rotation_min=0.1", "augmentation.rotation_max=0.5", "augmentation.translation_voxels=3",
           "augmentation.crop_min=0.7")  # fmt: skip
 CANDIDATES = {
@@ -217,11 +217,12 @@ CANDIDATES = {
     "rnc-4mm": ("rnc-demo", (*RNC, LONG)),
     "rnc-3mm": ("rnc-demo", (*RNC, LONG, *GRID_3MM)),
     "rnc-2mm": ("rnc-demo", (*RNC, LONG, *GRID_2MM)),
-    "l1-4mm": ("rnc-demo", (*L1, LONG)),
-    "l1-3mm": ("rnc-demo", (*L1, LONG, *GRID_3MM)),
-    "l1-2mm": ("rnc-demo", (*L1, LONG, *GRID_2MM)),
-    "sfcn-3mm": ("rnc-demo", (*L1, LONG, *GRID_3MM, "network.architecture=sfcn", "network.dropout=0.3")),
+    "l1-4mm": ("rnc-demo", (*L1, SHORT)),
+    "l1-3mm": ("rnc-demo", (*L1, SHORT, *GRID_3MM)),
+    "l1-2mm": ("rnc-demo", (*L1, SHORT, *GRID_2MM)),
+    "sfcn-3mm": ("rnc-demo", (*L1, SHORT, *GRID_3MM, "network.architecture=sfcn", "network.dropout=0.3")),
     "rnc-3mm-long": ("rnc-demo", (*RNC, TWICE, *GRID_3MM)),
+    "rnc-3mm-narrow": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "network.width=8")),
     "rnc-3mm-wide": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "network.width=32")),
     "rnc-3mm-strong": ("rnc-demo", (*RNC, LONG, *GRID_3MM, *STRONG)),
     "rnc-3mm-noaug": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "augmentation.enabled=false")),

@@ -243,7 +243,7 @@ def _with_noise(brain: Tensor, sd: float, seed: int) -> Tensor:
     """Add noise where there is brain: the network must not see a halo in training only."""
     generator = torch.Generator(device=brain.device if brain.device.type == "cuda" else "cpu").manual_seed(seed)
     noise = torch.randn(brain.shape, generator=generator, device=generator.device).to(brain.device)
-    return torch.addcmul(brain, noise, (brain != 0).float(), value=sd)
+    return torch.add(brain, noise.masked_fill_(brain == 0, 0), alpha=sd)
 
 
 def pull_back(parameters: AugmentParameters, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,12 +13,14 @@ from brainage_bids.model import augment, feed, stages
 from brainage_bids.model.augment import AugmentSettings
 from brainage_bids.model.chunked import backward_in_chunks
 from brainage_bids.model.explain import gradram
+from brainage_bids.model.loop import repeatable
 from brainage_bids.model.losses import rank_n_contrast
 from brainage_bids.model.memory import bytes_a_view, fixed_bytes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import predict_table
 from brainage_bids.model.resnet import ResNet3D
 from brainage_bids.model.sfcn import SFCN3D
+from brainage_bids.model.stem import StemConvolution
 from brainage_bids.model.train import train_model
 
 pytestmark = [
@@ -104,6 +106,24 @@ def test_the_gradient_in_chunks_is_that_of_one_pass():
         model.zero_grad(set_to_none=True)
     for name, one in found[0].items():
         assert (one - found[1][name]).abs().max() <= 1e-5 * one.abs().max(), name
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_first_convolution_and_its_gradient_are_the_plain_ones(kind):
+    torch.manual_seed(0)
+    stem, volumes = StemConvolution(16).cuda(), brains(2, (97, 114, 96)).cuda()
+    plain = torch.nn.Conv3d(1, 16, 7, 2, 3, bias=False).cuda().double()
+    plain.load_state_dict(stem.state_dict())
+    wanted = plain(volumes.double())
+    with torch.autocast("cuda", kind, enabled=kind != torch.float32), repeatable():
+        found = stem(volumes)
+    grad = torch.randn(wanted.shape, dtype=torch.float64, device="cuda")
+    wanted.backward(grad)
+    found.backward(grad.to(found.dtype))
+    assert found.dtype == kind
+    close = 2e-3 if kind == torch.float32 else 2e-2  # the shorter float32 of the matrix units
+    for one, other in ((found, wanted), (stem.weight.grad, plain.weight.grad)):
+        assert (one - other).norm() <= close * other.norm()
 
 
 @pytest.mark.parametrize("precision", ["auto", "float16", "float32"])
