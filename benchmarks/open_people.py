@@ -8,8 +8,8 @@ of scans; the other verbs need only these and the volumes. *phantoms* does the s
 *search* trains candidates in 5 folds for several seeds: the only thing the bundled model is chosen by. *claim* trains
 Rank-N-Contrast and L1 with the same backbone, people and folds, L1 for as many epochs and (two views a person) for as
 many images as Rank-N-Contrast, and the yardstick, for several seeds, with paired tests, on people or phantoms.
-Both keep every out-of-fold prediction in a table (``--results``) and train only what it lacks; with ``--processes``
-several trainings share a machine or a GPU. ``open_model.py`` makes the model that comes with the package.
+Both keep every out-of-fold prediction in a table (``--results``) and train only what it lacks. ``open_model.py`` makes
+the model that comes with the package.
 
 Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so. One scan of ds002748,
 stripped with loss of cortex, fails the quality gates and is left out.
@@ -129,11 +129,13 @@ def scans(work: Path, spec: VolumeSpec) -> pd.DataFrame:
     return table
 
 
-def train(work: Path, name: str, recipe: str, overrides: tuple[str, ...], seed: int, workers: int = 2) -> pd.DataFrame:
+def train(
+    work: Path, name: str, recipe: str, overrides: tuple[str, ...], seed: int, precision: str = "auto", workers: int = 2
+) -> pd.DataFrame:
     """Train one model in folds; return what it says of everybody out of fold: age, prediction, minutes of training."""
     known = load_recipe(recipe, (*overrides, f"name={name}"))
     folder = work / "models" / f"{name}_seed-{seed}"
-    options = ModelOptions(device="auto", folds=FOLDS, seed=seed, workers=workers, progress=False)
+    options = ModelOptions(precision=precision, folds=FOLDS, seed=seed, workers=workers, progress=False)
     train_model(scans(work, known.spec), known, folder, work / "train" / folder.name, options)
     shutil.rmtree(work / "train" / folder.name, ignore_errors=True)
     card = read_json(folder / "model.json")
@@ -150,13 +152,14 @@ def train(work: Path, name: str, recipe: str, overrides: tuple[str, ...], seed: 
 
 
 def known_or_trained(
-    work: Path, models: dict[str, tuple[str, tuple[str, ...]]], seeds: list[int], results: Path, processes: int
+    work: Path, models: dict[str, tuple[str, tuple[str, ...]]], seeds: list[int], results: Path, how: argparse.Namespace
 ) -> pd.DataFrame:
     """Return what all models say of everybody for all seeds; what ``results`` lacks is trained and added to it."""
     kept = pd.read_csv(results, sep="\t") if results.is_file() else pd.DataFrame(columns=["model", "seed"])
     there = set(zip(kept.model, kept.seed, strict=True))
-    todo = [(work, name, *models[name], seed) for seed in seeds for name in models if (name, seed) not in there]
-    for people in _trained(todo, processes):
+    wanted = [(name, seed) for seed in seeds for name in models if (name, seed) not in there]
+    todo = [(work, name, *models[name], seed, how.precision) for name, seed in wanted]
+    for people in _trained(todo, how.processes):
         print(line(people), flush=True)
         kept = pd.concat([kept, people]) if len(kept) else people
         write_tsv(results, kept.sort_values(["seed", "model"], kind="stable"))
@@ -175,7 +178,7 @@ def _trained(todo: list[tuple], processes: int) -> Iterator[pd.DataFrame]:
             try:
                 yield done.result()
             except Exception as error:  # the others go on
-                print(f"{jobs[done][1]} seed {jobs[done][-1]}: {type(error).__name__}: {error}", flush=True)
+                print(f"{jobs[done][1]} seed {jobs[done][4]}: {type(error).__name__}: {error}", flush=True)
 
 
 def line(people: pd.DataFrame) -> str:
@@ -247,18 +250,18 @@ def together(kept: pd.DataFrame) -> Iterable[pd.DataFrame]:
             yield mean.mean().assign(model=name)
 
 
-def search(work: Path, seeds: list[int], results: Path, only: list[str] | None, processes: int) -> None:
+def search(work: Path, seeds: list[int], results: Path, how: argparse.Namespace) -> None:
     """Train the candidates and print the out-of-fold errors of each, and of means of several."""
-    models = {name: CANDIDATES[name] for name in only or CANDIDATES}
-    kept = known_or_trained(work, models, seeds, results, processes)
+    models = {name: CANDIDATES[name] for name in how.only or CANDIDATES}
+    kept = known_or_trained(work, models, seeds, results, how)
     summary(pd.concat([kept, *together(kept)]))
 
 
-def claim(work: Path, seeds: list[int], results: Path, only: list[str] | None, processes: int) -> None:
+def claim(work: Path, seeds: list[int], results: Path, how: argparse.Namespace) -> None:
     """Compare Rank-N-Contrast with L1 and both with the yardstick on the same people and folds."""
     models = CLAIM_PHANTOMS if read_json(work / "dataset.json")["phantom"] else CLAIM_PEOPLE
-    models = {name: models[name] for name in only or models}
-    errors = summary(known_or_trained(work, models, seeds, results, processes))
+    models = {name: models[name] for name in how.only or models}
+    errors = summary(known_or_trained(work, models, seeds, results, how))
     for one, other in PAIRS:
         if not {one, other} <= set(models):
             continue
@@ -275,7 +278,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="candidates of *search*, or models of *claim*")
     parser.add_argument("--seeds", type=int, nargs="*", help=f"default 1 to 5 for *claim*, {SEARCH_SEEDS} for *search*")
     parser.add_argument("--results", type=Path, help="table of predictions; what stands in it is not trained again")
-    parser.add_argument("--processes", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--processes", type=int, default=1, help="trainings at the same time, on the CPU")
+    parser.add_argument("--precision", default="auto", help="bfloat16 halves the time on processors that have it")
     asked = parser.parse_args()
     results = asked.results or asked.work / f"{asked.what}.tsv"
     if asked.what == "prepare":
@@ -283,9 +287,9 @@ def main() -> None:
     elif asked.what == "phantoms":
         phantoms(asked.work)
     elif asked.what == "search":
-        search(asked.work, asked.seeds or SEARCH_SEEDS, results, asked.only, asked.processes)
+        search(asked.work, asked.seeds or SEARCH_SEEDS, results, asked)
     else:
-        claim(asked.work, asked.seeds or [1, 2, 3, 4, 5], results, asked.only, asked.processes)
+        claim(asked.work, asked.seeds or [1, 2, 3, 4, 5], results, asked)
 
 
 if __name__ == "__main__":
