@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 NPROCS ?= $(shell nproc)
 DEMO ?= demo
 
-.PHONY: demo test test-slow lint bench bench-simulation bench-real docs clean
+.PHONY: demo test test-slow test-gpu lint bench bench-gpu bench-simulation bench-real docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ test: $(VENV)/.test-installed
 test-slow: $(VENV)/.test-installed
 	$(BIN)/pytest -q -m slow
 
+# on a machine with a CUDA card, with the PyTorch that fits it in $(VENV)
+test-gpu: $(VENV)/.test-installed
+	$(BIN)/pytest -q -m gpu
+
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,6 +39,10 @@ lint: $(VENV)/.test-installed
 # without real scans; phantoms and placeholders are made on the way
 bench: $(VENV)/.test-installed
 	for script in rnc_loss preprocess planning training group; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# on a machine with a CUDA card; about three minutes
+bench-gpu: $(VENV)/.test-installed
+	$(BIN)/python benchmarks/gpu.py
 
 # simulated studies through the group statistics: false positives, power, coverage; about half an hour on one core
 bench-simulation: $(VENV)/.test-installed
