@@ -1,0 +1,81 @@
+"""Volumes on their way to the device, where there is no GPU: what is read, in which order, and when they stay there."""
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+import torch
+from modelstudy import tiny_recipe
+
+from brainage_bids.model import feed, memory
+from brainage_bids.model.build import build_network
+from brainage_bids.model.feed import Feed
+from brainage_bids.model.member import Member, MemberData
+from brainage_bids.model.memory import free_bytes
+from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.settings import effective_settings
+from brainage_bids.model.stages import EncoderStage
+from brainage_bids.model.world import ALONE
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def member(tmp_path):
+    recipe, people = tiny_recipe(), 12
+    volumes = np.random.default_rng(0).random((people, *recipe.spec.shape)).astype(np.float16)
+    np.save(tmp_path / "volumes.npy", volumes)
+    data = MemberData(
+        tmp_path / "volumes.npy", np.linspace(20, 80, people), tuple(np.arange(people)[:, None]), np.arange(2)
+    )
+    settings = effective_settings(recipe, ModelOptions(device="cpu", chunk_size=5), people)
+    return Member("main", 0, recipe, settings, data, tmp_path / "none", "")
+
+
+def test_parts_come_in_order_and_no_thread_is_left(member):
+    known = np.load(member.data.volumes)
+    parts = [np.array([3, 1]), np.array([0]), np.array([7, 7, 2])]
+    before = threading.active_count()
+    source = Feed(member, build_network(member.recipe), CPU)
+    for rows, volumes in zip(parts, source.read(parts), strict=True):
+        assert np.array_equal(volumes.numpy(), known[rows])
+    next(source.read(parts))  # whoever stops early leaves nothing behind either
+    assert threading.active_count() == before
+
+
+def test_a_failing_read_reaches_whoever_waits(member):
+    with pytest.raises(IndexError, match="out of bounds"):
+        list(Feed(member, build_network(member.recipe), CPU).read([np.array([0]), np.array([99])]))
+
+
+def test_two_views_of_a_person_are_read_once(member, monkeypatch):
+    asked, load = [], Feed._load
+    monkeypatch.setattr(Feed, "_load", lambda self, rows: asked.append(rows.tolist()) or load(self, rows))
+    stage = EncoderStage(build_network(member.recipe), member, ALONE)
+    rows = np.array([4, 2, 9, 2])
+    images = torch.cat(list(stage.images(rows, stage.draw(4, None))))
+    assert asked == [[2, 4, 9]]
+    assert np.array_equal(images[:, 0].numpy(), np.load(member.data.volumes)[rows].astype(np.float32))
+
+
+def test_volumes_stay_on_a_card_that_has_room_for_them_beside_a_step(member, monkeypatch):
+    model, volumes, card = build_network(member.recipe), np.load(member.data.volumes), torch.device("cuda")
+    settings = member.settings
+    a_view = memory.bytes_a_view(lambda: build_network(member.recipe), member.recipe.spec.shape, settings.precision)
+    step = settings.chunk_size * a_view + memory.fixed_bytes(model, "sgd")
+    for spare, fits in ((volumes.nbytes + 10, True), (volumes.nbytes - 10, False), (-step, False)):
+        monkeypatch.setattr(feed, "free_bytes", lambda device, spare=spare: (step + spare) / memory.USABLE)
+        assert feed._fit_beside(volumes, member, model, card) is fits
+    monkeypatch.setattr(feed, "free_bytes", lambda device: 10**15)
+    assert feed._fit_beside(volumes, member, model, card)
+    assert not feed._fit_beside(volumes, member, model, CPU)
+    larger = dataclasses.replace(member, settings=dataclasses.replace(settings, chunk_size=10**12))
+    assert not feed._fit_beside(volumes, larger, model, card)
+
+
+def test_what_the_allocator_holds_idle_is_free_and_what_is_in_use_is_not(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
+    assert free_bytes(torch.device("cuda")) == 1400
