@@ -135,6 +135,9 @@ class Scan:
     age
         Years at this session, None when unknown. ``age_source`` says which table and column gave it,
         ``age_flags`` what to know about it (``top_coded``, ``age_not_session_specific``, ...).
+    rate_age
+        Years for rates of change, where the ages of sessions are whole years and the time between them is known
+        better; else None.
     sex
         ``F``, ``M``, ``O`` or None.
     group, site, family
@@ -152,6 +155,7 @@ class Scan:
     age: float | None = None
     age_source: str | None = None
     age_flags: tuple[str, ...] = ()
+    rate_age: float | None = None
     sex: str | None = None
     group: str | None = None
     site: str | None = None
@@ -175,6 +179,8 @@ class Scan:
         """What tells scans of one session apart: the entities joined (``acq-mprage_run-1``), or None."""
         return "_".join(f"{key}-{value}" for key, value in self.entities) or None
 
+
+RATE_AGE = "age_for_rates"  # column of ``group/brainage.tsv``, only where some scan has one
 
 PREDICTION_COLUMNS = {
     "model": "name of the model",

@@ -37,6 +37,7 @@ from brainage_bids.bids.tables import Table, Tables, session_tails, wide_names
 
 DAYS_PER_YEAR = 365.25
 KEPT_FLAGS = frozenset({"top_coded", "possibly_top_coded"})
+ROUNDED = 1.5  # years; two whole numbers and the time between them agree this well
 SAME_AGE = 0.05  # years; two columns that agree this well are one measurement rounded twice
 
 
@@ -284,6 +285,31 @@ def months_between(book: AgeBook, participant: str, first: str | None, second: s
         if all(ages) and not column.whole_years:
             return abs(ages[1].value - ages[0].value) * 12.0
     return None
+
+
+def age_for_rates(book: AgeBook, participant: str, session: str | None) -> float | None:
+    """Return an age whose distances from those of the other sessions are those of the scans (years).
+
+    Ages in whole years may be a year off in the time between two scans. Where every age of the column is a whole
+    number, the age at the first session plus the time since then by dates, else by the months of the labels, is better
+    for rates; it is used for nothing else. None where the age itself is as good, nothing better is known, or dates
+    and ages contradict each other.
+    """
+    columns = [*book.session, *(column for _, columns in book.wide for column in columns.values())]
+    if not columns or not all(column.whole_years for column in columns):
+        return None
+    known = book.sessions.get(participant, (session,))
+    now = _at_session(book, participant, session) or _in_wide_column(book, participant, session)
+    if now is None or now.value is None or len(known) < 2:
+        return None
+    times = [book.times.get((participant, other)) for other in known]
+    first = known[0] if None in times else known[times.index(min(times))]
+    start = _at_session(book, participant, first) or _in_wide_column(book, participant, first)
+    months = months_between(book, participant, first, session)
+    if start is None or months is None:
+        return None
+    age = start.value + months / 12.0
+    return age if abs(age - now.value) < ROUNDED else None
 
 
 # --- resolution -----------------------------------------------------------------------------------------------------

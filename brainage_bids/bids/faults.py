@@ -63,6 +63,7 @@ CODES: dict[str, tuple[str, str]] = {
     "SCORE_OTHER_SESSION": (WARNING, "scores come from the nearest other session within --max-score-gap"),
     "SCORE_NOT_SESSION_SPECIFIC": (WARNING, "one score per participant is used for several sessions"),
     "SCORE_BASELINE_ONLY": (WARNING, "only a baseline score is there; later scans have none"),
+    "SCORE_UNUSED": (WARNING, "people have values of a score, none of them of a session of their scans; none is used"),
     "SCORE_LOOKALIKE": (WARNING, "a column named cdr holds values that a global CDR cannot take; it is not used"),
 }
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, SALIENCY_REGION_COLUMNS
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE, SALIENCY_REGION_COLUMNS
 
 BY_MODEL = {  # columns of brainage.tsv that end in the name of the model; the longest that fits counts
     "predicted_age_": "predicted age (years)",
@@ -101,7 +101,11 @@ _PEOPLE_BY_GROUP = {
     "n_sex_unknown": "people of other or unknown sex",
 }
 OF_TABLE = {
-    "brainage": BRAINAGE_COLUMNS,
+    "brainage": {
+        **BRAINAGE_COLUMNS,
+        RATE_AGE: "age for rates of change, where the ages of sessions are whole years: that of the first session plus "
+        "the time since then by dates or labels (years)",
+    },
     "saliency_regions": SALIENCY_REGION_COLUMNS,
     "failed": {"step": "step that failed", "reason": "why the scan has no result"},
     "leftout": {"reason": "why the scan, which has a result, does not enter the statistics"},

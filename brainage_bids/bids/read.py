@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage_bids.bids import people
-from brainage_bids.bids.ages import Age, AgeBook, read_age_book, resolve_age
+from brainage_bids.bids.ages import Age, AgeBook, age_for_rates, read_age_book, resolve_age
 from brainage_bids.bids.faults import Fault, errors_of, format_faults, make_fault, some
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.find import Found, Image, find_images, matches_filter, read_filter, read_labels
@@ -27,6 +27,7 @@ from brainage_bids.bids.scores import (
     read_score_book,
     resolve_score,
     score_notes,
+    unused_faults,
 )
 from brainage_bids.bids.tables import Tables, read_sidecar, read_tables
 from brainage_bids.errors import BadDataError, InvalidDatasetError, NothingSelectedError
@@ -157,7 +158,7 @@ def read_dataset(query: DatasetQuery) -> Dataset:
         scans, merged = with_prepared(scans, derivatives, found.images)
         faults += merged
     without = _without_scan(query, tables, found, wanted, faults)
-    faults += [*reader.group_faults(), *event_faults(scores), *_age_faults(scans)]
+    faults += [*reader.group_faults(), *event_faults(scores), *unused_faults(scores, scans), *_age_faults(scans)]
     asked = [request[0] for request in query.scores]
     seen = {score for scan in scans for score, _ in scan.scores}
     names = tuple(dict.fromkeys([*asked, *(score for score in scores.columns if score in seen)]))
@@ -351,6 +352,7 @@ class _Reader:
             age=age.value,
             age_source=age.source,
             age_flags=age.flags,
+            rate_age=age_for_rates(self.ages, *key),
             sex=_one(people.of_person(self.sex, *key)),
             group=_one(group),
             site=self._site(image),

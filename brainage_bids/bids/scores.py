@@ -26,9 +26,9 @@ from brainage_bids.bids.grouptables import BY_MODEL
 from brainage_bids.bids.parse import check_score, natural_key, parse_numbers
 from brainage_bids.bids.tables import Table, Tables, read_table, session_tails, wide_names
 from brainage_bids.errors import UsageError
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE, Scan
 
-RESERVED = frozenset({*BRAINAGE_COLUMNS, DATASET, "split"})  # columns that a score must not hide
+RESERVED = frozenset({*BRAINAGE_COLUMNS, DATASET, RATE_AGE, "split"})  # columns that a score must not hide
 
 ScoreRequest = tuple[str, ...]  # name, file, column[, unit]
 
@@ -320,6 +320,27 @@ def _state_note(book: ScoreBook, name: str) -> str:
     if not states:
         return " The medication state is not stated."
     return f" Medication state: {' and '.join(sorted(s.upper() for s in states))}."
+
+
+def unused_faults(book: ScoreBook, scans: Sequence[Scan]) -> list[Fault]:
+    """Return the scores of which people have values that reach no scan of theirs, for a reason not told elsewhere."""
+    faults, people = [], {scan.participant_id for scan in scans}
+    for name, columns in book.columns.items():
+        having = {scan.participant_id for scan in scans if name in dict(scan.scores)}
+        told = {who.split()[0] for (_, score), where in book.events.items() if score == name for who in where}
+        lost: dict[str, list[str]] = {}
+        for column in columns:
+            for (participant, session), value in zip(column.table.keys, column.values, strict=True):
+                if value is not None and participant in people - having - told:
+                    lost.setdefault(participant, []).append(session or column.tail or "no session")
+        if lost:
+            who = some(f"{participant} ({', '.join(dict.fromkeys(visits))})" for participant, visits in lost.items())
+            message = (
+                f"{name}: values of {len(lost)} people are of no session of their scans and are not used: {who}; name "
+                "the sessions as the folders are named, or allow a larger --max-score-gap"
+            )
+            faults.append(make_fault("SCORE_UNUSED", columns[0].table.name, message))
+    return faults
 
 
 def event_faults(book: ScoreBook) -> list[Fault]:

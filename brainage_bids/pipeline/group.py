@@ -35,7 +35,7 @@ from brainage_bids.pipeline.predictions import (
 from brainage_bids.pipeline.qc import gates_passed, write_qc
 from brainage_bids.pipeline.record import RunRecord, last_events
 from brainage_bids.pipeline.together import Together, join, keyed, template_root, unkeyed
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, Scan
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, RATE_AGE, Scan
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -146,7 +146,7 @@ def _run_steps(
 
     corrected = bias_corrected(collected, dataset, options)
     table, lines, fitting = corrected.table, corrected.lines, corrected.fitting
-    write_group_table(outputs, "brainage", table)
+    write_group_table(outputs, "brainage", table if table[RATE_AGE].notna().any() else table.drop(columns=RATE_AGE))
     write_json(outputs.bias_correction, lines)
     write_group_table(outputs, "failed", collected.failed)
     people = keyed(table)
@@ -239,8 +239,11 @@ def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFr
     refuse_same_columns(list(seen))
     columns = [*BRAINAGE_COLUMNS, *dataset.score_names]
     columns += [f"{kind}_{name}" for name in seen for kind in ("predicted_age", "bag", "bag_corrected")]
+    columns.append(RATE_AGE)
     table = pd.DataFrame(rows, columns=["prefix", *columns]).set_index("prefix")
-    numeric = [c for c in columns if c == "age" or c in dataset.score_names or c.startswith(("predicted_age_", "bag_"))]
+    numeric = [
+        c for c in columns if c in ("age", RATE_AGE, *dataset.score_names) or c.startswith(("predicted_age_", "bag_"))
+    ]
     table[numeric] = table[numeric].astype("float64")
     return Collected(
         table,
@@ -269,6 +272,7 @@ def _scan_columns(scan: Scan, qc_pass: int | None) -> dict:
         "qc_pass": qc_pass,
         "in_training": 0,
         **dict(scan.scores),
+        RATE_AGE: scan.rate_age,
     }
 
 

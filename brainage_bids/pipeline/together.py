@@ -22,7 +22,7 @@ from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.datasets import Member
 from brainage_bids.pipeline.qc import current_volume
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, VolumeSpec
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, RATE_AGE, VolumeSpec
 from brainage_bids.stats.site import apart
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def _table(
         if several:  # site 1 of one dataset is not site 1 of another
             table["site"] = [None if pd.isna(site) else f"{name}: {site}" for site in table["site"]]
         tables.append(table)
-    numeric = [*scores, *(f"{kind}_{model}" for model in models for kind in ("predicted_age", "bag", "bag_corrected"))]
+    predicted = [f"{kind}_{model}" for model in models for kind in ("predicted_age", "bag", "bag_corrected")]
+    numeric = [*scores, *predicted, RATE_AGE]
     columns = [*BRAINAGE_COLUMNS, DATASET, *numeric]
     joined = pd.concat([table.reindex(columns=[*columns, "place"]).astype(object) for table in tables])
     joined = joined.astype(dict.fromkeys(["age", *numeric], "float64"))

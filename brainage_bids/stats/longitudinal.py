@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-from brainage_bids.schema import LONGITUDINAL_COLUMNS
+from brainage_bids.schema import LONGITUDINAL_COLUMNS, RATE_AGE
 from brainage_bids.stats.accuracy import one_sample_t
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 from brainage_bids.stats.groups import welch
@@ -72,6 +72,7 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
     """Return the sessions of people with two ages at least half a year apart, first session first.
 
     An age that was given once for several sessions says nothing of the time between: such a session is left out.
+    Where every session of a person has an ``age_for_rates``, this is the age here.
 
     Returns
     -------
@@ -83,6 +84,7 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
         {
             "participant_id": table["participant_id"].astype(str).to_numpy(),
             "age": number(table, "age"),
+            "dated": number(table, RATE_AGE) if RATE_AGE in table else np.nan,
             "predicted_age": number(table, f"predicted_age_{model}"),
             "group": text(table, "group").to_numpy(),
             "sex": text(table, "sex").to_numpy(),
@@ -92,6 +94,8 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
         ~text(table, "age_flags").fillna("").str.split(";").map(lambda flags: NOT_OF_SESSION in flags).to_numpy()
     ]
     rows = rows.dropna(subset=["age", "predicted_age"])
+    all_dated = rows["dated"].notna().groupby(rows["participant_id"]).transform("all")
+    rows = rows.assign(age=rows["dated"].where(all_dated, rows["age"]))
     rows = rows.sort_values(["participant_id", "age"], kind="stable")
     person = rows.groupby("participant_id", sort=False)
     rows = rows.assign(

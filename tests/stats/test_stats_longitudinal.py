@@ -124,3 +124,21 @@ def test_sandwich_errors_of_balanced_scans_are_those_of_the_rates():
     rates = np.sqrt((n - 1) / n * 2 * n / (2 * n - 1)) * welch["estimate"] / welch["t"]  # n in place of n - 1
     assert float(mixed["note"].split("sandwich se ")[1].split()[0]) == pytest.approx(rates, rel=1e-3)
     assert mixed["se"] < 0.9 * rates  # a random intercept alone takes the spread of the rates for noise of scans
+
+
+def test_ages_for_rates_replace_whole_years_where_a_person_has_them_for_every_session():
+    dated = np.array([70.0, 71.6, 73.1])
+    rows = [
+        {"participant_id": f"sub-{i}", "session_id": f"ses-{j}", "age": float(np.floor(age)), "age_for_rates": age,
+         "predicted_age_m": 5 + 1.3 * age, "group": "NC", "sex": "F"}
+        for i in range(8) for j, age in enumerate(dated + i / 10)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    found = lg.longitudinal(table, ["m"], ["NC"])
+    rate = found[(found.analysis == "rate") & (found.group == "NC")].iloc[0]
+    assert rate.estimate == pytest.approx(1.3, abs=1e-9)
+    assert rate.sd == pytest.approx(0, abs=1e-9)
+    table.loc[0, "age_for_rates"] = np.nan  # then the ages as written, for this person alone
+    people = lg.usable_people(table, "m").set_index("participant_id")
+    assert people.loc["sub-0", "age"].tolist() == [70.0, 71.0, 73.0]
+    assert people.loc["sub-1", "age"].tolist() == pytest.approx([70.1, 71.7, 73.2])
