@@ -19,11 +19,13 @@ from brainage_bids.errors import BrainageError, ParticipantsFailed, UsageError
 LOG = logging.getLogger("brainage_bids")
 
 KINDS = {  # the paper's: figure 3, tables 2 and 3
-    "batch-size": ("training.batch_size", ("6", "12", "24", "48")),
+    "batch-size": ("training.batch_size", ("6", "12", "24", "48")),  # see also `PAPER_BATCHES`
     "depth": ("network.depth", ("18", "50", "101")),
     "resolution": ("volume.resolution", ("1", "2")),
     "augmentation": ("augmentation.enabled", ("true", "false")),
 }
+
+PAPER_BATCHES = {"rnc-highrez": ("8", "16", "24"), "rnc-lowrez": ("16", "24", "32", "48")}  # paper 2.4.2, figure 3
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class StudyOptions:
         if self.kind not in KINDS and "." not in self.kind:
             raise UsageError(f"study {self.kind!r} is unknown; use {', '.join(KINDS)}, or a key such as training.lr")
         values = self.values or KINDS.get(self.kind, ("", ()))[1]
+        if self.kind == "batch-size" and not self.values:
+            values = PAPER_BATCHES.get(self.recipe, values)
         if not values:
             raise UsageError(f"a study of {self.kind} needs --values; give at least two")
         for value in values:

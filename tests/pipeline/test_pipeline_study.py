@@ -37,6 +37,14 @@ def test_kinds_of_the_paper(tmp_path, kind, key, count):
     assert all(f"{key}=" in line for line in lines)
 
 
+@pytest.mark.parametrize(("recipe", "sizes"), [
+    ("rnc-highrez", ["8", "16", "24"]), ("rnc-lowrez", ["16", "24", "32", "48"]), ("rnc-demo", ["6", "12", "24", "48"]),
+])  # fmt: skip
+def test_batch_sizes_are_those_of_figure_3(tmp_path, recipe, sizes):
+    assert [value for value, *_ in options(tmp_path, recipe=recipe).runs()] == sizes
+    assert [value for value, *_ in options(tmp_path, recipe=recipe, values=("4", "9")).runs()] == ["4", "9"]
+
+
 def test_wrong_kinds(tmp_path):
     with pytest.raises(UsageError, match="study 'batchsize' is unknown"):
         list_runs(options(tmp_path, "batchsize"))
