@@ -283,6 +283,8 @@ def main() -> None:
     asked = parser.parse_args()
     results = asked.results or asked.work / f"{asked.what}.tsv"
     if asked.what == "prepare":
+        if asked.data is None:
+            parser.error("prepare needs DATA")
         prepare(asked.data, asked.work)
     elif asked.what == "phantoms":
         phantoms(asked.work)

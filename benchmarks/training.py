@@ -27,7 +27,6 @@ from brainage_bids.model.losses import l1_years, rank_n_contrast
 from brainage_bids.model.resnet import ResNet3D
 
 GRID, GRID_2MM = (64, 76, 64), (96, 114, 96)
-STEPS = 4
 
 
 def views(count, drawn, size, volumes):

@@ -8,7 +8,7 @@ person was scanned more than once.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -37,7 +37,7 @@ from brainage_bids.bids.tables import Table, Tables, session_tails, wide_names
 
 DAYS_PER_YEAR = 365.25
 KEPT_FLAGS = frozenset({"top_coded", "possibly_top_coded"})
-ROUNDED = 1.5  # years; two whole numbers and the time between them agree this well
+ROUNDED = 1.0  # years; two rounded ages and the time between them agree better than this
 SAME_AGE = 0.05  # years; two columns that agree this well are one measurement rounded twice
 
 
@@ -288,28 +288,36 @@ def months_between(book: AgeBook, participant: str, first: str | None, second: s
 
 
 def age_for_rates(book: AgeBook, participant: str, session: str | None) -> float | None:
-    """Return an age whose distances from those of the other sessions are those of the scans (years).
+    """Return an age whose distances from those of the person's other sessions are those of the scans (years).
 
-    Ages in whole years may be a year off in the time between two scans. Where every age of the column is a whole
-    number, the age at the first session plus the time since then by dates, else by the months of the labels, is better
-    for rates; it is used for nothing else. None where the age itself is as good, nothing better is known, or dates
-    and ages contradict each other.
+    Ages in whole years may be a year off in the time between two scans. Where all ages of a person's sessions stand in
+    columns of whole years, the age at the first session plus the time since then by dates, else by the months of the
+    labels, is better for rates; it is used for nothing else. None, for all sessions of the person, where the ages
+    themselves are as good, are capped, the time is not known for each, or times and ages contradict each other.
     """
-    columns = [*book.session, *(column for _, columns in book.wide for column in columns.values())]
-    if not columns or not all(column.whole_years for column in columns):
+    ages: dict[str | None, float] = {}
+    for one in book.sessions.get(participant, ()):
+        for column, age in _own_ages(book, participant, one):
+            if not column.whole_years or KEPT_FLAGS & set(age.flags):
+                return None
+            ages[one] = age.value
+            break
+    if len(ages) < 2 or session not in ages:
         return None
-    known = book.sessions.get(participant, (session,))
-    now = _at_session(book, participant, session) or _in_wide_column(book, participant, session)
-    if now is None or now.value is None or len(known) < 2:
+    times = {one: book.times.get((participant, one)) for one in ages}
+    months = {one: label_months(one) for one in ages}
+    if None not in times.values():
+        begin = min(times.values())
+        years = {one: (time - begin).total_seconds() / 86400.0 / DAYS_PER_YEAR for one, time in times.items()}
+    elif None not in months.values():
+        years = {one: month / 12.0 for one, month in months.items()}
+    else:
         return None
-    times = [book.times.get((participant, other)) for other in known]
-    first = known[0] if None in times else known[times.index(min(times))]
-    start = _at_session(book, participant, first) or _in_wide_column(book, participant, first)
-    months = months_between(book, participant, first, session)
-    if start is None or months is None:
+    first = min(ages, key=lambda one: (years[one], ages[one]))
+    found = {one: ages[first] + years[one] - years[first] for one in ages}
+    if any(abs(found[one] - ages[one]) >= ROUNDED for one in ages):
         return None
-    age = start.value + months / 12.0
-    return age if abs(age - now.value) < ROUNDED else None
+    return found[session]
 
 
 # --- resolution -----------------------------------------------------------------------------------------------------
@@ -339,6 +347,17 @@ def _at_session(book: AgeBook, participant: str, session: str | None) -> Age | N
 
 def _at_questionnaire(book: AgeBook, participant: str, session: str | None) -> Age | None:
     return _first(book.session, participant, session)
+
+
+def _own_ages(book: AgeBook, participant: str, session: str | None) -> Iterator[tuple[AgeColumn, Age]]:
+    """Yield the ages written for a session, and their columns, in the order in which they are asked."""
+    for column in book.session:
+        if age := column.at(column.table.session_rows(participant, session)):
+            yield column, age
+    for table, columns in book.wide:
+        for tail in sorted(session_tails(session) & set(columns)):
+            if age := columns[tail].at(table.participant_rows(participant)):
+                yield columns[tail], age
 
 
 def _first(columns: Sequence[AgeColumn], participant: str, session: str | None) -> Age | None:

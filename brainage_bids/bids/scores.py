@@ -328,18 +328,19 @@ def unused_faults(book: ScoreBook, scans: Sequence[Scan]) -> list[Fault]:
     for name, columns in book.columns.items():
         having = {scan.participant_id for scan in scans if name in dict(scan.scores)}
         told = {who.split()[0] for (_, score), where in book.events.items() if score == name for who in where}
-        lost: dict[str, list[str]] = {}
+        missing, lost, places = people - having - told, {}, []
         for column in columns:
             for (participant, session), value in zip(column.table.keys, column.values, strict=True):
-                if value is not None and participant in people - having - told:
+                if value is not None and participant in missing:
                     lost.setdefault(participant, []).append(session or column.tail or "no session")
+                    places.append(column.table.name)
         if lost:
             who = some(f"{participant} ({', '.join(dict.fromkeys(visits))})" for participant, visits in lost.items())
             message = (
-                f"{name}: values of {len(lost)} people are of no session of their scans and are not used: {who}; name "
-                "the sessions as the folders are named, or allow a larger --max-score-gap"
+                f"{name}: values of {len(lost)} people are of no session of their selected scans and are not used: "
+                f"{who}; name the sessions as the folders are named, or allow a larger --max-score-gap"
             )
-            faults.append(make_fault("SCORE_UNUSED", columns[0].table.name, message))
+            faults.append(make_fault("SCORE_UNUSED", places[0], message))
     return faults
 
 

@@ -20,6 +20,8 @@ from brainage_bids.model.network import BrainNetwork
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 USABLE = 0.8  # of what is free: allocators keep some back, and other programs want some
 STATES = {"sgd": 3, "adam": 4}  # weights, gradient, and what the optimiser keeps, in copies of the weights
+FOLDED = 9  # numbers a voxel while a GPU rearranges a volume for the first convolution (`stem`): more than a narrow
+# network keeps
 PASSING = 2.0  # gradients and workspace that live beside the kept activations, in multiples of the largest of them
 
 
@@ -56,7 +58,8 @@ def bytes_a_view(
         total = between + max(inside)
     else:
         total = _needed(lambda: network.embed(images))
-    return int(total / (2 if precision == "float32" else 4)) + 4 * math.prod(shape)
+    size = 4 if precision == "float32" else 2
+    return max(int(total / 2 * size / 4), FOLDED * size * math.prod(shape)) + 4 * math.prod(shape)
 
 
 def _needed(compute: Callable[[], Tensor]) -> float:

@@ -143,6 +143,7 @@ def _run_steps(
     from brainage_bids.pipeline.pages import group_page
     from brainage_bids.pipeline.regions import group_saliency
     from brainage_bids.stats.cohort import every_session, select_rows
+    from brainage_bids.stats.longitudinal import with_rate_ages
 
     corrected = bias_corrected(collected, dataset, options)
     table, lines, fitting = corrected.table, corrected.lines, corrected.fitting
@@ -172,7 +173,8 @@ def _run_steps(
         dataset.controls,
         options,
     )
-    shown = {**tables, "left_out": left_out, "sessions": every_session(tested), "selected": selected}
+    sessions = with_rate_ages(every_session(tested), collected.models)
+    shown = {**tables, "left_out": left_out, "sessions": sessions, "selected": selected}
     group_page(options, outputs, dataset, collected, table, shown, lines, saliency, record)
 
 
@@ -369,7 +371,7 @@ def statistics(
     from brainage_bids.stats.correlate import correlations
     from brainage_bids.stats.dependent import correlation_comparison
     from brainage_bids.stats.groups import group_differences
-    from brainage_bids.stats.longitudinal import longitudinal
+    from brainage_bids.stats.longitudinal import longitudinal, with_rate_ages
     from brainage_bids.stats.reliability import reliability
     from brainage_bids.stats.roc import roc, roc_curves
     from brainage_bids.stats.site import site_effect
@@ -387,7 +389,7 @@ def statistics(
         "roc": roc(selected, models, controls, lines),
         "roc_curves": roc_curves(selected, models, controls),
         "site": site_effect(selected, models, controls),
-        "longitudinal": longitudinal(every_session(tested), models, controls),
+        "longitudinal": longitudinal(with_rate_ages(every_session(tested), models), models, controls),
         "reliability": reliability(tested, models),
     }
 

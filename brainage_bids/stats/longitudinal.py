@@ -72,7 +72,6 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
     """Return the sessions of people with two ages at least half a year apart, first session first.
 
     An age that was given once for several sessions says nothing of the time between: such a session is left out.
-    Where every session of a person has an ``age_for_rates``, this is the age here.
 
     Returns
     -------
@@ -84,18 +83,13 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
         {
             "participant_id": table["participant_id"].astype(str).to_numpy(),
             "age": number(table, "age"),
-            "dated": number(table, RATE_AGE) if RATE_AGE in table else np.nan,
             "predicted_age": number(table, f"predicted_age_{model}"),
             "group": text(table, "group").to_numpy(),
             "sex": text(table, "sex").to_numpy(),
         }
     )
-    rows = rows[
-        ~text(table, "age_flags").fillna("").str.split(";").map(lambda flags: NOT_OF_SESSION in flags).to_numpy()
-    ]
+    rows = rows[_of_session(table)]
     rows = rows.dropna(subset=["age", "predicted_age"])
-    all_dated = rows["dated"].notna().groupby(rows["participant_id"]).transform("all")
-    rows = rows.assign(age=rows["dated"].where(all_dated, rows["age"]))
     rows = rows.sort_values(["participant_id", "age"], kind="stable")
     person = rows.groupby("participant_id", sort=False)
     rows = rows.assign(
@@ -106,6 +100,32 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
     )  # fmt: skip
     rows["time"] = rows["age"] - rows["age_bl"]
     return rows[person["age"].transform("max") - rows["age_bl"] >= MIN_SPAN].reset_index(drop=True)
+
+
+def _of_session(table: pd.DataFrame) -> np.ndarray:
+    """Return ``(n,)`` bool: the age was given for this session."""
+    return ~text(table, "age_flags").fillna("").str.split(";").map(lambda flags: NOT_OF_SESSION in flags).to_numpy()
+
+
+def with_rate_ages(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """Return the sessions with the ages that rates of change use, and gaps that follow them.
+
+    A person whose sessions all have an ``age_for_rates`` gets these; the ages of everybody else stay.
+
+    Parameters
+    ----------
+    table
+        As for `longitudinal`, with ``age_for_rates`` (years) where known.
+    models
+        Suffixes of the prediction columns.
+    """
+    if RATE_AGE not in table:
+        return table
+    dated = number(table, RATE_AGE)
+    known = pd.Series(~np.isnan(dated) | ~_of_session(table), index=table.index)
+    chosen = known.groupby(table["participant_id"]).transform("all").to_numpy() & ~np.isnan(dated)
+    age = np.where(chosen, dated, number(table, "age"))
+    return table.assign(age=age, **{f"bag_{model}": number(table, f"predicted_age_{model}") - age for model in models})
 
 
 def person_rates(people: pd.DataFrame) -> pd.DataFrame:

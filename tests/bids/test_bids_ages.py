@@ -229,8 +229,8 @@ def rate_ages(dataset):
     return {scan.prefix: scan.rate_age for scan in dataset.scans}
 
 
-def whole_years(toy, *ages, days=("2000-01-01", "2000-12-31", "2002-07-02"), sessions=("ses-1", "ses-2", "ses-3")):
-    """Three sessions of one person whose ages are written as whole years."""
+def whole_years(toy, ages, days, sessions=("ses-1", "ses-2", "ses-3")):
+    """Sessions of one person, their ages as written, and their dates (None: none)."""
     for session in sessions:
         toy.image("sub-1", session)
     toy.table("participants.tsv", "participant_id", "sub-1")
@@ -238,29 +238,59 @@ def whole_years(toy, *ages, days=("2000-01-01", "2000-12-31", "2002-07-02"), ses
     for session, day in zip(sessions, days, strict=True):
         if day:
             toy.table(f"sub-1/{session}/sub-1_{session}_scans.tsv", "filename|acq_time", f"anat/x_T1w.nii.gz|{day}")
+    return read(toy)
+
+
+DAYS = ("2000-01-01", "2000-12-31", "2002-07-02")
+LATER = (0.0, 365 / 365.25, 913 / 365.25)
 
 
 def test_rates_take_the_time_between_dates_where_ages_are_whole_years(toy):
-    whole_years(toy, 70, 71, 72)
-    dataset = read(toy)
+    dataset = whole_years(toy, (70, 71, 72), DAYS)
     assert list(ages(dataset).values()) == [70.0, 71.0, 72.0]  # for everything else the age as written
-    assert list(rate_ages(dataset).values()) == pytest.approx([70.0, 70 + 365 / 365.25, 70 + 913 / 365.25])
+    assert list(rate_ages(dataset).values()) == pytest.approx([70.0 + years for years in LATER])
+
+
+def test_the_first_session_is_that_of_the_earliest_date_whatever_it_is_called(toy):
+    dataset = whole_years(toy, (71, 72, 70), (DAYS[1], DAYS[2], DAYS[0]), ("ses-a", "ses-b", "ses-c"))
+    assert list(rate_ages(dataset).values()) == pytest.approx([70.0 + LATER[1], 70.0 + LATER[2], 70.0])
 
 
 def test_rates_take_the_months_of_labels_where_there_are_no_dates(toy):
-    whole_years(toy, 70, 70, 71, days=(None,) * 3, sessions=("ses-M000", "ses-M006", "ses-M018"))
-    assert list(rate_ages(read(toy)).values()) == pytest.approx([70.0, 70.5, 71.5])
+    dataset = whole_years(toy, (70, 71, 70), (None,) * 3, ("ses-M006", "ses-M018", "ses-baseline"))
+    assert rate_ages(dataset) == {
+        "sub-1_ses-M006": 70.5, "sub-1_ses-M018": 71.5, "sub-1_ses-baseline": 70.0
+    }  # fmt: skip
+
+
+def test_a_session_without_an_age_of_its_own_is_no_hindrance(toy):
+    dataset = whole_years(toy, ("n/a", 71, 72), (None, *DAYS[1:]))
+    found = rate_ages(dataset)
+    assert found["sub-1_ses-1"] is None
+    assert found["sub-1_ses-3"] - found["sub-1_ses-2"] == pytest.approx(LATER[2] - LATER[1])
 
 
 @pytest.mark.parametrize(
     ("written", "days"),
     [
-        ((70.2, 71, 72), ("2000-01-01", "2000-12-31", "2002-07-02")),  # exact enough
-        ((70, 71, 72), ("2000-01-01", None, "2002-07-02")),  # a session without a date
-        ((70, 75, 80), ("2000-01-01", "2000-12-31", "2002-07-02")),  # dates that contradict the ages
+        ((70.2, 71, 72), DAYS),  # exact enough
+        ((70, 71, 72), (DAYS[0], None, DAYS[2])),  # a session without a date
+        ((70, 75, 80), DAYS),  # dates that contradict the ages
+        ((70, 71, 72), ("1900-01-01",) * 3),  # dates that are none
+        (("89+", "89+", "89+"), DAYS),
         ((70, 71, 72), (None, None, None)),
     ],
 )
 def test_rates_take_the_ages_as_written_otherwise(toy, written, days):
-    whole_years(toy, *written, days=days)
-    assert None in rate_ages(read(toy)).values()  # all sessions of a person or none
+    assert set(rate_ages(whole_years(toy, written, days)).values()) == {None}
+
+
+def test_wide_ages_of_whole_years(toy):
+    for session in ("ses-W1", "ses-W2"):
+        toy.image("sub-1", session)
+    toy.table("participants.tsv", "participant_id|AgeMRI_W1|AgeMRI_W2", "sub-1|60|64")
+    for session, day in (("ses-W1", "2000-01-01"), ("ses-W2", "2003-08-01")):
+        toy.table(f"sub-1/{session}/sub-1_{session}_scans.tsv", "filename|acq_time", f"anat/x_T1w.nii.gz|{day}")
+    dataset = read(toy)
+    assert list(ages(dataset).values()) == [60.0, 64.0]
+    assert list(rate_ages(dataset).values()) == pytest.approx([60.0, 60 + 1308 / 365.25])

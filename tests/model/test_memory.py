@@ -49,12 +49,18 @@ def test_half_precision_needs_less():
 def test_recomputing_needs_less_but_never_less_than_its_largest_block():
     """The stem of a ResNet-18 is most of what it keeps: on a card 30.6 GB were needed instead of 31.7 GB."""
     lean, whole = (
-        [bytes_a_view(lambda depth=depth: ResNet3D(depth, 8), SHAPE, "float32", on) for depth in (18, 50)]
+        [bytes_a_view(lambda depth=depth: ResNet3D(depth, 32), SHAPE, "float32", on) for depth in (18, 50)]
         for on in (True, False)
     )
     assert lean[1] < 0.7 * whole[1]
-    stem = 8 * SHAPE[0] * SHAPE[1] * SHAPE[2] // 8 * 4  # what comes out of the first convolution
+    stem = 32 * SHAPE[0] * SHAPE[1] * SHAPE[2] // 8 * 4  # what comes out of the first convolution
     assert 4 * stem < lean[0] < whole[0]
+
+
+def test_a_narrow_network_needs_what_its_first_convolution_takes_on_a_gpu():
+    voxels = SHAPE[0] * SHAPE[1] * SHAPE[2]
+    assert bytes_a_view(lambda: ResNet3D(10, 1), SHAPE, "bfloat16") == 22 * voxels
+    assert bytes_a_view(lambda: ResNet3D(10, 1), SHAPE, "float32") == 40 * voxels
 
 
 def test_weights_gradients_and_optimiser_are_counted():

@@ -130,15 +130,19 @@ def test_ages_for_rates_replace_whole_years_where_a_person_has_them_for_every_se
     dated = np.array([70.0, 71.6, 73.1])
     rows = [
         {"participant_id": f"sub-{i}", "session_id": f"ses-{j}", "age": float(np.floor(age)), "age_for_rates": age,
-         "predicted_age_m": 5 + 1.3 * age, "group": "NC", "sex": "F"}
+         "predicted_age_m": 5 + 1.3 * age, "bag_m": 5 + 1.3 * age - np.floor(age), "group": "NC", "sex": "F",
+         "age_flags": None}
         for i in range(8) for j, age in enumerate(dated + i / 10)
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    found = lg.longitudinal(table, ["m"], ["NC"])
+    found = lg.longitudinal(lg.with_rate_ages(table, ["m"]), ["m"], ["NC"])
     rate = found[(found.analysis == "rate") & (found.group == "NC")].iloc[0]
     assert rate.estimate == pytest.approx(1.3, abs=1e-9)
     assert rate.sd == pytest.approx(0, abs=1e-9)
     table.loc[0, "age_for_rates"] = np.nan  # then the ages as written, for this person alone
-    people = lg.usable_people(table, "m").set_index("participant_id")
+    table.loc[3, ["age_for_rates", "age_flags"]] = [np.nan, "age_not_session_specific"]  # such a session has no say
+    people = lg.with_rate_ages(table, ["m"]).set_index("participant_id")
     assert people.loc["sub-0", "age"].tolist() == [70.0, 71.0, 73.0]
-    assert people.loc["sub-1", "age"].tolist() == pytest.approx([70.1, 71.7, 73.2])
+    assert people.loc["sub-1", "age"].tolist() == pytest.approx([70.0, 71.7, 73.2])
+    assert people.loc["sub-2", "bag_m"].tolist() == pytest.approx(5 + 0.3 * (dated + 0.2))
+    assert lg.with_rate_ages(table.drop(columns="age_for_rates"), ["m"]).age.tolist() == table.age.tolist()
