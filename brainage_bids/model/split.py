@@ -12,6 +12,7 @@ from brainage_bids.errors import BadDataError
 from brainage_bids.schema import AGE_BINS, SPLIT_COLUMNS
 
 LEAST_TRAINABLE = 4
+DRAWS = 200  # of validation and test people, of which the one most like the whole is taken
 
 
 def make_split(
@@ -20,7 +21,8 @@ def make_split(
     """Assign every participant, once, to a part (no folds) or to the fold that holds the person out.
 
     All scans of a person and all members of a family stay together. People are ordered by group, site, sex, age bin and
-    age and dealt out along that order with random ties, so every part has the mix of the whole.
+    age; folds are dealt out along that order, each run of K neighbours in random order; validation and test people
+    are drawn along it, so that every part has the mix of the whole.
 
     Parameters
     ----------
@@ -117,16 +119,47 @@ def _deal(units: pd.DataFrame, folds: int, rng: np.random.Generator) -> pd.Serie
 
 
 def _parts(units: pd.DataFrame, val_share: float, test_share: float, rng: np.random.Generator) -> pd.Series:
-    """Take the test and validation shares at even steps along the order; at least one unit validates."""
-    parts = pd.Series("train", index=units.index, dtype=object)
+    """Take the test and validation shares, at least one unit to validate; of `DRAWS` draws the one most like the whole.
+
+    A draw takes one unit at a random place of each of as many equal runs of the order as units are wanted. Evenly
+    spaced places would not do: where the strata are as long as the steps, they are the youngest of every stratum.
+    Choosing among draws by the mix of people alone is rerandomisation (Morgan and Rubin 2012).
+    """
     total = len(units)
     wanted = (("test", round(test_share * total)), ("val", max(1, round(val_share * total))))
-    for name, count in wanted:
-        left = np.flatnonzero(parts == "train")
-        parts.iloc[left[_systematic(len(left), count, rng)]] = name
-    return parts
+    kinds = [np.unique(units[name].to_numpy(), return_inverse=True)[1] for name in ("group", "site", "sex", "bin")]
+    age = units["age"].to_numpy(dtype=float)
+    sd = np.nanstd(age) if np.isfinite(age).any() else 0.0
+    z = np.nan_to_num((age - np.nanmean(age)) / sd) if sd > 0 else np.zeros(total)
+    best, least = None, np.inf
+    for _ in range(DRAWS):
+        parts = np.full(total, "train", dtype=object)
+        places = []
+        for name, count in wanted:
+            left = np.flatnonzero(parts == "train")
+            places.append(left[_one_of_each_run(len(left), count, rng)])
+            parts[places[-1]] = name
+        unlike = sum(_unlike(kinds, z, chosen) for chosen in places)
+        if unlike < least:
+            best, least = parts, unlike
+    return pd.Series(best, index=units.index, dtype=object)
 
 
-def _systematic(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return ``count`` of ``total`` positions, evenly spaced from a random start."""
-    return np.floor((np.arange(count) + rng.random()) * total / max(count, 1)).astype(int)
+def _one_of_each_run(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a random place in each of ``count`` equal runs of ``total`` places."""
+    ends = np.arange(count + 1) * total // max(count, 1)
+    return rng.integers(ends[:-1], ends[1:])
+
+
+def _unlike(kinds: list[np.ndarray], z: np.ndarray, chosen: np.ndarray) -> float:
+    """Return how far the mix at the ``chosen`` places is from that of all: chi-squares of kinds and of standard ages.
+
+    The mean and the mean square of the ages are compared with 0 and 1.
+    """
+    if not len(chosen):
+        return 0.0
+    found = len(chosen) * (z[chosen].mean() ** 2 + ((z[chosen] ** 2).mean() - 1) ** 2 / 2)
+    for kind in kinds:
+        expected = len(chosen) * np.bincount(kind) / len(kind)
+        found += float(((np.bincount(kind[chosen], minlength=len(expected)) - expected) ** 2 / expected).sum())
+    return float(found)

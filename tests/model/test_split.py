@@ -58,6 +58,48 @@ def test_folds_are_balanced():
     assert trained.groupby("fold").age.mean().agg(np.ptp) < 4  # of 18 to 90 years
 
 
+@pytest.mark.parametrize("n", [36, 40, 72])
+def test_test_and_validation_people_are_not_all_young_or_all_old(n):
+    """Four strata as long as a step along the order: evenly spaced places took the youngest of each."""
+    ids = [f"sub-{i:03d}" for i in range(n)]
+    table = pd.DataFrame({
+        "participant_id": ids, "session_id": None, "prefix": ids, "age": np.linspace(20, 90, n),
+        "sex": np.where(np.arange(n) % 2, "F", "M"), "group": "CN", "site": np.where(np.arange(n) // 2 % 2, "A", "B"),
+        "family": None, "trainable": True,
+    })  # fmt: skip
+    for seed in range(8):
+        split = make_split(table, folds=None, seed=seed).merge(table.drop(columns="trainable"), on="participant_id")
+        folds = make_split(table, folds=5, seed=seed)
+        parts = [split[split.split == part] for part in ("test", "val")]
+        parts += [table[table.participant_id.isin(member_parts(table, folds, k, seed)[1])] for k in range(1, 6)]
+        for part in parts:
+            assert abs(part.age.mean() - 55) < 12
+            assert part.age.max() - part.age.min() > 30
+            assert abs((part.sex == "F").sum() - len(part) / 2) <= 1
+            assert abs((part.site == "A").sum() - len(part) / 2) <= 1
+
+
+def test_parts_of_a_large_cohort_are_like_the_whole():
+    table = cohort(1600, patients=0)
+    split = make_split(table, folds=None, seed=5).merge(table.drop(columns="trainable"), on="participant_id")
+    for part in ("test", "val"):
+        rows = split[split.split == part]
+        assert abs(rows.age.mean() - table.age.mean()) < 1
+        assert abs(rows.age.std() - table.age.std()) < 1.5
+        for key, level in (("sex", "F"), ("site", "A")):
+            assert abs((rows[key] == level).mean() - (table[key] == level).mean()) < 0.03
+
+
+def test_people_without_ages_or_of_one_age_are_split_too():
+    for age in (np.nan, 50.0):
+        table = cohort(30, patients=0).assign(age=age, sex=None, site=None)
+        assert make_split(table, folds=None, seed=0).split.value_counts().to_dict() == {
+            "train": 24,
+            "test": 3,
+            "val": 3,
+        }
+
+
 def test_order_of_rows_does_not_matter_and_the_seed_does():
     table = cohort()
     first = make_split(table, folds=5, seed=1)
