@@ -129,7 +129,8 @@ def bids_app(
     model: Annotated[
         list[str],
         typer.Option(
-            help="one trained in OUTPUT_DIR, a folder, or open-adults; default: all trained there, else open-adults"
+            help="one trained in OUTPUT_DIR, a folder, or open-adults; default: all trained there, else open-adults; "
+            "group: only these of the models that predicted"
         ),
     ] = [],  # noqa: B006
     train: Annotated[str | None, typer.Option(help="train this recipe first (see brainage-tools recipes)")] = None,
@@ -289,6 +290,7 @@ def bids_app(
             GroupOptions(
                 query=query,
                 output_dir=output_dir,
+                models=tuple(model),
                 also=tuple(also),
                 predictions=tuple(predictions),
                 covariates=tuple(text.partition("=")[0].strip() for text in covariate) or ("age", "sex"),

@@ -50,7 +50,7 @@ def gradram(model: BrainNetwork, volume: np.ndarray | Tensor) -> tuple[float, np
     if x.ndim != 3:
         raise ValueError(f"Grad-RAM takes one volume (D, H, W), not shape {tuple(x.shape)}")
     x = x[None, None].to(model.head.weight)  # (1, 1, D, H, W)
-    # full float32: the shorter format that GPUs use for convolutions by default costs hundredths of a year
+    # in full float32 a GPU gives the ages of the CPU to a millionth; its default for convolutions is a shorter format
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         activations = model.last_stage(x)[0].double()  # (F, d, h, w)
         weights = model.head.weight[0].double()  # (F,)

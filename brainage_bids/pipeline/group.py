@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class GroupOptions:
 
     query: DatasetQuery
     output_dir: Path
+    models: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     predictions: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ("age", "sex")
@@ -133,8 +134,17 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
         say_faults(member.dataset)
         raise_on_errors(member.dataset)
     shares = share_predictions(external, members)
-    parts = [add_external(collect(m.dataset, m.outputs, own), own) for m, own in zip(members, shares, strict=True)]
-    return members, *join(members, parts, external)
+    only = {Path(model).name for model in options.models}
+    parts = [
+        add_external(collect(m.dataset, m.outputs, own, only), own) for m, own in zip(members, shares, strict=True)
+    ]
+    dataset, collected = join(members, parts, external)
+    if unknown := sorted(only - set(collected.models)):
+        there = sorted({name for member in members for name in model_cards(member.outputs)})
+        raise UsageError(
+            f"--model {unknown[0]}: no prediction of it is in {options.output_dir}; models there: {', '.join(there)}"
+        )
+    return members, dataset, collected
 
 
 def _run_steps(
@@ -178,22 +188,25 @@ def _run_steps(
     group_page(options, outputs, dataset, collected, table, shown, lines, saliency, record)
 
 
-def collect(dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFrame]) -> Collected:
+def collect(
+    dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFrame], only: Collection[str] = ()
+) -> Collected:
     """Read every prediction table of the dataset's scans into one table (one row per scan).
 
-    A scan without a prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
+    Other models than those of ``only`` do as if they had never predicted, unless it is empty. A scan without a
+    prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
     """
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
     rows, failed, maps, flags, seen, engines = [], [], [], [], {}, set()
     foreign: list[tuple[int, Scan]] = []  # rows without a prediction of ours
     outdated: list[tuple[Scan, str]] = []
-    cards = model_cards(outputs)
+    cards = {name: card for name, card in model_cards(outputs).items() if not only or name in only}
     folds: dict[str, dict[str, object]] = {}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
         sidecars, told = volume_sidecars(scan, outputs), about_predictions(outputs.prediction(scan))
         now = {volume_identity(values) for _, values in sidecars}
-        written = prediction_rows(outputs.prediction(scan))
+        written = [row for row in prediction_rows(outputs.prediction(scan)) if not only or row["model"] in only]
         predictions = [row for row in written if is_of(told, row["model"], now, cards)]
         outdated += [(scan, row["model"]) for row in written if row not in predictions]
         engines.update(engine_of(values) for _, values in sidecars[:1])

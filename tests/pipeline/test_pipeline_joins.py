@@ -43,6 +43,23 @@ def test_predictions_of_other_volumes_or_trainings_are_not_used(tmp_path, caplog
     assert "3 predictions were made from other volumes" in caplog.text
 
 
+def test_only_the_models_asked_for_are_compared(tmp_path):
+    place = make(tmp_path, "A")
+    write_json(Outputs(place.out).foreign_card("other"), card("other"))
+    for scan in scans_of(place):
+        predict(place, scan, {"m": scan.age + 1} if scan.participant_id == "sub-01" else
+                {"m": scan.age + 1, "other": scan.age + 2})  # fmt: skip
+    assert together(place)[1].models == ("m", "other")
+    _, collected, _ = together(place, models=("other",))
+    assert collected.models == ("other",)
+    assert set(collected.cards) == {"other"}
+    assert collected.failed.participant_id.tolist() == ["sub-01"]
+    assert not [column for column in collected.table if column.endswith("_m")]
+    assert together(place, models=(str(tmp_path / "models" / "m"), "other"))[1].models == ("m", "other")
+    with pytest.raises(UsageError, match=r"--model mm: no prediction of it is in .*; models there: m, other"):
+        together(place, models=("m", "mm"))
+
+
 def test_the_corrected_gap_is_of_the_age_of_today(tmp_path):
     place = make(tmp_path, "A")
     before, _ = tables(place)
