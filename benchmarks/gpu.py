@@ -187,9 +187,10 @@ def forty(folder, gigabytes=40, people=96):
     """Train with a batch that 40 GB cannot hold in one pass; the rest of the card is out of bounds."""
     recipe = load_recipe("rnc-highrez", ("network.depth=50", f"training.batch_size={people}"))
     a_view = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, "bfloat16")
-    chunk = fitting_views(2 * people, a_view, fixed_bytes(build_network(recipe), "sgd"), gigabytes * 10**9)
     whole = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / whole))
+    most = min(gigabytes * 10**9, whole)
+    chunk = fitting_views(2 * people, a_view, fixed_bytes(build_network(recipe), "sgd"), most)
+    torch.cuda.set_per_process_memory_fraction(most / whole)
     heads()
     with from_disk():
         line(f"ResNet-50, 1 mm, within {gigabytes} GB", recipe, ModelOptions(device="cuda", chunk_size=chunk), folder)

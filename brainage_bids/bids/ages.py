@@ -307,8 +307,8 @@ def age_for_rates(book: AgeBook, participant: str, session: str | None) -> float
     times = {one: book.times.get((participant, one)) for one in ages}
     months = {one: label_months(one) for one in ages}
     if None not in times.values():
-        begin = min(times.values())
-        years = {one: (time - begin).total_seconds() / 86400.0 / DAYS_PER_YEAR for one, time in times.items()}
+        begin = min(times.values()).date()
+        years = {one: (time.date() - begin).days / DAYS_PER_YEAR for one, time in times.items()}
     elif None not in months.values():
         years = {one: month / 12.0 for one, month in months.items()}
     else:

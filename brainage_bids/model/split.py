@@ -12,7 +12,7 @@ from brainage_bids.errors import BadDataError
 from brainage_bids.schema import AGE_BINS, SPLIT_COLUMNS
 
 LEAST_TRAINABLE = 4
-DRAWS = 200  # of validation and test people, of which the one most like the whole is taken
+DRAWS = 200  # of validation and test people, at most
 
 
 def make_split(
@@ -21,8 +21,8 @@ def make_split(
     """Assign every participant, once, to a part (no folds) or to the fold that holds the person out.
 
     All scans of a person and all members of a family stay together. People are ordered by group, site, sex, age bin and
-    age; folds are dealt out along that order, each run of K neighbours in random order; validation and test people
-    are drawn along it, so that every part has the mix of the whole.
+    age; folds are dealt out along that order, each run of K neighbours in random order. Validation and test people are
+    drawn at random along the ages, see `_parts`.
 
     Parameters
     ----------
@@ -119,30 +119,30 @@ def _deal(units: pd.DataFrame, folds: int, rng: np.random.Generator) -> pd.Serie
 
 
 def _parts(units: pd.DataFrame, val_share: float, test_share: float, rng: np.random.Generator) -> pd.Series:
-    """Take the test and validation shares, at least one unit to validate; of `DRAWS` draws the one most like the whole.
+    """Take the test and validation shares, at least one unit to validate.
 
-    A draw takes one unit at a random place of each of as many equal runs of the order as units are wanted. Evenly
-    spaced places would not do: where the strata are as long as the steps, they are the youngest of every stratum.
-    Choosing among draws by the mix of people alone is rerandomisation (Morgan and Rubin 2012).
+    Units stand in the order of age; a draw takes one at a random place of each of as many equal runs as are wanted, so
+    that the ages are those of all and everybody is drawn equally often, the oldest too. The first draw with about as
+    many of each group, site and sex as there should be is taken, else the nearest of `DRAWS` (rerandomisation, Morgan
+    and Rubin 2012; the best of many draws would keep rare people out). Evenly spaced places along an order of strata
+    would not do: where the strata are as long as the steps, they are the youngest of every stratum.
     """
     total = len(units)
     wanted = (("test", round(test_share * total)), ("val", max(1, round(val_share * total))))
-    kinds = [np.unique(units[name].to_numpy(), return_inverse=True)[1] for name in ("group", "site", "sex", "bin")]
-    age = units["age"].to_numpy(dtype=float)
-    sd = np.nanstd(age) if np.isfinite(age).any() else 0.0
-    z = np.nan_to_num((age - np.nanmean(age)) / sd) if sd > 0 else np.zeros(total)
+    by_age = np.argsort(units["age"].to_numpy(dtype=float), kind="stable")  # without an age: last
+    kinds = [np.unique(units[name].to_numpy(), return_inverse=True)[1][by_age] for name in ("group", "site", "sex")]
     best, least = None, np.inf
     for _ in range(DRAWS):
-        parts = np.full(total, "train", dtype=object)
-        places = []
+        parts, unlike = np.full(total, "train", dtype=object), 0.0
         for name, count in wanted:
             left = np.flatnonzero(parts == "train")
-            places.append(left[_one_of_each_run(len(left), count, rng)])
-            parts[places[-1]] = name
-        unlike = sum(_unlike(kinds, z, chosen) for chosen in places)
+            chosen = left[_one_of_each_run(len(left), count, rng)]
+            parts[chosen], unlike = name, unlike + _unlike(kinds, chosen)
         if unlike < least:
             best, least = parts, unlike
-    return pd.Series(best, index=units.index, dtype=object)
+        if least == 0.0:
+            break
+    return pd.Series(best, index=units.index[by_age], dtype=object)
 
 
 def _one_of_each_run(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -151,15 +151,15 @@ def _one_of_each_run(total: int, count: int, rng: np.random.Generator) -> np.nda
     return rng.integers(ends[:-1], ends[1:])
 
 
-def _unlike(kinds: list[np.ndarray], z: np.ndarray, chosen: np.ndarray) -> float:
-    """Return how far the mix at the ``chosen`` places is from that of all: chi-squares of kinds and of standard ages.
+def _unlike(kinds: list[np.ndarray], chosen: np.ndarray) -> float:
+    """Return how far the mix of the ``chosen`` is beyond what is near enough: 1, or half of the square root of a count.
 
-    The mean and the mean square of the ages are compared with 0 and 1.
+    Kinds that should be there less than once do not count.
     """
-    if not len(chosen):
-        return 0.0
-    found = len(chosen) * (z[chosen].mean() ** 2 + ((z[chosen] ** 2).mean() - 1) ** 2 / 2)
+    found = 0.0
     for kind in kinds:
         expected = len(chosen) * np.bincount(kind) / len(kind)
-        found += float(((np.bincount(kind[chosen], minlength=len(expected)) - expected) ** 2 / expected).sum())
-    return float(found)
+        apart = np.abs(np.bincount(kind[chosen], minlength=len(expected)) - expected)
+        beyond = np.maximum(apart - np.maximum(1, np.sqrt(expected) / 2), 0)[expected >= 1]
+        found += float((beyond**2 / expected[expected >= 1]).sum())
+    return found

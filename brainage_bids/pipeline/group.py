@@ -142,7 +142,8 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
     if unknown := sorted(only - set(collected.models)):
         there = sorted({name for member in members for name in model_cards(member.outputs)})
         raise UsageError(
-            f"--model {unknown[0]}: no prediction of it is in {options.output_dir}; models there: {', '.join(there)}"
+            f"--model {unknown[0]}: no prediction of it that can be used is in {options.output_dir}; models known "
+            f"there: {', '.join(there) or 'none'}"
         )
     return members, dataset, collected
 
@@ -206,12 +207,14 @@ def collect(
     for scan in dataset.scans:
         sidecars, told = volume_sidecars(scan, outputs), about_predictions(outputs.prediction(scan))
         now = {volume_identity(values) for _, values in sidecars}
-        written = [row for row in prediction_rows(outputs.prediction(scan)) if not only or row["model"] in only]
+        everything = prediction_rows(outputs.prediction(scan))
+        written = [row for row in everything if not only or row["model"] in only]
         predictions = [row for row in written if is_of(told, row["model"], now, cards)]
         outdated += [(scan, row["model"]) for row in written if row not in predictions]
         engines.update(engine_of(values) for _, values in sidecars[:1])
         if not predictions and scan.participant_id not in elsewhere:
-            failed.append(_outdated(scan) if written else _failure(scan, events.get(scan.prefix)))
+            others = [row["model"] for row in everything if row not in written]
+            failed.append(_outdated(scan) if written else _failure(scan, events.get(scan.prefix), others))
             continue
         if not predictions:
             foreign.append((len(rows), scan))
@@ -291,8 +294,10 @@ def _scan_columns(scan: Scan, qc_pass: int | None) -> dict:
     }
 
 
-def _failure(scan: Scan, event: dict | None) -> dict:
-    if event is None:
+def _failure(scan: Scan, event: dict | None, others: Sequence[str] = ()) -> dict:
+    if others:
+        step, reason = "predict", f"predicted by {', '.join(others)} only, not by a model asked for with --model"
+    elif event is None:
         step, reason = "participant", "never processed: run the participant level for this scan"
     elif event["status"] == "failed":
         step, reason = event["step"], event["reason"]

@@ -74,9 +74,27 @@ def test_test_and_validation_people_are_not_all_young_or_all_old(n):
         parts += [table[table.participant_id.isin(member_parts(table, folds, k, seed)[1])] for k in range(1, 6)]
         for part in parts:
             assert abs(part.age.mean() - 55) < 12
-            assert part.age.max() - part.age.min() > 30
+            assert part.age.max() - part.age.min() > 20
             assert abs((part.sex == "F").sum() - len(part) / 2) <= 1
             assert abs((part.site == "A").sum() - len(part) / 2) <= 1
+
+
+def test_rare_and_extreme_people_are_tested_as_often_as_others():
+    """A choice that likes typical people only would make the error of the test too small."""
+    table = cohort(100, patients=0).sort_values("age").reset_index(drop=True)
+    table["site"] = ["B", "C", "D"] + ["A"] * 97
+    table = table.sample(frac=1, random_state=0)
+    ends = set(table.nlargest(5, "age").participant_id) | set(table.nsmallest(5, "age").participant_id)
+    rare = set(table.participant_id[table.site != "A"])
+    counts = {"ends": 0, "rare": 0, "all": 0}
+    for seed in range(100):
+        split = make_split(table, folds=None, seed=seed)
+        tested = set(split.participant_id[split.split == "test"])
+        counts = {"ends": counts["ends"] + len(tested & ends), "rare": counts["rare"] + len(tested & rare),
+                  "all": counts["all"] + len(tested)}  # fmt: skip
+    assert counts["all"] == 1000
+    assert 70 <= counts["ends"] <= 130  # a tenth of 10 people, 100 times: 100 with an SD of 9.5
+    assert 15 <= counts["rare"] <= 47  # 30 with an SD of 5.2
 
 
 def test_parts_of_a_large_cohort_are_like_the_whole():

@@ -54,9 +54,10 @@ def test_only_the_models_asked_for_are_compared(tmp_path):
     assert collected.models == ("other",)
     assert set(collected.cards) == {"other"}
     assert collected.failed.participant_id.tolist() == ["sub-01"]
+    assert collected.failed.reason.tolist() == ["predicted by m only, not by a model asked for with --model"]
     assert not [column for column in collected.table if column.endswith("_m")]
     assert together(place, models=(str(tmp_path / "models" / "m"), "other"))[1].models == ("m", "other")
-    with pytest.raises(UsageError, match=r"--model mm: no prediction of it is in .*; models there: m, other"):
+    with pytest.raises(UsageError, match=r"--model mm: no prediction of it that .*; models known there: m, other"):
         together(place, models=("m", "mm"))
 
 
