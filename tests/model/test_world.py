@@ -114,7 +114,8 @@ def same_training(one, other):
     assert where.equals(also_where)
     assert np.abs(loss - also_loss).max() < 1e-5 * np.abs(loss).max()
     weights, also = (load_file(folder / "weights.safetensors") for folder in (one, other))
-    assert max((weights[name].float() - also[name].float()).abs().max() for name in weights) < 1e-3
+    # sums in another order: rounding grows over the epochs, most in running variances
+    assert max((weights[name].float() - also[name].float()).abs().max() for name in weights) < 5e-3
 
 
 @pytest.mark.parametrize("method", ["rnc", "l1"])
