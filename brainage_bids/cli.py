@@ -286,6 +286,10 @@ def bids_app(
     if level == "group":
         from brainage_bids.pipeline.group import GroupOptions, run_group
 
+        given = {"--train": train, "--train-on": train_on, "--folds": folds, "--set": set_, "--epochs": epochs,
+                 "--preprocess-only": preprocess_only, "--train-only": train_only}  # fmt: skip
+        if ignored := [name for name, value in given.items() if value]:
+            LOG.warning("%s: of the participant level, ignored by group", ", ".join(ignored))
         run_group(
             GroupOptions(
                 query=query,

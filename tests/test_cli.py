@@ -101,6 +101,12 @@ def test_wrong_use_ends_with_its_code_and_one_sentence(tmp_path, monkeypatch, ar
     assert "Traceback" not in done.stderr
 
 
+def test_group_says_which_options_it_ignores(tmp_path):
+    done = run(tmp_path, tmp_path / "out", "group", "--train", "rnc-demo", "--folds", "5")
+    assert "--train, --folds: of the participant level, ignored by group" in done.stderr
+    assert "ignored" not in run(tmp_path, tmp_path / "out", "group").stderr
+
+
 def test_twice_verbose_shows_the_traceback():
     assert "Traceback" in run("nowhere", "out", "participant", "-v", "-v").stderr
 
