@@ -16,7 +16,6 @@ many workers as there are cores; ``pip install torchio``), and against the same 
 *compile*: two recipes with ``--compile``.
 """
 
-import copy
 import gc
 import sys
 import tempfile
@@ -36,10 +35,10 @@ from brainage_bids.model.build import build_network
 from brainage_bids.model.loop import repeatable
 from brainage_bids.model.losses import l1_years
 from brainage_bids.model.member import Member, MemberData
-from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes
+from brainage_bids.model.memory import fitting_views
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import load_recipe, recipe_names
-from brainage_bids.model.settings import effective_settings
+from brainage_bids.model.settings import effective_settings, step_bytes
 from brainage_bids.model.stages import STAGES
 from brainage_bids.model.stem import StemConvolution
 from brainage_bids.model.world import ALONE
@@ -114,13 +113,10 @@ def line(name, recipe, options, folder, **more):
         torch.cuda.empty_cache()
         return
     with torch.device("meta"), FlopCounterMode(display=False) as flops:
-        network = build_network(recipe)
-        network.embed(torch.empty(2, 1, *recipe.spec.shape))
+        build_network(recipe).embed(torch.empty(2, 1, *recipe.spec.shape))
     speed = 3 * flops.get_total_flops() / 2 * rate / 1e12
-    a_view = bytes_a_view(
-        lambda: build_network(recipe), recipe.spec.shape, settings.precision, settings.recompute
-    )  # fmt: skip
-    counted = (fixed_bytes(network, recipe.training.optimiser) + settings.chunk_size * a_view) / 1e9
+    a_view, fixed = step_bytes(recipe, settings.precision, settings.recompute)
+    counted = (fixed + settings.chunk_size * a_view) / 1e9
     most = next((value for part, value in PEAKS.items() if part in torch.cuda.get_device_name()), None)
     share = "n/a" if most is None else f"{speed / most:.0%}"
     print(
@@ -186,10 +182,10 @@ def compiled(folder):
 def forty(folder, gigabytes=40, people=96):
     """Train with a batch that 40 GB cannot hold in one pass; the rest of the card is out of bounds."""
     recipe = load_recipe("rnc-highrez", ("network.depth=50", f"training.batch_size={people}"))
-    a_view = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, "bfloat16")
+    a_view, fixed = step_bytes(recipe, "bfloat16")
     whole = torch.cuda.get_device_properties(0).total_memory
     most = min(gigabytes * 10**9, whole)
-    chunk = fitting_views(2 * people, a_view, fixed_bytes(build_network(recipe), "sgd"), most)
+    chunk = fitting_views(2 * people, a_view, fixed, most)
     torch.cuda.set_per_process_memory_fraction(most / whole)
     heads()
     with from_disk():
@@ -284,4 +280,4 @@ def main(asked):
 
 
 if __name__ == "__main__":
-    main(copy.copy(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -112,9 +112,9 @@ def step(kind, batch=4):
 
 def fit(gigabytes=40):
     """Print what `memory` counts for every recipe, and for ResNet-50 at 1 mm with a batch of 96 people."""
-    from brainage_bids.model.build import build_network
-    from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes
+    from brainage_bids.model.memory import fitting_views
     from brainage_bids.model.recipe import load_recipe, recipe_names
+    from brainage_bids.model.settings import step_bytes
 
     names = [(name, ()) for name in recipe_names() if name != "pca-ridge" and not name.endswith("-noaug")]
     names.append(("rnc-highrez", ("network.depth=50", "training.batch_size=96")))
@@ -122,9 +122,7 @@ def fit(gigabytes=40):
     for name, overrides in names:
         known = load_recipe(name, overrides)
         views = known.training.batch_size * (2 if known.method == "rnc" else 1)
-        a_view = bytes_a_view(lambda known=known: build_network(known), known.spec.shape, "bfloat16")
-        with torch.device("meta"):
-            fixed = fixed_bytes(build_network(known), known.training.optimiser)
+        a_view, fixed = step_bytes(known, "bfloat16")
         at_once = fitting_views(views, a_view, fixed, gigabytes * 10**9)
         print(f"{' '.join((name, *overrides)):52s} {a_view / 1e9:11.2f} {fixed / 1e9:10.2f} {views:8d} {at_once:9d}")
 

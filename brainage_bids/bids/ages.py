@@ -331,7 +331,7 @@ def resolve_age(book: AgeBook, participant: str, session: str | None) -> Age:
     the months in the session label; (5) the participant's age where there is one session; (6) the same where there
     are several, flagged ``age_not_session_specific``.
     """
-    steps = (_at_session, _in_wide_column, _by_dates, _by_label, _of_participant, _at_questionnaire)
+    steps = (_of_session, _by_dates, _by_label, _of_participant, _at_questionnaire)
     for step in steps:
         age = step(book, participant, session)
         if age is not None and age.value is not None:
@@ -339,38 +339,26 @@ def resolve_age(book: AgeBook, participant: str, session: str | None) -> Age:
     return Age()
 
 
-def _at_session(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    # a scan without a session was not made at the visit of a questionnaire
-    columns = [column for column in book.session if session is not None or not column.of_questionnaire]
-    return _first(columns, participant, session)
+def _of_session(book: AgeBook, participant: str, session: str | None) -> Age | None:
+    return next((age for _, age in _own_ages(book, participant, session)), None)
 
 
 def _at_questionnaire(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    return _first(book.session, participant, session)
+    ages = (column.at(column.table.session_rows(participant, session)) for column in book.session)
+    return next((age for age in ages if age), None)
 
 
 def _own_ages(book: AgeBook, participant: str, session: str | None) -> Iterator[tuple[AgeColumn, Age]]:
     """Yield the ages written for a session, and their columns, in the order in which they are asked."""
     for column in book.session:
+        if session is None and column.of_questionnaire:
+            continue  # a scan without a session was not made at the visit of a questionnaire
         if age := column.at(column.table.session_rows(participant, session)):
             yield column, age
     for table, columns in book.wide:
         for tail in sorted(session_tails(session) & set(columns)):
             if age := columns[tail].at(table.participant_rows(participant)):
                 yield columns[tail], age
-
-
-def _first(columns: Sequence[AgeColumn], participant: str, session: str | None) -> Age | None:
-    ages = (column.at(column.table.session_rows(participant, session)) for column in columns)
-    return next((age for age in ages if age), None)
-
-
-def _in_wide_column(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    for table, columns in book.wide:
-        for tail in sorted(session_tails(session) & set(columns)):
-            if age := columns[tail].at(table.participant_rows(participant)):
-                return age
-    return None
 
 
 def _all_rows(column: AgeColumn, participant: str) -> list[int]:

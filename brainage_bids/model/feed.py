@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainage_bids.model.build import build_network
 from brainage_bids.model.dataset import open_volumes
 from brainage_bids.model.member import Member
-from brainage_bids.model.memory import USABLE, bytes_a_view, fixed_bytes, free_bytes
-from brainage_bids.model.network import BrainNetwork
+from brainage_bids.model.memory import USABLE, free_bytes
+from brainage_bids.model.settings import step_bytes
 
 AHEAD = 2  # parts read while the network works
 READERS = 4  # volumes copied at once into memory that a GPU may read by itself
@@ -30,17 +29,15 @@ class Feed:
     Parameters
     ----------
     member
-        Whose volumes.
-    model
-        The network that is trained; what it needs goes before the volumes.
+        Whose volumes; what a step of its training needs goes before them.
     device
         Where the volumes are wanted.
     """
 
-    def __init__(self, member: Member, model: BrainNetwork, device: torch.device):
+    def __init__(self, member: Member, device: torch.device):
         self.device = device
         self.volumes = open_volumes(member.data.volumes)
-        self.resident = _held(self.volumes, device) if _fit_beside(self.volumes, member, model, device) else None
+        self.resident = _held(self.volumes, device) if _fit_beside(self.volumes, member, device) else None
 
     def read(self, parts: Sequence[np.ndarray]) -> Iterator[Tensor]:
         """Yield the volumes of each part (row numbers), float16 ``(b, X, Y, Z)``."""
@@ -90,14 +87,13 @@ class Feed:
             thread.join()
 
 
-def _fit_beside(volumes: np.ndarray, member: Member, model: BrainNetwork, device: torch.device) -> bool:
+def _fit_beside(volumes: np.ndarray, member: Member, device: torch.device) -> bool:
     """Say whether all volumes fit on the GPU beside what a step of the training needs."""
     if device.type != "cuda":
         return False
-    settings, recipe = member.settings, member.recipe
-    a_view = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, settings.precision, settings.recompute)
-    step = settings.chunk_size * a_view + fixed_bytes(model, recipe.training.optimiser)
-    return volumes.nbytes <= USABLE * free_bytes(device) - step
+    settings = member.settings
+    a_view, fixed = step_bytes(member.recipe, settings.precision, settings.recompute)
+    return volumes.nbytes <= USABLE * free_bytes(device) - settings.chunk_size * a_view - fixed
 
 
 def _held(volumes: np.ndarray, device: torch.device) -> Tensor:

@@ -152,15 +152,13 @@ def _chunks(
     """Return how many views to hold in memory at once, and why."""
     asked = options.chunk_size or former
     try:
-        need = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, precision, options.recompute)
+        need, fixed = step_bytes(recipe, precision, options.recompute)
     except RuntimeError as error:
         shape = " x ".join(map(str, recipe.spec.shape))
         raise BadDataError(
             f"recipe {recipe.name}: a volume of {shape} voxels is too small for the network ({error}); use a finer "
             "volume.resolution or fewer strides"
         ) from error
-    with torch.device("meta"):  # only counted: no weights are drawn
-        fixed = fixed_bytes(build_network(recipe), recipe.training.optimiser)
     free = free_bytes(device, options.memory) // alike
     fit = asked or fitting_views(views, need, fixed, free)
     # parts of nearly equal size, none of a single image: batch norm needs a spread
@@ -174,6 +172,13 @@ def _chunks(
         f"batches of {views} images in {-(-views // chunk)} chunks of {chunk}, in two passes: {why}; batch norm sees "
         "the mean and variance of a chunk, not of the batch"
     )
+
+
+def step_bytes(recipe: Recipe, precision: str, recompute: bool = False) -> tuple[int, int]:
+    """Return the bytes that each image of a step needs, and those of weights and optimiser, whatever their number."""
+    a_view = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, precision, recompute)
+    with torch.device("meta"):  # only counted: no weights are drawn
+        return a_view, fixed_bytes(build_network(recipe), recipe.training.optimiser)
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

@@ -44,7 +44,7 @@ class Stage:
     def __init__(self, model: BrainNetwork, member: Member, world: World):
         self.model, self.member, self.data, self.recipe = model, member, member.data, member.recipe
         self.world, self.device = world, member.device(world)
-        self.feed = Feed(member, model, self.device)
+        self.feed = Feed(member, self.device)
         self.augmentation = augment.settings_from(asdict(self.recipe.augmentation))
         self.half = HALF.get(member.settings.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)

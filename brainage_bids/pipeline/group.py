@@ -213,8 +213,8 @@ def collect(
         outdated += [(scan, row["model"]) for row in written if row not in predictions]
         engines.update(engine_of(values) for _, values in sidecars[:1])
         if not predictions and scan.participant_id not in elsewhere:
-            others = [row["model"] for row in everything if row not in written]
-            failed.append(_outdated(scan) if written else _failure(scan, events.get(scan.prefix), others))
+            by_others = [row["model"] for row in everything]
+            failed.append(_outdated(scan) if written else _failure(scan, events.get(scan.prefix), by_others))
             continue
         if not predictions:
             foreign.append((len(rows), scan))

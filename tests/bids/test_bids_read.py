@@ -4,23 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toyreading import ages, codes, read
 
 from brainage_bids.bids.faults import CODES, Fault, format_faults
 from brainage_bids.bids.read import DatasetQuery, parse_score_option, raise_on_errors, read_dataset, scans_table
 from brainage_bids.errors import InvalidDatasetError, NothingSelectedError, UsageError
-
-
-def read(toy, **query):
-    return read_dataset(DatasetQuery(toy.root, **query))
-
-
-def codes(dataset, severity=None):
-    return [f.code for f in dataset.faults if severity in (None, f.severity)]
-
-
-def ages(dataset):
-    return {scan.prefix: scan.age for scan in dataset.scans}
-
 
 # --- people ---------------------------------------------------------------------------------------------------------
 

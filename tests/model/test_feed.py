@@ -37,7 +37,7 @@ def test_parts_come_in_order_and_no_thread_is_left(member):
     known = np.load(member.data.volumes)
     parts = [np.array([3, 1]), np.array([0]), np.array([7, 7, 2])]
     before = threading.active_count()
-    source = Feed(member, build_network(member.recipe), CPU)
+    source = Feed(member, CPU)
     for rows, volumes in zip(parts, source.read(parts), strict=True):
         assert np.array_equal(volumes.numpy(), known[rows])
     next(source.read(parts))  # whoever stops early leaves nothing behind either
@@ -46,7 +46,7 @@ def test_parts_come_in_order_and_no_thread_is_left(member):
 
 def test_a_failing_read_reaches_whoever_waits(member):
     with pytest.raises(IndexError, match="out of bounds"):
-        list(Feed(member, build_network(member.recipe), CPU).read([np.array([0]), np.array([99])]))
+        list(Feed(member, CPU).read([np.array([0]), np.array([99])]))
 
 
 def test_two_views_of_a_person_are_read_once(member, monkeypatch):
@@ -66,12 +66,12 @@ def test_volumes_stay_on_a_card_that_has_room_for_them_beside_a_step(member, mon
     step = settings.chunk_size * a_view + memory.fixed_bytes(model, "sgd")
     for spare, fits in ((volumes.nbytes + 10, True), (volumes.nbytes - 10, False), (-step, False)):
         monkeypatch.setattr(feed, "free_bytes", lambda device, spare=spare: (step + spare) / memory.USABLE)
-        assert feed._fit_beside(volumes, member, model, card) is fits
+        assert feed._fit_beside(volumes, member, card) is fits
     monkeypatch.setattr(feed, "free_bytes", lambda device: 10**15)
-    assert feed._fit_beside(volumes, member, model, card)
-    assert not feed._fit_beside(volumes, member, model, CPU)
+    assert feed._fit_beside(volumes, member, card)
+    assert not feed._fit_beside(volumes, member, CPU)
     larger = dataclasses.replace(member, settings=dataclasses.replace(settings, chunk_size=10**12))
-    assert not feed._fit_beside(volumes, larger, model, card)
+    assert not feed._fit_beside(volumes, larger, card)
 
 
 def test_what_the_allocator_holds_idle_is_free_and_what_is_in_use_is_not(monkeypatch):
