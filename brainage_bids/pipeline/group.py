@@ -153,8 +153,8 @@ def _run_steps(
 ) -> None:
     from brainage_bids.pipeline.pages import group_page
     from brainage_bids.pipeline.regions import group_saliency
-    from brainage_bids.stats.cohort import every_session, select_rows
-    from brainage_bids.stats.longitudinal import with_rate_ages
+    from brainage_bids.stats.cohort import select_rows
+    from brainage_bids.stats.longitudinal import rate_sessions
 
     corrected = bias_corrected(collected, dataset, options)
     table, lines, fitting = corrected.table, corrected.lines, corrected.fitting
@@ -184,7 +184,7 @@ def _run_steps(
         dataset.controls,
         options,
     )
-    sessions = with_rate_ages(every_session(tested), collected.models)
+    sessions = rate_sessions(tested, collected.models)
     shown = {**tables, "left_out": left_out, "sessions": sessions, "selected": selected}
     group_page(options, outputs, dataset, collected, table, shown, lines, saliency, record)
 
@@ -385,11 +385,11 @@ def statistics(
 ) -> dict[str, pd.DataFrame]:
     """Compute every group table: of the selected scan of each person, of all tested scans, of everybody."""
     from brainage_bids.stats.accuracy import accuracy, model_comparison
-    from brainage_bids.stats.cohort import cohort_by_dataset, every_session
+    from brainage_bids.stats.cohort import cohort_by_dataset
     from brainage_bids.stats.correlate import correlations
     from brainage_bids.stats.dependent import correlation_comparison
     from brainage_bids.stats.groups import group_differences
-    from brainage_bids.stats.longitudinal import longitudinal, with_rate_ages
+    from brainage_bids.stats.longitudinal import longitudinal, rate_sessions
     from brainage_bids.stats.reliability import reliability
     from brainage_bids.stats.roc import roc, roc_curves
     from brainage_bids.stats.site import site_effect
@@ -407,7 +407,7 @@ def statistics(
         "roc": roc(selected, models, controls, lines),
         "roc_curves": roc_curves(selected, models, controls),
         "site": site_effect(selected, models, controls),
-        "longitudinal": longitudinal(with_rate_ages(every_session(tested), models), models, controls),
+        "longitudinal": longitudinal(rate_sessions(tested, models), models, controls),
         "reliability": reliability(tested, models),
     }
 

@@ -1,6 +1,6 @@
 """How the brain age gap changes within people: rates per person, rates by group, and one mixed model.
 
-Knows the rows of all usable sessions (``cohort.every_session``); knows nothing of how a session was chosen elsewhere.
+Knows tables of sessions; knows nothing of how a session was chosen elsewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from brainage_bids.schema import LONGITUDINAL_COLUMNS, RATE_AGE
 from brainage_bids.stats.accuracy import one_sample_t
+from brainage_bids.stats.cohort import every_session
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 from brainage_bids.stats.groups import welch
 from brainage_bids.stats.intercept import RandomIntercept
@@ -107,8 +108,8 @@ def _of_session(table: pd.DataFrame) -> np.ndarray:
     return ~text(table, "age_flags").fillna("").str.split(";").map(lambda flags: NOT_OF_SESSION in flags).to_numpy()
 
 
-def with_rate_ages(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
-    """Return the sessions with the ages that rates of change use, and gaps that follow them.
+def rate_sessions(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """Return every usable session with the ages that rates of change use, and gaps that follow them.
 
     A person whose sessions all have an ``age_for_rates`` gets these; the ages of everybody else stay.
 
@@ -119,6 +120,7 @@ def with_rate_ages(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     models
         Suffixes of the prediction columns.
     """
+    table = every_session(table)
     if RATE_AGE not in table:
         return table
     dated = number(table, RATE_AGE)

@@ -1,30 +1,21 @@
-import contextlib
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from nipype.pipeline.plugins import SLURMPlugin
 from PIL import Image
 
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import UsageError
-from brainage_bids.preprocess import plugins, pool, rescue, steps, workflow
+from brainage_bids.preprocess import rescue, steps, workflow
 from brainage_bids.preprocess.affine import wide_starts
 from brainage_bids.preprocess.done import is_done
-from brainage_bids.preprocess.engines import choose
 from brainage_bids.preprocess.options import PreprocessOptions
-from brainage_bids.preprocess.pool import SteadyPoolPlugin, steady_scheduler
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import Scan, VolumeSpec
 
@@ -173,96 +164,6 @@ def test_unknown_template_is_refused_at_the_door(tmp_path):
         preprocess([], [VolumeSpec.on_grid(4, template="MNI305")], Outputs(tmp_path), options(tmp_path))
 
 
-def callback(node, status):
-    return None
-
-
-def write_plugin(tmp_path, text):
-    path = tmp_path / "plugin.yml"
-    path.write_text(text)
-    return path
-
-
-def test_plugin_file_is_handed_to_nipype(tmp_path, monkeypatch):
-    monkeypatch.setattr(plugins.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.delenv("LOGNAME", raising=False)
-    path = write_plugin(tmp_path, "plugin: SLURM\nplugin_args:\n  sbatch_args: --mem 4G\n")
-    found, poll = plugins.choose_plugin(options(tmp_path, plugin_file=path), callback)
-    assert isinstance(found["plugin"], SLURMPlugin)
-    assert found["plugin"].plugin_args == {"sbatch_args": "--mem 4G", "status_callback": callback}
-    assert poll >= 2  # a scheduler is not asked twenty times a second
-    assert os.environ["LOGNAME"]
-
-
-@pytest.mark.parametrize("name", ["MultiProc", "LegacyMultiProc"])
-def test_multiproc_is_the_steady_pool(tmp_path, name):
-    path = write_plugin(tmp_path, f"plugin: {name}\nplugin_args: {{n_procs: 1, memory_gb: 3}}\n")
-    found, poll = plugins.choose_plugin(options(tmp_path, nprocs=8, plugin_file=path), callback)
-    pool = found["plugin"]
-    try:
-        assert (type(pool).__name__, pool.processors, pool.memory_gb) == ("SteadyPoolPlugin", 1, 3)
-        assert poll < 0.5
-    finally:
-        pool.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("n_procs: 2\n", "no 'plugin' entry"),
-        ("plugin: Dask\n", "'Dask' is not known; use one of Linear, MultiProc, SLURM"),
-        ("plugin: SLURMGraph\n", "never reports a failure.*use SLURM"),
-        ("plugin: MultiProc\nplugin_args: 4\n", "plugin_args 4 is no list"),
-        ("plugin: [\n", "cannot be read"),
-    ],
-)
-def test_plugin_files_that_are_refused(tmp_path, text, message):
-    with pytest.raises(UsageError, match=message):
-        plugins.choose_plugin(options(tmp_path, plugin_file=write_plugin(tmp_path, text)), callback)
-
-
-def test_a_killed_job_and_a_silent_scheduler_end_nothing(tmp_path, monkeypatch, caplog):
-    plugin = steady_scheduler("SLURM", {})
-    plugin._pending = {7: str(tmp_path)}
-    plugin._config = {"execution": {"job_finished_timeout": 0.01}}
-
-    def silent(self, taskid):
-        raise RuntimeError("squeue: error: Unable to contact slurm controller")
-
-    monkeypatch.setattr(SLURMPlugin, "_is_pending", silent)
-    assert plugin._get_result(7) is None  # still waited for
-    assert "Unable to contact" in caplog.text
-    monkeypatch.setattr(SLURMPlugin, "_is_pending", lambda self, taskid: False)
-    result = plugin._get_result(7)  # gone, without a result
-    assert isinstance(result["traceback"], list)
-    assert "results file does not exist" in "".join(result["traceback"])
-
-
-def test_a_scheduler_that_refuses_a_job_is_asked_again(tmp_path, monkeypatch, caplog):
-    plugin, answers, waited = steady_scheduler("SLURM", {}), [], []
-
-    def refuse(self, scriptfile, node):
-        answers.append(scriptfile)
-        if len(answers) < 3:
-            raise RuntimeError("\n".join(("sbatch failed", "sbatch: error: QOSMaxSubmitJobPerUserLimit")))
-        return 17
-
-    monkeypatch.setattr(SLURMPlugin, "_submit_batchtask", refuse)
-    monkeypatch.setattr(pool.time, "sleep", waited.append)
-    plugin.pending_tasks = []
-    assert [plugin._submit_batchtask("x.sh", None) for _ in range(3)] == [None, None, 17]
-    assert waited == [2.0, 4.0]
-    assert "refused a job (sbatch: error: QOSMaxSubmitJobPerUserLimit)" in caplog.text
-    answers.clear()
-    monkeypatch.setattr(SLURMPlugin, "_submit_batchtask", lambda *_: (_ for _ in ()).throw(RuntimeError("never")))
-    for _ in range(pool.REFUSALS - 1):
-        assert plugin._submit_batchtask("x.sh", None) is None
-    with pytest.raises(RuntimeError, match="never"):  # none of ours runs: waiting will not help
-        plugin._submit_batchtask("x.sh", None)
-    plugin.pending_tasks = [(17, 0)]
-    assert plugin._submit_batchtask("x.sh", None) is None
-
-
 def test_runs_that_share_a_work_directory_keep_to_their_own_folder(tmp_path):
     mine, host = workflow._own_folder(options(tmp_path)), socket.gethostname()
     work = mine.parent
@@ -283,168 +184,6 @@ def test_half_written_files_of_a_sibling_are_left_alone(tmp_path):
     steps.remove_outputs(scan, [SPECS[0]], outputs)
     assert not mine.exists()
     assert other.exists()
-
-
-def test_a_blank_in_the_work_directory_is_nothing_for_a_scheduler(tmp_path):
-    choose.check("builtin", tmp_path / "a b")
-    with pytest.raises(UsageError, match=r"holds a blank .* batch scripts"):
-        choose.check("builtin", tmp_path / "a b", scheduler=True)
-
-
-def test_missing_plugin_file_and_missing_scheduler_are_named(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match=r"gone.yml cannot be read"):
-        plugins.read_plugin_file(tmp_path / "gone.yml")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="SLURM needs sbatch"):
-        plugins.read_plugin_file(write_plugin(tmp_path, "plugin: SLURM\n"))
-
-
-def test_low_memory_means_one_at_a_time(tmp_path):
-    assert plugins.at_once(options(tmp_path, nprocs=8, omp_nthreads=2)) == 4
-    assert plugins.at_once(options(tmp_path, nprocs=8, low_mem=True)) == 1
-
-
-SCRIPT = textwrap.dedent(
-    """
-    import os, sys
-    from pathlib import Path
-    from brainage_bids.bids.outputs import Outputs
-    from brainage_bids.preprocess.options import PreprocessOptions
-    from brainage_bids.preprocess.workflow import preprocess
-    from brainage_bids.schema import Scan, VolumeSpec
-    if __name__ == "__main__":
-        folder, nprocs = Path(sys.argv[1]), int(sys.argv[2])
-        scans = [Scan(str(path), path.parent.parent.name) for path in sorted(folder.glob("bids/*/anat/*"))]
-        options = PreprocessOptions(folder / f"work{nprocs}", nprocs=nprocs, progress=False)
-        for outcome in preprocess(scans, [VolumeSpec.on_grid(4)], Outputs(folder / f"out{nprocs}"), options):
-            print(outcome.scan.prefix, outcome.status, outcome.reason)
-    """
-)
-
-
-@pytest.fixture
-def cohort(tmp_path, head):
-    for label, power in (("01", 1.0), ("02", 0.9), ("03", 1.1)):
-        path = tmp_path / "bids" / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
-        path.parent.mkdir(parents=True)
-        nib.save(nib.Nifti1Image(np.asarray(head.dataobj) ** power, head.affine), path)
-    (tmp_path / "script.py").write_text(SCRIPT)
-    return tmp_path
-
-
-def start(folder, nprocs):
-    return subprocess.Popen(
-        [sys.executable, str(folder / "script.py"), str(folder), str(nprocs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-    )
-
-
-@pytest.mark.slow
-def test_number_of_workers_changes_no_bit(cohort):
-    for nprocs in (1, 2):
-        assert start(cohort, nprocs).communicate(timeout=400)[0].count(" done ") == 3
-    one, two = (sorted((cohort / f"out{n}").rglob("*.nii.gz")) for n in (1, 2))
-    assert len(one) == len(two) == 6
-    for first, second in zip(one, two, strict=True):
-        assert first.read_bytes() == second.read_bytes()
-
-
-def parents():
-    """Return the parent of every running process."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            found[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_the_programs_of_a_worker_end_with_the_run():
-    plugin = SteadyPoolPlugin({"n_procs": 1})
-    plugin.pool.submit(subprocess.call, ["sleep", "300"])
-    deadline, found = time.time() + 60, []
-    while not found and time.time() < deadline:
-        time.sleep(0.1)
-        found = [pid for pid, parent in parents().items() if parent in plugin.pool._processes]
-    assert found
-    plugin.close()
-    while Path(f"/proc/{found[0]}").exists() and time.time() < deadline:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{found[0]}").exists()
-
-
-def workers(folder, process):
-    """Wait until a scan is being worked on; return the workers: children of the fork server, itself a child."""
-    deadline = time.time() + 120
-    while not list(folder.glob("work2/*/status.json")) and time.time() < deadline:
-        time.sleep(0.1)
-    tree = parents()
-    return [pid for pid, parent in tree.items() if tree.get(parent) == process.pid]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_a_killed_worker_does_not_hang_the_run(cohort):
-    process = start(cohort, 2)
-    os.kill(workers(cohort, process)[-1], signal.SIGKILL)
-    text, said = process.communicate(timeout=400)
-    assert "a worker died" in said
-    assert text.count(" done ") == 3  # tried again, one at a time
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_a_terminated_run_leaves_no_worker(cohort):
-    process = start(cohort, 2)
-    before = workers(cohort, process)
-    assert before
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    deadline = time.time() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in before) and time.time() < deadline:
-        time.sleep(0.2)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
-
-
-def wait_for_step(folder, step, process):
-    """Wait until any scan has reached a step."""
-    deadline = time.time() + 120
-    while time.time() < deadline and process.poll() is None:
-        for path in folder.glob("work2/*/status.json"):
-            with contextlib.suppress(OSError):
-                if read_json(path)["step"] == step:
-                    return
-        time.sleep(0.02)
-    raise AssertionError(f"no scan reached {step}")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize("step", ["brain", "align", "volumes", "pictures"])
-def test_killed_and_run_again_gives_the_same_bits(cohort, step):
-    assert start(cohort, 1).communicate(timeout=400)[0].count(" done ") == 3  # undisturbed
-    process = start(cohort, 2)
-    wait_for_step(cohort, step, process)
-    before = workers(cohort, process)
-    process.kill()
-    process.communicate(timeout=60)
-    deadline = time.time() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in before) and time.time() < deadline:
-        time.sleep(0.1)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in before)  # no worker outlives its run
-    text, _ = start(cohort, 2).communicate(timeout=400)
-    assert text.count(" done ") + text.count(" skipped ") == 3
-    one, two = (sorted((cohort / f"out{n}").rglob("*.nii.gz")) for n in (1, 2))
-    assert [path.name for path in one] == [path.name for path in two]
-    for first, second in zip(one, two, strict=True):
-        assert first.read_bytes() == second.read_bytes()
-    assert not list((cohort / "out2").rglob(".tmp-*"))
 
 
 @pytest.mark.real

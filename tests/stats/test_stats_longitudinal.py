@@ -135,14 +135,14 @@ def test_ages_for_rates_replace_whole_years_where_a_person_has_them_for_every_se
         for i in range(8) for j, age in enumerate(dated + i / 10)
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    found = lg.longitudinal(lg.with_rate_ages(table, ["m"]), ["m"], ["NC"])
+    found = lg.longitudinal(lg.rate_sessions(table, ["m"]), ["m"], ["NC"])
     rate = found[(found.analysis == "rate") & (found.group == "NC")].iloc[0]
     assert rate.estimate == pytest.approx(1.3, abs=1e-9)
     assert rate.sd == pytest.approx(0, abs=1e-9)
     table.loc[0, "age_for_rates"] = np.nan  # then the ages as written, for this person alone
     table.loc[3, ["age_for_rates", "age_flags"]] = [np.nan, "age_not_session_specific"]  # such a session has no say
-    people = lg.with_rate_ages(table, ["m"]).set_index("participant_id")
+    people = lg.rate_sessions(table, ["m"]).set_index("participant_id")
     assert people.loc["sub-0", "age"].tolist() == [70.0, 71.0, 73.0]
     assert people.loc["sub-1", "age"].tolist() == pytest.approx([70.0, 71.7, 73.2])
     assert people.loc["sub-2", "bag_m"].tolist() == pytest.approx(5 + 0.3 * (dated + 0.2))
-    assert lg.with_rate_ages(table.drop(columns="age_for_rates"), ["m"]).age.tolist() == table.age.tolist()
+    assert lg.rate_sessions(table.drop(columns="age_for_rates"), ["m"]).age.tolist() == table.age.tolist()

@@ -1,0 +1,123 @@
+import os
+
+import pytest
+from nipype.pipeline.plugins import SLURMPlugin
+
+from brainage_bids.errors import UsageError
+from brainage_bids.preprocess import plugins, pool
+from brainage_bids.preprocess.engines import choose
+from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.pool import steady_scheduler
+
+
+def options(tmp_path, **changes):
+    return PreprocessOptions(tmp_path / "work", **{"progress": False, **changes})
+
+
+def callback(node, status):
+    return None
+
+
+def write_plugin(tmp_path, text):
+    path = tmp_path / "plugin.yml"
+    path.write_text(text)
+    return path
+
+
+def test_plugin_file_is_handed_to_nipype(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.delenv("LOGNAME", raising=False)
+    path = write_plugin(tmp_path, "plugin: SLURM\nplugin_args:\n  sbatch_args: --mem 4G\n")
+    found, poll = plugins.choose_plugin(options(tmp_path, plugin_file=path), callback)
+    assert isinstance(found["plugin"], SLURMPlugin)
+    assert found["plugin"].plugin_args == {"sbatch_args": "--mem 4G", "status_callback": callback}
+    assert poll >= 2  # a scheduler is not asked twenty times a second
+    assert os.environ["LOGNAME"]
+
+
+@pytest.mark.parametrize("name", ["MultiProc", "LegacyMultiProc"])
+def test_multiproc_is_the_steady_pool(tmp_path, name):
+    path = write_plugin(tmp_path, f"plugin: {name}\nplugin_args: {{n_procs: 1, memory_gb: 3}}\n")
+    found, poll = plugins.choose_plugin(options(tmp_path, nprocs=8, plugin_file=path), callback)
+    pool = found["plugin"]
+    try:
+        assert (type(pool).__name__, pool.processors, pool.memory_gb) == ("SteadyPoolPlugin", 1, 3)
+        assert poll < 0.5
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_procs: 2\n", "no 'plugin' entry"),
+        ("plugin: Dask\n", "'Dask' is not known; use one of Linear, MultiProc, SLURM"),
+        ("plugin: SLURMGraph\n", "never reports a failure.*use SLURM"),
+        ("plugin: MultiProc\nplugin_args: 4\n", "plugin_args 4 is no list"),
+        ("plugin: [\n", "cannot be read"),
+    ],
+)
+def test_plugin_files_that_are_refused(tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        plugins.choose_plugin(options(tmp_path, plugin_file=write_plugin(tmp_path, text)), callback)
+
+
+def test_a_killed_job_and_a_silent_scheduler_end_nothing(tmp_path, monkeypatch, caplog):
+    plugin = steady_scheduler("SLURM", {})
+    plugin._pending = {7: str(tmp_path)}
+    plugin._config = {"execution": {"job_finished_timeout": 0.01}}
+
+    def silent(self, taskid):
+        raise RuntimeError("squeue: error: Unable to contact slurm controller")
+
+    monkeypatch.setattr(SLURMPlugin, "_is_pending", silent)
+    assert plugin._get_result(7) is None  # still waited for
+    assert "Unable to contact" in caplog.text
+    monkeypatch.setattr(SLURMPlugin, "_is_pending", lambda self, taskid: False)
+    result = plugin._get_result(7)  # gone, without a result
+    assert isinstance(result["traceback"], list)
+    assert "results file does not exist" in "".join(result["traceback"])
+
+
+def test_a_scheduler_that_refuses_a_job_is_asked_again(tmp_path, monkeypatch, caplog):
+    plugin, answers, waited = steady_scheduler("SLURM", {}), [], []
+
+    def refuse(self, scriptfile, node):
+        answers.append(scriptfile)
+        if len(answers) < 3:
+            raise RuntimeError("\n".join(("sbatch failed", "sbatch: error: QOSMaxSubmitJobPerUserLimit")))
+        return 17
+
+    monkeypatch.setattr(SLURMPlugin, "_submit_batchtask", refuse)
+    monkeypatch.setattr(pool.time, "sleep", waited.append)
+    plugin.pending_tasks = []
+    assert [plugin._submit_batchtask("x.sh", None) for _ in range(3)] == [None, None, 17]
+    assert waited == [2.0, 4.0]
+    assert "refused a job (sbatch: error: QOSMaxSubmitJobPerUserLimit)" in caplog.text
+    answers.clear()
+    monkeypatch.setattr(SLURMPlugin, "_submit_batchtask", lambda *_: (_ for _ in ()).throw(RuntimeError("never")))
+    for _ in range(pool.REFUSALS - 1):
+        assert plugin._submit_batchtask("x.sh", None) is None
+    with pytest.raises(RuntimeError, match="never"):  # none of ours runs: waiting will not help
+        plugin._submit_batchtask("x.sh", None)
+    plugin.pending_tasks = [(17, 0)]
+    assert plugin._submit_batchtask("x.sh", None) is None
+
+
+def test_a_blank_in_the_work_directory_is_nothing_for_a_scheduler(tmp_path):
+    choose.check("builtin", tmp_path / "a b")
+    with pytest.raises(UsageError, match=r"holds a blank .* batch scripts"):
+        choose.check("builtin", tmp_path / "a b", scheduler=True)
+
+
+def test_missing_plugin_file_and_missing_scheduler_are_named(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"gone.yml cannot be read"):
+        plugins.read_plugin_file(tmp_path / "gone.yml")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="SLURM needs sbatch"):
+        plugins.read_plugin_file(write_plugin(tmp_path, "plugin: SLURM\n"))
+
+
+def test_low_memory_means_one_at_a_time(tmp_path):
+    assert plugins.at_once(options(tmp_path, nprocs=8, omp_nthreads=2)) == 4
+    assert plugins.at_once(options(tmp_path, nprocs=8, low_mem=True)) == 1
