@@ -208,37 +208,28 @@ def summary(kept: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(means)
 
 
-GRID_2MM = ("volume.resolution=2", "network.stem_pool=true", "augmentation.translation_voxels=3")
-GRID_3MM = ("volume.resolution=3",)
-SHORT, LONG, TWICE = "training.epochs=60", "training.epochs=120", "training.epochs=240"
+GRID_3MM = "volume.resolution=3"
+LONG, TWICE = "training.epochs=120", "training.epochs=240"
+TEN = "network.depth=10"
 STRONG = ("augmentation.rotation_min=0.1", "augmentation.rotation_max=0.5", "augmentation.translation_voxels=3",
           "augmentation.crop_min=0.7")  # fmt: skip
 CANDIDATES = {
     "ridge-4mm": ("pca-ridge", ()),
-    "ridge-3mm": ("pca-ridge", GRID_3MM),
+    "ridge-3mm": ("pca-ridge", (GRID_3MM,)),
     "ridge-2mm": ("pca-ridge", ("volume.resolution=2",)),
     "rnc-4mm": ("rnc-demo", (*RNC, LONG)),
     "rnc-4mm-narrow": ("rnc-demo", (*RNC, LONG, "network.width=8")),
-    "rnc-4mm-narrow-long": ("rnc-demo", (*RNC, TWICE, "network.width=8")),
-    "rnc-4mm-long": ("rnc-demo", (*RNC, TWICE)),
-    "rnc-3mm": ("rnc-demo", (*RNC, LONG, *GRID_3MM)),
-    "rnc-2mm": ("rnc-demo", (*RNC, LONG, *GRID_2MM)),
-    "l1-4mm": ("rnc-demo", (*L1, SHORT)),
-    "l1-3mm": ("rnc-demo", (*L1, SHORT, *GRID_3MM)),
-    "l1-2mm": ("rnc-demo", (*L1, SHORT, *GRID_2MM)),
-    "sfcn-3mm": ("rnc-demo", (*L1, SHORT, *GRID_3MM, "network.architecture=sfcn", "network.dropout=0.3")),
-    "rnc-3mm-long": ("rnc-demo", (*RNC, TWICE, *GRID_3MM)),
-    "rnc-3mm-narrow": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "network.width=8")),
-    "rnc-3mm-wide": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "network.width=32")),
-    "rnc-3mm-strong": ("rnc-demo", (*RNC, LONG, *GRID_3MM, *STRONG)),
-    "rnc-3mm-noaug": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "augmentation.enabled=false")),
-    "rnc-3mm-decay": ("rnc-demo", (*RNC, LONG, *GRID_3MM, "training.weight_decay=0.005")),
+    "rnc10-4mm": ("rnc-demo", (*RNC, LONG, TEN)),
+    "rnc10-4mm-long": ("rnc-demo", (*RNC, TWICE, TEN)),
+    "rnc10-4mm-noaug": ("rnc-demo", (*RNC, LONG, TEN, "augmentation.enabled=false")),
+    "rnc10-4mm-strong": ("rnc-demo", (*RNC, LONG, TEN, *STRONG)),
+    "rnc10-3mm": ("rnc-demo", (*RNC, LONG, TEN, GRID_3MM)),
+    "l1-4mm-long": ("rnc-demo", (*L1, TWICE)),  # as many images as rnc-4mm
 }
 # means of the predictions of several models
 TOGETHER = {
-    "rnc on three grids": ("rnc-4mm", "rnc-3mm", "rnc-2mm"),
-    "l1 on three grids": ("l1-4mm", "l1-3mm", "l1-2mm"),
-    "ridge and rnc on three grids": ("ridge-4mm", "rnc-4mm", "rnc-3mm", "rnc-2mm"),
+    "ridge and rnc": ("ridge-4mm", "rnc-4mm"),
+    "ridge and rnc10": ("ridge-4mm", "rnc10-4mm"),
 }
 
 
