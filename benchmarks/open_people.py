@@ -218,12 +218,13 @@ CANDIDATES = {
     "ridge-3mm": ("pca-ridge", (GRID_3MM,)),
     "ridge-2mm": ("pca-ridge", ("volume.resolution=2",)),
     "rnc-4mm": ("rnc-demo", (*RNC, LONG)),
+    "rnc-4mm-15": ("rnc-demo", (*RNC, LONG, "network.width=15")),  # five in 8 bits fit 10 MB
     "rnc-4mm-narrow": ("rnc-demo", (*RNC, LONG, "network.width=8")),
+    "rnc-4mm-long": ("rnc-demo", (*RNC, TWICE)),
+    "rnc-4mm-noaug": ("rnc-demo", (*RNC, LONG, "augmentation.enabled=false")),
+    "rnc-4mm-strong": ("rnc-demo", (*RNC, LONG, *STRONG)),
+    "rnc-3mm": ("rnc-demo", (*RNC, LONG, GRID_3MM)),
     "rnc10-4mm": ("rnc-demo", (*RNC, LONG, TEN)),
-    "rnc10-4mm-long": ("rnc-demo", (*RNC, TWICE, TEN)),
-    "rnc10-4mm-noaug": ("rnc-demo", (*RNC, LONG, TEN, "augmentation.enabled=false")),
-    "rnc10-4mm-strong": ("rnc-demo", (*RNC, LONG, TEN, *STRONG)),
-    "rnc10-3mm": ("rnc-demo", (*RNC, LONG, TEN, GRID_3MM)),
     "l1-4mm-long": ("rnc-demo", (*L1, TWICE)),  # as many images as rnc-4mm
 }
 # means of the predictions of several models

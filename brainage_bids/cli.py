@@ -39,20 +39,23 @@ def spread(argv: Sequence[str]) -> list[str]:
     """Turn ``--flag a b c`` into ``--flag a --flag b --flag c`` for the options that take several values.
 
     The values of such a flag end at the next option, so the three positional arguments come first or after ``--``.
+
+    Raises
+    ------
+    UsageError
+        When such a flag has no value, as with an empty variable of the shell: without it everybody would be meant.
     """
     spread_args: list[str] = []
-    flag = None
-    for arg in argv:
-        if arg.startswith("--"):
-            flag = arg if arg in SEVERAL else None
-            if flag is None:
-                spread_args.append(arg)
-        elif arg.startswith("-") and len(arg) > 1:
-            flag = None
-            spread_args.append(arg)
-        elif flag is not None:
-            spread_args += [flag, arg]
-        else:
+    flag, values = None, 0
+    for arg in (*argv, None):
+        if arg is not None and (flag is None or not arg.startswith("-") or arg == "-") and arg not in SEVERAL:
+            spread_args += [arg] if flag is None else [flag, arg]
+            values += 1
+            continue
+        if flag is not None and values == 0:
+            raise UsageError(f"{flag} has no value; give at least one, or leave it out")
+        flag, values = (arg if arg in SEVERAL else None), 0
+        if arg is not None and flag is None:
             spread_args.append(arg)
     return spread_args
 
@@ -76,14 +79,21 @@ def from_config(argv: Sequence[str]) -> list[str]:
         raise UsageError(f"--config-file {path} cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"--config-file {path} is not TOML: {error}") from error
-    given = {arg.replace("_", "-") for arg in argv if arg.startswith("-")}
+    known = _spellings()
+    given = {known.get(name, name) for arg in argv if arg.startswith("-") for name in (arg.partition("=")[0], arg[:2])}
     for key, value in values.items():
         flag = "--" + key.replace("_", "-")
-        if flag in given or value is False:
+        if known.get(flag, flag) in given or value is False:
             continue
         for item in value if isinstance(value, list) else [value]:
             argv += [flag] if item is True else [flag, str(item)]
     return argv
+
+
+def _spellings() -> dict[str, str]:
+    """Return the first spelling of each spelling of an option: ``-w`` is ``--work-dir``."""
+    parameters = typer.main.get_command(app).params
+    return {name: parameter.opts[0] for parameter in parameters for name in parameter.opts}
 
 
 def memory_gb(text: str | None) -> float | None:
@@ -409,6 +419,21 @@ def _fail(error: BaseException, code: int, show_traceback: bool, words: str | No
     sys.exit(code)
 
 
+def prepared(argv: Sequence[str]) -> list[str]:
+    """Return the arguments as typer takes them: options of the file added, several values spread."""
+    return spread(from_config(argv))
+
+
+def run_inside(argv: Sequence[str]) -> None:
+    """Run ``brainage-bids`` from another program; errors are raised, and the record holds this command."""
+    before = sys.argv
+    sys.argv = ["brainage-bids", *argv]
+    try:
+        app(prepared(argv), standalone_mode=False, prog_name="brainage-bids")
+    finally:
+        sys.argv = before
+
+
 def main() -> None:
     """Entry point of ``brainage-bids``."""
-    run_application(app, lambda argv: spread(from_config(argv)), "brainage-bids")
+    run_application(app, prepared, "brainage-bids")

@@ -180,6 +180,7 @@ class Scan:
         return "_".join(f"{key}-{value}" for key, value in self.entities) or None
 
 
+NOT_OF_SESSION = "age_not_session_specific"  # age flag: one age was given for a person with several sessions
 RATE_AGE = "age_for_rates"  # column of ``group/brainage.tsv``, only where some scan has one
 
 PREDICTION_COLUMNS = {

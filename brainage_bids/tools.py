@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from brainage_bids.cli import app, log_to_screen, run_application, spread
+from brainage_bids.cli import log_to_screen, run_application, run_inside, spread
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED
 
@@ -86,7 +86,7 @@ def study(
     if show:
         typer.echo("\n".join(list_runs(options)))
         return
-    run_study(options, lambda argv: app(spread(argv), standalone_mode=False, prog_name="brainage-bids"))
+    run_study(options, run_inside)
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from brainage_bids.bids.parse import (
     unit_name,
 )
 from brainage_bids.bids.tables import Table, Tables, session_tails, wide_names
+from brainage_bids.schema import NOT_OF_SESSION
 
 DAYS_PER_YEAR = 365.25
 KEPT_FLAGS = frozenset({"top_coded", "possibly_top_coded"})
@@ -413,7 +414,7 @@ def _of_participant(book: AgeBook, participant: str, session: str | None) -> Age
         return None
     flags = found.flags
     if len(book.sessions.get(participant, (session,))) > 1:
-        flags = (*flags, "age_not_session_specific")
+        flags = (*flags, NOT_OF_SESSION)
     elif base is not None and session is not None and label_months(session) != 0.0:
         flags = (*flags, "age_at_baseline")
     elif age is not None and label_months(session):

@@ -31,7 +31,7 @@ from brainage_bids.bids.scores import (
 )
 from brainage_bids.bids.tables import Tables, read_sidecar, read_tables
 from brainage_bids.errors import BadDataError, InvalidDatasetError, NothingSelectedError
-from brainage_bids.schema import Scan
+from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 __all__ = ["Dataset", "DatasetQuery", "parse_score_option", "raise_on_errors", "read_dataset", "scans_table"]
 
@@ -300,7 +300,7 @@ def _age_faults(scans: Sequence[Scan]) -> list[Fault]:
     if missing:
         message = f"{len(missing)} of {len(scans)} scans have no age: {some(missing)}"
         faults.append(make_fault("AGE_MISSING", "participants.tsv", message))
-    shared = [scan.prefix for scan in scans if "age_not_session_specific" in scan.age_flags]
+    shared = [scan.prefix for scan in scans if NOT_OF_SESSION in scan.age_flags]
     if shared:
         message = f"{len(shared)} scans take an age that is not of their session: {some(shared)}; add a sessions table"
         faults.append(make_fault("AGE_NOT_SESSION_SPECIFIC", "participants.tsv", message))

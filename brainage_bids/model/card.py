@@ -19,6 +19,9 @@ from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 
 _VALIDATION = {False: "validation people, who also chose the best epoch", True: "validation people"}
+UNIQUE_DIGITS, UNIQUE_LENGTH = 4, 6
+EVERYDAY = re.compile(r"(sub|subj|subject|con|ctrl|ctl|control|hc|nc|healthy|norm|normal|pat|patient|case|part|participant|"
+                      r"person|pilot|test|vol|volunteer|young|old|adult|child)s?$")  # fmt: skip
 FORMAT = 1  # of model.json; raised when the meaning of its fields changes
 
 
@@ -28,8 +31,15 @@ def hash_participant(participant_id: str, salt: str) -> str:
 
 
 def tells_people_apart(participant_id: str) -> bool:
-    """Say whether an id can be unique: most datasets have a ``sub-01``, one has ``sub-ADNI011S0003``."""
-    return len(re.sub(r"^sub-0*", "", participant_id)) >= 6
+    """Say whether an id can be unique: most datasets have a ``sub-01`` or ``sub-control07``.
+
+    It can with a number of four digits (``sub-3102`` of PPMI), or as a longer code (``sub-ADNI011S0003``, ``sub-IXI012``)
+    that is no everyday word with a small number.
+    """
+    label = re.sub(r"^sub-0*", "", participant_id)
+    digits = re.sub(r"\D", "", re.sub(r"(?<!\d)0+", "", label))
+    word = re.sub(r"[\d_-]", "", label).lower()
+    return len(digits) >= UNIQUE_DIGITS or (len(label) >= UNIQUE_LENGTH and not EVERYDAY.match(word))
 
 
 def describe_people(people: pd.DataFrame) -> dict[str, Any]:

@@ -54,8 +54,9 @@ def in_8_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, tensor in state.items():
         kept[key] = tensor
         if tensor.dim() == KERNEL_DIMS and tensor.is_floating_point():
+            tensor = tensor.float()
             step = tensor.flatten(1).abs().amax(1).div(127).clamp(min=torch.finfo(torch.float32).tiny)
-            kept[key] = tensor.div(_along(step)).round().to(torch.int8)
+            kept[key] = tensor.div(_along(step)).round().clamp(-127, 127).to(torch.int8)
             kept[key + STEP] = step
     return kept
 

@@ -42,6 +42,8 @@ class ModelOptions:
         Compile the network (`torch.compile`): minutes at the start, faster steps on a GPU.
     memory
         Bytes of the machine's memory to stay under; None: what is free.
+    test
+        Predict the test people of a model without folds at the end; a study of hyperparameters must not.
     overrides
         Values of recipe keys, ``section.key=value``, as asked for on the command line.
     """
@@ -59,6 +61,7 @@ class ModelOptions:
     recompute: bool = False
     compile: bool = False
     memory: float | None = None
+    test: bool = True
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.errors import BadDataError, NoInputError, UsageError
 from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # it becomes the name of a folder
@@ -225,6 +225,31 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     for override in overrides:
         _override(values, override)
     return Recipe.from_dict(values, f"recipe {text}")
+
+
+def people_a_batch(recipe: Recipe, asked: int | None, n_train: int, processes: int = 1) -> int:
+    """Return how many people a batch takes, when ``n_train`` people train the smallest member.
+
+    Raises
+    ------
+    BadDataError
+        When a batch needs more people than there are: the last, incomplete batch of an epoch is dropped, so there
+        would be no step at all and an encoder that silently stays untrained.
+    UsageError
+        When the batch cannot be shared evenly among the processes.
+    """
+    batch = asked or recipe.training.batch_size
+    if batch > n_train:
+        raise BadDataError(
+            f"a batch of recipe {recipe.name} takes {batch} people, but only {n_train} people train a member, so no "
+            f"epoch would hold a step; use --batch-size {max(2, n_train // 2)} or widen the training query"
+        )
+    if batch % processes:
+        near = max(processes, round(batch / processes) * processes)
+        raise UsageError(
+            f"a batch of {batch} people cannot be shared evenly by {processes} processes; use --batch-size {near}"
+        )
+    return batch
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 import torch
 
 from brainage_bids.devices import pick_device
-from brainage_bids.errors import BadDataError, UsageError
+from brainage_bids.errors import BadDataError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
 from brainage_bids.model.options import ModelOptions
-from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe import Recipe, people_a_batch
 from brainage_bids.model.world import ALONE, World
 
 
@@ -77,29 +77,16 @@ def effective_settings(
 
     Raises
     ------
-    BadDataError
-        When a batch needs more people than there are: the last, incomplete batch of an epoch is dropped, so there
-        would be no step at all and an encoder that silently stays untrained.
-    UsageError
-        When the batch cannot be shared evenly among the processes.
+    BadDataError, UsageError
+        See `recipe.people_a_batch`.
     """
     notes = [f"{override}, as asked" for override in options.overrides]
     if recipe.method == "ridge":
         return _one_step(options, n_train, notes)
     training = recipe.training
-    batch = options.batch_size or training.batch_size
+    batch = people_a_batch(recipe, options.batch_size, n_train, world.size)
     if batch != training.batch_size:
         notes.append(f"batch size {batch} instead of the recipe's {training.batch_size}, as asked")
-    if batch > n_train:
-        raise BadDataError(
-            f"a batch of recipe {recipe.name} takes {batch} people, but only {n_train} people train a member, so no "
-            f"epoch would hold a step; use --batch-size {max(2, n_train // 2)} or widen the training query"
-        )
-    if batch % world.size:
-        near = max(world.size, round(batch / world.size) * world.size)
-        raise UsageError(
-            f"a batch of {batch} people cannot be shared evenly by {world.size} processes; use --batch-size {near}"
-        )
     epochs, head_epochs = options.epochs or training.epochs, recipe.head.epochs
     if epochs != training.epochs:
         head_epochs = max(1, round(head_epochs * epochs / training.epochs))

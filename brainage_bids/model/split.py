@@ -86,6 +86,28 @@ def member_parts(
     return tuple(sorted(people.participant_id[part == name]) for name in ("train", "val"))
 
 
+def split_members(
+    table: pd.DataFrame, folds: int | None, seed: int, val_share: float, test_share: float
+) -> tuple[pd.DataFrame, dict[str, int | None], dict[str, tuple[list[str], list[str]]]]:
+    """Return the split, the fold that each member of the model holds out, and who trains and who validates each.
+
+    Raises
+    ------
+    BadDataError
+        When too few people can train.
+    """
+    split = make_split(table, folds=folds, seed=seed, val_share=val_share, test_share=test_share)
+    held_out = {f"fold-{k}": k for k in range(1, folds + 1)} if folds else {"main": None}
+    parts = {name: member_parts(table, split, fold, seed, val_share) for name, fold in held_out.items()}
+    for name, (train, val) in parts.items():
+        if len(train) < 2 or not val:
+            raise BadDataError(
+                f"member {name} would train on {len(train)} and validate on {len(val)} people; use fewer folds or "
+                "widen the training query"
+            )
+    return split, held_out, parts
+
+
 def _people(table: pd.DataFrame) -> pd.DataFrame:
     """One row per participant, sorted by id: mean age, first known other values, trainable when any scan is."""
     known = table.assign(trainable=table.trainable.astype(bool)).sort_values(["participant_id", "prefix"])

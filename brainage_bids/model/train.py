@@ -21,7 +21,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from brainage_bids.bids.files import read_json, write_json, write_text, write_tsv
 from brainage_bids.bids.outputs import sidecar_path
-from brainage_bids.errors import BadDataError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import backbone, card_text, hash_participant, model_values
 from brainage_bids.model.checkpoint import save_weights
@@ -32,7 +31,7 @@ from brainage_bids.model.members import train_members
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads
-from brainage_bids.model.split import make_split, member_parts
+from brainage_bids.model.split import split_members
 from brainage_bids.model.world import ALONE, World
 from brainage_bids.schema import HISTORY_COLUMNS
 
@@ -131,7 +130,7 @@ def train_model(
         trained = train_members(members, work_dir, options.workers, report, world)
     states = {name: state for name, (state, _) in trained.items()}
     history = [row for _, rows in trained.values() for row in rows]
-    held_out = _predict_held_out(states, cohort, recipe, settings)
+    held_out = _predict_held_out(states, cohort, recipe, settings, options.test)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
     values = _describe(cohort, recipe, settings, held_out, more)
     (out_dir / "model.json").unlink(missing_ok=True)
@@ -162,23 +161,9 @@ def _settle(
 def _gather(table: pd.DataFrame, recipe: Recipe, options: ModelOptions) -> _Cohort:
     """Settle who trains, validates and is held out."""
     table = table.assign(trainable=table.trainable.fillna(False).astype(bool) & table.age.notna())
-    split = make_split(
-        table,
-        folds=options.folds,
-        seed=options.seed,
-        val_share=recipe.split.val_share,
-        test_share=recipe.split.test_share,
+    split, folds, parts = split_members(
+        table, options.folds, options.seed, recipe.split.val_share, recipe.split.test_share
     )
-    folds = {f"fold-{k}": k for k in range(1, options.folds + 1)} if options.folds else {"main": None}
-    parts = {
-        name: member_parts(table, split, fold, options.seed, recipe.split.val_share) for name, fold in folds.items()
-    }
-    for name, (train, val) in parts.items():
-        if len(train) < 2 or not val:
-            raise BadDataError(
-                f"member {name} would train on {len(train)} and validate on {len(val)} people; use fewer folds or "
-                "widen the training query"
-            )
     scans = table[table.trainable].sort_values("prefix").reset_index(drop=True)
     return _Cohort(scans, split, parts, folds)
 
@@ -198,9 +183,9 @@ def _member(
 
 
 def _predict_held_out(
-    states: dict[str, dict], cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings
+    states: dict[str, dict], cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, test: bool
 ) -> dict[str, list[dict]]:
-    """Predict the trainable people whom a member did not train on; the first scan of each."""
+    """Predict the trainable people whom a member did not train on, of the test people only if asked; one scan each."""
     split = cohort.split
     held_out: dict[str, list[dict]] = {"calibration": [], "test": []}
     for name, state in states.items():
@@ -210,7 +195,9 @@ def _predict_held_out(
         fold = cohort.folds[name]
         mean = cohort.mean_age(name)
         if fold is None:
-            asked = {"calibration": cohort.parts[name][1], "test": list(split.participant_id[split.split == "test"])}
+            asked = {"calibration": cohort.parts[name][1]}
+            if test:
+                asked["test"] = list(split.participant_id[split.split == "test"])
         else:
             asked = {"calibration": list(split.participant_id[split.trainable & (split.fold == fold)])}
         for part, people in asked.items():
@@ -254,9 +241,12 @@ def _describe(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     people = first[first.participant_id.isin(trained)]
-    return model_values(
+    values = model_values(
         recipe, settings, people, members, held_out, salt=salt, architecture=architecture, **more
     )  # fmt: skip
+    ages = cohort.scans.age[cohort.scans.participant_id.isin(trained)]  # every scan of a person trains
+    values["training"] |= {"age_min": float(ages.min()), "age_max": float(ages.max())}
+    return values
 
 
 def _write_folder(
@@ -285,7 +275,6 @@ def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, o
         recipe.to_dict(),
         used,
         options.precision,
-        options.chunk_size,
         files,
         scans,
         (cohort.split if options.folds else cohort.split[cohort.split.trainable]).astype(str).values.tolist(),

@@ -12,13 +12,14 @@ import pandas as pd
 
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import prepare_output
-from brainage_bids.bids.files import write_json
+from brainage_bids.bids.files import MISSING, read_tsv, write_json
 from brainage_bids.bids.grouptables import BY_MODEL, write_group_table
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, FAIL, effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
 from brainage_bids.bids.tables import session_key
+from brainage_bids.devices import AUTO
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.bias import UNKNOWN_FOLD, bias_corrected
 from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
@@ -29,13 +30,14 @@ from brainage_bids.pipeline.predictions import (
     is_of,
     model_cards,
     prediction_rows,
+    trained_as,
     volume_identity,
     volume_sidecars,
 )
 from brainage_bids.pipeline.qc import gates_passed, write_qc
 from brainage_bids.pipeline.record import RunRecord, last_events
 from brainage_bids.pipeline.together import Together, join, keyed, template_root, unkeyed
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, RATE_AGE, Scan
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, RATE_AGE, SPLIT_COLUMNS, Scan, VolumeSpec
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -134,7 +136,7 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
         say_faults(member.dataset)
         raise_on_errors(member.dataset)
     shares = share_predictions(external, members)
-    only = {Path(model).name for model in options.models}
+    only = {Path(model).name for model in options.models if model != AUTO}
     parts = [
         add_external(collect(m.dataset, m.outputs, own, only), own) for m, own in zip(members, shares, strict=True)
     ]
@@ -165,6 +167,7 @@ def _run_steps(
     tested = people[~people.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
     left_out.loc[left_out.index.isin(collected.excluded), "reason"] = EXCLUDED
+    selected = with_test_people(selected, outputs, collected.models)
     fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
     left_out = pd.concat([unkeyed(left_out, table), fitted], ignore_index=True)
@@ -189,6 +192,23 @@ def _run_steps(
     group_page(options, outputs, dataset, collected, table, shown, lines, saliency, record)
 
 
+def with_test_people(selected: pd.DataFrame, outputs: Outputs, models: Sequence[str]) -> pd.DataFrame:
+    """Add ``split``, ``test`` for those whom every model trained here without folds kept for its test.
+
+    With folds everybody is held out and there is no test part; nor is there one across several datasets.
+    """
+    tests = []
+    for name in models:
+        path = outputs.model(name) / "split.tsv"
+        split = read_tsv(path) if path.is_file() else pd.DataFrame(columns=SPLIT_COLUMNS)
+        if len(split) and (split["fold"] == MISSING).all():
+            tests.append(set(split.loc[split["split"] == "test", "participant_id"]))
+    people = set.intersection(*tests) if tests and DATASET not in selected else set()
+    if not people:
+        return selected
+    return selected.assign(split=selected["participant_id"].map(lambda person: "test" if person in people else None))
+
+
 def collect(
     dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFrame], only: Collection[str] = ()
 ) -> Collected:
@@ -203,13 +223,15 @@ def collect(
     outdated: list[tuple[Scan, str]] = []
     cards = {name: card for name, card in model_cards(outputs).items() if not only or name in only}
     folds: dict[str, dict[str, object]] = {}
+    trainings = {name: {card.get("fingerprint"), trained_as(card)} for name, card in cards.items()}
+    grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items() if "volume_spec" in card}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
         sidecars, told = volume_sidecars(scan, outputs), about_predictions(outputs.prediction(scan))
         now = {volume_identity(values) for _, values in sidecars}
         everything = prediction_rows(outputs.prediction(scan))
         written = [row for row in everything if not only or row["model"] in only]
-        predictions = [row for row in written if is_of(told, row["model"], now, cards)]
+        predictions = [row for row in written if is_of(told, row["model"], now, trainings)]
         outdated += [(scan, row["model"]) for row in written if row not in predictions]
         engines.update(engine_of(values) for _, values in sidecars[:1])
         if not predictions and scan.participant_id not in elsewhere:
@@ -238,7 +260,8 @@ def collect(
             row["in_training"] = max(row["in_training"], int(bool(used)))
             for spec, _ in sidecars:
                 path = outputs.saliency(scan, spec, name)
-                if path.is_file():
+                of_this_grid = name not in grids or path == outputs.saliency(scan, grids[name], name)
+                if of_this_grid and path.is_file():
                     maps.append({"prefix": scan.prefix, "model": name, "map": str(path), "spec": spec})
         rows.append({**row, "prefix": scan.prefix})
     # who has another scan that we predicted is not represented by one that failed

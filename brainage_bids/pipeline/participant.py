@@ -31,7 +31,7 @@ from brainage_bids.pipeline.templates import (
     model_template,
     recipe_on,
 )
-from brainage_bids.schema import Scan, VolumeSpec
+from brainage_bids.schema import NOT_OF_SESSION, Scan, VolumeSpec
 
 if TYPE_CHECKING:
     from brainage_bids.model.options import ModelOptions
@@ -109,6 +109,8 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
         raise NothingSelectedError(f"no T1w image is left in {dataset.bids_dir} after the filters; check the labels")
     plan = make_plan(options, outputs)
     check_output(outputs.root, dataset)
+    if plan.recipe is not None and not (options.dry_run or options.reports_only or options.boilerplate_only):
+        check_training(options, dataset, plan.recipe, 1 if world is None else world.size)
     if options.dry_run:
         print(describe_plan(options, outputs, dataset, plan))
         return
@@ -174,7 +176,10 @@ def _run_steps(
         f"preprocessing: {counts['done']} done, {counts['skipped']} already there, {counts['failed']} failed "
         f"of {len(outcomes)} scans"
     )
-    if not ready:
+    stopped = options.preprocess.stop_on_first_crash and counts["failed"]
+    if stopped:
+        record.note("stopped at the first failure, as asked: nothing is trained or predicted")
+    if stopped or not ready:
         if world is not None:
             world.tell(None)  # nothing to train: the others may go
         return
@@ -217,7 +222,8 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     models: list[tuple[str, Path]] = [(recipe.name, outputs.model(recipe.name))] if recipe else []
     if not options.preprocess_only or options.models:
         trained = sorted(path.parent.name for path in outputs.models.glob("*/model.json"))
-        wanted = options.models or (() if recipe else [name for name in trained if not is_study_model(name)])
+        asked_for = tuple(name for name in options.models if name != AUTO)
+        wanted = asked_for or (() if recipe else [name for name in trained if not is_study_model(name)])
         if not wanted and recipe is None and not options.reports_only:
             wanted = [bundled_model()]
         for name in wanted:
@@ -278,7 +284,20 @@ def bundled_model() -> str:
 
 
 def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
-    """Say which scans may train: a boolean column and the rule in words."""
+    """Say which scans may train: a boolean column and the rule in words.
+
+    Where one age stands for several sessions it is taken for that of the first: at the others the person is older.
+    """
+    chosen, rule = _chosen_rows(table, dataset, train_on)
+    shared = table["age_flags"].fillna("").str.split(";").map(lambda flags: NOT_OF_SESSION in flags)
+    session = table["session_id"].fillna("")
+    later = chosen & shared & (session != session.groupby(table["participant_id"]).transform("first"))
+    if later.any():
+        rule += f"; without {later.sum()} later sessions of people whose one age stands for several"
+    return chosen & ~later, rule
+
+
+def _chosen_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
     if train_on:
         try:
             chosen = table.query(train_on).index
@@ -294,6 +313,28 @@ def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) 
         )
     rule = f"{dataset.group_column} = {' or '.join(dataset.controls)}"
     return table["group"].isin(dataset.controls) & table["age"].notna(), rule
+
+
+def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe, processes: int) -> str:
+    """Say who would train if every scan came through; what makes that impossible is said before hours of work.
+
+    Raises
+    ------
+    UsageError, BadDataError
+        When nobody is known to be healthy, or too few people can train.
+    """
+    from brainage_bids.model.recipe import people_a_batch
+    from brainage_bids.model.split import split_members
+
+    table = scans_table(dataset.scans, dataset.score_names)
+    table["trainable"], rule = trainable_rows(table, dataset, options.train_on)
+    shares = recipe.split.val_share, recipe.split.test_share
+    _, _, parts = split_members(table, options.model.folds, options.model.seed, *shares)
+    fewest = min(len(train) for train, _ in parts.values())
+    if recipe.method != "ridge":
+        people_a_batch(recipe, options.model.batch_size, fewest, processes)
+    people = table.loc[table["trainable"], "participant_id"].nunique()
+    return f"{people} participants may train ({rule}), at least {fewest} of them each of {len(parts)} members"
 
 
 def train_recipe(
@@ -324,7 +365,9 @@ def train_recipe(
             shutil.rmtree(folder, ignore_errors=True)
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")
-    train_model(table, recipe, outputs.model(recipe.name), work, options.model, world=world)
+    # a study compares settings on validation people: none of its runs looks at the test people
+    room = dataclasses.replace(options.model, test=not is_study_model(recipe.name))
+    train_model(table, recipe, outputs.model(recipe.name), work, room, world=world)
     if training_page(outputs, recipe.name, table, options.model.device):
         record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
     shutil.rmtree(work, ignore_errors=True)
@@ -336,7 +379,8 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
 
     lines = [f"dataset: {dataset.name} ({dataset.bids_dir})", *dataset.notes]
     if plan.recipe is not None:
-        lines.append(f"train: {plan.recipe.name}")
+        who = check_training(options, dataset, plan.recipe, 1)
+        lines.append(f"train: {plan.recipe.name}: {who}")
     lines += [f"model: {name} ({folder})" for name, folder in plan.models]
     lines += [
         f"volume: {spec.template}, {spec.resolution:g} mm, {' x '.join(map(str, spec.shape))}" for spec in plan.specs

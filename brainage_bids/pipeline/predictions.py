@@ -72,14 +72,23 @@ def about_predictions(table: Path) -> dict:
     return read_json(sidecar_path(table)) if sidecar_path(table).is_file() else {}
 
 
-def is_of(told: Mapping, model: str, volumes: set[str], cards: Mapping[str, Mapping]) -> bool:
+def trained_as(card: Mapping) -> str:
+    """Return what tells one training from another: a hash of the whole ``model.json``.
+
+    Its fingerprint would not do: it is that of what was asked for, the same on another device or by another version.
+    """
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def is_of(told: Mapping, model: str, volumes: set[str], trainings: Mapping[str, set[str | None]]) -> bool:
     """Say whether a prediction was made from a volume that is there and by the training that is there.
 
-    What the sidecar ``told`` does not say (predictions of other programs) is taken as it is.
+    ``trainings`` are the names of that training by model. What the sidecar ``told`` does not say (predictions of other
+    programs) is taken as it is.
     """
     volume, training = told.get("Inputs", {}).get(model), told.get("Trainings", {}).get(model)
-    now = cards.get(model, {}).get("fingerprint")
-    return (volume is None or volume in volumes) and (training is None or now is None or training == now)
+    now = trainings.get(model, {None})
+    return (volume is None or volume in volumes) and (training is None or None in now or training in now)
 
 
 def volume_specs(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
@@ -121,64 +130,23 @@ def predict_scans(
 ) -> None:
     """Predict the scans that have no current prediction of this model; write ages, intervals and maps.
 
-    A scan that fails is recorded and does not stop the others.
+    A scan that fails is recorded and does not stop the others; what is finished is kept when the run is killed.
     """
-    from brainage_bids.stats.bias import correct_with_calibration
+    from brainage_bids.model.predict import load_model, predict_table
 
     todo = [s for s in scans if options.rerun or not prediction_is_current(s, name, folder, outputs)]
     record.note(f"prediction with {name}: {len(todo)} to do, {len(scans) - len(todo)} already there")
-    predicted = _predict(name, folder, todo, dataset, outputs, options, record) if todo else []
-    if not predicted:
+    if not todo:
         return
-    rows = pd.DataFrame(
-        {
-            "age": pd.Series([scan.age for scan, _ in predicted], dtype="float64"),
-            "predicted_age": [row["predicted_age"] for _, row in predicted],
-            "fold": pd.Series([row["fold"] for _, row in predicted], dtype=object),
-        }
-    )
-    card, spec = read_json(folder / "model.json"), model_spec(folder)
+    model = load_model(folder, options.model.device)
+    record.note(f"prediction with {name}: on {model.device}, float32")
+    card, calibration = model.card, model_calibration(model.card)
     if folder != outputs.model(name):
         write_json(outputs.foreign_card(name), card)  # the group level must not depend on a folder elsewhere
-    corrected = correct_with_calibration(rows, model_calibration(card))
-    for index, (scan, row) in enumerate(predicted):
-        image = outputs.volume(scan, spec)
-        flags = [*row["flags"], *corrected.at[index, "flags"].split(";"), *scan.age_flags]
-        flags += ["qc_warn"] if read_json(sidecar_path(image)).get("qc_warn") else []
-        values = {
-            "model": name,
-            "predicted_age": row["predicted_age"],
-            "chronological_age": scan.age,
-            "age_source": scan.age_source,
-            "bag": rows.at[index, "predicted_age"] - rows.at[index, "age"],
-            **corrected.loc[index, ["bag_corrected", "pred_lo", "pred_hi"]].to_dict(),
-            "flags": ";".join(dict.fromkeys(flag for flag in flags if flag)),
-        }
-        told = {
-            "Folds": row["fold"],
-            "Keys": prediction_key(scan, folder, outputs),
-            "Inputs": volume_identity(read_json(sidecar_path(image))),
-            "Trainings": card.get("fingerprint"),
-        }
-        _write_row(outputs.prediction(scan), values, told)
-        record.event(scan, f"predict:{name}", "done")
-
-
-def _predict(
-    name: str,
-    folder: Path,
-    scans: Sequence[Scan],
-    dataset: Dataset,
-    outputs: Outputs,
-    options: ParticipantOptions,
-    record: RunRecord,
-) -> list[tuple[Scan, dict]]:
-    """Return the scans that could be predicted, each with its row of `predict_table`; the others are recorded."""
-    from brainage_bids.model.predict import load_model, predict_table
-
-    model = load_model(folder, options.model.device)
-    predicted = []
-    for scan in scans:
+    # a model that was trained in this OUTPUT_DIR knows these very people
+    known_as = card.get("dataset") if folder == outputs.model(name) else dataset.identity
+    training = trained_as(card)
+    for scan in todo:
         one = pd.DataFrame(
             {
                 "participant_id": [scan.participant_id],
@@ -188,13 +156,55 @@ def _predict(
                 "saliency": [str(outputs.saliency(scan, model.spec, name))],
             }
         )
-        # a model that was trained in this OUTPUT_DIR knows these very people
-        one.attrs["dataset"] = model.card.get("dataset") if folder == outputs.model(name) else dataset.identity
+        one.attrs["dataset"] = known_as
         try:
-            predicted.append((scan, predict_table(model, one, options.model, name=name).iloc[0].to_dict()))
+            row = predict_table(model, one, options.model, name=name).iloc[0].to_dict()
         except (BadDataError, NoInputError) as error:
             record.event(scan, f"predict:{name}", "failed", str(error))
-    return predicted
+            continue
+        image = sidecar_path(outputs.volume(scan, model.spec))
+        told = {
+            "Folds": row["fold"],
+            "Keys": prediction_key(scan, folder, outputs),
+            "Inputs": volume_identity(read_json(image)),
+            "Trainings": training,
+        }
+        _forget_other_maps(scan, model.spec, name, outputs)
+        _write_row(outputs.prediction(scan), _row(scan, name, row, calibration, read_json(image)), told)
+        record.event(scan, f"predict:{name}", "done")
+
+
+def _row(scan: Scan, name: str, row: Mapping, calibration: pd.DataFrame, about_volume: Mapping) -> dict:
+    """Return the values of a prediction table for one row of `predict_table`."""
+    from brainage_bids.stats.bias import correct_with_calibration
+
+    one = pd.DataFrame(
+        {
+            "age": pd.Series([scan.age], dtype="float64"),
+            "predicted_age": [row["predicted_age"]],
+            "fold": pd.Series([row["fold"]], dtype=object),
+        }
+    )
+    corrected = correct_with_calibration(one, calibration).iloc[0]
+    flags = [*row["flags"], *corrected["flags"].split(";"), *scan.age_flags]
+    flags += ["qc_warn"] if about_volume.get("qc_warn") else []
+    return {
+        "model": name,
+        "predicted_age": row["predicted_age"],
+        "chronological_age": scan.age,
+        "age_source": scan.age_source,
+        "bag": row["predicted_age"] - one.at[0, "age"],
+        **corrected[["bag_corrected", "pred_lo", "pred_hi"]].to_dict(),
+        "flags": ";".join(dict.fromkeys(flag for flag in flags if flag)),
+    }
+
+
+def _forget_other_maps(scan: Scan, spec: VolumeSpec, name: str, outputs: Outputs) -> None:
+    """Remove maps that a former training of this model, on another grid, left of a scan."""
+    mine = outputs.saliency(scan, spec, name)
+    for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-gradram{model_label(name)}_saliency.*"):
+        if path not in (mine, sidecar_path(mine)):
+            path.unlink()
 
 
 def forget_other_grids(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs, engine: str) -> None:

@@ -78,9 +78,11 @@ class StudyOptions:
             raise UsageError(f"study {self.kind!r} is unknown; use {', '.join(KINDS)}, or a key such as training.lr")
         values = self.values or KINDS.get(self.kind, ("", ()))[1]
         if self.kind == "batch-size" and not self.values:
-            values = PAPER_BATCHES.get(self.recipe, values)
+            values = PAPER_BATCHES.get(Path(self.recipe).stem, values)
         if not values:
             raise UsageError(f"a study of {self.kind} needs --values; give at least two")
+        if any(word.partition("=")[0] == "--random-seed" for word in self.more):
+            raise UsageError("a study takes its seeds from --seeds, one or several; use it instead of --random-seed")
         for value in values:
             for seed in self.seeds:
                 yield value, seed, study_model(Path(self.recipe).stem, f"{self.kind}-{value}", seed)

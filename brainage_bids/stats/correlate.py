@@ -19,7 +19,18 @@ from brainage_bids.schema import CORRELATIONS_COLUMNS, DEFAULT_SEED
 from brainage_bids.stats.bootstrap import correlation_bca
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.fdr import benjamini_hochberg
-from brainage_bids.stats.tables import ALL, frame, is_constant, is_member, joined, levels, number, optional_number, text
+from brainage_bids.stats.tables import (
+    ALL,
+    PLACES,
+    frame,
+    is_constant,
+    is_member,
+    joined,
+    levels,
+    number,
+    optional_number,
+    text,
+)
 
 STATISTICS = ("pearson", "spearman", "kendall")
 PRIMARY_VARIANT = "partial:age+sex"
@@ -183,7 +194,8 @@ def correlations(
     for score in scores:
         for label, member, pooled in scored_subsets(table, score, controls):
             part = table[member]
-            variants = _variants(covariates, levels(text(part, "dataset")))
+            places = [name for name in PLACES if len(levels(text(part, name))) > 1]
+            variants = _variants(covariates, places)
             for model in models:
                 for row in _score_rows(part, model, score, variants, seed):
                     primary = row["primary"] and (label != ALL or not labels)
@@ -210,10 +222,8 @@ def scored_subsets(
         yield ALL, np.ones(len(table), dtype=bool), _pooled_note(group[scored], controls)
 
 
-def _variants(covariates: Sequence[str], datasets: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    wanted = dict.fromkeys([("age",), ("age", "sex"), tuple(covariates)])
-    if len(datasets) > 1:
-        wanted[("age", "sex", "dataset")] = None
+def _variants(covariates: Sequence[str], places: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    wanted = dict.fromkeys([("age",), ("age", "sex"), tuple(covariates), *(("age", "sex", place) for place in places)])
     return {"partial:" + "+".join(names): names for names in wanted if names}
 
 

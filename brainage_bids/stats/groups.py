@@ -22,6 +22,7 @@ from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import (
     LINE_EXACT,
+    PLACES,
     control_label,
     frame,
     is_constant,
@@ -37,7 +38,6 @@ MIN_N = 3
 AGE_SMD_WARNING = 0.25
 CALIPER = 2.0  # years
 PRIMARY_VARIANT = "ancova:age+sex"
-PLACES = ("site", "dataset")  # where the scans come from
 
 
 def group_differences(

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-from brainage_bids.schema import LONGITUDINAL_COLUMNS, RATE_AGE
+from brainage_bids.schema import LONGITUDINAL_COLUMNS, NOT_OF_SESSION, RATE_AGE
 from brainage_bids.stats.accuracy import one_sample_t
 from brainage_bids.stats.cohort import every_session
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
@@ -32,7 +32,6 @@ from brainage_bids.stats.tables import (
 )
 
 MIN_SPAN = 0.5  # years between the first and the last scan of a person
-NOT_OF_SESSION = "age_not_session_specific"
 MIN_PEOPLE = 6  # for the mixed model
 RATE, BAG_RATE, MIXED = "rate", "bag_rate", "mixed"
 

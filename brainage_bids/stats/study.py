@@ -33,6 +33,7 @@ def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
         same people; missing where the people differ.
     """
     rows, first = [], {}
+    reference = runs[0]["value"] if runs else None
     for run in runs:
         row = {name: run.get(name) for name in ("setting", "value", "seed", "mae_null", "epochs", "minutes")}
         if "age" not in run:
@@ -49,8 +50,12 @@ def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
             "status": "ok",
             "note": note,
         }
-        base_age, base = first.setdefault(run["seed"], (age, errors))
-        if base is not errors and np.array_equal(base_age, age):
+        if run["value"] == reference:
+            first[run["seed"]] = age, errors
+        base_age, base = first.get(run["seed"], (None, errors))
+        if base_age is None:
+            row["note"] = joined([note, f"not compared: {reference} is not finished with this seed"])
+        elif base is not errors and np.array_equal(base_age, age):
             paired = compare_errors(errors, base, seed)
             row["mae_diff"] = paired["mae_diff"]
             if paired["status"] == "ok":
