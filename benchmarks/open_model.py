@@ -34,7 +34,7 @@ NOTICE = (
     "on your own controls where you "
     "can."
 )
-DESCRIBED = {"rnc10-4mm": "Small Rank-N-Contrast ResNet-10 at 4 mm, trained for long on few people"}
+DESCRIPTION = "Small Rank-N-Contrast ResNet-18 at 4 mm, trained on 71 adults of two open datasets"
 KEPT = "kernels kept in 8 bits, one step size a channel; every prediction and error named here is of the model as kept"
 FINAL_SEED = 2
 
@@ -48,8 +48,8 @@ def keep_small(weights: Path, members: list[str]) -> None:
 def bundle(data: Path, work: Path, candidate: str, into: Path, precision: str) -> None:
     """Train the chosen candidate and write the folder that comes with the package."""
     recipe, overrides = CANDIDATES[candidate]
-    if candidate in DESCRIBED:
-        overrides = (*overrides, f"description={DESCRIBED[candidate]}")
+    if recipe != "pca-ridge":
+        overrides = (*overrides, f"description={DESCRIPTION}")
     found = train(work, MODEL, recipe, overrides, FINAL_SEED, precision)
     print(line(found))
     made = work / "models" / f"{MODEL}_seed-{FINAL_SEED}"

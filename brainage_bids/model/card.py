@@ -20,8 +20,10 @@ from brainage_bids.model.settings import EffectiveSettings
 
 _VALIDATION = {False: "validation people, who also chose the best epoch", True: "validation people"}
 UNIQUE_DIGITS, UNIQUE_LENGTH = 4, 6
-EVERYDAY = re.compile(r"(sub|subj|subject|con|ctrl|ctl|control|hc|nc|healthy|norm|normal|pat|patient|case|part|participant|"
-                      r"person|pilot|test|vol|volunteer|young|old|adult|child)s?$")  # fmt: skip
+EVERYDAY = re.compile(  # words that number people: control07 is in many datasets
+    r"(sub|subj|subject|con|ctrl|ctl|control|hc|nc|healthy|norm|normal|pat|patient|case|part|participant|person|pilot|"
+    r"test|vol|volunteer|young|old|adult|child)s?$"
+)
 FORMAT = 1  # of model.json; raised when the meaning of its fields changes
 
 
@@ -33,8 +35,8 @@ def hash_participant(participant_id: str, salt: str) -> str:
 def tells_people_apart(participant_id: str) -> bool:
     """Say whether an id can be unique: most datasets have a ``sub-01`` or ``sub-control07``.
 
-    It can with a number of four digits (``sub-3102`` of PPMI), or as a longer code (``sub-ADNI011S0003``, ``sub-IXI012``)
-    that is no everyday word with a small number.
+    It can with a number of four digits (``sub-3102`` of PPMI), or as a longer code (``sub-ADNI011S0003``) that is no
+    everyday word with a small number.
     """
     label = re.sub(r"^sub-0*", "", participant_id)
     digits = re.sub(r"\D", "", re.sub(r"(?<!\d)0+", "", label))

@@ -30,8 +30,8 @@ class ModelOptions:
     threads
         CPU threads of torch; None: one for each member of a K-fold model, else torch's own choice.
     workers
-        Members of a K-fold model that train at the same time on the CPU. They share the memory: where it is short, each
-        takes a batch in more chunks (see `chunked`); else their number changes nothing.
+        Members of a K-fold model that train, or predict, at the same time on the CPU. Those that train share the
+        memory: where it is short, each takes a batch in more chunks (see `chunked`); else their number changes nothing.
     progress
         Show a progress bar.
     chunk_size

@@ -7,6 +7,7 @@ members held out is predicted by that one member only, so that nobody is predict
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.model.build import build_network
-from brainage_bids.model.card import FORMAT, hash_participant, tells_people_apart
+from brainage_bids.model.card import FORMAT, hash_participant, software_versions, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram, map_affine, write_map
@@ -143,13 +144,15 @@ def predict_table(
     NoInputError, BadDataError
         When the model folder or a volume is missing or does not fit.
     """
-    set_threads(options.threads)
     model = model_dir if isinstance(model_dir, BrainAgeModel) else load_model(model_dir, options.device)
     dataset = table.attrs.get("dataset")
+    # one thread a member: with more the last digits would depend on the machine
+    before = torch.get_num_threads()
+    set_threads(options.threads or (1 if model.device.type == "cpu" else None))
     rows = []
     for scan in table.to_dict("records"):
         used, flags = _members_for(model, scan["participant_id"], dataset)
-        age, cells = predict_volume(model, load_volume(scan["volume"], model.spec), used)
+        age, cells = predict_volume(model, load_volume(scan["volume"], model.spec), used, options.workers)
         training = model.card["training"]
         known = scan.get("age")
         if known is not None and pd.notna(known) and not training["age_min"] <= known <= training["age_max"]:
@@ -160,13 +163,21 @@ def predict_table(
             next(m["fold"] for m in model.card["members"] if m["name"] == used[0]) if "out_of_fold" in flags else None
         )
         rows.append((scan["prefix"], name or model.name, age, flags, fold))
+    set_threads(before)
     predicted = pd.DataFrame(rows, columns=["prefix", "model", "predicted_age", "flags", "fold"])
     return predicted.astype({"predicted_age": "float64", "fold": object})
 
 
-def predict_volume(model: BrainAgeModel, volume: np.ndarray, members: list[str]) -> tuple[float, np.ndarray]:
-    """Return age (years) and signed map (years per cell), each the mean over ``members``."""
-    results = [gradram(model.members[member], torch.from_numpy(volume)) for member in members]
+def predict_volume(
+    model: BrainAgeModel, volume: np.ndarray, members: list[str], workers: int = 1
+) -> tuple[float, np.ndarray]:
+    """Return age (years) and signed map (years per cell), each the mean over ``members``.
+
+    On the CPU ``workers`` members compute at the same time.
+    """
+    image = torch.from_numpy(volume)
+    with ThreadPoolExecutor(workers if model.device.type == "cpu" else 1) as pool:
+        results = list(pool.map(lambda member: gradram(model.members[member], image), members))
     return float(np.mean([age for age, _ in results])), np.mean([cells for _, cells in results], axis=0)
 
 
@@ -188,10 +199,21 @@ def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, me
         "Model": model.name,
         "Members": members,
         "Phantom": bool(model.card.get("phantom")),
-        "Sources": [Path(source).name],
+        "Sources": [_uri(source)],
+        "SkullStripped": True,
+        "Resolution": f"{model.spec.resolution:g} mm",
+        "VolumeSpec": model.spec.to_dict(),
+        "Software": software_versions(),
     }
     write_json(sidecar_path(path), sidecar)
     return path
+
+
+def _uri(path: str | Path) -> str:
+    """Return the BIDS URI of a file below the folder of a participant, of any other its name."""
+    parts = Path(path).parts
+    begin = next((at for at, part in enumerate(parts[:-1]) if part.startswith("sub-")), None)
+    return parts[-1] if begin is None else f"bids::{'/'.join(parts[begin:])}"
 
 
 def _members_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:

@@ -192,7 +192,10 @@ def _volumes(job: Job, brain: Brain, fits: Mapping[str, Fit], values_on: Callabl
         sidecar |= {"QC": metrics, "qc_pass": not fail, "qc_warn": [*fail, *warn, *notes], "Notes": brain.remarks}
         volume, mask = job.outputs.volume(job.scan, spec), job.outputs.mask(job.scan, spec)
         save(mask, inside.astype(np.uint8), spec)
-        shared = {key: sidecar[key] for key in ("Sources", "Resolution", "MaskSource")}
+        shared = {
+            key: sidecar[key]
+            for key in ("Sources", "Resolution", "MaskSource", "VolumeSpec", "Engine", "EngineVersion")
+        }
         write_json(sidecar_path(mask), {**shared, **_reference(spec, job.outputs), "Type": "Brain"})
         save(volume, values, spec)
     return made

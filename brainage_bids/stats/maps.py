@@ -14,13 +14,18 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from brainage_bids.bids.files import atomic
+from brainage_bids.bids.files import atomic, write_json
+from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.schema import AGE_BINS, VolumeSpec
 from brainage_bids.stats.tables import ALL, age_label, bin_label, frame, is_member, levels, number, text
 
 MAP_COLUMNS = ["model", "subset", "n", "n_empty", "kind", "path"]
 PAPER, SIGNED = "mean", "signed"
+WORDS = {
+    PAPER: "Mean of the Grad-RAM maps of these people, each rectified and scaled to 0 to 1 in the brain",
+    SIGNED: "Mean of the signed Grad-RAM maps of these people, years a cell",
+}
 MIN_RESOLUTION = 2.0  # mm; the cells are 16 to 64 mm, finer grids only cost disk
 
 
@@ -130,6 +135,14 @@ def mean_maps(
             volume = np.where(inside, (resample(total, weights) - offset) / n, 0.0)
             target = path(subset, kind)
             _save(volume, grid, target)
+            about = {
+                "Description": WORDS[kind],
+                "Model": model,
+                "Subset": subset,
+                "People": n,
+                "Resolution": f"{grid.resolution:g} mm",
+            }
+            write_json(sidecar_path(target), {**about, "VolumeSpec": grid.to_dict(), "SkullStripped": True})
             rows.append({"model": model, "subset": subset, "n": n, "n_empty": int(empty[place])})
             rows[-1] |= {"kind": kind, "path": str(target)}
     return frame(rows, MAP_COLUMNS)
