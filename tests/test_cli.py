@@ -27,6 +27,12 @@ def test_values_of_single_options_and_short_flags_are_left_alone():
     assert cli.spread(argv) == argv
 
 
+@pytest.mark.parametrize("rest", [["--nprocs", "2"], ["-v"], ["--model", "a"], []])
+def test_an_option_that_lost_its_values_is_refused(rest):
+    with pytest.raises(errors.UsageError, match="--participant-label has no value"):
+        cli.spread(["/data", "/out", "participant", "--participant-label", *rest])
+
+
 @pytest.mark.parametrize(
     ("text", "gb"), [("16", 16.0), ("16G", 16.0), ("16gb", 16.0), ("16000M", 16.0), ("0.5t", 500.0), (None, None)]
 )
@@ -47,6 +53,27 @@ def test_config_file_fills_what_the_command_line_leaves_out(tmp_path):
         assert cli.from_config(["a", "b", "participant", *given, "--folds", "3"]) == [
             "a", "b", "participant", "--folds", "3", "--nprocs", "4", "--control", "CN", "--control", "HC", "--dry-run",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [["--nthreads", "4"], ["--nprocs=4"], ["--n_cpus", "4"]])
+@pytest.mark.parametrize("folder", [["-w", "/mine"], ["-w/mine"], ["--work-dir=/mine"]])
+def test_the_command_line_wins_however_it_is_spelt(tmp_path, given, folder):
+    path = tmp_path / "study.toml"
+    path.write_text('nprocs = 2\nwork-dir = "/theirs"\nfolds = 5\n')
+    argv = ["a", "b", "participant", *given, *folder]
+    assert cli.from_config([*argv, "--config-file", str(path)]) == [*argv, "--folds", "5"]
+
+
+def test_a_run_inside_another_program_is_recorded_as_its_own_command(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["brainage-tools", "study", "depth"])
+    said, path = [], tmp_path / "more.toml"
+    path.write_text("folds = 3\n")
+    monkeypatch.setattr(cli, "app", lambda argv, **_: said.append((argv, cli._command_line())))
+    monkeypatch.setattr(cli, "_spellings", dict)
+    cli.run_inside(["/d", "/o", "participant", "--config-file", str(path)])
+    assert said == [(["/d", "/o", "participant", "--folds", "3"],
+                     f"brainage-bids /d /o participant --config-file {path}")]  # fmt: skip
+    assert sys.argv[0] == "brainage-tools"
 
 
 def test_config_file_that_is_no_toml_is_refused(tmp_path):

@@ -206,7 +206,8 @@ def with_test_people(selected: pd.DataFrame, outputs: Outputs, models: Sequence[
     people = set.intersection(*tests) if tests and DATASET not in selected else set()
     if not people:
         return selected
-    return selected.assign(split=selected["participant_id"].map(lambda person: "test" if person in people else None))
+    parts = ["test" if person in people else None for person in selected["participant_id"]]
+    return selected.assign(split=pd.Series(parts, index=selected.index, dtype=object))
 
 
 def collect(

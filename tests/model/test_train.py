@@ -18,12 +18,13 @@ from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError, TryAgainError, UsageError
 from brainage_bids.model import loop, members, probes, stages
-from brainage_bids.model.card import hash_participant
+from brainage_bids.model.card import hash_participant, tells_people_apart
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import Recipe, load_recipe
 from brainage_bids.model.settings import effective_settings, resolve_precision
+from brainage_bids.model.split import make_split
 from brainage_bids.model.train import train_model
 from brainage_bids.schema import HISTORY_COLUMNS, VolumeSpec
 
@@ -123,6 +124,39 @@ def test_single_member_flags_its_training_people(table, tmp_path):
     assert read_json(folder / "model.json")["test"]["n"] == 1
 
 
+def test_a_study_leaves_the_test_people_alone(table, tmp_path, monkeypatch):
+    split = make_split(table, folds=None, seed=QUIET.seed)
+    looked = []
+    monkeypatch.setattr("brainage_bids.model.train.load_volume", lambda path, spec: looked.append(path) or
+                        load_volume(path, spec))  # fmt: skip
+    options = dataclasses.replace(QUIET, test=False)
+    folder = train_model(table, tiny_recipe("l1", epochs=1, lr=1e-3), tmp_path / "m", tmp_path / "w", options)
+    assert read_json(folder / "model.json")["test"] is None
+    assert "Test people" not in (folder / "MODEL_CARD.md").read_text()
+    people = table.set_index("volume").participant_id[looked]
+    assert set(people) == set(split.participant_id[split.split == "val"])
+
+
+def test_the_range_of_ages_is_that_of_all_scans(table, tmp_path):
+    rows = table[table.trainable]
+    later = rows.assign(age=rows.age + 7, prefix=rows.prefix + "_later")
+    both = pd.concat([rows, later], ignore_index=True)
+    folder = train_model(both, tiny_recipe("l1", epochs=1, lr=1e-3), tmp_path / "m", tmp_path / "w", QUIET)
+    card, split = read_json(folder / "model.json"), read_tsv(folder / "split.tsv")
+    ages = both.age[both.participant_id.isin(split.participant_id[split.split == "train"])]
+    assert (card["training"]["age_min"], card["training"]["age_max"]) == (ages.min(), ages.max())
+
+
+@pytest.mark.parametrize(
+    ("person", "unique"),
+    [("sub-01", False), ("sub-0007", False), ("sub-control07", False), ("sub-patient112", False), ("sub-HC012", False),
+     ("sub-3102", True), ("sub-ADNI011S0003", True), ("sub-IXI012", True), ("sub-OAS30001", True),
+     ("sub-control1234", True)],
+)  # fmt: skip
+def test_which_ids_tell_people_apart(person, unique):
+    assert tells_people_apart(person) == unique
+
+
 @pytest.mark.parametrize("method", ["rnc", "l1"])
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_after):
@@ -180,6 +214,7 @@ def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, mon
         patch.setattr("brainage_bids.model.members.train_member", lambda *_: pytest.fail("trained again"))
         train_model(copied, recipe, folder, tmp_path / "w2", QUIET)
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, device="auto"))
+        train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, chunk_size=2))
         more = here[~here.trainable].tail(1).assign(participant_id="sub-new", prefix="sub-new_ses-1")
         train_model(pd.concat([here, more], ignore_index=True), recipe, folder, tmp_path / "w2", QUIET)
         for changed in (

@@ -266,6 +266,29 @@ def test_dry_run_writes_nothing_and_shows_the_plan(study, tmp_path):
     assert "participants.tsv:age" in done.stdout
 
 
+def test_what_makes_a_training_impossible_is_said_before_any_work(study, tmp_path):
+    out = tmp_path / "new"
+    for more in (("--dry-run",), ()):
+        done = run(study.bids, out, "participant", "--train", "rnc-highrez", *more)
+        assert done.returncode == 65, done.stderr
+        assert "a batch of recipe rnc-highrez takes 24 people, but only" in done.stderr
+        assert not out.exists()
+    done = run(study.bids, study.out, "participant", "--model", "auto", "--dry-run")
+    assert "model: rnc-demo (" in done.stdout, done.stderr
+
+
+def test_the_first_failure_stops_the_run_where_this_is_asked(study, own_study):
+    before = tree(own_study.out)
+    done = run(study.bids, own_study.out, "participant", "--model", "rnc-demo", "--rerun", "--stop-on-first-crash",
+               "--participant-label", "003")  # fmt: skip
+    assert done.returncode == 1
+    done = run(study.bids, own_study.out, "participant", *TRAIN, "--stop-on-first-crash")
+    assert done.returncode == 1
+    assert "nothing is trained or predicted" in done.stderr
+    images = [name for name in before if name.endswith((".nii.gz", "_pred.tsv", "model.json"))]
+    assert {name: tree(own_study.out).get(name) for name in images} == {name: before[name] for name in images}
+
+
 def test_predictions_made_elsewhere_enter_the_tables(own_study, tmp_path):
     rows = table(own_study.out / "group" / "brainage.tsv")
     other = tmp_path / "other.csv"

@@ -12,7 +12,8 @@ from handmade import SPEC, card, make, predict, scans_of, tables, together, volu
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import UsageError
-from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, volume_identity
+from brainage_bids.pipeline.group import with_test_people
+from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, trained_as, volume_identity
 from brainage_bids.schema import VolumeSpec
 
 
@@ -41,6 +42,35 @@ def test_predictions_of_other_volumes_or_trainings_are_not_used(tmp_path, caplog
     assert collected.failed.participant_id.tolist() == [scan.participant_id for scan in scans[1:4]]
     assert collected.failed.reason.str.contains("another volume or by an earlier training").all()
     assert "3 predictions were made from other volumes" in caplog.text
+
+
+def test_a_training_is_known_by_all_that_its_card_says(tmp_path):
+    place = make(tmp_path, "A")
+    scan, kept = scans_of(place)[0], read_json(Outputs(place.out).foreign_card("m"))
+    volume(place, scan)
+    told(place, scan, Inputs={"m": identity(place, scan)}, Trainings={"m": trained_as(kept)})
+    assert scan.prefix in together(place)[1].table.index
+    # trained again on another device: as asked for it is the same
+    kept["calibration"][0]["predicted_age"] += 0.5
+    write_json(Outputs(place.out).foreign_card("m"), kept)
+    assert scan.prefix not in together(place)[1].table.index
+
+
+def test_people_of_the_test_are_those_that_every_model_kept(tmp_path):
+    outputs, selected = Outputs(tmp_path), pd.DataFrame({"participant_id": ["sub-1", "sub-2", "sub-3"]})
+
+    def split(name, parts, fold=None):
+        outputs.model(name).mkdir(parents=True)
+        table = pd.DataFrame({"participant_id": selected.participant_id, "trainable": True, "fold": fold})
+        write_tsv(outputs.model(name) / "split.tsv", table.assign(split=parts))
+
+    split("a", ["test", "test", "val"])
+    split("b", ["train", "test", "test"])
+    split("folds", "test", fold=1)
+    assert with_test_people(selected, outputs, ["a", "folds", "gone"])["split"].tolist() == ["test", "test", None]
+    assert with_test_people(selected, outputs, ["a", "b"])["split"].tolist() == [None, "test", None]
+    assert "split" not in with_test_people(selected, outputs, ["folds", "gone"])
+    assert "split" not in with_test_people(selected.assign(dataset="A"), outputs, ["a"])
 
 
 def test_only_the_models_asked_for_are_compared(tmp_path):

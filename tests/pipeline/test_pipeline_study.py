@@ -100,6 +100,22 @@ def test_failed_runs_are_named_and_the_others_compared(tmp_path):
     assert list(table.note) == ["too few people", "not run"]
 
 
+def test_nothing_is_compared_with_another_value_than_the_first():
+    runs = [{"setting": "k", "value": value, "seed": 1, "mae_null": 9.0, "epochs": 1, "minutes": 1}
+            for value in ("a", "b", "c")]  # fmt: skip
+    for run, error in zip(runs[1:], (2.0, 1.0), strict=True):
+        run |= {"age": [50.0, 60, 70, 80], "predicted_age": [50.0 + error, 60, 70 + error, 80]}
+    table = study_table(runs, 0)
+    assert table[["mae_diff", "p"]].isna().all(axis=None)
+    assert table.note[1:].str.contains("not compared: a is not finished").all()
+
+
+def test_the_seeds_of_a_study_come_from_one_place(tmp_path):
+    for more in (("--random-seed", "5"), ("--random-seed=5",)):
+        with pytest.raises(UsageError, match="--seeds"):
+            list(options(tmp_path, values=("6", "12"), more=more).runs())
+
+
 def test_a_study_by_the_command_line(own_study, tmp_path, monkeypatch):
     from brainage_bids import tools
 
@@ -117,4 +133,5 @@ def test_a_study_by_the_command_line(own_study, tmp_path, monkeypatch):
     names = sorted(path.parent.name for path in outputs.models.glob("*_seed-*/model.json"))
     assert [name.split("_")[1] for name in names] == ["ridge.components-0", "ridge.components-1"]
     card = read_json(outputs.model(names[0]) / "model.json")
+    assert card["test"] is None
     assert float(table.mae[0]) == pytest.approx(card["validation"]["mae"])
