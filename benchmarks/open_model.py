@@ -2,8 +2,7 @@
 
 Run ``python benchmarks/open_model.py DATA --work FOLDER --candidate NAME`` after ``open_people.py prepare``. The split
 (seed 2) played no part in the search. People are known in the model folder as ``<Name of the dataset>/<participant>``,
-so that they are told apart and found again. The kernels of a network are kept in 8 bits, a quarter of the size;
-every number that the card gives is of the model as it is kept.
+so that they are told apart and found again.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from open_people import CANDIDATES, line, scans, train
 from scipy import stats
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_text, write_tsv
-from brainage_bids.model.card import accuracy_line, card_text, hash_participant
-from brainage_bids.model.checkpoint import in_8_bits, load_weights, save_weights
+from brainage_bids.model.card import card_text, hash_participant
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import predict_table
 from brainage_bids.model.recipe import load_recipe
@@ -34,23 +32,13 @@ NOTICE = (
     "on your own controls where you "
     "can."
 )
-DESCRIPTION = "Small Rank-N-Contrast ResNet-18 at 4 mm, trained on 71 adults of two open datasets"
-KEPT = "kernels kept in 8 bits, one step size a channel; every prediction and error named here is of the model as kept"
 FINAL_SEED = 2
 
 
-def keep_small(weights: Path, members: list[str]) -> None:
-    """Write the weights of all members again, kernels in 8 bits."""
-    states = load_weights(weights, members)
-    save_weights(weights, {member: in_8_bits(state) for member, state in states.items()})
-
-
-def bundle(data: Path, work: Path, candidate: str, into: Path, precision: str) -> None:
+def bundle(data: Path, work: Path, candidate: str, into: Path) -> None:
     """Train the chosen candidate and write the folder that comes with the package."""
     recipe, overrides = CANDIDATES[candidate]
-    if recipe != "pca-ridge":
-        overrides = (*overrides, f"description={DESCRIPTION}")
-    found = train(work, MODEL, recipe, overrides, FINAL_SEED, precision)
+    found = train(work, MODEL, recipe, overrides, FINAL_SEED)
     print(line(found))
     made = work / "models" / f"{MODEL}_seed-{FINAL_SEED}"
     titles = {label: read_json(data / folder / "dataset_description.json")["Name"]
@@ -64,18 +52,11 @@ def bundle(data: Path, work: Path, candidate: str, into: Path, precision: str) -
     for member in card["members"]:
         for field in ("training_participants", "validation_participants"):
             member[field] = sorted(hash_participant(known(names[one]), card["salt"]) for one in member[field])
-    if card["recipe"]["method"] != "ridge":
-        keep_small(made / "weights.safetensors", [member["name"] for member in card["members"]])
-        card["effective_settings"]["notes"] = [*card["effective_settings"]["notes"], KEPT]
-    table = scans(work, load_recipe(recipe, overrides).spec).query("trainable").reset_index(drop=True)
-    table["predicted"] = predict_table(made, table, ModelOptions(device="cpu"), saliency=False).predicted_age.to_numpy()
-    found["predicted_age"] = found.participant_id.map(table.set_index("participant_id").predicted)
-    card["validation"] |= accuracy_line(found.to_dict("records"))
-    for row, age in zip(card["calibration"], found.predicted_age, strict=True):
-        row["predicted_age"] = age
     errors = (found.predicted_age - found.age).abs().to_numpy()
     low, high, _ = mean_interval(errors, 0)
     error = f"{errors.mean():.1f} years (95 % CI {low:.1f} to {high:.1f})"
+    table = scans(work, load_recipe(recipe, overrides).spec).query("trainable").reset_index(drop=True)
+    table["predicted"] = predict_table(made, table, ModelOptions(device="cpu"), saliency=False).predicted_age.to_numpy()
     patients = int((table.group == "depr").sum())
     larger = table[table.site == "ds002748"]
     r = stats.pearsonr(larger.age, larger.predicted).statistic
@@ -99,6 +80,5 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--candidate", choices=list(CANDIDATES), default="ridge-4mm")
     parser.add_argument("--into", type=Path, default=Path("brainage_bids/bundled") / MODEL)
-    parser.add_argument("--precision", default="auto", help="of the training, as for open_people.py")
     asked = parser.parse_args()
-    bundle(asked.data, asked.work, asked.candidate, asked.into, asked.precision)
+    bundle(asked.data, asked.work, asked.candidate, asked.into)

@@ -1,8 +1,7 @@
 """Checkpoints of a running training, and the weights file of a finished model.
 
-Knows plain dicts of tensors and numbers; knows nothing of recipes or cohorts. Weights may be kept in 8 bits
-(`in_8_bits`) and are read back as float32. Checkpoints are read with ``weights_only``, so a file from elsewhere cannot
-run code.
+Knows plain dicts of tensors and numbers; knows nothing of recipes or cohorts. Checkpoints are read with
+``weights_only``, so a file from elsewhere cannot run code.
 """
 
 from __future__ import annotations
@@ -19,9 +18,6 @@ from torch import Tensor
 
 from brainage_bids.bids.files import atomic
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError
-
-KERNEL_DIMS = 5  # output channels, input channels, and three axes
-STEP = ".step"
 
 
 def save_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
@@ -44,36 +40,6 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     return values if isinstance(values, dict) and values.get("fingerprint") == fingerprint else None
 
 
-def in_8_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state with the kernels of convolutions in 8 bits: a quarter of the size.
-
-    A kernel becomes whole numbers from -127 to 127 and, under its name and ``STEP``, one step size for each of its
-    output channels, so that no number moves by more than half a step. Doing it twice changes nothing more.
-    """
-    kept = {}
-    for key, tensor in state.items():
-        kept[key] = tensor
-        if tensor.dim() == KERNEL_DIMS and tensor.is_floating_point():
-            tensor = tensor.float()
-            step = tensor.flatten(1).abs().amax(1).div(127).clamp(min=torch.finfo(torch.float32).tiny)
-            kept[key] = tensor.div(_along(step)).round().clamp(-127, 127).to(torch.int8)
-            kept[key + STEP] = step
-    return kept
-
-
-def _along(step: Tensor) -> Tensor:
-    return step.reshape(-1, *[1] * (KERNEL_DIMS - 1))
-
-
-def _restored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `in_8_bits`."""
-    return {
-        key: tensor * _along(state[key + STEP]) if tensor.dtype == torch.int8 else tensor
-        for key, tensor in state.items()
-        if not key.endswith(STEP)
-    }
-
-
 def save_weights(path: Path, members: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Write the state of every member into one safetensors file, keys prefixed with ``<member>.``."""
     tensors = {
@@ -86,7 +52,7 @@ def save_weights(path: Path, members: Mapping[str, Mapping[str, Tensor]]) -> Non
 
 
 def load_weights(path: Path, members: list[str]) -> dict[str, dict[str, Tensor]]:
-    """Return the state of each member, kernels that are kept in 8 bits as float32.
+    """Return the state of each member.
 
     Raises
     ------
@@ -109,7 +75,4 @@ def load_weights(path: Path, members: list[str]) -> dict[str, dict[str, Tensor]]
     empty = [member for member, state in states.items() if not state]
     if empty:
         raise BadDataError(f"{path} holds no weights of {', '.join(empty)}; copy the model folder again")
-    try:
-        return {member: _restored(state) for member, state in states.items()}
-    except KeyError as error:
-        raise BadDataError(f"{path} holds a kernel in 8 bits without {error}; copy the model folder again") from error
+    return states
