@@ -213,6 +213,16 @@ def test_dataset_is_partialled_out_where_people_come_from_two(tested):
     assert not one["variant"].str.contains("dataset").any()
 
 
+def test_site_is_partialled_out_unasked_where_there_are_two(tested):
+    asked = correlations(tested, ["a"], ["adas11"], covariates=("age", "sex", "site"))
+    unasked = correlations(tested, ["a"], ["adas11"])
+    pd.testing.assert_frame_equal(asked, unasked)
+    rows = unasked[unasked.variant == "partial:age+sex+site"]
+    assert (rows.family == "sensitivity").all()
+    one = correlations(tested.assign(site="1"), ["a"], ["adas11"])
+    assert not one["variant"].str.contains("site").any()
+
+
 def test_range_and_floor_notes(tested):
     rows = tested[tested["group"] == "AD"].copy()
     rows["adas11"] = np.where(np.arange(30) < 10, 0.0, rows["adas11"].fillna(5))
