@@ -97,12 +97,12 @@ def volume_specs(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
 
 
 def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
-    """Return a hash of everything a prediction was made from: weights, volume, age."""
+    """Return a hash of everything a prediction was made from: weights, volume, age and where it is from."""
     image = outputs.volume(scan, model_spec(folder))
     parts = [
         hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
         volume_identity(read_json(sidecar_path(image))),
-        scan.age,
+        (scan.age, scan.age_source, scan.age_flags),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
