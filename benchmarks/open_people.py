@@ -5,12 +5,11 @@ Run ``python benchmarks/open_people.py VERB --work FOLDER``.
 *prepare* DATA makes one dataset of ``ds000011`` (12 adults, whole heads, PDDL) and ``ds002748-2mm`` (60 adults, 18
 controls and 42 with depression, skull-stripped, CC0), preprocesses it on the grids of 2, 3 and 4 mm, and writes tables
 of scans; the other verbs need only these and the volumes. *phantoms* does the same with 72 synthetic heads at 4 mm.
-*search* trains candidates in 5 folds for several seeds, *across* on one dataset to predict the other: what the
-bundled model is chosen by. *claim* trains
-Rank-N-Contrast and L1 with the same backbone, people and folds, L1 for as many epochs and (two views a person) for as
-many images as Rank-N-Contrast, and the yardstick, for several seeds, with paired tests, on people or phantoms.
-Both keep every out-of-fold prediction in a table (``--results``) and train only what it lacks. ``open_model.py`` makes
-the model that comes with the package.
+*search* trains candidates in 5 folds for several seeds, *across* on one dataset to predict the other: what the bundled
+model is chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people and folds, L1 for as many
+epochs and (two views a person) for as many images as Rank-N-Contrast, and the yardstick, for several seeds, with paired
+tests, on people or phantoms. All keep every prediction in a table (``--results``) and train only what it lacks.
+``open_model.py`` makes the model that comes with the package.
 
 Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so. One scan of ds002748,
 stripped with loss of cortex, fails the quality gates and is left out.
@@ -221,7 +220,7 @@ CANDIDATES = {
     "ridge-3mm": ("pca-ridge", (GRID_3MM,)),
     "ridge-2mm": ("pca-ridge", ("volume.resolution=2",)),
     "rnc-4mm": ("rnc-demo", (*RNC, LONG)),
-    "rnc-4mm-15": ("rnc-demo", (*RNC, LONG, "network.width=15")),  # five in 8 bits fit 10 MB
+    "rnc-4mm-15": ("rnc-demo", (*RNC, LONG, "network.width=15")),  # made once to be bundled
     "rnc-4mm-narrow": ("rnc-demo", (*RNC, LONG, "network.width=8")),
     "rnc-4mm-long": ("rnc-demo", (*RNC, TWICE)),
     "rnc-4mm-noaug": ("rnc-demo", (*RNC, LONG, "augmentation.enabled=false")),

@@ -288,8 +288,10 @@ def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) 
 
     Where one age stands for several sessions it is taken for that of the first: at the others the person is older.
     """
+    from brainage_bids.stats.tables import has_age_flag
+
     chosen, rule = _chosen_rows(table, dataset, train_on)
-    shared = table["age_flags"].fillna("").str.split(";").map(lambda flags: NOT_OF_SESSION in flags)
+    shared = has_age_flag(table, NOT_OF_SESSION)
     session = table["session_id"].fillna("")
     later = chosen & shared & (session != session.groupby(table["participant_id"]).transform("first"))
     if later.any():

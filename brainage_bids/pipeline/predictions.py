@@ -162,15 +162,15 @@ def predict_scans(
         except (BadDataError, NoInputError) as error:
             record.event(scan, f"predict:{name}", "failed", str(error))
             continue
-        image = sidecar_path(outputs.volume(scan, model.spec))
+        about_volume = read_json(sidecar_path(outputs.volume(scan, model.spec)))
         told = {
             "Folds": row["fold"],
             "Keys": prediction_key(scan, folder, outputs),
-            "Inputs": volume_identity(read_json(image)),
+            "Inputs": volume_identity(about_volume),
             "Trainings": training,
         }
         _forget_other_maps(scan, model.spec, name, outputs)
-        _write_row(outputs.prediction(scan), _row(scan, name, row, calibration, read_json(image)), told)
+        _write_row(outputs.prediction(scan), _row(scan, name, row, calibration, about_volume), told)
         record.event(scan, f"predict:{name}", "done")
 
 
@@ -202,9 +202,14 @@ def _row(scan: Scan, name: str, row: Mapping, calibration: pd.DataFrame, about_v
 def _forget_other_maps(scan: Scan, spec: VolumeSpec, name: str, outputs: Outputs) -> None:
     """Remove maps that a former training of this model, on another grid, left of a scan."""
     mine = outputs.saliency(scan, spec, name)
-    for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-gradram{model_label(name)}_saliency.*"):
+    for path in _maps_of(scan, name, outputs):
         if path not in (mine, sidecar_path(mine)):
             path.unlink()
+
+
+def _maps_of(scan: Scan, name: str, outputs: Outputs) -> list[Path]:
+    """Return the maps of a scan by a model, on whatever grid, and their sidecars."""
+    return list(outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-gradram{model_label(name)}_saliency.*"))
 
 
 def forget_other_grids(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs, engine: str) -> None:
@@ -241,7 +246,7 @@ def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
     rows = read_predictions_of_scan(table)
     stale = [name for name in rows["model"] if everything or before.get(name) not in now]
     for name in stale:
-        for path in outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-gradram{model_label(name)}_saliency.*"):
+        for path in _maps_of(scan, name, outputs):
             path.unlink()
     if len(stale) == len(rows):
         sidecar_path(table).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from brainage_bids.stats.tables import (
     ALL,
     control_label,
     frame,
+    has_age_flag,
     is_constant,
     is_member,
     joined,
@@ -104,7 +105,7 @@ def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
 
 def _of_session(table: pd.DataFrame) -> np.ndarray:
     """Return ``(n,)`` bool: the age was given for this session."""
-    return ~text(table, "age_flags").fillna("").str.split(";").map(lambda flags: NOT_OF_SESSION in flags).to_numpy()
+    return ~has_age_flag(table, NOT_OF_SESSION)
 
 
 def rate_sessions(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:

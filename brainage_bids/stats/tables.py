@@ -40,6 +40,11 @@ def bin_label(low: float, high: float) -> str:
     return f"[{low:g},{high:g})"
 
 
+def has_age_flag(table: pd.DataFrame, flag: str) -> np.ndarray:
+    """Return ``(n,)`` bool: the flag stands in ``age_flags``, a list separated by semicolons."""
+    return text(table, "age_flags").fillna("").str.split(";").map(lambda flags: flag in flags).to_numpy(dtype=bool)
+
+
 def text(table: pd.DataFrame, column: str) -> pd.Series:
     """Return a text column with None for every missing cell (also when the column is absent)."""
     if column not in table.columns:
