@@ -4,12 +4,14 @@ Run ``python benchmarks/open_people.py VERB --work FOLDER``.
 
 *prepare* DATA makes one dataset of ``ds000011`` (12 adults, whole heads, PDDL) and ``ds002748-2mm`` (60 adults, 18
 controls and 42 with depression, skull-stripped, CC0), preprocesses it on the grids of 2, 3 and 4 mm, and writes tables
-of scans; the other verbs need only these and the volumes. *phantoms* does the same with 72 synthetic heads at 4 mm.
-*search* trains candidates in 5 folds for several seeds, *across* on one dataset to predict the other: what the bundled
-model is chosen by. *claim* trains Rank-N-Contrast and L1 with the same backbone, people and folds, L1 for as many
-epochs and (two views a person) for as many images as Rank-N-Contrast, and the yardstick, for several seeds, with paired
-tests, on people or phantoms. All keep every prediction in a table (``--results``) and train only what it lacks.
-``open_model.py`` makes the model that comes with the package.
+of scans; the same for ``openms`` (5 adults with multiple sclerosis, another scanner, slices of 3 mm, CC-BY). The other
+verbs need only these and the volumes. *phantoms* does the same with 72 synthetic heads at 4 mm. *search* trains
+candidates in 5 folds for several seeds, *across* on the larger dataset alone to predict the other: what the bundled
+model is chosen by. Nobody of ``openms`` ever trains; every model answers for them. *claim* trains Rank-N-Contrast and
+L1 with the same backbone, people and folds, L1 for as many epochs and (two views a person) for as many images as
+Rank-N-Contrast, and the yardstick, for several seeds, with paired tests, on people or phantoms. All keep every
+prediction in a table (``--results``) and train only what it lacks. ``open_model.py`` makes the model that comes with
+the package.
 
 Everybody trains, whatever the diagnosis: 30 controls alone are too few; the model card says so. One scan of ds002748,
 stripped with loss of cortex, fails the quality gates and is left out.
@@ -22,6 +24,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -39,6 +42,7 @@ from brainage_bids.stats.accuracy import compare_errors, mean_interval
 
 FOLDS = 5
 LARGER = "ds002748"
+OUT_OF_FOLD, STRANGERS = "out of fold", "openms"
 COLUMNS = ["participant_id", "session_id", "prefix", "volume", "age", "sex", "group", "site", "family", "trainable"]
 SEARCH_SEEDS = [1, 3, 4, 5]  # 2 is kept for the final model
 SMALL = ("network.width=16", "network.stem_pool=false", "network.stage_strides=[2, 2, 1, 1]",
@@ -67,7 +71,7 @@ PAIRS = (("rnc", "l1"), ("rnc", "l1-twice"), ("rnc", "ridge"), ("l1", "ridge"), 
 
 
 def prepare(data: Path, work: Path) -> None:
-    """Make one dataset of the two and preprocess it."""
+    """Make one dataset of the two and preprocess it, and the strangers."""
     bids, people = work / "bids", []
     for name, label, site in (("ds000011", "fcl", "ds000011"), ("ds002748-2mm", "dep", "ds002748")):
         table = pd.read_csv(data / name / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
@@ -86,7 +90,8 @@ def prepare(data: Path, work: Path) -> None:
     write_tsv(bids / "participants.tsv", pd.DataFrame(people))
     described = {"Name": "ds000011 and ds002748", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
     (bids / "dataset_description.json").write_text(json.dumps(described))
-    volumes(work, (2, 3, 4))
+    volumes(work, work / "bids", "out", "scans", (2, 3, 4))
+    volumes(work, data / STRANGERS, STRANGERS, STRANGERS, (2, 3, 4))
 
 
 def phantoms(work: Path, people: int = 72) -> None:
@@ -94,11 +99,11 @@ def phantoms(work: Path, people: int = 72) -> None:
     from brainage_bids.phantom.cohort import GROUPS, make_cohort
 
     make_cohort(work / "bids", n=people, voxel_mm=4.0, groups=GROUPS[:1], progress=False)
-    volumes(work, (4,))
+    volumes(work, work / "bids", "out", "scans", (4,))
 
 
-def volumes(work: Path, grids: tuple[float, ...]) -> None:
-    """Preprocess the dataset of a work folder and write the table of scans for each grid.
+def volumes(work: Path, bids: Path, out: str, table_name: str, grids: tuple[float, ...]) -> None:
+    """Preprocess a dataset into ``work/out`` and write the table of its scans for each grid.
 
     Everybody with an age whose scan passed the gates may train.
     """
@@ -109,7 +114,7 @@ def volumes(work: Path, grids: tuple[float, ...]) -> None:
     from brainage_bids.preprocess.options import PreprocessOptions
     from brainage_bids.preprocess.workflow import preprocess
 
-    dataset, outputs = read_dataset(DatasetQuery(bids_dir=work / "bids")), Outputs(work / "out")
+    dataset, outputs = read_dataset(DatasetQuery(bids_dir=bids)), Outputs(work / out)
     options = PreprocessOptions(work / "preprocess", nprocs=2, progress=False)
     outcomes = preprocess(dataset.scans, [VolumeSpec.on_grid(mm) for mm in grids], outputs, options)
     print(pd.Series([outcome.status for outcome in outcomes]).value_counts().to_string())
@@ -117,29 +122,65 @@ def volumes(work: Path, grids: tuple[float, ...]) -> None:
     table["trainable"] = table.age.notna() & pd.Series(passing(dataset.scans, outputs), index=table.index)
     for mm in grids:
         paths = [outputs.volume(scan, VolumeSpec.on_grid(mm)).relative_to(work) for scan in dataset.scans]
-        write_tsv(work / f"scans-{mm:g}mm.tsv", table.assign(volume=[str(path) for path in paths])[COLUMNS])
-    write_json(work / "dataset.json", {"dataset": dataset.name, "phantom": is_phantom(dataset)})
+        write_tsv(work / f"{table_name}-{mm:g}mm.tsv", table.assign(volume=[str(path) for path in paths])[COLUMNS])
+    write_json(work / f"{table_name}.json", {"dataset": dataset.name, "phantom": is_phantom(dataset)})
 
 
-def scans(work: Path, spec: VolumeSpec) -> pd.DataFrame:
-    """Return the table that `train_model` takes."""
-    table = read_tsv(work / f"scans-{spec.resolution:g}mm.tsv").replace("n/a", None)
-    table["volume"] = [str(work / path) for path in table.volume]
-    table["trainable"] = table.trainable == "1"
-    table = table.astype({"age": float})
-    table.attrs |= read_json(work / "dataset.json")
-    return table
+def scans(work: Path, spec: VolumeSpec, table_name: str = "scans") -> pd.DataFrame:
+    """Return the table that `train_model` takes, of those who may train."""
+    table = read_tsv(work / f"{table_name}-{spec.resolution:g}mm.tsv").replace("n/a", None).query("trainable == '1'")
+    table = table.assign(volume=[str(work / path) for path in table.volume], trainable=True).astype({"age": float})
+    table.attrs |= read_json(work / f"{table_name}.json")
+    return table.reset_index(drop=True)
 
 
-def train(
-    work: Path, name: str, recipe: str, overrides: tuple[str, ...], seed: int, precision: str = "auto", workers: int = 2
-) -> pd.DataFrame:
-    """Train one model in folds; return what it says of everybody out of fold: age, prediction, minutes of training."""
-    known = load_recipe(recipe, (*overrides, f"name={name}"))
-    folder = work / "models" / f"{name}_seed-{seed}"
-    options = ModelOptions(precision=precision, folds=FOLDS, seed=seed, workers=workers, progress=False)
-    train_model(scans(work, known.spec), known, folder, work / "train" / folder.name, options)
-    shutil.rmtree(work / "train" / folder.name, ignore_errors=True)
+@dataclass(frozen=True)
+class Training:
+    """One training: candidate, seed, whether on the larger dataset alone, precision and how many processes read."""
+
+    work: Path
+    name: str
+    recipe: str
+    overrides: tuple[str, ...]
+    seed: int
+    larger_alone: bool = False
+    precision: str = "auto"
+    workers: int = 2
+
+    @property
+    def folder(self) -> Path:
+        """Of the model."""
+        return self.work / "models" / f"{self.name}{'-across' if self.larger_alone else ''}_seed-{self.seed}"
+
+
+def train(job: Training) -> pd.DataFrame:
+    """Train one model in folds; return its answers: of everybody out of fold, and (mean of the members) of the others.
+
+    Columns are ``people`` (`OUT_OF_FOLD` or a dataset), ``participant_id age predicted_age train_mean_age model seed
+    minutes``.
+    """
+    known = load_recipe(job.recipe, (*job.overrides, f"name={job.name}"))
+    table = scans(job.work, known.spec)
+    here = table[table.site == LARGER] if job.larger_alone else table
+    here.attrs |= table.attrs
+    options = ModelOptions(precision=job.precision, folds=FOLDS, seed=job.seed, workers=job.workers, progress=False)
+    train_model(here, known, job.folder, job.work / "train" / job.folder.name, options)
+    shutil.rmtree(job.work / "train" / job.folder.name, ignore_errors=True)
+    found = [out_of_fold(job.folder)]
+    others = {"ds000011": table[table.site != LARGER]} if job.larger_alone else {}
+    if (job.work / f"{STRANGERS}.json").is_file():
+        others[STRANGERS] = scans(job.work, known.spec, STRANGERS)
+    for people, other in others.items():
+        other = other.reset_index(drop=True)
+        predicted = predict_table(job.folder, other, ModelOptions(workers=job.workers), saliency=False).predicted_age
+        found.append(other[["participant_id", "age"]].assign(
+            people=people, predicted_age=predicted.round(4), train_mean_age=round(here.age.mean(), 4)))  # fmt: skip
+    minutes = pd.read_csv(job.folder / "history.tsv", sep="\t").seconds.sum() / 60
+    return pd.concat(found).assign(model=job.name, seed=job.seed, minutes=round(minutes, 2))
+
+
+def out_of_fold(folder: Path) -> pd.DataFrame:
+    """Return what the members of a model folder said of the people they never saw."""
     card = read_json(folder / "model.json")
     people = pd.DataFrame(card["calibration"])  # fold by fold, in the order of the split
     people["train_mean_age"] = people.fold.map({member["fold"]: member["train_mean_age"] for member in card["members"]})
@@ -147,50 +188,51 @@ def train(
     split = split.sort_values("fold", kind="stable")
     if list(split.fold) != list(people.fold):
         raise RuntimeError(f"the out-of-fold people of {folder} are not those of its split")
-    minutes = pd.read_csv(folder / "history.tsv", sep="\t").seconds.sum() / 60
     people = people[["age", "predicted_age", "train_mean_age"]].round(4)
     people.insert(0, "participant_id", list(split.participant_id))
-    return people.assign(model=name, seed=seed, minutes=round(minutes, 2))
+    return people.assign(people=OUT_OF_FOLD)
 
 
-def known_or_trained(
-    work: Path, models: dict[str, tuple[str, tuple[str, ...]]], seeds: list[int], results: Path, how: argparse.Namespace
-) -> pd.DataFrame:
-    """Return what all models say of everybody for all seeds; what ``results`` lacks is trained and added to it."""
-    kept = pd.read_csv(results, sep="\t") if results.is_file() else pd.DataFrame(columns=["model", "seed"])
+def known_or_trained(models: dict[str, tuple[str, tuple[str, ...]]], asked: argparse.Namespace) -> pd.DataFrame:
+    """Return what all models say of everybody for all seeds; what the table lacks is trained and added to it."""
+    table = asked.results
+    kept = pd.read_csv(table, sep="\t") if table.is_file() else pd.DataFrame(columns=["model", "seed"])
     there = set(zip(kept.model, kept.seed, strict=True))
-    wanted = [(name, seed) for seed in seeds for name in models if (name, seed) not in there]
-    todo = [(work, name, *models[name], seed, how.precision) for name, seed in wanted]
-    for people in _trained(todo, how.processes):
-        print(line(people), flush=True)
-        kept = pd.concat([kept, people]) if len(kept) else people
-        write_tsv(results, kept.sort_values(["seed", "model"], kind="stable"))
+    jobs = [Training(asked.work, name, *models[name], seed, asked.what == "across", asked.precision)
+            for seed in asked.seeds for name in models if (name, seed) not in there]  # fmt: skip
+    for found in _trained(jobs, asked.processes):
+        print(line(found), flush=True)
+        kept = pd.concat([kept, found]) if len(kept) else found
+        write_tsv(table, kept.sort_values(["seed", "model"], kind="stable"))
     if kept.empty:
         raise SystemExit("nothing was trained")
-    return kept[kept.seed.isin(seeds) & kept.model.isin(models)]
+    return kept[kept.seed.isin(asked.seeds) & kept.model.isin(models)]
 
 
-def _trained(todo: list[tuple], processes: int) -> Iterator[pd.DataFrame]:
+def _trained(jobs: list[Training], processes: int) -> Iterator[pd.DataFrame]:
     if processes == 1:
-        yield from (train(*job) for job in todo)
+        yield from map(train, jobs)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        jobs = {pool.submit(train, *job, workers=1): job for job in todo}
-        for done in as_completed(jobs):
+        running = {pool.submit(train, replace(job, workers=1)): job for job in jobs}
+        for done in as_completed(running):
             try:
                 yield done.result()
             except Exception as error:  # the others go on
-                print(f"{jobs[done][1]} seed {jobs[done][4]}: {type(error).__name__}: {error}", flush=True)
+                print(f"{running[done].folder.name}: {type(error).__name__}: {error}", flush=True)
 
 
-def line(people: pd.DataFrame) -> str:
+def line(found: pd.DataFrame) -> str:
     """Return one row of the printed table."""
-    errors = (people.predicted_age - people.age).abs().to_numpy()
-    low, high, _ = mean_interval(errors, 0)
-    null = (people.train_mean_age - people.age).abs().mean()
-    r = stats.pearsonr(people.age, people.predicted_age).statistic
-    return (f"{people.model.iloc[0]:20s} seed {people.seed.iloc[0]}  n {len(errors)}  MAE {errors.mean():5.2f}"
-            f" [{low:.2f}, {high:.2f}]  null {null:.2f}  r {r:+.2f}  {people.minutes.iloc[0]:.1f} min")  # fmt: skip
+    said = f"{found.model.iloc[0]:20s} seed {found.seed.iloc[0]}  {found.minutes.iloc[0]:.1f} min"
+    for name, people in found.groupby("people", sort=False):
+        errors = (people.predicted_age - people.age).to_numpy()
+        low, high, _ = mean_interval(np.abs(errors), 0)
+        null = (people.train_mean_age - people.age).abs().mean()
+        r = stats.pearsonr(people.age, people.predicted_age).statistic
+        said += (f" | {name}: n {len(errors)}  MAE {np.abs(errors).mean():.2f} [{low:.2f}, {high:.2f}]"
+                 f"  mean gap {errors.mean():+.1f}  null {null:.2f}  r {r:+.2f}")  # fmt: skip
+    return said
 
 
 def summary(kept: pd.DataFrame) -> pd.DataFrame:
@@ -210,15 +252,17 @@ def summary(kept: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(means)
 
 
-GRID_3MM = "volume.resolution=3"
+GRID_3MM, GRID_2MM = "volume.resolution=3", "volume.resolution=2"
 LONG, TWICE = "training.epochs=120", "training.epochs=240"
 TEN = "network.depth=10"
+GAMMA, GAMMA_3 = "augmentation.gamma_max=2", "augmentation.gamma_max=3"
+DEEPER_2MM = "network.stage_strides=[2, 2, 2, 1]"  # cells of 32 mm, as at 4 mm
 STRONG = ("augmentation.rotation_min=0.1", "augmentation.rotation_max=0.5", "augmentation.translation_voxels=3",
           "augmentation.crop_min=0.7")  # fmt: skip
 CANDIDATES = {
     "ridge-4mm": ("pca-ridge", ()),
     "ridge-3mm": ("pca-ridge", (GRID_3MM,)),
-    "ridge-2mm": ("pca-ridge", ("volume.resolution=2",)),
+    "ridge-2mm": ("pca-ridge", (GRID_2MM,)),
     "rnc-4mm": ("rnc-demo", (*RNC, LONG)),
     "rnc-4mm-15": ("rnc-demo", (*RNC, LONG, "network.width=15")),  # made once to be bundled
     "rnc-4mm-narrow": ("rnc-demo", (*RNC, LONG, "network.width=8")),
@@ -226,7 +270,16 @@ CANDIDATES = {
     "rnc-4mm-noaug": ("rnc-demo", (*RNC, LONG, "augmentation.enabled=false")),
     "rnc-4mm-strong": ("rnc-demo", (*RNC, LONG, *STRONG)),
     "rnc-3mm": ("rnc-demo", (*RNC, LONG, GRID_3MM)),
+    "rnc-2mm": ("rnc-demo", (*RNC, LONG, GRID_2MM, DEEPER_2MM)),
     "rnc10-4mm": ("rnc-demo", (*RNC, LONG, TEN)),
+    "rnc-4mm-gamma": ("rnc-demo", (*RNC, LONG, GAMMA)),
+    "rnc-4mm-gamma3": ("rnc-demo", (*RNC, LONG, GAMMA_3)),
+    "rnc-4mm-gamma-long": ("rnc-demo", (*RNC, TWICE, GAMMA)),
+    "rnc10-4mm-gamma": ("rnc-demo", (*RNC, LONG, TEN, GAMMA)),
+    "rnc10-4mm-gamma-long": ("rnc-demo", (*RNC, TWICE, TEN, GAMMA)),
+    "rnc-3mm-gamma": ("rnc-demo", (*RNC, LONG, GRID_3MM, GAMMA)),
+    "rnc-2mm-gamma": ("rnc-demo", (*RNC, LONG, GRID_2MM, DEEPER_2MM, GAMMA)),
+    "l1-4mm-gamma": ("rnc-demo", (*L1, TWICE, GAMMA)),
     "l1-4mm-long": ("rnc-demo", (*L1, TWICE)),  # as many images as rnc-4mm
 }
 # means of the predictions of several models
@@ -243,48 +296,23 @@ def together(kept: pd.DataFrame) -> Iterable[pd.DataFrame]:
         complete = rows.groupby("seed").model.nunique() == len(models)
         rows = rows[rows.seed.isin(complete.index[complete])]
         if len(rows):
-            mean = rows.groupby(["participant_id", "seed"], as_index=False)[["age", "predicted_age", "train_mean_age"]]
-            yield mean.mean().assign(model=name)
+            rows = rows.drop(columns=["model", "minutes"])
+            yield rows.groupby(["people", "participant_id", "age", "seed"], as_index=False).mean().assign(model=name)
 
 
-def search(work: Path, seeds: list[int], results: Path, how: argparse.Namespace) -> None:
-    """Train the candidates and print the out-of-fold errors of each, and of means of several."""
-    models = {name: CANDIDATES[name] for name in how.only or CANDIDATES}
-    kept = known_or_trained(work, models, seeds, results, how)
-    summary(pd.concat([kept, *together(kept)]))
+def search(asked: argparse.Namespace) -> None:
+    """Train the candidates and print the errors of each, and of means of several."""
+    kept = known_or_trained({name: CANDIDATES[name] for name in asked.only or CANDIDATES}, asked)
+    for people, rows in pd.concat([kept, *together(kept)]).groupby("people"):
+        print(f"\n{people}")
+        summary(rows)
 
 
-def across(work: Path, seeds: list[int], results: Path, how: argparse.Namespace) -> None:
-    """Train the candidates on the larger dataset alone and predict the other one, by the mean of the members."""
-    kept = pd.read_csv(results, sep="\t") if results.is_file() else pd.DataFrame()
-    for name in how.only or ["ridge-4mm", "rnc-4mm"]:
-        recipe, overrides = CANDIDATES[name]
-        known = load_recipe(recipe, (*overrides, f"name={name}-across"))
-        for seed in seeds:
-            if len(kept) and ((kept.model == name) & (kept.seed == seed)).any():
-                continue
-            table = scans(work, known.spec).query("trainable")
-            there, elsewhere = table[table.site == LARGER], table[table.site != LARGER].reset_index(drop=True)
-            there.attrs |= table.attrs
-            folder = work / "models" / f"{name}-across_seed-{seed}"
-            options = ModelOptions(precision=how.precision, folds=FOLDS, seed=seed, workers=2, progress=False)
-            train_model(there, known, folder, work / "train" / folder.name, options)
-            predicted = predict_table(folder, elsewhere, ModelOptions(device="cpu", workers=2), saliency=False)
-            minutes = pd.read_csv(folder / "history.tsv", sep="\t").seconds.sum() / 60
-            rows = elsewhere[["participant_id", "age"]].assign(
-                predicted_age=predicted.predicted_age.round(4), train_mean_age=round(there.age.mean(), 4), model=name,
-                seed=seed, minutes=round(minutes, 2),
-            )  # fmt: skip
-            print(line(rows), f" mean gap {(rows.predicted_age - rows.age).mean():+.1f}", flush=True)
-            kept = pd.concat([kept, rows]) if len(kept) else rows
-            write_tsv(results, kept.sort_values(["seed", "model"], kind="stable"))
-
-
-def claim(work: Path, seeds: list[int], results: Path, how: argparse.Namespace) -> None:
+def claim(asked: argparse.Namespace) -> None:
     """Compare Rank-N-Contrast with L1 and both with the yardstick on the same people and folds."""
-    models = CLAIM_PHANTOMS if read_json(work / "dataset.json")["phantom"] else CLAIM_PEOPLE
-    models = {name: models[name] for name in how.only or models}
-    errors = summary(known_or_trained(work, models, seeds, results, how))
+    models = CLAIM_PHANTOMS if read_json(asked.work / "scans.json")["phantom"] else CLAIM_PEOPLE
+    models = {name: models[name] for name in asked.only or models}
+    errors = summary(known_or_trained(models, asked).query("people == @OUT_OF_FOLD"))
     for one, other in PAIRS:
         if not {one, other} <= set(models):
             continue
@@ -304,19 +332,18 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="trainings at the same time, on the CPU")
     parser.add_argument("--precision", default="auto", help="bfloat16 halves the time on processors that have it")
     asked = parser.parse_args()
-    results = asked.results or asked.work / f"{asked.what}.tsv"
+    asked.results = asked.results or asked.work / f"{asked.what}.tsv"
+    asked.seeds = asked.seeds or ([1, 2, 3, 4, 5] if asked.what == "claim" else SEARCH_SEEDS)
     if asked.what == "prepare":
         if asked.data is None:
             parser.error("prepare needs DATA")
         prepare(asked.data, asked.work)
     elif asked.what == "phantoms":
         phantoms(asked.work)
-    elif asked.what == "search":
-        search(asked.work, asked.seeds or SEARCH_SEEDS, results, asked)
-    elif asked.what == "across":
-        across(asked.work, asked.seeds or SEARCH_SEEDS, results, asked)
+    elif asked.what == "claim":
+        claim(asked)
     else:
-        claim(asked.work, asked.seeds or [1, 2, 3, 4, 5], results, asked)
+        search(asked)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The paper's four augmentations (section 2.3), composed into one affine resampling, then noise.
+"""The paper's four augmentations (section 2.3), composed into one affine resampling, then noise; and one of contrast.
 
 Randomness stays outside: `draw` takes a generator and returns numbers, `apply` is pure mathematics on the device where
 the volumes lie. There is no flip, because left and right must stay apart. Cropping changes the apparent brain size, as
@@ -38,6 +38,9 @@ class AugmentSettings:
         Standard deviation of the Gaussian noise, in units of the intensity.
     crop_min
         Smallest share of each axis that a crop keeps, resized back.
+    gamma_max
+        Not in the paper: intensities of 0 to 1 are raised to a power between its inverse and it, log-uniform, which
+        moves grey matter against white as another scanner or sequence does; 1 is off.
     """
 
     probability: float = 0.5
@@ -46,6 +49,7 @@ class AugmentSettings:
     rotation_max: float = 0.5
     noise_sd: float = 0.025
     crop_min: float = 0.7
+    gamma_max: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class AugmentParameters:
         ``(B,)``.
     noise_seed
         Seed of the noise field of each volume, ``(B,)``.
+    gamma
+        Power of the intensities, ``(B,)``.
     """
 
     translation: np.ndarray
@@ -74,6 +80,7 @@ class AugmentParameters:
     crop_shift: np.ndarray
     noise_sd: np.ndarray
     noise_seed: np.ndarray
+    gamma: np.ndarray
 
     def __getitem__(self, part: slice) -> AugmentParameters:
         """Return the parameters of some of the volumes."""
@@ -88,8 +95,9 @@ def settings_from(section: Mapping[str, Any]) -> AugmentSettings | None:
 
 def neutral(count: int) -> AugmentParameters:
     """Return parameters that leave ``count`` volumes as they are."""
-    zeros = np.zeros((count, 3))
-    return AugmentParameters(zeros, zeros, np.ones((count, 3)), zeros, np.zeros(count), np.zeros(count, dtype=np.int64))
+    zeros, ones = np.zeros((count, 3)), np.ones((count, 3))
+    none = np.zeros(count)
+    return AugmentParameters(zeros, zeros, ones, zeros, none, np.zeros(count, dtype=np.int64), ones[:, 0])
 
 
 def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> AugmentParameters:
@@ -101,18 +109,23 @@ def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> Aug
     angle = rng.uniform(settings.rotation_min, settings.rotation_max, (count, 1))
     crop = rng.uniform(settings.crop_min, 1.0, (count, 3))
     shift = rng.uniform(-0.5, 0.5, (count, 3)) * (1 - crop)
+    seed, gamma = rng.integers(2**62, size=count), np.ones(count)
+    if settings.gamma_max > 1:  # drawn last: the others stay what they are without it
+        changed = rng.random(count) < settings.probability
+        gamma = np.where(changed, settings.gamma_max ** rng.uniform(-1, 1, count), 1.0)
     return AugmentParameters(
         translation=np.where(chosen[0, :, None], translation, 0.0),
         rotation=np.where(chosen[1, :, None], axis * angle, 0.0),
         crop=np.where(chosen[3, :, None], crop, 1.0),
         crop_shift=np.where(chosen[3, :, None], shift, 0.0),
         noise_sd=np.where(chosen[2], settings.noise_sd, 0.0),
-        noise_seed=rng.integers(2**62, size=count),
+        noise_seed=seed,
+        gamma=gamma,
     )
 
 
 def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
-    """Return the augmented volumes: one linear resampling (zero outside), then noise inside the brain.
+    """Return the augmented volumes: one linear resampling (zero outside), the power, then noise inside the brain.
 
     On the CPU only the box that the moved brain can reach is computed; the rest of the grid is air before and after. A
     GPU takes the whole grid of many volumes at once: to look for the boxes it would have to stop and answer.
@@ -144,6 +157,8 @@ def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
         brain = volume[box].float()
         if moved[index]:
             box, brain = _resampled(brain, box, pulls[index], tuple(volume.shape))
+        if parameters.gamma[index] != 1:
+            brain = brain.pow(float(parameters.gamma[index]))
         if parameters.noise_sd[index]:
             brain = _with_noise(brain, float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
         out[index, 0][box] = brain
@@ -175,6 +190,8 @@ def _whole_grids(volumes: Tensor, parameters: AugmentParameters, pulls: np.ndarr
             now = places[part]
             sampled = F.grid_sample(out[now], grid, padding_mode="zeros", align_corners=False)
             out.index_copy_(0, now, sampled)
+    for index in np.flatnonzero(parameters.gamma != 1):
+        out[index] = out[index].pow(float(parameters.gamma[index]))
     for index in np.flatnonzero(parameters.noise_sd):
         out[index, 0] = _with_noise(out[index, 0], float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
     return out

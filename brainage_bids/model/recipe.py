@@ -105,7 +105,7 @@ class RidgeSettings:
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """The paper's four augmentations; units as in `augment.AugmentSettings`."""
+    """The paper's four augmentations and one of contrast; units as in `augment.AugmentSettings`."""
 
     enabled: bool = True
     probability: float = 0.5
@@ -114,6 +114,7 @@ class AugmentationSettings:
     rotation_max: float = 0.5
     noise_sd: float = 0.025
     crop_min: float = 0.7
+    gamma_max: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -371,9 +372,15 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[augmentation] rotation_min", augmentation.rotation_min, 0, augmentation.rotation_max),
         ("[augmentation] noise_sd", augmentation.noise_sd, 0, 1000),
         ("[augmentation] crop_min", augmentation.crop_min, 0.05, 1),
+        ("[augmentation] gamma_max", augmentation.gamma_max, 1, 10),
         ("[split] val_share", split.val_share, 0.01, 0.5),
         ("[split] test_share", split.test_share, 0, 0.49),
     )
     for key, value, least, most in ranges:
         if not least <= value <= most:
             raise UsageError(f"{source}: {key} is {value}; it must lie between {least} and {most}")
+    if augmentation.gamma_max > 1 and recipe.volume.intensity != "minmax":
+        raise UsageError(
+            f"{source}: [augmentation] gamma_max is {augmentation.gamma_max}, but powers need intensities of 0 to 1 and "
+            f"[volume] intensity is '{recipe.volume.intensity}'; use intensity 'minmax' or gamma_max 1"
+        )

@@ -117,15 +117,39 @@ def test_draws_follow_the_settings():
     assert not np.array_equal(p.rotation, draw(4000, settings, np.random.default_rng(1)).rotation)
 
 
+def test_the_power_changes_contrast_inside_the_brain_and_nothing_else():
+    volume = torch.zeros(2, 1, 12, 12, 12)
+    volume[..., 2:10, 2:10, 2:10] = torch.rand(8, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.1
+    out = apply(volume, change(2, gamma=[2.0, 1.0]))
+    assert torch.allclose(out[0], volume[0] ** 2, atol=1e-7)
+    assert torch.equal(out[1], volume[1])
+    turned = change(2, gamma=[0.5, 1.0], rotation=[[0, 0, np.pi / 2], [0, 0, np.pi / 2]])
+    out = apply(volume, turned)
+    assert torch.allclose(out[0] ** 2, out[1], atol=1e-6)  # moved first
+
+
+def test_powers_are_drawn_last_and_log_uniform():
+    p = draw(4000, AugmentSettings(), np.random.default_rng(0))
+    assert (p.gamma == 1).all()
+    strong = draw(4000, AugmentSettings(gamma_max=2.0), np.random.default_rng(0))
+    for name in ("translation", "rotation", "crop", "crop_shift", "noise_sd", "noise_seed"):
+        assert np.array_equal(getattr(strong, name), getattr(p, name)), name
+    drawn = np.log2(strong.gamma[strong.gamma != 1])
+    assert len(drawn) / 4000 == pytest.approx(0.5, abs=0.03)
+    assert drawn.min() >= -1
+    assert drawn.max() <= 1
+    assert np.abs(np.quantile(drawn, [0.25, 0.5, 0.75]) - [-0.5, 0, 0.5]).max() < 0.1
+
+
 def test_probability_zero_never_touches(volumes):
-    p = draw(5, AugmentSettings(probability=0.0), np.random.default_rng(0))
+    p = draw(5, AugmentSettings(probability=0.0, gamma_max=2.0), np.random.default_rng(0))
     assert torch.equal(apply(volumes, p), volumes)
 
 
 def test_a_volume_becomes_the_same_alone_and_in_any_batch_on_any_number_of_threads(volumes):
     brain = torch.zeros(4, 1, 24, 30, 20)
     brain[:, :, 6:18, 4:25, 5:16] = torch.rand(4, 1, 12, 21, 11, generator=torch.Generator().manual_seed(0)) + 0.1
-    parameters = draw(4, AugmentSettings(probability=0.8, translation_voxels=3), np.random.default_rng(2))
+    parameters = draw(4, AugmentSettings(probability=0.8, translation_voxels=3, gamma_max=2), np.random.default_rng(2))
     whole = apply(brain, parameters)
     former = torch.get_num_threads()
     try:
@@ -141,7 +165,7 @@ def test_whole_grids_at_once_are_what_boxes_one_by_one_give(monkeypatch):
     """The way of a GPU, on the CPU: same values, also when only some volumes fit at once."""
     brain = torch.zeros(6, 1, 24, 30, 20)
     brain[:, :, 6:18, 4:25, 5:16] = torch.rand(6, 1, 12, 21, 11, generator=torch.Generator().manual_seed(0)) + 0.1
-    parameters = draw(6, AugmentSettings(probability=0.7, translation_voxels=3), np.random.default_rng(2))
+    parameters = draw(6, AugmentSettings(probability=0.7, translation_voxels=3, gamma_max=2), np.random.default_rng(2))
     quiet = dataclasses.replace(parameters, noise_sd=np.zeros(6))
     pulls, moved = pull_back(parameters, (24, 30, 20)), np.array([0, 1, 3, 4])
     untouched = dataclasses.replace(neutral(6), noise_sd=parameters.noise_sd, noise_seed=parameters.noise_seed)
@@ -150,7 +174,8 @@ def test_whole_grids_at_once_are_what_boxes_one_by_one_give(monkeypatch):
         out = augment._whole_grids(brain.half(), quiet, pulls, moved)
         wanted = apply(brain.half(), quiet)
         assert torch.allclose(out[moved], wanted[moved], atol=2e-5)
-        assert torch.equal(out[[2, 5]], brain.half().float()[[2, 5]])
+        for still in (2, 5):
+            assert torch.equal(out[still], brain[still].half().float().pow(float(quiet.gamma[still])))
     noisy = augment._whole_grids(brain, untouched, pull_back(untouched, (24, 30, 20)), np.zeros(0, int))
     assert parameters.noise_sd.any()
     assert torch.equal(noisy == 0, brain == 0)

@@ -62,6 +62,7 @@ def test_cosine_schedule(lr, decay, epochs, epoch, value):
     ("network", "stage_strides", [1, 2], "four positive numbers"),
     ("augmentation", "rotation_min", 0.9, "rotation_min is 0.9"),
     ("augmentation", "rotation_max", -1.0, "rotation_max is -1.0; it must lie between"),
+    ("augmentation", "gamma_max", 0.5, "gamma_max is 0.5; it must lie between 1 and 10"),
     ("volume", "intensity", "zscores", "did you mean zscore"),
 ])  # fmt: skip
 def test_wrong_values(section, key, value, text):
@@ -69,6 +70,13 @@ def test_wrong_values(section, key, value, text):
     values[section][key] = value
     with pytest.raises(UsageError, match=text):
         Recipe.from_dict(values, "recipe mine")
+
+
+def test_powers_need_intensities_from_0_to_1():
+    load_recipe("rnc-highrez", ["augmentation.gamma_max=2"])
+    load_recipe("rnc-highrez", ["volume.intensity=zscore"])
+    with pytest.raises(UsageError, match="gamma_max is 2.0, but .* intensity is 'zscore'; use intensity 'minmax'"):
+        load_recipe("rnc-highrez", ["augmentation.gamma_max=2", "volume.intensity=zscore"])
 
 
 def test_files(tmp_path):
