@@ -33,8 +33,9 @@ import pandas as pd
 from scipy import stats
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
+from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.options import ModelOptions
-from brainage_bids.model.predict import predict_table
+from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.train import train_model
 from brainage_bids.schema import VolumeSpec
@@ -44,6 +45,8 @@ FOLDS = 5
 LARGER = "ds002748"
 OUT_OF_FOLD, STRANGERS = "out of fold", "openms"
 COLUMNS = ["participant_id", "session_id", "prefix", "volume", "age", "sex", "group", "site", "family", "trainable"]
+POWERS = (0.5, 0.7, 1.0, 1.4, 2.0)
+ANSWER = ["people", "participant_id", "age", "predicted_age", "train_mean_age"]
 SEARCH_SEEDS = [1, 3, 4, 5]  # 2 is kept for the final model
 SMALL = ("network.width=16", "network.stem_pool=false", "network.stage_strides=[2, 2, 1, 1]",
          "network.bias_init=train_mean", "training.schedule=cosine", "training.lr_decay=0.1",
@@ -156,8 +159,8 @@ class Training:
 def train(job: Training) -> pd.DataFrame:
     """Train one model in folds; return its answers: of everybody out of fold, and (mean of the members) of the others.
 
-    Columns are ``people`` (`OUT_OF_FOLD` or a dataset), ``participant_id age predicted_age train_mean_age model seed
-    minutes``.
+    Columns are ``people`` (`OUT_OF_FOLD` or a dataset), ``participant_id age predicted_age train_mean_age model seed``,
+    and the ``device`` that trained for so many ``minutes``.
     """
     known = load_recipe(job.recipe, (*job.overrides, f"name={job.name}"))
     table = scans(job.work, known.spec)
@@ -176,7 +179,8 @@ def train(job: Training) -> pd.DataFrame:
         found.append(other[["participant_id", "age"]].assign(
             people=people, predicted_age=predicted.round(4), train_mean_age=round(here.age.mean(), 4)))  # fmt: skip
     minutes = pd.read_csv(job.folder / "history.tsv", sep="\t").seconds.sum() / 60
-    return pd.concat(found).assign(model=job.name, seed=job.seed, minutes=round(minutes, 2))
+    device = read_json(job.folder / "model.json")["effective_settings"]["device"]
+    return pd.concat(found)[ANSWER].assign(model=job.name, seed=job.seed, device=device, minutes=round(minutes, 2))
 
 
 def out_of_fold(folder: Path) -> pd.DataFrame:
@@ -253,16 +257,18 @@ def summary(kept: pd.DataFrame) -> pd.DataFrame:
 
 
 GRID_3MM, GRID_2MM = "volume.resolution=3", "volume.resolution=2"
+BLIND = "ridge.ignore_contrast=true"
 LONG, TWICE = "training.epochs=120", "training.epochs=240"
 TEN = "network.depth=10"
 GAMMA, GAMMA_3 = "augmentation.gamma_max=2", "augmentation.gamma_max=3"
-DEEPER_2MM = "network.stage_strides=[2, 2, 2, 1]"  # cells of 32 mm, as at 4 mm
 STRONG = ("augmentation.rotation_min=0.1", "augmentation.rotation_max=0.5", "augmentation.translation_voxels=3",
           "augmentation.crop_min=0.7")  # fmt: skip
 CANDIDATES = {
     "ridge-4mm": ("pca-ridge", ()),
     "ridge-3mm": ("pca-ridge", (GRID_3MM,)),
     "ridge-2mm": ("pca-ridge", (GRID_2MM,)),
+    "ridge-4mm-blind": ("pca-ridge", (BLIND,)),
+    "ridge-3mm-blind": ("pca-ridge", (BLIND, GRID_3MM)),
     "rnc-4mm": ("rnc-demo", (*RNC, LONG)),
     "rnc-4mm-15": ("rnc-demo", (*RNC, LONG, "network.width=15")),  # made once to be bundled
     "rnc-4mm-narrow": ("rnc-demo", (*RNC, LONG, "network.width=8")),
@@ -270,22 +276,20 @@ CANDIDATES = {
     "rnc-4mm-noaug": ("rnc-demo", (*RNC, LONG, "augmentation.enabled=false")),
     "rnc-4mm-strong": ("rnc-demo", (*RNC, LONG, *STRONG)),
     "rnc-3mm": ("rnc-demo", (*RNC, LONG, GRID_3MM)),
-    "rnc-2mm": ("rnc-demo", (*RNC, LONG, GRID_2MM, DEEPER_2MM)),
     "rnc10-4mm": ("rnc-demo", (*RNC, LONG, TEN)),
     "rnc-4mm-gamma": ("rnc-demo", (*RNC, LONG, GAMMA)),
     "rnc-4mm-gamma3": ("rnc-demo", (*RNC, LONG, GAMMA_3)),
-    "rnc-4mm-gamma-long": ("rnc-demo", (*RNC, TWICE, GAMMA)),
     "rnc10-4mm-gamma": ("rnc-demo", (*RNC, LONG, TEN, GAMMA)),
-    "rnc10-4mm-gamma-long": ("rnc-demo", (*RNC, TWICE, TEN, GAMMA)),
     "rnc-3mm-gamma": ("rnc-demo", (*RNC, LONG, GRID_3MM, GAMMA)),
-    "rnc-2mm-gamma": ("rnc-demo", (*RNC, LONG, GRID_2MM, DEEPER_2MM, GAMMA)),
-    "l1-4mm-gamma": ("rnc-demo", (*L1, TWICE, GAMMA)),
+    "rnc10-2mm-gamma": ("rnc-demo", (*RNC, LONG, TEN, GRID_2MM, "network.stem_stride=4", GAMMA)),  # cells of 32 mm, too
     "l1-4mm-long": ("rnc-demo", (*L1, TWICE)),  # as many images as rnc-4mm
 }
 # means of the predictions of several models
 TOGETHER = {
     "ridge and rnc": ("ridge-4mm", "rnc-4mm"),
     "ridge and rnc10": ("ridge-4mm", "rnc10-4mm"),
+    "ridge and rnc10-gamma": ("ridge-4mm", "rnc10-4mm-gamma"),
+    "ridge and rnc-gamma": ("ridge-4mm", "rnc-4mm-gamma"),
 }
 
 
@@ -296,7 +300,7 @@ def together(kept: pd.DataFrame) -> Iterable[pd.DataFrame]:
         complete = rows.groupby("seed").model.nunique() == len(models)
         rows = rows[rows.seed.isin(complete.index[complete])]
         if len(rows):
-            rows = rows.drop(columns=["model", "minutes"])
+            rows = rows[[*ANSWER, "seed"]]
             yield rows.groupby(["people", "participant_id", "age", "seed"], as_index=False).mean().assign(model=name)
 
 
@@ -306,6 +310,30 @@ def search(asked: argparse.Namespace) -> None:
     for people, rows in pd.concat([kept, *together(kept)]).groupby("people"):
         print(f"\n{people}")
         summary(rows)
+
+
+def contrast(asked: argparse.Namespace) -> None:
+    """Print the out-of-fold errors of the models of *search* when all scans had another contrast, as a power."""
+    print("| model | seeds | " + " | ".join(f"power {power:g}" for power in POWERS) + " |\n" + "| --- " * 7 + "|")
+    for name in asked.only or CANDIDATES:
+        jobs = [Training(asked.work, name, *CANDIDATES[name], seed) for seed in asked.seeds]
+        gaps = [gaps_by_power(job) for job in jobs if (job.folder / "model.json").is_file()]
+        if gaps:
+            found = np.array(gaps)  # (seeds, people, powers)
+            cells = [f"{np.abs(gap).mean():.1f} ({gap.mean():+.1f})" for gap in np.moveaxis(found, 2, 0)]
+            print(f"| {name} | {len(found)} | {' | '.join(cells)} |", flush=True)
+
+
+def gaps_by_power(job: Training) -> np.ndarray:
+    """Return predicted minus true age out of fold for each power of the intensities, ``(people, powers)``."""
+    model = load_model(job.folder, "cpu")
+    table = scans(job.work, model.spec).set_index("participant_id")
+    split, gaps = read_tsv(job.folder / "split.tsv").query("trainable == '1'"), []
+    for person, fold in zip(split.participant_id, split.fold, strict=True):
+        volume = load_volume(table.volume[person], model.spec)
+        member = model.members[f"fold-{fold}"]
+        gaps.append([member.predict(volume**power) - table.age[person] for power in POWERS])
+    return np.array(gaps)
 
 
 def claim(asked: argparse.Namespace) -> None:
@@ -323,11 +351,11 @@ def claim(asked: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["prepare", "phantoms", "search", "across", "claim"])
+    parser.add_argument("what", choices=["prepare", "phantoms", "search", "across", "contrast", "claim"])
     parser.add_argument("data", type=Path, nargs="?", help="for *prepare*")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", help="candidates of *search*, or models of *claim*")
-    parser.add_argument("--seeds", type=int, nargs="*", help=f"default 1 to 5 for *claim*, {SEARCH_SEEDS} for *search*")
+    parser.add_argument("--only", nargs="*", help="candidates, or models of *claim*")
+    parser.add_argument("--seeds", type=int, nargs="*", help=f"default 1 to 5 for *claim*, else {SEARCH_SEEDS}")
     parser.add_argument("--results", type=Path, help="table of predictions; what stands in it is not trained again")
     parser.add_argument("--processes", type=int, default=1, help="trainings at the same time, on the CPU")
     parser.add_argument("--precision", default="auto", help="bfloat16 halves the time on processors that have it")
@@ -340,6 +368,8 @@ def main() -> None:
         prepare(asked.data, asked.work)
     elif asked.what == "phantoms":
         phantoms(asked.work)
+    elif asked.what == "contrast":
+        contrast(asked)
     elif asked.what == "claim":
         claim(asked)
     else:

@@ -20,6 +20,7 @@ from brainage_bids.model.network import BrainNetwork
 
 FWHM = 2.3548200450309493
 MAX_ITER, TOLERANCE = 10_000, 1e-6
+POWERS = 2**0.5, 2**-0.5  # of the intensities: grey matter much darker and much brighter against white
 
 
 class LinearMap(BrainNetwork):
@@ -47,10 +48,17 @@ class LinearMap(BrainNetwork):
         return x * self.weight * self.weight.numel()
 
     @torch.no_grad()
-    def fit(self, volumes: np.ndarray, ages: np.ndarray, components: int = 0, smoothing: float = 0.0) -> float:
+    def fit(
+        self,
+        volumes: np.ndarray,
+        ages: np.ndarray,
+        components: int = 0,
+        smoothing: float = 0.0,
+        ignore_contrast: bool = False,
+    ) -> float:
         """Fit to ``(n, D, H, W)`` volumes and their ages (years); return the chosen strength of the penalty.
 
-        The strength is chosen on these people alone.
+        The strength is chosen on these people alone, as is the direction that ``ignore_contrast`` takes out.
 
         Parameters
         ----------
@@ -60,6 +68,9 @@ class LinearMap(BrainNetwork):
             Principal components kept; 0 keeps all.
         smoothing
             Full width at half maximum of the Gaussian that smooths the volumes first (voxels); 0 leaves them.
+        ignore_contrast
+            Give no weight to what the mean person's volume (intensities of 0 to 1) changes by when its contrast does:
+            another scanner or sequence would else be read as years.
 
         Returns
         -------
@@ -68,9 +79,15 @@ class LinearMap(BrainNetwork):
         """
         sigma = smoothing / FWHM
         smooth = np.empty((len(volumes), *self.weight.shape), dtype=np.float32)
+        change = np.zeros(self.weight.shape)  # float64
         for volume, made in zip(volumes, smooth, strict=True):
-            gaussian_filter(np.asarray(volume, dtype=np.float32), sigma, output=made, mode="constant")
+            volume = np.asarray(volume, dtype=np.float32)
+            gaussian_filter(volume, sigma, output=made, mode="constant")
+            if ignore_contrast:
+                change += volume ** POWERS[0] - volume ** POWERS[1]
         flat = smooth.reshape(len(volumes), -1)
+        if ignore_contrast:
+            flat = without(flat, gaussian_filter(change, sigma, mode="constant").ravel())
         pca = PCA(min(components or len(flat) - 1, len(flat) - 1), svd_solver="full")
         by_component, strength = most_likely_ridge(pca.fit_transform(flat), ages)
         weight = by_component @ pca.components_.astype(np.float64)
@@ -79,6 +96,16 @@ class LinearMap(BrainNetwork):
         weight = gaussian_filter(weight.reshape(self.weight.shape), sigma, mode="constant")
         self.weight.copy_(torch.from_numpy(weight))
         return strength
+
+
+def without(values: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Return rows ``(n, voxels)`` that no longer differ along a direction ``(voxels,)``."""
+    length = np.linalg.norm(direction)
+    if length == 0:
+        return values
+    unit = direction / length
+    along = values @ unit
+    return values - np.outer(along - along.mean(), unit).astype(values.dtype)
 
 
 def most_likely_ridge(scores: np.ndarray, ages: np.ndarray) -> tuple[np.ndarray, float]:

@@ -70,7 +70,8 @@ def fit_linear(member: Member) -> tuple[dict[str, Tensor], list[dict]]:
     model = build_network(member.recipe)
     train = np.array([rows[0] for rows in data.train])
     ridge, voxel = member.recipe.ridge, member.recipe.volume.resolution
-    strength = model.fit(volumes[train], data.ages[train], ridge.components, ridge.smoothing / voxel)
+    smoothing = ridge.smoothing / voxel
+    strength = model.fit(volumes[train], data.ages[train], ridge.components, smoothing, ridge.ignore_contrast)
     errors = []
     for rows in (train, data.val):
         predicted = [model.predict(volumes[row]) for row in rows]

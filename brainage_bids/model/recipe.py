@@ -97,10 +97,14 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class RidgeSettings:
-    """The yardstick ``ridge`` (see `linear.LinearMap`): principal components kept, 0 for all; smoothing, FWHM in mm."""
+    """The yardstick ``ridge`` (see `linear.LinearMap`): principal components kept, 0 for all; smoothing, FWHM in mm.
+
+    ``ignore_contrast`` says whether the contrast of a scan must not change its age.
+    """
 
     components: int = 0
     smoothing: float = 8.0
+    ignore_contrast: bool = False
 
 
 @dataclass(frozen=True)
@@ -379,8 +383,13 @@ def _check(recipe: Recipe, source: str) -> None:
     for key, value, least, most in ranges:
         if not least <= value <= most:
             raise UsageError(f"{source}: {key} is {value}; it must lie between {least} and {most}")
-    if augmentation.gamma_max > 1 and recipe.volume.intensity != "minmax":
-        raise UsageError(
-            f"{source}: [augmentation] gamma_max is {augmentation.gamma_max}, but powers need intensities of 0 to 1 and "
-            f"[volume] intensity is '{recipe.volume.intensity}'; use intensity 'minmax' or gamma_max 1"
-        )
+    powers = (
+        ("[augmentation] gamma_max", augmentation.gamma_max > 1, 1),
+        ("[ridge] ignore_contrast", recipe.ridge.ignore_contrast, "false"),
+    )
+    for key, used, off in powers:
+        if used and recipe.volume.intensity != "minmax":
+            raise UsageError(
+                f"{source}: {key} takes powers of intensities from 0 to 1, but [volume] intensity is "
+                f"'{recipe.volume.intensity}'; use intensity 'minmax', or {off} for {key}"
+            )

@@ -44,6 +44,28 @@ def test_one_weight_a_voxel_is_the_pipeline_of_scikit_learn(people, components, 
     assert errors.mean() < np.abs(ages[24:] - ages[:24].mean()).mean()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 2.0])
+def test_the_contrast_of_the_mean_person_has_no_weight(smoothing):
+    """Older people happen to come from a scanner of another contrast: that must not make others old."""
+    rng = np.random.default_rng(0)
+    brain, ages = rng.uniform(0.2, 0.9, (6, 7, 5)), rng.uniform(20, 80, 40)
+    shrink = rng.normal(size=(6, 7, 5)) / 400 * (ages - 50)[:, None, None, None]
+    bodies = np.clip(brain + shrink + rng.normal(size=(40, 6, 7, 5)) / 40, 0.05, 1)
+    volumes = (bodies ** (1 + (ages - 50) / 100)[:, None, None, None]).astype(np.float32)
+    blind, fooled = LinearMap((6, 7, 5)), LinearMap((6, 7, 5))
+    blind.fit(volumes, ages, 0, smoothing, ignore_contrast=True)
+    fooled.fit(volumes, ages, 0, smoothing)
+    change = (volumes ** (2**0.5) - volumes ** (2**-0.5)).mean(0, dtype=np.float64)
+    assert abs((blind.weight.detach().numpy() * change).sum()) < 1e-3
+    assert abs((fooled.weight.detach().numpy() * change).sum()) > 5
+    error = {}
+    for name, model in (("blind", blind), ("fooled", fooled)):
+        error[name] = np.mean(
+            [abs(model.predict(v) - age) for v, age in zip(bodies.astype(np.float32), ages, strict=True)]
+        )
+    assert error["blind"] < error["fooled"] / 1.5
+
+
 @pytest.mark.parametrize(("kept", "noise"), [(23, 6.0), (23, 20.0), (8, 12.0)])
 def test_the_strength_is_that_of_the_largest_restricted_likelihood(kept, noise):
     """Against the likelihood of all contrasts, written out with a dense covariance and searched on a grid."""

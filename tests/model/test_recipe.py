@@ -75,8 +75,10 @@ def test_wrong_values(section, key, value, text):
 def test_powers_need_intensities_from_0_to_1():
     load_recipe("rnc-highrez", ["augmentation.gamma_max=2"])
     load_recipe("rnc-highrez", ["volume.intensity=zscore"])
-    with pytest.raises(UsageError, match="gamma_max is 2.0, but .* intensity is 'zscore'; use intensity 'minmax'"):
+    with pytest.raises(UsageError, match=r"gamma_max takes powers .* intensity is 'zscore'; use .*, or 1 for"):
         load_recipe("rnc-highrez", ["augmentation.gamma_max=2", "volume.intensity=zscore"])
+    with pytest.raises(UsageError, match=r"\[ridge\] ignore_contrast takes .* or false for"):
+        load_recipe("pca-ridge", ["ridge.ignore_contrast=true", "volume.intensity=zscore"])
 
 
 def test_files(tmp_path):
