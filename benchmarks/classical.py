@@ -100,7 +100,6 @@ def main() -> None:
     print(f"| grid | form | model | n | MAE, years | by seed ({seeds}) | within ds002748 |\n" + "| --- " * 7 + "|")
     for mm in asked.grids:
         table = scans(asked.work, VolumeSpec.on_grid(mm))
-        table = table[table.trainable].reset_index(drop=True)
         age, larger = table.age.to_numpy(float), (table.site == "ds002748").to_numpy()
         volumes = np.stack([nib.load(path).get_fdata(dtype=np.float32) for path in table.volume])
         for form, seen in forms(volumes, mm).items():

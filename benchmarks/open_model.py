@@ -11,7 +11,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from open_people import CANDIDATES, line, scans, train
+from open_people import CANDIDATES, OUT_OF_FOLD, Training, line, scans, train
 from scipy import stats
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_text, write_tsv
@@ -38,9 +38,10 @@ FINAL_SEED = 2
 def bundle(data: Path, work: Path, candidate: str, into: Path) -> None:
     """Train the chosen candidate and write the folder that comes with the package."""
     recipe, overrides = CANDIDATES[candidate]
-    found = train(work, MODEL, recipe, overrides, FINAL_SEED)
+    job = Training(work, MODEL, recipe, overrides, FINAL_SEED)
+    found = train(job)
     print(line(found))
-    made = work / "models" / f"{MODEL}_seed-{FINAL_SEED}"
+    found, made = found[found.people == OUT_OF_FOLD], job.folder
     titles = {label: read_json(data / folder / "dataset_description.json")["Name"]
               for label, folder in (("fcl", "ds000011"), ("dep", "ds002748-2mm"))}  # fmt: skip
 
@@ -55,7 +56,7 @@ def bundle(data: Path, work: Path, candidate: str, into: Path) -> None:
     errors = (found.predicted_age - found.age).abs().to_numpy()
     low, high, _ = mean_interval(errors, 0)
     error = f"{errors.mean():.1f} years (95 % CI {low:.1f} to {high:.1f})"
-    table = scans(work, load_recipe(recipe, overrides).spec).query("trainable").reset_index(drop=True)
+    table = scans(work, load_recipe(recipe, overrides).spec)
     table["predicted"] = predict_table(made, table, ModelOptions(device="cpu"), saliency=False).predicted_age.to_numpy()
     patients = int((table.group == "depr").sum())
     larger = table[table.site == "ds002748"]
@@ -78,7 +79,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--candidate", choices=list(CANDIDATES), default="ridge-4mm")
+    parser.add_argument("--candidate", choices=list(CANDIDATES), default="ridge-4mm-blind")
     parser.add_argument("--into", type=Path, default=Path("brainage_bids/bundled") / MODEL)
     asked = parser.parse_args()
     bundle(asked.data, asked.work, asked.candidate, asked.into)

@@ -44,15 +44,19 @@ def tells_people_apart(participant_id: str) -> bool:
     return len(digits) >= UNIQUE_DIGITS or (len(label) >= UNIQUE_LENGTH and not EVERYDAY.match(word))
 
 
-def describe_people(people: pd.DataFrame) -> dict[str, Any]:
-    """Summarise one row per person: ``n``, ages in years (sample SD), sex and group counts."""
+def describe_people(scans: pd.DataFrame) -> dict[str, Any]:
+    """Summarise scans in their order: ``n`` people, ages in years, sex and group counts.
+
+    Mean and sample SD are those of the first scans; the range is that of all, because every scan trains.
+    """
+    people = scans.groupby("participant_id", as_index=False).first()
     ages = people.age.astype(float)
     return {
         "n": len(people),
         "age_mean": ages.mean(),
         "age_sd": ages.std(ddof=1) if len(people) > 1 else None,
-        "age_min": ages.min(),
-        "age_max": ages.max(),
+        "age_min": float(scans.age.min()),
+        "age_max": float(scans.age.max()),
         "sex": {str(key): int(n) for key, n in people.sex.fillna("unknown").value_counts().sort_index().items()},
         "groups": {str(key): int(n) for key, n in people.group.fillna("unknown").value_counts().sort_index().items()},
     }
@@ -77,7 +81,7 @@ def software_versions() -> dict[str, str]:
 
 
 def model_values(
-    recipe: Recipe, settings: EffectiveSettings, people: pd.DataFrame, members: list[dict], held_out: dict, **more: Any
+    recipe: Recipe, settings: EffectiveSettings, scans: pd.DataFrame, members: list[dict], held_out: dict, **more: Any
 ) -> dict[str, Any]:
     """Return the content of ``model.json``.
 
@@ -85,8 +89,8 @@ def model_values(
     ----------
     recipe, settings
         As asked for, and as used.
-    people
-        One row per person who trained a member: ``participant_id age sex group``.
+    scans
+        Of the people who trained a member, the first scan of a person first: ``participant_id age sex group``.
     members
         Name, fold, mean training age and hashed people of each member.
     held_out
@@ -103,7 +107,7 @@ def model_values(
         "volume_spec": recipe.spec.to_dict(),
         "recipe": recipe.to_dict(),
         "effective_settings": settings.to_dict(),
-        "training": describe_people(people),
+        "training": describe_people(scans),
         "seed": settings.seed,
         "software": software_versions(),
         "members": members,

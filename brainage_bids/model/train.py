@@ -212,7 +212,6 @@ def _describe(
     cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, held_out: dict, more: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the content of ``model.json``."""
-    first = cohort.scans.groupby("participant_id", as_index=False).first()
     salt = hashlib.sha256(f"salt:{more['fingerprint']}".encode()).hexdigest()[:16]
     members, trained = [], set()
     for name, (train, val) in cohort.parts.items():
@@ -240,13 +239,8 @@ def _describe(
         "n_features": network.n_features,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
-    people = first[first.participant_id.isin(trained)]
-    values = model_values(
-        recipe, settings, people, members, held_out, salt=salt, architecture=architecture, **more
-    )  # fmt: skip
-    ages = cohort.scans.age[cohort.scans.participant_id.isin(trained)]  # every scan of a person trains
-    values["training"] |= {"age_min": float(ages.min()), "age_max": float(ages.max())}
-    return values
+    scans = cohort.scans[cohort.scans.participant_id.isin(trained)]
+    return model_values(recipe, settings, scans, members, held_out, salt=salt, architecture=architecture, **more)
 
 
 def _write_folder(

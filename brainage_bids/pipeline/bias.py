@@ -14,7 +14,8 @@ from brainage_bids.pipeline.predictions import model_calibration
 from brainage_bids.pipeline.together import keyed, unkeyed
 
 if TYPE_CHECKING:
-    from brainage_bids.pipeline.group import Collected, GroupOptions
+    from brainage_bids.pipeline.collect import Collected
+    from brainage_bids.pipeline.group import GroupOptions
     from brainage_bids.stats.bias import BiasLine
 
 COLE = "cole"

@@ -36,7 +36,8 @@ from brainage_bids.stats.bias import fit_line
 if TYPE_CHECKING:
     import pandas as pd
 
-    from brainage_bids.pipeline.group import Collected, GroupOptions
+    from brainage_bids.pipeline.collect import Collected
+    from brainage_bids.pipeline.group import GroupOptions
     from brainage_bids.pipeline.participant import ParticipantOptions
     from brainage_bids.pipeline.regions import Saliency
 

@@ -26,7 +26,7 @@ from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, RATE
 from brainage_bids.stats.site import apart
 
 if TYPE_CHECKING:
-    from brainage_bids.pipeline.group import Collected
+    from brainage_bids.pipeline.collect import Collected
 
 SAME_YEARS = 0.01  # two numbers of one scan that differ by less are one: devices differ in the last digits
 IDENTITY = ("fingerprint", "volume_spec", "architecture", "members", "calibration")  # of model.json
