@@ -46,15 +46,16 @@ def spread(argv: Sequence[str]) -> list[str]:
         When such a flag has no value, as with an empty variable of the shell: without it everybody would be meant.
     """
     spread_args: list[str] = []
-    flag, values = None, 0
+    flag, waiting = None, False  # the flag whose values these are; whether it has none yet
     for arg in (*argv, None):
-        if arg is not None and (flag is None or not arg.startswith("-") or arg == "-") and arg not in SEVERAL:
-            spread_args += [arg] if flag is None else [flag, arg]
-            values += 1
+        if flag is not None and arg is not None and (arg == "-" or not arg.startswith("-")):
+            spread_args += [flag, arg]
+            waiting = False
             continue
-        if flag is not None and values == 0:
+        if waiting:
             raise UsageError(f"{flag} has no value; give at least one, or leave it out")
-        flag, values = (arg if arg in SEVERAL else None), 0
+        flag = arg if arg in SEVERAL else None
+        waiting = flag is not None
         if arg is not None and flag is None:
             spread_args.append(arg)
     return spread_args
