@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 SLAB = 8  # planes resampled at a time
@@ -33,7 +34,9 @@ class AugmentSettings:
     translation_voxels
         Largest shift along each axis, voxels, both directions.
     rotation_min, rotation_max
-        Range of the rotation angle, radians, about one random axis.
+        Range of the rotation angle, radians.
+    rotation_axes
+        ``one``: about one random axis; ``each``: about x, then y, then z, each by an angle and a sign of its own.
     noise_sd
         Standard deviation of the Gaussian noise, in units of the intensity.
     crop_min
@@ -50,6 +53,7 @@ class AugmentSettings:
     noise_sd: float = 0.025
     crop_min: float = 0.7
     gamma_max: float = 1.0
+    rotation_axes: str = "one"
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,14 @@ class AugmentParameters:
         return AugmentParameters(**{item.name: getattr(self, item.name)[part] for item in fields(self)})
 
 
-def settings_from(section: Mapping[str, Any]) -> AugmentSettings | None:
-    """Return the settings that a recipe's ``augmentation`` section (as plain values) describes; None: not enabled."""
-    strengths = {key: value for key, value in section.items() if key != "enabled"}
-    return AugmentSettings(**strengths) if section["enabled"] else None
+def settings_from(recipe: Mapping[str, Any]) -> AugmentSettings | None:
+    """Return the settings that a recipe (as plain values) describes; None when its augmentation is not enabled."""
+    strengths = dict(recipe["augmentation"])
+    if not strengths.pop("enabled"):
+        return None
+    if millimetres := strengths.pop("translation_mm", 0.0):
+        strengths["translation_voxels"] = millimetres / recipe["volume"]["resolution"]
+    return AugmentSettings(**strengths)
 
 
 def neutral(count: int) -> AugmentParameters:
@@ -104,9 +112,7 @@ def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> Aug
     """Draw parameters for ``count`` volumes; the same generator state gives the same numbers on any device."""
     chosen = rng.random((4, count)) < settings.probability  # translation, rotation, noise, crop
     translation = rng.uniform(-1, 1, (count, 3)) * settings.translation_voxels
-    axis = rng.standard_normal((count, 3))
-    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
-    angle = rng.uniform(settings.rotation_min, settings.rotation_max, (count, 1))
+    rotation = _draw_rotations(count, settings, rng)
     crop = rng.uniform(settings.crop_min, 1.0, (count, 3))
     shift = rng.uniform(-0.5, 0.5, (count, 3)) * (1 - crop)
     seed, gamma = rng.integers(2**62, size=count), np.ones(count)
@@ -115,13 +121,23 @@ def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> Aug
         gamma = np.where(changed, settings.gamma_max ** rng.uniform(-1, 1, count), 1.0)
     return AugmentParameters(
         translation=np.where(chosen[0, :, None], translation, 0.0),
-        rotation=np.where(chosen[1, :, None], axis * angle, 0.0),
+        rotation=np.where(chosen[1, :, None], rotation, 0.0),
         crop=np.where(chosen[3, :, None], crop, 1.0),
         crop_shift=np.where(chosen[3, :, None], shift, 0.0),
         noise_sd=np.where(chosen[2], settings.noise_sd, 0.0),
         noise_seed=seed,
         gamma=gamma,
     )
+
+
+def _draw_rotations(count: int, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+    """Return rotation vectors (axis times radians), ``(count, 3)``."""
+    if settings.rotation_axes == "each":
+        angles = rng.uniform(settings.rotation_min, settings.rotation_max, (count, 3)) * rng.choice([-1, 1], (count, 3))
+        return Rotation.from_euler("xyz", angles).as_rotvec()
+    axis = rng.standard_normal((count, 3))
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    return axis * rng.uniform(settings.rotation_min, settings.rotation_max, (count, 1))
 
 
 def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
@@ -283,7 +299,7 @@ def pull_back(parameters: AugmentParameters, shape: tuple[int, ...]) -> np.ndarr
     """
     count, size = len(parameters.noise_sd), np.asarray(shape, dtype=float)
     centre = (size - 1) / 2
-    rotation = _rotation_matrices(parameters.rotation)  # (B, 3, 3)
+    rotation = Rotation.from_rotvec(parameters.rotation).as_matrix()  # (B, 3, 3)
     linear = rotation.transpose(0, 2, 1) * parameters.crop[:, None, :]  # R^T diag(crop)
     crop_offset = parameters.crop_shift * size  # (B, 3), voxels
     matrices = np.tile(np.eye(4), (count, 1, 1))
@@ -291,14 +307,3 @@ def pull_back(parameters: AugmentParameters, shape: tuple[int, ...]) -> np.ndarr
     turned = np.einsum("bij,bj->bi", rotation.transpose(0, 2, 1), crop_offset)
     matrices[:, :3, 3] = centre - linear @ centre + turned - parameters.translation
     return matrices
-
-
-def _rotation_matrices(vectors: np.ndarray) -> np.ndarray:
-    """Rodrigues' formula: rotation vectors ``(B, 3)`` (axis times radians) to matrices ``(B, 3, 3)``."""
-    angle = np.linalg.norm(vectors, axis=1)
-    axis = vectors / np.where(angle > 0, angle, 1.0)[:, None]
-    cross = np.zeros((len(vectors), 3, 3))
-    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -axis[:, 2], axis[:, 1], -axis[:, 0]
-    cross -= cross.transpose(0, 2, 1)
-    sine, cosine = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
-    return np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)

@@ -109,13 +109,18 @@ class RidgeSettings:
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """The paper's four augmentations and one of contrast; units as in `augment.AugmentSettings`."""
+    """The paper's four augmentations and one of contrast; units as in `augment.AugmentSettings`.
+
+    A ``translation_mm`` above 0 stands for ``translation_voxels``, so that it means the same on any grid.
+    """
 
     enabled: bool = True
     probability: float = 0.5
     translation_voxels: float = 10.0
+    translation_mm: float = 0.0
     rotation_min: float = 0.1
     rotation_max: float = 0.5
+    rotation_axes: str = "one"
     noise_sd: float = 0.025
     crop_min: float = 0.7
     gamma_max: float = 1.0
@@ -333,6 +338,7 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[training] keep", recipe.training.keep, ["last", "best_probe"]),
         ("[network] bias_init", recipe.network.bias_init, ["zero", "train_mean"]),
         ("[training] optimiser", recipe.training.optimiser, ["sgd", "adam"]),
+        ("[augmentation] rotation_axes", recipe.augmentation.rotation_axes, ["one", "each"]),
         ("[training] schedule", recipe.training.schedule, ["constant", "cosine"]),
     )
     for key, value, known in words:
@@ -372,6 +378,7 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[head] views", head.views, 0, 100_000),
         ("[augmentation] probability", augmentation.probability, 0, 1),
         ("[augmentation] translation_voxels", augmentation.translation_voxels, 0, 1000),
+        ("[augmentation] translation_mm", augmentation.translation_mm, 0, 1000),
         ("[augmentation] rotation_max", augmentation.rotation_max, 0, 3.2),
         ("[augmentation] rotation_min", augmentation.rotation_min, 0, augmentation.rotation_max),
         ("[augmentation] noise_sd", augmentation.noise_sd, 0, 1000),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,7 @@ class Stage:
         self.model, self.member, self.data, self.recipe = model, member, member.data, member.recipe
         self.world, self.device = world, member.device(world)
         self.feed = Feed(member, self.device)
-        self.augmentation = augment.settings_from(asdict(self.recipe.augmentation))
+        self.augmentation = augment.settings_from(self.recipe.to_dict())
         self.half = HALF.get(member.settings.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
         self.encode = torch.compile(model.embed) if member.settings.compile else model.embed

@@ -68,7 +68,7 @@ def augmented_examples(model_dir: str | Path, table: pd.DataFrame) -> list[list[
     a recipe without augmentation.
     """
     model = load_model(model_dir, "cpu")
-    settings = augment.settings_from(model.card["recipe"]["augmentation"])
+    settings = augment.settings_from(model.card["recipe"])
     if settings is None or model.card["recipe"]["method"] == "ridge":
         return []
     rng, rows = np.random.default_rng(model.card["seed"]), []

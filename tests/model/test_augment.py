@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import affine_transform
+from scipy.spatial.transform import Rotation
 
 from brainage_bids.model import augment
-from brainage_bids.model.augment import AugmentSettings, apply, draw, neutral, pull_back
+from brainage_bids.model.augment import AugmentSettings, apply, draw, neutral, pull_back, settings_from
+from brainage_bids.model.recipe import load_recipe
 
 SHAPE = (13, 16, 11)
 
@@ -75,8 +77,6 @@ def test_equals_scipy_with_everything_on(volumes):
 def test_pull_back_is_crop_after_rotation_after_translation():
     parameters = change(translation=[[1, 2, -1]], rotation=[[0.2, -0.1, 0.3]], crop=[[0.8, 0.9, 0.7]],
                         crop_shift=[[0.05, 0.0, -0.1]])  # fmt: skip
-    from scipy.spatial.transform import Rotation
-
     size, centre = np.array(SHAPE), (np.array(SHAPE) - 1) / 2
     rotation = Rotation.from_rotvec([0.2, -0.1, 0.3]).as_matrix()
     point = np.array([3.0, 5.0, 2.0])
@@ -139,6 +139,27 @@ def test_powers_are_drawn_last_and_log_uniform():
     assert drawn.min() >= -1
     assert drawn.max() <= 1
     assert np.abs(np.quantile(drawn, [0.25, 0.5, 0.75]) - [-0.5, 0, 0.5]).max() < 0.1
+
+
+def test_rotations_about_each_axis_have_signs_and_angles_of_their_own():
+    p = draw(2000, AugmentSettings(rotation_axes="each"), np.random.default_rng(0))
+    turned = p.rotation[(p.rotation != 0).any(1)]
+    assert len(turned) / 2000 == pytest.approx(0.5, abs=0.04)
+    angles = Rotation.from_rotvec(turned).as_euler("xyz")
+    assert np.abs(angles).min() >= 0.1 - 1e-9
+    assert np.abs(angles).max() <= 0.5 + 1e-9
+    assert (angles < 0).mean(0) == pytest.approx(np.full(3, 0.5), abs=0.05)
+    assert np.abs(np.corrcoef(angles.T) - np.eye(3)).max() < 0.1
+
+
+def test_a_shift_in_millimetres_is_the_same_on_any_grid():
+    shifts = {}
+    for recipe in ("rnc-highrez", "rnc-lowrez"):
+        assert settings_from(load_recipe(recipe).to_dict()).translation_voxels == 10  # as the paper writes
+        settings = settings_from(load_recipe(recipe, ["augmentation.translation_mm=6"]).to_dict())
+        shifts[recipe] = settings.translation_voxels
+    assert shifts == {"rnc-highrez": 6.0, "rnc-lowrez": 3.0}
+    assert settings_from(load_recipe("resnet50-lowrez-noaug").to_dict()) is None
 
 
 def test_probability_zero_never_touches(volumes):
