@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from brainage_bids import __version__
+from brainage_bids.model.contrast import known_medians
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 
@@ -45,9 +46,9 @@ def tells_people_apart(participant_id: str) -> bool:
 
 
 def describe_people(scans: pd.DataFrame) -> dict[str, Any]:
-    """Summarise scans in their order: ``n`` people, ages in years, sex and group counts.
+    """Summarise scans in their order: ``n`` people, ages in years, sex and group counts, contrast of the volumes.
 
-    Mean and sample SD are those of the first scans; the range is that of all, because every scan trains.
+    Mean and sample SD are those of the first scans; ranges are those of all, because every scan trains.
     """
     people = scans.groupby("participant_id", as_index=False).first()
     ages = people.age.astype(float)
@@ -57,6 +58,7 @@ def describe_people(scans: pd.DataFrame) -> dict[str, Any]:
         "age_sd": ages.std(ddof=1) if len(people) > 1 else None,
         "age_min": float(scans.age.min()),
         "age_max": float(scans.age.max()),
+        "intensity": known_medians(scans.median_intensity),
         "sex": {str(key): int(n) for key, n in people.sex.fillna("unknown").value_counts().sort_index().items()},
         "groups": {str(key): int(n) for key, n in people.group.fillna("unknown").value_counts().sort_index().items()},
     }
@@ -90,7 +92,8 @@ def model_values(
     recipe, settings
         As asked for, and as used.
     scans
-        Of the people who trained a member, the first scan of a person first: ``participant_id age sex group``.
+        Of the people who trained a member, the first scan of a person first: ``participant_id age sex group
+        median_intensity``.
     members
         Name, fold, mean training age and hashed people of each member.
     held_out

@@ -23,6 +23,7 @@ from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import FORMAT, hash_participant, software_versions, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights
+from brainage_bids.model.contrast import median_intensity, unlike_training
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram, map_affine, write_map
 from brainage_bids.model.network import BrainNetwork
@@ -136,8 +137,8 @@ def predict_table(
     -------
     DataFrame
         ``prefix model predicted_age flags fold``, in the order of ``table``: ages in years; ``flags`` a list out of
-        ``out_of_fold``, ``in_training``, ``in_validation``, ``age_extrapolated``; ``fold`` the number of the member
-        that held the person out, else None.
+        ``out_of_fold``, ``in_training``, ``in_validation``, ``age_extrapolated``, ``contrast_extrapolated``; ``fold``
+        the number of the member that held the person out, else None.
 
     Raises
     ------
@@ -152,11 +153,13 @@ def predict_table(
     rows = []
     for scan in table.to_dict("records"):
         used, flags = _members_for(model, scan["participant_id"], dataset)
-        age, cells = predict_volume(model, load_volume(scan["volume"], model.spec), used, options.workers)
-        training = model.card["training"]
+        volume, training = load_volume(scan["volume"], model.spec), model.card["training"]
+        age, cells = predict_volume(model, volume, used, options.workers)
         known = scan.get("age")
         if known is not None and pd.notna(known) and not training["age_min"] <= known <= training["age_max"]:
             flags.append("age_extrapolated")
+        if unlike_training(median_intensity(volume), model.card):
+            flags.append("contrast_extrapolated")
         if saliency:
             write_saliency(model, scan["saliency"], cells, used, scan["volume"])
         fold = (

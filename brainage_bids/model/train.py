@@ -24,7 +24,8 @@ from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import backbone, card_text, hash_participant, model_values
 from brainage_bids.model.checkpoint import save_weights
-from brainage_bids.model.dataset import cache_volumes, load_volume
+from brainage_bids.model.contrast import median_intensity
+from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.explain import gradram
 from brainage_bids.model.member import Member, MemberData, mean_age
 from brainage_bids.model.members import train_members
@@ -132,7 +133,7 @@ def train_model(
     history = [row for _, rows in trained.values() for row in rows]
     held_out = _predict_held_out(states, cohort, recipe, settings, options.test)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
-    values = _describe(cohort, recipe, settings, held_out, more)
+    values = _describe(cohort, recipe, settings, held_out, open_volumes(volumes), more)
     (out_dir / "model.json").unlink(missing_ok=True)
     _write_folder(out_dir, states, history, cohort.split, values)
     for name in cohort.parts:
@@ -209,7 +210,12 @@ def _predict_held_out(
 
 
 def _describe(
-    cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, held_out: dict, more: dict[str, Any]
+    cohort: _Cohort,
+    recipe: Recipe,
+    settings: EffectiveSettings,
+    held_out: dict,
+    volumes: np.ndarray,
+    more: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the content of ``model.json``."""
     salt = hashlib.sha256(f"salt:{more['fingerprint']}".encode()).hexdigest()[:16]
@@ -240,6 +246,7 @@ def _describe(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     scans = cohort.scans[cohort.scans.participant_id.isin(trained)]
+    scans = scans.assign(median_intensity=[median_intensity(volumes[row]) for row in scans.index])
     return model_values(recipe, settings, scans, members, held_out, salt=salt, architecture=architecture, **more)
 
 

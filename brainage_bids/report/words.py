@@ -17,6 +17,9 @@ FLAGS = {
     "in_validation": "The person helped to choose the epoch of the model; the row is left out of the statistics.",
     "age_extrapolated": "The age lies outside the ages the model was trained on, so the prediction is an extrapolation "
     "and may be far off.",
+    "contrast_extrapolated": "Grey matter is brighter or darker against white than in the scans the model was "
+    "trained on, as on another scanner or with another sequence; the model may read that as years, so the prediction "
+    "may be far off.",
     "bias_extrapolated": "The age lies outside the ages on which the age-bias line was fitted, so the corrected gap is "
     "less certain than its interval says.",
     "bias_offset": "Too few held-out people were there to fit an age-bias line; only a constant offset was removed.",

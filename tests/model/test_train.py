@@ -14,11 +14,12 @@ import torch
 from modelstudy import SPEC, make_table, tiny_recipe
 from safetensors.torch import load_file
 
-from brainage_bids.bids.files import read_json, read_tsv
+from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError, TryAgainError, UsageError
 from brainage_bids.model import loop, members, probes, stages
 from brainage_bids.model.card import hash_participant, tells_people_apart
+from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
@@ -97,6 +98,19 @@ def test_strangers_get_the_mean_of_the_members(folds_model, table):
     assert predicted["flags"] == ["age_extrapolated"]
     assert predicted.fold is None
     assert predicted.model == "mine"
+
+
+def test_a_scan_of_another_contrast_is_flagged(folds_model, table, tmp_path):
+    known = read_json(folds_model / "model.json")["training"]["intensity"]
+    seen = [median_intensity(load_volume(path, SPEC)) for path in table.volume[table.trainable]]
+    assert [known["median_min"], known["median_max"]] == pytest.approx([min(seen), max(seen)], abs=1e-3)
+    image = nib.load(table.volume[0])
+    path = tmp_path / "bright.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) ** 0.5, image.affine), path)
+    write_json(sidecar_path(path), {"VolumeSpec": SPEC.to_dict()})
+    other = table.head(2).assign(participant_id=["sub-old", "sub-new"], volume=[table.volume[0], str(path)])
+    predicted = predict_table(folds_model, other, QUIET, saliency=False)
+    assert list(predicted["flags"]) == [[], ["contrast_extrapolated"]]
 
 
 def test_equal_short_ids_of_another_dataset_are_other_people(folds_model, table):
