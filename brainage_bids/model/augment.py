@@ -116,7 +116,7 @@ def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> Aug
     crop = rng.uniform(settings.crop_min, 1.0, (count, 3))
     shift = rng.uniform(-0.5, 0.5, (count, 3)) * (1 - crop)
     seed, gamma = rng.integers(2**62, size=count), np.ones(count)
-    if settings.gamma_max > 1:  # drawn last: the others stay what they are without it
+    if settings.gamma_max > 1:  # recipes without it draw what they always drew
         changed = rng.random(count) < settings.probability
         gamma = np.where(changed, settings.gamma_max ** rng.uniform(-1, 1, count), 1.0)
     return AugmentParameters(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from brainage_bids import __version__
-from brainage_bids.model.contrast import known_medians
+from brainage_bids.model.contrast import known_medians, known_range
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 
@@ -157,6 +157,7 @@ def card_text(values: Mapping[str, Any]) -> str:
     span = f"{people['age_min']:.0f}-{people['age_max']:.0f} years"
     ages = f"{people['age_min']:.1f} to {people['age_max']:.1f} years (mean {people['age_mean']:.1f}, SD {sd})"
     notice = f"> **{values['name']}** is {values['notice']}\n\n" if values.get("notice") else ""
+    contrast = _contrast_text(values)
     return f"""# {values["name"]}
 
 {phantom}{notice}{values["description"]}. It estimates a person's age from a T1-weighted brain scan.
@@ -187,8 +188,19 @@ model must be clearly below it. Errors depend on the age range and cannot be com
 - Not a medical device and not a diagnosis: a large brain age gap in one person has many harmless explanations.
 - Not valid outside {span}, for children, or for scans prepared in another way.
 - Not tested on scanners other than those it was trained on: expect a shift, compare groups within one scanner.
-- Its predictions lean towards the mean training age (age bias); compare ages by the corrected gap.
+{contrast}- Its predictions lean towards the mean training age (age bias); compare ages by the corrected gap.
 """
+
+
+def _contrast_text(values: Mapping[str, Any]) -> str:
+    known = known_range(values)
+    if known is None:
+        return ""
+    scale = "on the scale from 0 to 1" if values["volume_spec"]["intensity"] == "minmax" else "in SDs"
+    return (
+        f"- Contrast: median intensities inside the brain from {known[0]:.2f} to {known[1]:.2f} ({scale}); other scans "
+        "are flagged `contrast_extrapolated`.\n"
+    )
 
 
 def _split_text(values: Mapping[str, Any]) -> str:

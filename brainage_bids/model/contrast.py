@@ -28,21 +28,27 @@ def known_medians(medians: Sequence[float]) -> dict[str, float]:
     return {"median_min": float(np.min(medians)), "median_max": float(np.max(medians))}
 
 
-def unlike_training(median: float, card: Mapping[str, Any]) -> bool:
-    """Say whether a scan lies farther from the training scans than half their range (or than `LEAST_MARGIN`).
+def known_range(card: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the medians that a model knows: those of its training scans and half their range more at each end.
 
-    For a model that was trained with powers of the intensities, both ends are moved by the largest one. Of a model that
-    does not say what contrast it was trained on, nothing is said.
+    The margin is at least `LEAST_MARGIN`. For a model that was trained with powers of the intensities, both ends are
+    moved by the largest one. None for a model that does not say what contrast it was trained on.
     """
     known = card["training"].get("intensity")
     if known is None:
-        return False
+        return None
     margin = max((known["median_max"] - known["median_min"]) / 2, LEAST_MARGIN)
     low, high = known["median_min"] - margin, known["median_max"] + margin
     power = _largest_power(card["recipe"])
     if power > 1:  # intensities are those from 0 to 1, see `recipe`
         low, high = max(low, 0.0) ** power, high ** (1 / power)
-    return not low <= median <= high
+    return low, high
+
+
+def unlike_training(median: float, card: Mapping[str, Any]) -> bool:
+    """Say whether a scan lies outside of what a model knows (`known_range`); of older models nothing is said."""
+    known = known_range(card)
+    return known is not None and not known[0] <= median <= known[1]
 
 
 def _largest_power(recipe: Mapping[str, Any]) -> float:

@@ -87,7 +87,7 @@ class LinearMap(BrainNetwork):
                 change += volume ** POWERS[0] - volume ** POWERS[1]
         flat = smooth.reshape(len(volumes), -1)
         if ignore_contrast:
-            flat = without(flat, gaussian_filter(change, sigma, mode="constant").ravel())
+            take_out(flat, gaussian_filter(change, sigma, mode="constant").ravel())
         pca = PCA(min(components or len(flat) - 1, len(flat) - 1), svd_solver="full")
         by_component, strength = most_likely_ridge(pca.fit_transform(flat), ages)
         weight = by_component @ pca.components_.astype(np.float64)
@@ -98,14 +98,15 @@ class LinearMap(BrainNetwork):
         return strength
 
 
-def without(values: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Return rows ``(n, voxels)`` that no longer differ along a direction ``(voxels,)``."""
+def take_out(values: np.ndarray, direction: np.ndarray) -> None:
+    """Change rows ``(n, voxels)`` in place so that they no longer differ along a direction ``(voxels,)``."""
     length = np.linalg.norm(direction)
     if length == 0:
-        return values
-    unit = direction / length
+        return
+    unit = (direction / length).astype(values.dtype)
     along = values @ unit
-    return values - np.outer(along - along.mean(), unit).astype(values.dtype)
+    for row, more in zip(values, along - along.mean(), strict=True):
+        row -= more * unit
 
 
 def most_likely_ridge(scores: np.ndarray, ages: np.ndarray) -> tuple[np.ndarray, float]:

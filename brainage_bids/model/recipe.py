@@ -171,6 +171,10 @@ class Recipe:
         """Return the JSON form."""
         return asdict(self)
 
+    def settled(self) -> dict:
+        """Return the JSON form without what is at its default: the same for a key that a later version adds."""
+        return _settled(self)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "recipe") -> Recipe:
         """Build a recipe from nested plain values.
@@ -284,6 +288,18 @@ def _nearest(word: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(known)}"
 
 
+def _settled(values: Any) -> dict:
+    """Return what a dataclass, or one within it, holds beside its defaults."""
+    found = {}
+    for item in fields(values):
+        value = getattr(values, item.name)
+        if is_dataclass(value):
+            found[item.name] = _settled(value)
+        elif item.default is MISSING or value != item.default:
+            found[item.name] = value
+    return found
+
+
 def _build(cls: type, values: Mapping[str, Any], source: str, section: str) -> Any:
     """Fill a dataclass from plain values; nested dataclasses are the sections of the file."""
     place = f"{source}, section [{section}]" if section else source
@@ -394,6 +410,11 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[augmentation] gamma_max", augmentation.gamma_max > 1, 1),
         ("[ridge] ignore_contrast", recipe.ridge.ignore_contrast, "false"),
     )
+    if augmentation.gamma_max > 1 and (not augmentation.enabled or recipe.method == "ridge"):
+        raise UsageError(
+            f"{source}: [augmentation] gamma_max is {augmentation.gamma_max}, but this recipe augments nothing; "
+            "take one that does, or leave it out"
+        )
     for key, used, off in powers:
         if used and recipe.volume.intensity != "minmax":
             raise UsageError(

@@ -266,14 +266,14 @@ def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, o
     Their folder does not: OUTPUT_DIR has other paths in a container, and may be moved or copied. What was found and not
     asked for, device, precision and chunks, and the number of processes do not enter: a training must go on after an
     interruption on whatever machine is left, and a finished model holds on all. Nor do people who cannot train, unless
-    folds hold them out.
+    folds hold them out, and keys of the recipe at their default: a later version with more keys keeps its models.
     """
     files = [_made_from(Path(path)) for path in cohort.scans.volume]
     scans = cohort.scans[["prefix", "age"]].astype(str).values.tolist()
     free = ("device", "precision", "threads", "notes", "processes", "views", "chunk_size", "recompute", "compile")
     used = {key: value for key, value in settings.to_dict().items() if key not in free}
     parts = [
-        recipe.to_dict(),
+        recipe.settled(),
         used,
         options.precision,
         files,

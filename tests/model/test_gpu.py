@@ -46,11 +46,13 @@ def brains(count, shape=(48, 57, 48)):
 
 def test_augmentation_is_that_of_the_cpu():
     volumes = brains(8)
-    drawn = augment.draw(8, AugmentSettings(probability=0.8, gamma_max=2.0), np.random.default_rng(0))
+    drawn = augment.draw(8, AugmentSettings(probability=0.8), np.random.default_rng(0))
     quiet = dataclasses.replace(drawn, noise_sd=np.zeros(8))
     out = augment.apply(volumes.cuda().half(), quiet)
     assert out.dtype == torch.float32
     assert torch.allclose(out.cpu(), augment.apply(volumes.half(), quiet), atol=5e-5)
+    powers = dataclasses.replace(augment.neutral(8), gamma=np.geomspace(0.5, 2, 8))
+    assert torch.allclose(augment.apply(volumes.cuda(), powers).cpu(), augment.apply(volumes, powers), atol=1e-5)
     again = [augment.apply(volumes.cuda(), drawn) for _ in range(2)]
     assert torch.equal(*again)
     assert torch.equal(augment.apply(volumes[3:5].cuda(), drawn[3:5]), again[0][3:5])

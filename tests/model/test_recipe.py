@@ -81,6 +81,22 @@ def test_powers_need_intensities_from_0_to_1():
         load_recipe("pca-ridge", ["ridge.ignore_contrast=true", "volume.intensity=zscore"])
 
 
+@pytest.mark.parametrize("recipe", ["pca-ridge", "resnet50-lowrez-noaug"])
+def test_a_recipe_that_augments_nothing_refuses_powers(recipe):
+    with pytest.raises(UsageError, match=r"gamma_max is 2.0, but this recipe augments nothing"):
+        load_recipe(recipe, ["augmentation.gamma_max=2"])
+
+
+def test_keys_at_their_default_do_not_settle_anything():
+    recipe = load_recipe("rnc-lowrez")
+    assert recipe.settled() == load_recipe("rnc-lowrez", ["augmentation.gamma_max=1.0"]).settled()
+    assert "gamma_max" not in recipe.settled()["augmentation"]
+    assert recipe.settled()["training"]["lr"] == 0.5  # has no default
+    changed = load_recipe("rnc-lowrez", ["augmentation.gamma_max=2"])
+    assert changed.settled()["augmentation"] == {**recipe.settled()["augmentation"], "gamma_max": 2.0}
+    assert changed.settled() != recipe.settled()
+
+
 def test_files(tmp_path):
     with pytest.raises(UsageError, match="recipe 'rnc-hirez' is unknown; did you mean rnc-highrez"):
         load_recipe("rnc-hirez")
