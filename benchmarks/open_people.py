@@ -43,6 +43,7 @@ from brainage_bids.stats.accuracy import compare_errors, mean_interval
 
 FOLDS = 5
 LARGER = "ds002748"
+YARDSTICK = "ridge-4mm-blind"
 OUT_OF_FOLD, STRANGERS = "out of fold", "openms"
 COLUMNS = ["participant_id", "session_id", "prefix", "volume", "age", "sex", "group", "site", "family", "trainable"]
 POWERS = (0.5, 0.7, 1.0, 1.4, 2.0)
@@ -309,30 +310,54 @@ def search(asked: argparse.Namespace) -> None:
     for people, rows in pd.concat([kept, *together(kept)]).groupby("people"):
         print(f"\n{people}")
         summary(rows)
+        against_yardstick(rows)
+
+
+def against_yardstick(kept: pd.DataFrame) -> None:
+    """Print what each model gains on the yardstick in the seeds of both: as a single model, and as mean answer."""
+    for name in kept.model[kept.model != YARDSTICK].unique():
+        pair = kept[kept.model.isin([name, YARDSTICK])].assign(error=lambda rows: (rows.predicted_age - rows.age).abs())
+        pair = pair[pair.groupby("seed").model.transform("nunique") == 2]
+        if pair.empty:
+            continue
+        means = pair.groupby(["model", "participant_id"])[["age", "predicted_age", "error"]].mean()
+        means["of the mean answer"] = (means.predicted_age - means.age).abs()
+        for kind in ("error", "of the mean answer"):
+            one, other = (means.loc[model, kind].sort_index().to_numpy() for model in (name, YARDSTICK))
+            print(f"{name} - {YARDSTICK}, {pair.seed.nunique()} seeds, {kind}: {one.mean():.2f} - {other.mean():.2f}: "
+                  f"{paired(one, other)}")  # fmt: skip
+
+
+def paired(one: np.ndarray, other: np.ndarray) -> str:
+    """Return the difference of errors of the same people in words."""
+    found = compare_errors(one, other)
+    return (f"{found['mae_diff']:+.2f} years [{found['ci_lo']:+.2f}, {found['ci_hi']:+.2f}], n {found['n']}, paired t "
+            f"p {found['p']:.3f}, Wilcoxon p {found['wilcoxon_p']:.3f}")  # fmt: skip
 
 
 def contrast(asked: argparse.Namespace) -> None:
-    """Print the out-of-fold errors of the models of *search* when all scans had another contrast, as a power."""
+    """Ask the models of *search* that are in the work folder about scans of another contrast; keep and print it."""
+    jobs = [Training(asked.work, name, *CANDIDATES[name], seed) for name in asked.only or CANDIDATES
+            for seed in asked.seeds]  # fmt: skip
+    found = pd.concat([answers_by_power(job) for job in jobs if (job.folder / "model.json").is_file()])
+    write_tsv(asked.results, found)
+    gaps = found.assign(gap=found.predicted_age - found.age, seeds=found.groupby("model").seed.transform("nunique"))
     print("| model | seeds | " + " | ".join(f"power {power:g}" for power in POWERS) + " |\n" + "| --- " * 7 + "|")
-    for name in asked.only or CANDIDATES:
-        jobs = [Training(asked.work, name, *CANDIDATES[name], seed) for seed in asked.seeds]
-        gaps = [gaps_by_power(job) for job in jobs if (job.folder / "model.json").is_file()]
-        if gaps:
-            found = np.array(gaps)  # (seeds, people, powers)
-            cells = [f"{np.abs(gap).mean():.1f} ({gap.mean():+.1f})" for gap in np.moveaxis(found, 2, 0)]
-            print(f"| {name} | {len(found)} | {' | '.join(cells)} |", flush=True)
+    for (name, seeds), rows in gaps.groupby(["model", "seeds"], sort=False):
+        cells = [f"{gap.abs().mean():.1f} ({gap.mean():+.1f})" for _, gap in rows.groupby("power").gap]
+        print(f"| {name} | {seeds} | {' | '.join(cells)} |")
 
 
-def gaps_by_power(job: Training) -> np.ndarray:
-    """Return predicted minus true age out of fold for each power of the intensities, ``(people, powers)``."""
+def answers_by_power(job: Training) -> pd.DataFrame:
+    """Return what is said out of fold of everybody, the intensities raised to each power."""
     model = load_model(job.folder, "cpu")
     table = scans(job.work, model.spec).set_index("participant_id")
-    split, gaps = read_tsv(job.folder / "split.tsv").query("trainable == '1'"), []
+    split, rows = read_tsv(job.folder / "split.tsv").query("trainable == '1'"), []
     for person, fold in zip(split.participant_id, split.fold, strict=True):
-        volume = load_volume(table.volume[person], model.spec)
-        member = model.members[f"fold-{fold}"]
-        gaps.append([member.predict(volume**power) - table.age[person] for power in POWERS])
-    return np.array(gaps)
+        volume, member = load_volume(table.volume[person], model.spec), model.members[f"fold-{fold}"]
+        rows += [(person, table.age[person], power, round(member.predict(volume**power), 4)) for power in POWERS]
+    found = pd.DataFrame(rows, columns=["participant_id", "age", "power", "predicted_age"])
+    return found.assign(model=job.name, seed=job.seed)
 
 
 def claim(asked: argparse.Namespace) -> None:
@@ -346,9 +371,7 @@ def claim(asked: argparse.Namespace) -> None:
     for one, other in PAIRS:
         if not {one, other} <= set(models):
             continue
-        found = compare_errors(errors[one].to_numpy(), errors[other].to_numpy())
-        print(f"{one} - {other}: {found['mae_diff']:+.2f} years [{found['ci_lo']:+.2f}, {found['ci_hi']:+.2f}], "
-              f"n {found['n']}, paired t p {found['p']:.3f}, Wilcoxon p {found['wilcoxon_p']:.3f}")  # fmt: skip
+        print(f"{one} - {other}: {paired(errors[one].to_numpy(), errors[other].to_numpy())}")
 
 
 def main() -> None:
