@@ -15,6 +15,7 @@ from brainage_bids.report import brain, figures, words
 from brainage_bids.report.html import NOT_AVAILABLE, decimals, embed_image, interval, number, text, write_page
 from brainage_bids.report.pictures import png_bytes
 
+UNKNOWN_TO_MODEL = {"age_extrapolated": "an age", "contrast_extrapolated": "a contrast"}
 _PICTURES = {
     "mask": (
         "Brain mask on the native scan",
@@ -148,6 +149,12 @@ def verdict(row: Mapping[str, Any]) -> str:
     if place["half"] is None:
         return "Too few healthy held-out people were there for a 95 % interval; the gap cannot be judged."
     band = f"\u00b1{decimals(place['half'], 1)} years around zero"
+    flags = text(row.get("flags")).split(";")
+    if strange := [what for flag, what in UNKNOWN_TO_MODEL.items() if flag in flags]:
+        return (
+            f"The model did not learn from scans of such {' and '.join(strange)}: the band of healthy held-out people "
+            f"({band}) says nothing about this gap."
+        )
     if abs(place["gap"]) <= place["half"]:
         return f"Within the band that holds 95 % of healthy held-out people ({band})."
     side = "Above" if place["gap"] > 0 else "Below"

@@ -94,6 +94,15 @@ def test_verdict_agrees_with_the_chronological_age(gap, start):
     assert (row["pred_lo"] <= age <= row["pred_hi"]) == (start == "Within")
 
 
+def test_no_verdict_where_the_model_does_not_know_such_scans():
+    row = {"bag_corrected": 24.4, "pred_lo": 40.0, "pred_hi": 57.0, "flags": "contrast_extrapolated;qc_warn"}
+    assert verdict(row).startswith("The model did not learn from scans of such a contrast: the band")
+    assert "\u00b18.5 years around zero) says nothing about this gap" in verdict(row)
+    both = verdict(row | {"flags": "out_of_fold;contrast_extrapolated;age_extrapolated"})
+    assert "of such an age and a contrast" in both
+    assert verdict(row | {"flags": "qc_warn"}).startswith("Above")
+
+
 def test_what_a_person_decided_is_told(tmp_path, participant, scan):
     assert "A person decided" not in written(tmp_path, participant)[0]
     decided = replace(scan, qc_decision="fail", qc_comment="<b>moved</b>", qc_outdated=True)
