@@ -310,21 +310,22 @@ def search(asked: argparse.Namespace) -> None:
     for people, rows in pd.concat([kept, *together(kept)]).groupby("people"):
         print(f"\n{people}")
         summary(rows)
-        against_yardstick(rows)
+        differences(rows)
 
 
-def against_yardstick(kept: pd.DataFrame) -> None:
-    """Print what each model gains on the yardstick in the seeds of both: as a single model, and as mean answer."""
-    for name in kept.model[kept.model != YARDSTICK].unique():
-        pair = kept[kept.model.isin([name, YARDSTICK])].assign(error=lambda rows: (rows.predicted_age - rows.age).abs())
+def differences(kept: pd.DataFrame) -> None:
+    """Print what models gain on each other in the seeds of both: each as a single model, and as mean answer."""
+    names = [name for name in kept.model.unique() if name != YARDSTICK]
+    for first, second in [(name, YARDSTICK) for name in names] + [("rnc-4mm", "l1-4mm-long")]:
+        pair = kept[kept.model.isin([first, second])].assign(error=lambda rows: (rows.predicted_age - rows.age).abs())
         pair = pair[pair.groupby("seed").model.transform("nunique") == 2]
         if pair.empty:
             continue
         means = pair.groupby(["model", "participant_id"])[["age", "predicted_age", "error"]].mean()
         means["of the mean answer"] = (means.predicted_age - means.age).abs()
         for kind in ("error", "of the mean answer"):
-            one, other = (means.loc[model, kind].sort_index().to_numpy() for model in (name, YARDSTICK))
-            print(f"{name} - {YARDSTICK}, {pair.seed.nunique()} seeds, {kind}: {one.mean():.2f} - {other.mean():.2f}: "
+            one, other = (means.loc[model, kind].sort_index().to_numpy() for model in (first, second))
+            print(f"{first} - {second}, {pair.seed.nunique()} seeds, {kind}: {one.mean():.2f} - {other.mean():.2f}: "
                   f"{paired(one, other)}")  # fmt: skip
 
 
