@@ -52,12 +52,16 @@ def demo(
     run_demo(out_dir.resolve(), n=n, nprocs=nprocs or own_cores(), seed=random_seed)
 
 
-@tools_app.command(help="List the recipes that --train understands.")
-def recipes() -> None:
-    """Print one line per packaged recipe."""
-    from brainage_bids.pipeline.recipes import describe_recipes
+@tools_app.command(
+    help="List the recipes that --train understands; with a name show that one, every number with its source."
+)
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="a recipe, or a TOML file")] = None,
+) -> None:
+    """Print one line per packaged recipe, or the content of one."""
+    from brainage_bids.pipeline.recipes import describe_recipes, show_recipe
 
-    typer.echo(describe_recipes())
+    typer.echo(show_recipe(name) if name else describe_recipes())
 
 
 @tools_app.command(

@@ -154,3 +154,23 @@ def test_recipes_are_listed(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "rnc-highrez" in printed
     assert "ResNet-18 width 64, 1 mm, Rank-N-Contrast, batch 24, 1000 epochs" in printed
+
+
+@pytest.mark.parametrize(("name", "wanted", "ending"), [
+    ("rnc-highrez", "lr = 0.5                    # paper 2.4.2", "test_share = 0.1            # paper 2.1"),
+    ("resnet50-lowrez-noaug", 'optimiser = "adam"', "augmentation.enabled=false"),
+])  # fmt: skip
+def test_a_recipe_is_shown_with_its_sources(name, wanted, ending, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["brainage-tools", "recipes", name])
+    with pytest.raises(SystemExit, match="0"):
+        tools.main()
+    printed = capsys.readouterr().out
+    assert wanted in printed
+    assert printed.strip().endswith(ending)
+
+
+def test_an_unknown_recipe_is_not_shown(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["brainage-tools", "recipes", "rnc-hirez"])
+    with pytest.raises(SystemExit, match="64"):
+        tools.main()
+    assert "did you mean rnc-highrez" in capsys.readouterr().err

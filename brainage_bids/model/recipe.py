@@ -217,18 +217,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         When the file is not there.
     """
     text = str(name_or_path)
-    plain = text.endswith(PLAIN) and text in recipe_names()
-    if text in recipe_names():
-        packaged = resources.files("brainage_bids.recipes").joinpath(f"{text.removesuffix(PLAIN)}.toml")
-        content = packaged.read_text(encoding="utf-8")
-    elif text.endswith(".toml") or "/" in text:
-        if not Path(text).is_file():
-            raise NoInputError(
-                f"recipe file {text} is not there; give a TOML file or one of: {', '.join(recipe_names())}"
-            )
-        content = Path(text).read_text(encoding="utf-8")
-    else:
-        raise UsageError(f"recipe '{text}' is unknown; {_nearest(text, recipe_names())}")
+    content, plain = recipe_text(text)
     try:
         values = tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
@@ -239,6 +228,28 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     for override in overrides:
         _override(values, override)
     return Recipe.from_dict(values, f"recipe {text}")
+
+
+def recipe_text(name_or_path: str) -> tuple[str, bool]:
+    """Return the TOML of a recipe, and whether it is meant without its augmentation (``-noaug``).
+
+    Raises
+    ------
+    UsageError
+        When the name is unknown; the nearest are named.
+    NoInputError
+        When the file is not there.
+    """
+    names = recipe_names()
+    if name_or_path in names:
+        file = f"{name_or_path.removesuffix(PLAIN)}.toml"
+        content = resources.files("brainage_bids.recipes").joinpath(file).read_text(encoding="utf-8")
+        return content, name_or_path.endswith(PLAIN)
+    if not (name_or_path.endswith(".toml") or "/" in name_or_path):
+        raise UsageError(f"recipe '{name_or_path}' is unknown; {_nearest(name_or_path, names)}")
+    if not Path(name_or_path).is_file():
+        raise NoInputError(f"recipe file {name_or_path} is not there; give a TOML file or one of: {', '.join(names)}")
+    return Path(name_or_path).read_text(encoding="utf-8"), False
 
 
 def people_a_batch(recipe: Recipe, asked: int | None, n_train: int, processes: int = 1) -> int:

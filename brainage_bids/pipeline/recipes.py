@@ -1,4 +1,4 @@
-"""List the recipes that can be trained."""
+"""List the recipes that can be trained, or show one."""
 
 from __future__ import annotations
 
@@ -22,3 +22,17 @@ def describe_recipes() -> str:
             f"batch {recipe.training.batch_size}, {recipe.training.epochs} epochs{plain}"
         )
     return "\n".join(lines)
+
+
+def show_recipe(name: str) -> str:
+    """Return the TOML of a recipe, every number with its source.
+
+    Raises
+    ------
+    BrainageError
+        When there is none of that name.
+    """
+    from brainage_bids.model.recipe import recipe_text
+
+    content, plain = recipe_text(name)
+    return content + ("\n# and without its augmentation: augmentation.enabled=false\n" if plain else "")
