@@ -1,8 +1,8 @@
 """Make the model that comes with the package: the chosen candidate of ``open_people.py``, with a split of its own.
 
-Run ``python benchmarks/open_model.py DATA --work FOLDER --candidate NAME`` after ``open_people.py prepare``. The split
-(seed 2) played no part in the search. People are known in the model folder as ``<Name of the dataset>/<participant>``,
-so that they are told apart and found again.
+Run ``python benchmarks/open_model.py DATA --work FOLDER --candidate NAME`` after ``open_people.py prepare``. Nothing
+was chosen by its split (seed 2). People are known in the model folder as ``<Name of the dataset>/<participant>``, so
+that they are told apart and found again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def bundle(data: Path, work: Path, candidate: str, into: Path) -> None:
     mae, null = ((larger.age - other).abs().mean() for other in (larger.predicted, larger.age.mean()))
     said = {"n": len(errors), "patients": patients, "youngest": f"{table.age.min():.0f}",
             "oldest": f"{table.age.max():.0f}", "error": error, "null": f"{card['validation']['mae_null']:.1f}",
-            "within": f"{mae:.1f} against {null:.1f} years (r = {r:.2f}, n = {len(larger)})"}  # fmt: skip
+            "within": f"{mae:.1f} against {null:.1f} years of always its mean age (r = {r:.2f}, n = {len(larger)})",
+            }  # fmt: skip
     who = WHO.format(controls=len(table) - patients, patients=patients)
     card |= {"dataset": None, "who": who, "notice": NOTICE.format(**said)}
     into.mkdir(parents=True, exist_ok=True)
