@@ -217,8 +217,8 @@ def known_or_trained(models: dict[str, tuple[str, tuple[str, ...]]], asked: argp
 
 
 def _trained(jobs: list[Training], processes: int) -> Iterator[pd.DataFrame]:
-    if processes == 1:
-        yield from map(train, jobs)
+    if processes < 2:
+        yield from map(train, jobs if processes else [])
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(train, replace(job, workers=1)): job for job in jobs}
@@ -383,7 +383,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="candidates, or models of *claim*")
     parser.add_argument("--seeds", type=int, nargs="*", help=f"default 1 to 5 for *claim*, else {SEARCH_SEEDS}")
     parser.add_argument("--results", type=Path, help="table of predictions; what stands in it is not trained again")
-    parser.add_argument("--processes", type=int, default=1, help="trainings at the same time, on the CPU")
+    parser.add_argument("--processes", type=int, default=1, help="trainings at the same time; 0: print what there is")
     parser.add_argument("--precision", default="auto", help="bfloat16 halves the time on processors that have it")
     asked = parser.parse_args()
     asked.results = asked.results or asked.work / f"{asked.what}.tsv"
