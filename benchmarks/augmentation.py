@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from brainage_bids.model import augment
+from brainage_bids.model.recipe import AugmentationSettings
 from brainage_bids.schema import VolumeSpec
 
 HALF = 0.5
@@ -35,7 +36,7 @@ def ours(device="cpu", batch=4):
 
     def run(volume):
         volumes = volume.to(device).half().expand(batch, -1, -1, -1, -1)
-        out = augment.apply(volumes, augment.draw(batch, augment.AugmentSettings(), rng))
+        out = augment.apply(volumes, augment.draw(batch, AugmentationSettings(), rng))
         return out[0].cpu() if device != "cpu" else out[0]
 
     return run, batch

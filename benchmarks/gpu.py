@@ -37,7 +37,7 @@ from brainage_bids.model.losses import l1_years
 from brainage_bids.model.member import Member, MemberData
 from brainage_bids.model.memory import fitting_views
 from brainage_bids.model.options import ModelOptions
-from brainage_bids.model.recipe import load_recipe, recipe_names
+from brainage_bids.model.recipe import AugmentationSettings, load_recipe, recipe_names
 from brainage_bids.model.settings import effective_settings, step_bytes
 from brainage_bids.model.stages import STAGES
 from brainage_bids.model.stem import StemConvolution
@@ -216,7 +216,7 @@ def augmentation(folder, batch=16):
     volumes = torch.from_numpy(ball(VolumeSpec.on_grid(1).shape)).cuda().expand(batch, 1, -1, -1, -1)
     rng, seconds = np.random.default_rng(0), []
     for _ in range(21):
-        drawn = augment.draw(batch, augment.AugmentSettings(), rng)
+        drawn = augment.draw(batch, AugmentationSettings(), rng)
         torch.cuda.synchronize()
         begin = time.perf_counter()
         augment.apply(volumes, drawn)

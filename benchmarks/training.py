@@ -24,6 +24,7 @@ import torch
 from brainage_bids.model import augment
 from brainage_bids.model.chunked import backward_in_chunks
 from brainage_bids.model.losses import l1_years, rank_n_contrast
+from brainage_bids.model.recipe import AugmentationSettings
 from brainage_bids.model.resnet import ResNet3D
 
 GRID, GRID_2MM = (64, 76, 64), (96, 114, 96)
@@ -43,7 +44,7 @@ def memory(people, size):
     torch.manual_seed(0)
     volumes = np.random.default_rng(0).random((16, *GRID), dtype=np.float32).astype(np.float16)
     model = ResNet3D(18, 32).train()
-    settings, ages = augment.AugmentSettings(), torch.linspace(20, 80, people, dtype=torch.float64)
+    settings, ages = AugmentationSettings(), torch.linspace(20, 80, people, dtype=torch.float64)
 
     def step(number, part):
         drawn = augment.draw(2 * number, settings, np.random.default_rng(0))
@@ -92,7 +93,7 @@ def step(kind, batch=4):
         def batches():
             while True:
                 rows = rng.permutation(16)[:batch]
-                drawn = augment.draw(batch, augment.AugmentSettings(), rng)
+                drawn = augment.draw(batch, AugmentationSettings(), rng)
                 images = augment.apply(torch.from_numpy(volumes[rows])[:, None], drawn)
                 yield images.contiguous(memory_format=torch.channels_last_3d), ages[rows]
 

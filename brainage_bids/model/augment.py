@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,41 +19,10 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from brainage_bids.model.recipe import AugmentationSettings
+
 SLAB = 8  # planes resampled at a time
 GRID_POINTS = 2**25  # resampled at a time on a GPU, 0.4 GB of coordinates
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """Strength of the augmentations; a strength of 0 (crop 1) switches one off.
-
-    Parameters
-    ----------
-    probability
-        Chance of each augmentation, independently.
-    translation_voxels
-        Largest shift along each axis, voxels, both directions.
-    rotation_min, rotation_max
-        Range of the rotation angle, radians.
-    rotation_axes
-        ``one``: about one random axis; ``each``: about x, then y, then z, each by an angle and a sign of its own.
-    noise_sd
-        Standard deviation of the Gaussian noise, in units of the intensity.
-    crop_min
-        Smallest share of each axis that a crop keeps, resized back.
-    gamma_max
-        Not in the paper: intensities of 0 to 1 are raised to a power between its inverse and it, log-uniform, which
-        moves grey matter against white as another scanner or sequence does; 1 is off.
-    """
-
-    probability: float = 0.5
-    translation_voxels: float = 10.0
-    rotation_min: float = 0.1
-    rotation_max: float = 0.5
-    noise_sd: float = 0.025
-    crop_min: float = 0.7
-    gamma_max: float = 1.0
-    rotation_axes: str = "one"
 
 
 @dataclass(frozen=True)
@@ -91,14 +60,14 @@ class AugmentParameters:
         return AugmentParameters(**{item.name: getattr(self, item.name)[part] for item in fields(self)})
 
 
-def settings_from(recipe: Mapping[str, Any]) -> AugmentSettings | None:
-    """Return the settings that a recipe (as plain values) describes; None when its augmentation is not enabled."""
-    strengths = dict(recipe["augmentation"])
-    if not strengths.pop("enabled"):
+def settings_from(recipe: Mapping[str, Any]) -> AugmentationSettings | None:
+    """Return the augmentation of a recipe (as plain values), shifts in voxels; None when it is not enabled."""
+    settings = AugmentationSettings(**recipe["augmentation"])
+    if not settings.enabled:
         return None
-    if millimetres := strengths.pop("translation_mm", 0.0):
-        strengths["translation_voxels"] = millimetres / recipe["volume"]["resolution"]
-    return AugmentSettings(**strengths)
+    if settings.translation_mm:
+        settings = replace(settings, translation_voxels=settings.translation_mm / recipe["volume"]["resolution"])
+    return settings
 
 
 def neutral(count: int) -> AugmentParameters:
@@ -108,7 +77,7 @@ def neutral(count: int) -> AugmentParameters:
     return AugmentParameters(zeros, zeros, ones, zeros, none, np.zeros(count, dtype=np.int64), ones[:, 0])
 
 
-def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> AugmentParameters:
+def draw(count: int, settings: AugmentationSettings, rng: np.random.Generator) -> AugmentParameters:
     """Draw parameters for ``count`` volumes; the same generator state gives the same numbers on any device."""
     chosen = rng.random((4, count)) < settings.probability  # translation, rotation, noise, crop
     translation = rng.uniform(-1, 1, (count, 3)) * settings.translation_voxels
@@ -130,7 +99,7 @@ def draw(count: int, settings: AugmentSettings, rng: np.random.Generator) -> Aug
     )
 
 
-def _draw_rotations(count: int, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+def _draw_rotations(count: int, settings: AugmentationSettings, rng: np.random.Generator) -> np.ndarray:
     """Return rotation vectors (axis times radians), ``(count, 3)``."""
     if settings.rotation_axes == "each":
         angles = rng.uniform(settings.rotation_min, settings.rotation_max, (count, 3)) * rng.choice([-1, 1], (count, 3))

@@ -109,9 +109,29 @@ class RidgeSettings:
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """The paper's four augmentations and one of contrast; units as in `augment.AugmentSettings`.
+    """Strength of the paper's four augmentations and one of contrast; 0 (crop and gamma 1) switches one off.
 
-    A ``translation_mm`` above 0 stands for ``translation_voxels``, so that it means the same on any grid.
+    Parameters
+    ----------
+    enabled
+        Whether the training augments at all.
+    probability
+        Chance of each augmentation, independently.
+    translation_voxels
+        Largest shift along each axis, voxels, both directions.
+    translation_mm
+        Above 0 it stands for ``translation_voxels``, so that a shift means the same on any grid.
+    rotation_min, rotation_max
+        Range of the rotation angle, radians.
+    rotation_axes
+        ``one``: about one random axis; ``each``: about x, then y, then z, each by an angle and a sign of its own.
+    noise_sd
+        Standard deviation of the Gaussian noise, in units of the intensity.
+    crop_min
+        Smallest share of each axis that a crop keeps, resized back.
+    gamma_max
+        Not in the paper: intensities of 0 to 1 are raised to a power between its inverse and it, log-uniform, which
+        moves grey matter against white as another scanner or sequence does; 1 is off.
     """
 
     enabled: bool = True
@@ -417,15 +437,15 @@ def _check(recipe: Recipe, source: str) -> None:
     for key, value, least, most in ranges:
         if not least <= value <= most:
             raise UsageError(f"{source}: {key} is {value}; it must lie between {least} and {most}")
-    powers = (
-        ("[augmentation] gamma_max", augmentation.gamma_max > 1, 1),
-        ("[ridge] ignore_contrast", recipe.ridge.ignore_contrast, "false"),
-    )
     if augmentation.gamma_max > 1 and (not augmentation.enabled or recipe.method == "ridge"):
         raise UsageError(
             f"{source}: [augmentation] gamma_max is {augmentation.gamma_max}, but this recipe augments nothing; "
             "take one that does, or leave it out"
         )
+    powers = (
+        ("[augmentation] gamma_max", augmentation.gamma_max > 1, 1),
+        ("[ridge] ignore_contrast", recipe.ridge.ignore_contrast, "false"),
+    )
     for key, used, off in powers:
         if used and recipe.volume.intensity != "minmax":
             raise UsageError(

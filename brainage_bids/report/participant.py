@@ -149,7 +149,7 @@ def verdict(row: Mapping[str, Any]) -> str:
     if place["half"] is None:
         return "Too few healthy held-out people were there for a 95 % interval; the gap cannot be judged."
     band = f"\u00b1{decimals(place['half'], 1)} years around zero"
-    flags = text(row.get("flags")).split(";")
+    flags = dict(words.flags_in_words(row.get("flags")))
     if strange := [what for flag, what in UNKNOWN_TO_MODEL.items() if flag in flags]:
         return (
             f"The model did not learn from scans of such {' and '.join(strange)}: the band of healthy held-out people "

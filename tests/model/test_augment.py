@@ -7,8 +7,8 @@ from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
 from brainage_bids.model import augment
-from brainage_bids.model.augment import AugmentSettings, apply, draw, neutral, pull_back, settings_from
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.augment import apply, draw, neutral, pull_back, settings_from
+from brainage_bids.model.recipe import AugmentationSettings, load_recipe
 
 SHAPE = (13, 16, 11)
 
@@ -64,7 +64,7 @@ def test_crop_shift_looks_at_the_shifted_window():
 
 
 def test_equals_scipy_with_everything_on(volumes):
-    settings = AugmentSettings(probability=1.0, translation_voxels=2.0, noise_sd=0.0)
+    settings = AugmentationSettings(probability=1.0, translation_voxels=2.0, noise_sd=0.0)
     parameters = draw(5, settings, np.random.default_rng(4))
     out = apply(volumes, parameters)
     for index, matrix in enumerate(pull_back(parameters, SHAPE)):
@@ -98,7 +98,7 @@ def test_noise_stays_inside_the_brain_and_has_its_sd():
 
 
 def test_draws_follow_the_settings():
-    settings = AugmentSettings()
+    settings = AugmentationSettings()
     p = draw(4000, settings, np.random.default_rng(0))
     for chosen in ((p.translation != 0).any(1), (p.rotation != 0).any(1), p.noise_sd != 0, (p.crop != 1).any(1)):
         assert chosen.mean() == pytest.approx(0.5, abs=0.03)
@@ -129,9 +129,9 @@ def test_the_power_changes_contrast_inside_the_brain_and_nothing_else():
 
 
 def test_powers_are_drawn_last_and_log_uniform():
-    p = draw(4000, AugmentSettings(), np.random.default_rng(0))
+    p = draw(4000, AugmentationSettings(), np.random.default_rng(0))
     assert (p.gamma == 1).all()
-    strong = draw(4000, AugmentSettings(gamma_max=2.0), np.random.default_rng(0))
+    strong = draw(4000, AugmentationSettings(gamma_max=2.0), np.random.default_rng(0))
     for name in ("translation", "rotation", "crop", "crop_shift", "noise_sd", "noise_seed"):
         assert np.array_equal(getattr(strong, name), getattr(p, name)), name
     drawn = np.log2(strong.gamma[strong.gamma != 1])
@@ -142,7 +142,7 @@ def test_powers_are_drawn_last_and_log_uniform():
 
 
 def test_rotations_about_each_axis_have_signs_and_angles_of_their_own():
-    p = draw(2000, AugmentSettings(rotation_axes="each"), np.random.default_rng(0))
+    p = draw(2000, AugmentationSettings(rotation_axes="each"), np.random.default_rng(0))
     turned = p.rotation[(p.rotation != 0).any(1)]
     assert len(turned) / 2000 == pytest.approx(0.5, abs=0.04)
     angles = Rotation.from_rotvec(turned).as_euler("xyz")
@@ -163,14 +163,16 @@ def test_a_shift_in_millimetres_is_the_same_on_any_grid():
 
 
 def test_probability_zero_never_touches(volumes):
-    p = draw(5, AugmentSettings(probability=0.0, gamma_max=2.0), np.random.default_rng(0))
+    p = draw(5, AugmentationSettings(probability=0.0, gamma_max=2.0), np.random.default_rng(0))
     assert torch.equal(apply(volumes, p), volumes)
 
 
 def test_a_volume_becomes_the_same_alone_and_in_any_batch_on_any_number_of_threads(volumes):
     brain = torch.zeros(4, 1, 24, 30, 20)
     brain[:, :, 6:18, 4:25, 5:16] = torch.rand(4, 1, 12, 21, 11, generator=torch.Generator().manual_seed(0)) + 0.1
-    parameters = draw(4, AugmentSettings(probability=0.8, translation_voxels=3, gamma_max=2), np.random.default_rng(2))
+    parameters = draw(
+        4, AugmentationSettings(probability=0.8, translation_voxels=3, gamma_max=2), np.random.default_rng(2)
+    )
     whole = apply(brain, parameters)
     former = torch.get_num_threads()
     try:
@@ -186,7 +188,9 @@ def test_whole_grids_at_once_are_what_boxes_one_by_one_give(monkeypatch):
     """The way of a GPU, on the CPU: same values, also when only some volumes fit at once."""
     brain = torch.zeros(6, 1, 24, 30, 20)
     brain[:, :, 6:18, 4:25, 5:16] = torch.rand(6, 1, 12, 21, 11, generator=torch.Generator().manual_seed(0)) + 0.1
-    parameters = draw(6, AugmentSettings(probability=0.7, translation_voxels=3, gamma_max=2), np.random.default_rng(2))
+    parameters = draw(
+        6, AugmentationSettings(probability=0.7, translation_voxels=3, gamma_max=2), np.random.default_rng(2)
+    )
     quiet = dataclasses.replace(parameters, noise_sd=np.zeros(6))
     pulls, moved = pull_back(parameters, (24, 30, 20)), np.array([0, 1, 3, 4])
     untouched = dataclasses.replace(neutral(6), noise_sd=parameters.noise_sd, noise_seed=parameters.noise_seed)

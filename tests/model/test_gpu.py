@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from brainage_bids.bids.files import read_json
 from brainage_bids.model import augment, feed, stages
-from brainage_bids.model.augment import AugmentSettings
 from brainage_bids.model.chunked import backward_in_chunks
 from brainage_bids.model.explain import gradram
 from brainage_bids.model.loop import repeatable
@@ -19,6 +18,7 @@ from brainage_bids.model.losses import rank_n_contrast
 from brainage_bids.model.memory import bytes_a_view, fixed_bytes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import predict_table
+from brainage_bids.model.recipe import AugmentationSettings
 from brainage_bids.model.resnet import ResNet3D
 from brainage_bids.model.sfcn import SFCN3D
 from brainage_bids.model.stem import StemConvolution
@@ -46,7 +46,7 @@ def brains(count, shape=(48, 57, 48)):
 
 def test_augmentation_is_that_of_the_cpu():
     volumes = brains(8)
-    drawn = augment.draw(8, AugmentSettings(probability=0.8), np.random.default_rng(0))
+    drawn = augment.draw(8, AugmentationSettings(probability=0.8), np.random.default_rng(0))
     quiet = dataclasses.replace(drawn, noise_sd=np.zeros(8))
     out = augment.apply(volumes.cuda().half(), quiet)
     assert out.dtype == torch.float32
@@ -190,7 +190,7 @@ def test_the_counted_memory_covers_a_step(depth, width, count):
     model = ResNet3D(depth, width).cuda().to(memory_format=torch.channels_last_3d).train()
     optimiser = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     volumes = brains(count, shape).cuda()
-    drawn = augment.draw(count, AugmentSettings(), np.random.default_rng(0))
+    drawn = augment.draw(count, AugmentationSettings(), np.random.default_rng(0))
     for _ in range(2):
         images = augment.apply(volumes, drawn).contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast("cuda", torch.bfloat16):
