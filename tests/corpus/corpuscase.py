@@ -13,8 +13,8 @@ give the smallest input that has it, and promise what a person sees::
         silent=("error",),
     ),
 
-The command runs in this process. A traceback, exit 70, a line of more than `LONGEST` characters and a participant who is
-neither planned nor named always fail, whatever the case promises. Only the plan is made (``--dry-run``) unless the case
+The command runs in this process. A traceback, exit 70, a line of more than `LONGEST` characters and a participant who
+is neither planned nor named always fail, whatever a case says. Only the plan is made (``--dry-run``) unless the case
 says otherwise: nothing here may take a second.
 """
 
@@ -48,7 +48,7 @@ class Case:
     what
         The shape of the fault, one line.
     rows
-        ``participants.tsv``: lines whose cells are separated by ``|`` here and by tabs in the file; empty: no such file.
+        ``participants.tsv``: lines whose cells are separated by ``|`` here and by tabs in the file; empty: no file.
     files
         Path below BIDS_DIR (``../`` beside it) -> text (written as UTF-8), bytes, or what is written as JSON.
     scans
