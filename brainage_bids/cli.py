@@ -146,7 +146,7 @@ def bids_app(
     ] = [],  # noqa: B006
     train: Annotated[str | None, typer.Option(help="train this recipe first (see brainage-tools recipes)")] = None,
     train_on: Annotated[
-        str | None, typer.Option(help="pandas query over the scans table; default: the healthy controls")
+        str | None, typer.Option(help="who trains, e.g. 'age > 40 and group == \"CN\"'; default: the healthy controls")
     ] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="out-of-fold prediction for everyone")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
@@ -191,7 +191,7 @@ def bids_app(
     bias_fit: Annotated[str, typer.Option(help="where the age-bias line comes from: model, controls, none")] = "model",
     bias_method: Annotated[str, typer.Option(help="form of the corrected gap: beheshti, cole")] = "beheshti",
     bias_query: Annotated[
-        str | None, typer.Option(help="rows that fit the age-bias line and leave the tests (pandas query)")
+        str | None, typer.Option(help="rows that fit the age-bias line and leave the tests (a query like --train-on)")
     ] = None,
     session_select: Annotated[
         str, typer.Option(help="session for cross-sectional tests: first, last, closest:MONTHS, LABEL")

@@ -11,6 +11,7 @@ import pandas as pd
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.predictions import model_calibration
+from brainage_bids.pipeline.query import rows_where
 from brainage_bids.pipeline.together import keyed, unkeyed
 
 if TYPE_CHECKING:
@@ -89,10 +90,7 @@ def _asked_for(table: pd.DataFrame, query: str | None) -> tuple[pd.Index, pd.Ind
 
     if not query:
         return pd.Index([]), pd.Index([])
-    try:
-        asked = table.query(query)
-    except Exception as error:
-        raise UsageError(f"--bias-query {query!r} cannot be evaluated: {error}") from error
+    asked = table[rows_where(table, query, "--bias-query")]
     fitters = select_rows(asked)[0].index
     if fitters.empty:
         raise UsageError(

@@ -23,6 +23,7 @@ from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read
 from brainage_bids.devices import AUTO, CPU, pick_device
 from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
 from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, predict_scans, prediction_is_current
+from brainage_bids.pipeline.query import rows_where
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.pipeline.templates import (
     asked_template,
@@ -301,11 +302,7 @@ def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) 
 
 def _chosen_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
     if train_on:
-        try:
-            chosen = table.query(train_on).index
-        except Exception as error:
-            raise UsageError(f"--train-on {train_on!r} cannot be evaluated on the scans table: {error}") from error
-        return table.index.to_series().isin(chosen) & table["age"].notna(), f"--train-on {train_on}"
+        return rows_where(table, train_on, "--train-on") & table["age"].notna(), f"--train-on {train_on}"
     if dataset.group_column is None:
         return table["age"].notna(), "everyone (the dataset has no group column)"
     if not dataset.controls:

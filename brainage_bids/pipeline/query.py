@@ -1,0 +1,233 @@
+"""Rows of a table by a query such as ``group == "CN" and age > 40``: pandas' answers, without pandas' reach.
+
+``DataFrame.query`` can call what Python can call (``@pd.io...``), and a query may come from a file that somebody else
+wrote. So a query is parsed and worked out here: columns, numbers, text, lists, comparisons, arithmetic and
+``and or not in``; nothing else has a meaning. Knows tables and nothing of what they hold.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import operator
+import re
+import warnings
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+
+from brainage_bids.errors import UsageError
+
+MAX_CHARACTERS = 100_000
+MAX_PARTS = 1000  # values of a list are not counted
+SHOWN = 60  # characters of a query, or columns of a table, that an error repeats
+_ORDER = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
+_EQUAL = {ast.Eq: operator.eq, ast.NotEq: operator.ne}
+_ARITHMETIC = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
+}  # fmt: skip
+_REFUSED = {
+    ast.Call: "calls", ast.Attribute: "a dot after a name", ast.Subscript: "square brackets after a name",
+    ast.JoinedStr: "f-strings", ast.Set: "curly brackets", ast.Dict: "curly brackets", ast.NamedExpr: ":=",
+    ast.Is: "is", ast.IsNot: "is not", ast.IfExp: "if ... else",
+}  # fmt: skip
+# Text in quotation marks is left alone; `names in backticks` and & | outside of it are rewritten as pandas does.
+_PIECES = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|`([^`\n]*)`|([&|@])""")
+
+
+class _Refused(Exception):
+    """Why a query has no answer, in words."""
+
+
+def rows_where(table: pd.DataFrame, query: str, option: str) -> pd.Series:
+    """Return True for the rows of ``table`` that ``query`` selects, as ``DataFrame.query`` would.
+
+    A missing value matches nothing but ``!=`` and ``not in``. ``&`` and ``|`` mean ``and`` and ``or``.
+
+    Parameters
+    ----------
+    option
+        What the user calls the query, for errors: ``--train-on``.
+
+    Raises
+    ------
+    UsageError
+        When the query cannot be read, names no column, holds anything but plain comparisons, or gives no yes or no.
+    """
+    try:
+        tree, names = _parsed(query)
+        if sum(not isinstance(node, ast.Constant | ast.expr_context) for node in ast.walk(tree)) > MAX_PARTS:
+            raise _Refused(f"it is too long (more than {MAX_PARTS:,} parts; a list in square brackets counts as one)")
+        found = _value(tree, _columns(table, names))
+        if not isinstance(found, pd.Series):
+            raise _Refused("it names no column")
+        return _truth(found)
+    except _Refused as error:
+        why = str(error)
+    except (RecursionError, MemoryError):
+        why = "it is nested too deeply"
+    except (TypeError, ValueError, ArithmeticError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    raise UsageError(f"{option} {_cut(query)!r} cannot be evaluated: {why}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
+# --- text to tree ---------------------------------------------------------------------------------------------------
+
+
+def _parsed(query: str) -> tuple[ast.expr, dict[str, str]]:
+    """Return the tree, and the columns that stood in backticks by the names they have in the tree."""
+    if len(query) > MAX_CHARACTERS:
+        raise _Refused(f"it has {len(query):,} characters, more than {MAX_CHARACTERS:,}")
+    prefix = "column_"
+    while prefix in query:
+        prefix += "_"
+    names: dict[str, str] = {}
+
+    def rewritten(piece: re.Match) -> str:
+        text, name, sign = piece.groups()
+        if sign == "@":
+            raise _Refused("@ is not allowed: only columns of the table have a meaning")
+        if name is not None:
+            known = next((key for key, value in names.items() if value == name), f"{prefix}{len(names)}")
+            names[known] = name
+            return f" {known} "
+        return text or {"&": " and ", "|": " or "}[sign]
+
+    text = _PIECES.sub(rewritten, query).replace("\n", " ").strip()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(text, mode="eval").body, names
+        except SyntaxError as error:
+            alone = re.search(r"(?<![<>=!])=(?!=)", re.sub(_PIECES, "", query))
+            hint = "write == to compare" if alone else f"{error.msg} near character {error.offset or 1}"
+            raise _Refused(hint) from error
+
+
+def _columns(table: pd.DataFrame, names: dict[str, str]) -> dict[str, pd.Series | str]:
+    """Return the columns by their names in the tree; a name in backticks that is no column stays text."""
+    plain = {name: table[name] for name in table.columns if isinstance(name, str)}
+    return plain | {key: plain.get(name, name) for key, name in names.items()}
+
+
+# --- tree to rows ---------------------------------------------------------------------------------------------------
+
+
+def _value(node: ast.expr, columns: dict[str, pd.Series | str]) -> object:
+    """Return what a part of the query stands for: a column (one value a row), a number, text, a list, True or False."""
+    match node:
+        case ast.Name(id=name):
+            return _column(name, columns)
+        case ast.Constant(value=bool() | int() | float() | str() | None as value):
+            return value
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            values = [_value(part, columns) for part in parts]
+            if any(isinstance(value, pd.Series | list) for value in values):
+                raise _Refused("a list may hold numbers and text only")
+            return values
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            values = [_value(part, columns) for part in (left, *others)]
+            pairs = zip(values[:-1], ops, values[1:], strict=True)
+            return reduce(operator.and_, [_compared(a, op, b) for a, op, b in pairs])
+        case ast.BoolOp(op=op, values=parts):
+            join = operator.and_ if isinstance(op, ast.And) else operator.or_
+            return reduce(join, [_truth(_value(part, columns)) for part in parts])
+        case ast.UnaryOp(op=ast.Not() | ast.Invert(), operand=part):
+            return ~_truth(_value(part, columns))
+        case ast.UnaryOp(op=op, operand=part):
+            value = _number(_value(part, columns))
+            return -value if isinstance(op, ast.USub) else value
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+            return _calculated(_value(left, columns), op, _value(right, columns))
+    raise _refusal(node)
+
+
+def _refusal(node: ast.AST) -> _Refused:
+    found = _REFUSED.get(type(node))
+    what = found or f"{type(getattr(node, 'op', node)).__name__} (of Python)"
+    return _Refused(f"{what} cannot be used: write comparisons of columns, such as age > 40 and sex == 'F'")
+
+
+def _column(name: str, columns: dict[str, pd.Series | str]) -> pd.Series:
+    found = columns.get(name, name)
+    if isinstance(found, pd.Series):
+        return found
+    known = [key for key, value in columns.items() if isinstance(value, pd.Series) and value.name == key]
+    near = difflib.get_close_matches(found, known, n=3)
+    there = ", ".join(near) + ", ..." if near else ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
+    quotes = "" if near else " (text stands in quotation marks)"
+    raise _Refused(f"{_cut(found)!r} is not a column{quotes}; there are {there}")
+
+
+def _truth(value: object) -> pd.Series | np.bool_:
+    """Return yes or no for every row; a missing one is no."""
+    if isinstance(value, bool | np.bool_):
+        return np.bool_(value)
+    if isinstance(value, pd.Series):
+        if pd.api.types.is_bool_dtype(value.dtype):
+            return value.fillna(False).astype(bool)
+        if value.dtype == object and value.dropna().map(type).eq(bool).all():
+            return value.eq(True)
+        raise _Refused(f"{value.name or 'a number'} is no yes or no; compare it with something, as in age > 40")
+    raise _Refused(f"{_cut(str(value))!r} is no yes or no; compare it with a column, as in age > 40")
+
+
+def _number(value: object) -> object:
+    if isinstance(value, pd.Series):
+        good = pd.api.types.is_numeric_dtype(value.dtype) and not pd.api.types.is_bool_dtype(value.dtype)
+        if not good:
+            raise _Refused(f"{value.name or 'a yes or no'} is no number, and only numbers can be calculated with")
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Refused(f"{_cut(str(value))!r} is no number, and only numbers can be calculated with")
+    return value
+
+
+def _calculated(left: object, op: ast.operator, right: object) -> object:
+    left, right = _number(left), _number(right)
+    if not isinstance(left, pd.Series) and not isinstance(right, pd.Series):
+        left, right = float(left), float(right)  # whole numbers of Python have no upper end: 9**9**9 would never end
+    found = _ARITHMETIC[type(op)](left, right)
+    if isinstance(found, complex):
+        raise _Refused("it takes the root of a negative number")
+    return found
+
+
+def _compared(left: object, op: ast.cmpop, right: object) -> object:
+    if isinstance(op, ast.In | ast.NotIn) or (
+        type(op) in _EQUAL and (isinstance(left, list) or isinstance(right, list))
+    ):
+        found = _among(left, right)
+        return found if isinstance(op, ast.In | ast.Eq) else ~found
+    if type(op) in _EQUAL:
+        return _EQUAL[type(op)](left, right)
+    if type(op) not in _ORDER:
+        raise _refusal(op)
+    if isinstance(left, list) or isinstance(right, list):
+        raise _Refused("a list can only be asked with in, not in, == and !=")
+    return _ordered(left, _ORDER[type(op)], right)
+
+
+def _among(left: object, right: object) -> pd.Series:
+    if isinstance(right, pd.Series) and (isinstance(left, str | list)):  # 'F' in sex, ['F', 'M'] == sex
+        left, right = right, left
+    if isinstance(right, str):
+        right = [right]
+    if not isinstance(left, pd.Series) or not isinstance(right, pd.Series | list):
+        raise _Refused("in wants a column on its left and a list on its right, as in group in ['CN', 'SCD']")
+    return left.isin(right)
+
+
+def _ordered(left: object, ask, right: object) -> object:
+    """Ask < <= > >=; a missing value, which pandas cannot order beside text, is neither."""
+    columns = [value for value in (left, right) if isinstance(value, pd.Series)]
+    if not any(value.dtype == object for value in columns):
+        return ask(left, right)
+    there = reduce(operator.and_, [value.notna() for value in columns])
+    left, right = (value[there] if isinstance(value, pd.Series) else value for value in (left, right))
+    return ask(left, right).reindex(there.index, fill_value=False).astype(bool)
