@@ -3,6 +3,14 @@
 The codes follow the draft BIDS execution specification and sysexits.
 """
 
+from __future__ import annotations
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """Return a value as the text of one line for a message, cut when it is long: ``abcd... (5000 characters)``."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= limit else f"{text[:limit].rstrip()}... ({len(text)} characters)"
+
 
 class BrainageError(Exception):
     """Base of every error a user may meet; the message is one sentence: the thing, its value, the way out."""

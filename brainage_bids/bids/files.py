@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainage_bids.errors import BadDataError, CannotCreateError
+from brainage_bids.bids.text import Unreadable, read_json, read_text, split_lines
+from brainage_bids.errors import CannotCreateError, shorten
+
+__all__ = [
+    "MISSING", "atomic", "cell_text", "cell_value", "harmless", "numbers", "read_json", "read_rows", "read_tsv",
+    "write_json", "write_text", "write_tsv",
+]  # fmt: skip
 
 MISSING = "n/a"
+# A spreadsheet takes a cell that begins so for a formula, and runs it; a plain number begins so too, and is none.
+_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
 @contextlib.contextmanager
@@ -44,9 +54,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write UTF-8 text atomically."""
+    r"""Write UTF-8 text atomically; what UTF-8 cannot hold (bytes of odd file names) is written as ``\udcff``."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 
 
@@ -55,56 +65,42 @@ def write_json(path: str | Path, values: Any) -> Path:
     return write_text(path, json.dumps(_plain(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON (a byte-order mark is accepted).
-
-    Raises
-    ------
-    BadDataError
-        When the file is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadDataError(f"{path} is not JSON ({error}); repair or remove it") from error
-
-
 def read_tsv(path: str | Path) -> pd.DataFrame:
-    """Read a tab-separated table as text, cells and column names stripped; nothing is turned into NaN.
+    """Read a table of ours as text, cells and column names stripped; nothing is turned into NaN.
 
     Raises
     ------
     BadDataError
         When the file cannot be parsed as a table.
     """
-    try:
-        table = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", quoting=3, skip_blank_lines=True
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise BadDataError(f"{path} is not a tab-separated table ({error}); repair it") from error
-    table.columns = [str(name).replace("\xa0", " ").strip() for name in table.columns]
-    for name in table.columns:
-        table[name] = table[name].str.replace("\xa0", " ").str.strip()
-    return table
+    header, rows = _cells(path)
+    return pd.DataFrame(rows, columns=header, dtype="str")
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read a small table as :func:`read_tsv` does, one dict per row; a tenth of its time, for thousands of files.
+    """Read a table as :func:`read_tsv` does, one dict per row; a tenth of its time, for thousands of files.
 
     Raises
     ------
     BadDataError
         When the file cannot be parsed as a table.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise BadDataError(f"{path} is not a tab-separated table ({error}); repair it") from error
-    rows = [[cell.replace("\xa0", " ").strip() for cell in line.split("\t")] for line in lines if line.strip()]
-    if not rows or any(len(row) != len(rows[0]) for row in rows):
-        raise BadDataError(f"{path} is not a tab-separated table (rows of unequal length, or none); repair it")
-    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+    header, rows = _cells(path)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _cells(path: str | Path) -> tuple[list[str], list[list[str]]]:
+    lines = [(number, line) for number, line in enumerate(split_lines(read_text(path)), start=1) if line.strip()]
+    rows = [[cell_value(cell) for cell in line.split("\t")] for _, line in lines]
+    if not rows:
+        raise Unreadable(path, "is not a tab-separated table: it is empty; repair it")
+    for (number, _), row in zip(lines, rows, strict=True):
+        if len(row) != len(rows[0]):
+            told = f"line {number} has {len(row)} cells under {len(rows[0])} columns"
+            raise Unreadable(path, f"is not a tab-separated table: {told}; repair it")
+    if twice := {shorten(name) for name in rows[0] if rows[0].count(name) > 1}:
+        raise Unreadable(path, f"has several columns named {min(twice)}; rename or remove all but one")
+    return rows[0], rows[1:]
 
 
 def write_tsv(path: str | Path, table: pd.DataFrame) -> Path:
@@ -121,7 +117,10 @@ def numbers(column: pd.Series) -> pd.Series:
 
 
 def cell_text(value: Any) -> str:
-    """Return a value as the text of one table cell: full precision, ``n/a`` for missing, one line, no tab."""
+    """Return a value as the text of one table cell: full precision, ``n/a`` for missing, one line, no tab, no formula.
+
+    :func:`cell_value` gives the text back.
+    """
     if value is None or value is pd.NA or value is pd.NaT:
         return MISSING
     if isinstance(value, (bool, np.bool_)):
@@ -131,8 +130,19 @@ def cell_text(value: Any) -> str:
             return MISSING
         return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
     if isinstance(value, (list, tuple)):
-        return ";".join(map(str, value)) or MISSING
-    return " ".join(str(value).split()) or MISSING
+        value = ";".join(map(str, value))
+    return harmless(" ".join(str(value).split())) or MISSING
+
+
+def harmless(text: str) -> str:
+    """Return the text of a cell with an apostrophe in front where a spreadsheet would run it as a formula."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def cell_value(cell: str) -> str:
+    """Return the text of a cell that :func:`cell_text` wrote: without blanks around it, and without that apostrophe."""
+    text = cell.replace("\xa0", " ").strip()
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,238 @@
+"""Read text that others wrote: whole, as UTF-8, or not at all; and say why not, and where.
+
+Knows bytes and JSON, not what a file means. What is no text (a pointer to content that was not fetched, a spreadsheet,
+a web page, UTF-16) is named as what it is: read by another rule it would give other letters and numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from brainage_bids.errors import BadDataError, NoInputError, shorten
+
+POINTER_SIZE = 1024  # bytes; a file that stands for content elsewhere is a short text
+JSON_DEPTH = 100  # objects in objects; what BIDS writes needs five
+_ANNEX = re.compile(rb"[./\\]*(?:\.git[/\\])?annex[/\\]objects[/\\]")
+_LFS = b"version https://git-lfs"
+_LINE = re.compile(r"\r\n|\r|\n")
+_NOT_UTF8 = re.compile(r"[\udc80-\udcff]")  # what `surrogateescape` makes of a byte that is not UTF-8
+_WEB_PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
+
+_FORMATS = {  # first bytes of files that are often saved, or renamed, as tables
+    b"PK\x03\x04": "is a spreadsheet or ZIP file (.xlsx, .ods), not text; export it as tab-separated UTF-8 text",
+    b"\xd0\xcf\x11\xe0": "is an old Excel file (.xls), not text; export it as tab-separated UTF-8 text",
+    b"\x1f\x8b": "is compressed (gzip), not text; unpack it",
+    b"%PDF": "is a PDF file, not text; export the table as text",
+    b"{\\rtf": "is a word processor's file (RTF), not text; save it as plain UTF-8 text",
+    b"\xff\xfe\x00\x00": "is UTF-32 text; save it as UTF-8",
+    b"\x00\x00\xfe\xff": "is UTF-32 text; save it as UTF-8",
+    b"\xff\xfe": "is UTF-16 text (what spreadsheets call Unicode text); save it as UTF-8",
+    b"\xfe\xff": "is UTF-16 text (what spreadsheets call Unicode text); save it as UTF-8",
+}
+
+
+class Unreadable(BadDataError):
+    """A file cannot be read; ``reason`` goes on after its name: what it is instead, and the way out."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.reason = reason
+
+
+class NotFetched(Unreadable):
+    """The content of a file is not here: a broken link, or a pointer of git-annex or git LFS."""
+
+    exit_code = NoInputError.exit_code
+
+
+class Ambiguous:
+    """Stands where a JSON object gives one name several values that differ."""
+
+
+def not_fetched(path: str | Path) -> str | None:
+    """Say why the content of a file is not here and how to get it; None when it is here, or when there is no file.
+
+    The one rule for images, tables and sidecars: a link without target, a pointer of git-annex (also of a dataset that
+    was unpacked where links are plain files), a pointer of git LFS.
+    """
+    path = os.fspath(path)
+    try:
+        size = os.stat(path).st_size
+    except OSError:
+        return _broken_link(path)
+    if not 0 < size < POINTER_SIZE or not os.path.isfile(path):
+        return None
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(POINTER_SIZE)
+    except OSError:
+        return None  # whoever reads it tells why it cannot be read
+    name = os.path.basename(path)
+    if _ANNEX.match(head):
+        return f"is not fetched: it is a git-annex pointer; run `datalad get {name}` or `git annex get {name}`"
+    if head.startswith(_LFS):
+        return "is not fetched: it is a git LFS pointer; run `git lfs pull`"
+    return None
+
+
+def _broken_link(path: str) -> str | None:
+    if not os.path.islink(path):
+        return None
+    target, name = os.readlink(path), os.path.basename(path)
+    if _ANNEX.search(os.fsencode(target)):
+        return f"is not fetched: it is a broken link into git-annex; run `datalad get {name}` or `git annex get {name}`"
+    return f"is a broken link (to {shorten(target)}); fetch or restore what it points to"
+
+
+def is_there(path: str | Path) -> bool:
+    """Say whether a file has an entry in its folder, be it a broken link; unlike ``Path.exists``."""
+    return os.path.lexists(path)
+
+
+def read_text(path: str | Path, keep_bytes: bool = False) -> str:
+    """Read a file of UTF-8 text (a byte-order mark is accepted).
+
+    Parameters
+    ----------
+    keep_bytes
+        Keep bytes that are not UTF-8 (:func:`damaged` finds them) instead of refusing the whole file.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    Unreadable
+        When it is not fetched, cannot be opened, or is no UTF-8 text; the reason tells the line.
+    """
+    if reason := not_fetched(path):
+        raise NotFetched(path, reason)
+    try:
+        raw = Path(path).read_bytes()
+    except IsADirectoryError as error:
+        raise Unreadable(path, "is a folder, not a file; rename or remove it") from error
+    except PermissionError as error:
+        raise Unreadable(path, f"cannot be read ({error.strerror}); check its permissions") from error
+    for start, reason in _FORMATS.items():
+        if raw.startswith(start):
+            raise Unreadable(path, reason)
+    if b"\0" in raw:
+        raise Unreadable(path, _why_nul(raw))
+    text = raw.decode("utf-8-sig", "surrogateescape")
+    if _WEB_PAGE.match(text):
+        raise Unreadable(path, "is a web page (line 1 is HTML or XML), not the file itself; download it again")
+    if not keep_bytes and (bad := _NOT_UTF8.search(text)):
+        byte, line = ord(bad[0]) - 0xDC00, line_at(text, bad.start())
+        raise Unreadable(path, f"is not UTF-8 text: line {line} holds the byte 0x{byte:02x}; save it as UTF-8")
+    return text
+
+
+def _why_nul(raw: bytes) -> str:
+    odd, even = raw[1::2].count(0), raw[0::2].count(0)
+    if max(odd, even) > 0.4 * len(raw) / 2 > 4 * min(odd, even):
+        return "is UTF-16 text without a byte-order mark (line 1); save it as UTF-8"
+    line = len(re.split(rb"\r\n|\r|\n", raw[: raw.index(0)]))
+    return f"is damaged or no text: line {line} holds a NUL byte; restore it or save it as UTF-8 text"
+
+
+def split_lines(text: str) -> list[str]:
+    """Split a text at the line ends of Unix, Windows and old Macs, and at nothing else."""
+    return _LINE.split(text)
+
+
+def line_at(text: str, position: int) -> int:
+    """Return the line of a position, the first line being 1."""
+    return len(_LINE.findall(text, 0, position)) + 1
+
+
+def damaged(text: str) -> bool:
+    """Say whether a text read with ``keep_bytes`` holds a byte that is not UTF-8."""
+    return _NOT_UTF8.search(text) is not None
+
+
+def mended(text: str) -> str:
+    """Return a text whose bytes that are not UTF-8 are shown as a question mark in a box."""
+    return _NOT_UTF8.sub("\ufffd", text)
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def read_json(path: str | Path, odd: list[str] | None = None) -> Any:
+    """Read JSON (a byte-order mark is accepted).
+
+    Parameters
+    ----------
+    odd
+        Receives what is not as JSON should be, instead of an error: numbers that are none (``NaN``, too large) are
+        None then, and a name that an object gives several values stands for :class:`Ambiguous`.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    Unreadable
+        When it cannot be read or is not JSON; the reason tells the place.
+    """
+    text = read_text(path)
+    found: list[str] = []
+
+    def no_number(word: str) -> None:
+        found.append(f"holds {shorten(word, 20)}, which is no number that can be used")
+
+    def whole(digits: str) -> int | None:
+        return int(digits) if len(digits) < 300 else no_number(digits)
+
+    def real(digits: str) -> float | None:
+        value = float(digits)
+        return value if math.isfinite(value) else no_number(digits)
+
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(members)
+        if len(values) < len(members):
+            for name, value in members:
+                if value != values[name]:
+                    found.append(f"gives {shorten(name)!r} several values")
+                    values[name] = Ambiguous()
+        return values
+
+    hooks = {"parse_int": whole, "parse_float": real, "parse_constant": no_number, "object_pairs_hook": pairs}
+    try:
+        value = json.loads(text, **hooks)
+        deep = _is_deep(value)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise Unreadable(path, f"is not JSON ({place}); repair or remove it" if text.strip() else "is empty") from error
+    except RecursionError:
+        deep = True
+    if deep:
+        raise Unreadable(path, f"is not JSON that can be used: it is nested deeper than {JSON_DEPTH}; repair it")
+    if found and odd is None:
+        raise Unreadable(path, f"is not JSON: it {found[0]}; repair it")
+    if odd is not None:
+        odd.extend(dict.fromkeys(found))
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(JSON_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> list:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def is_ambiguous(value: Any) -> bool:
+    """Say whether a value of JSON is, or holds somewhere, a name with several values."""
+    return isinstance(value, Ambiguous) or any(map(is_ambiguous, _inside(value)))

@@ -1,0 +1,127 @@
+"""Text that is none is named as what it is; JSON that is none says where."""
+
+import json
+
+import pytest
+
+from brainage_bids.bids.text import Ambiguous, NotFetched, Unreadable, is_ambiguous, not_fetched, read_json, read_text
+from brainage_bids.errors import BadDataError, shorten
+
+TABLE = "participant_id\tage\nsub-01\t50\nsub-02\t60\n"
+ANNEX = "/annex/objects/MD5E-s10--0123456789abcdef0123456789abcdef.tsv\n"
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (TABLE.encode("utf-16"), "UTF-16"),
+        (TABLE.encode("utf-16-le"), "UTF-16 text without a byte-order mark.*line 1"),
+        (TABLE.encode("utf-16-be"), "UTF-16 text without a byte-order mark"),
+        (TABLE.encode("utf-32"), "UTF-32"),
+        (TABLE.replace("sub-02", "Köln").encode("latin-1"), "line 3 holds the byte 0xf6"),
+        (TABLE.encode() + b"\0" * 50, "line 4 holds a NUL byte"),
+        (b"\n <!DOCTYPE html><html></html>", "web page"),
+        (b"<?xml version='1.0'?><Error/>", "web page"),
+        (b"PK\x03\x04rest", "spreadsheet"),
+        (b"\xd0\xcf\x11\xe0rest", "old Excel"),
+        (b"\x1f\x8brest", "gzip"),
+        (b"%PDF-1.4", "PDF"),
+        (ANNEX.encode(), "not fetched.*git-annex.*datalad get"),
+        (b"../.git/annex/objects/xx/yy/key", "not fetched.*git-annex"),
+        (LFS.encode(), "not fetched.*git lfs pull"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path, content, words):
+    path = tmp_path / "participants.tsv"
+    path.write_bytes(content)
+    with pytest.raises(Unreadable, match=f"participants.tsv .*{words}"):
+        read_text(path)
+
+
+def test_text_that_only_mentions_a_pointer_is_text(tmp_path):
+    path = tmp_path / "notes.tsv"
+    path.write_text("participant_id\tpath\nsub-01\t.git/annex/objects/xx\n")
+    assert not_fetched(path) is None
+    assert read_text(path).startswith("participant_id")
+
+
+def test_links(tmp_path):
+    link = tmp_path / "a.json"
+    link.symlink_to(".git/annex/objects/xx/yy/key")
+    with pytest.raises(NotFetched, match=r"broken link into git-annex; run `datalad get a.json`") as told:
+        read_json(link)
+    assert told.value.exit_code == 66
+    assert isinstance(told.value, BadDataError)
+    link.unlink()
+    link.symlink_to("a.json")
+    assert "broken link" in not_fetched(link)
+    link.unlink()
+    link.symlink_to("elsewhere.json")
+    assert "broken link (to elsewhere.json)" in not_fetched(link)
+    assert not_fetched(tmp_path / "nothing") is None
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "nothing")
+
+
+def test_a_folder_and_a_file_without_permission(tmp_path, monkeypatch):
+    (tmp_path / "participants.tsv").mkdir()
+    with pytest.raises(Unreadable, match="is a folder"):
+        read_text(tmp_path / "participants.tsv")
+    path = tmp_path / "a.tsv"
+    path.write_text(TABLE)
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "read_bytes", denied)
+    with pytest.raises(Unreadable, match=r"Permission denied.*check its permissions"):
+        read_text(path)
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("{\n\n'a': 1}", "line 3, column 1"),
+        ('{"a": 1', "line 1"),
+        ("[" * 100_000, "nested deeper"),
+        ("[" * 300 + "]" * 300, "nested deeper"),
+        ('{"a": ' + "9" * 5000 + "}", r"holds 99999.* \(5000 characters\)"),
+        ('{"a": NaN}', "holds NaN"),
+        ('{"a": 1e999}', "holds 1e999"),
+        ('{"a": 1, "a": 2}', "gives 'a' several values"),
+    ],
+)
+def test_broken_json_says_where(tmp_path, text, words):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(Unreadable, match=words):
+        read_json(path)
+
+
+def test_odd_json_can_be_read_when_asked(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"age": {"Units": "year", "Units": "month"}, "b": NaN, "c": 1, "c": 1}')
+    odd = []
+    values = read_json(path, odd)
+    assert isinstance(values["age"]["Units"], Ambiguous)
+    assert is_ambiguous(values["age"])
+    assert not is_ambiguous(values["c"])
+    assert values["b"] is None
+    assert len(odd) == 2
+
+
+def test_plain_json_is_read(tmp_path):
+    path = tmp_path / "x.json"
+    values = {"a": [1, -2.5, {"b": None}], "c": "ü", "d": 12345678901234567890}
+    path.write_text("\ufeff" + json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    assert read_json(path) == values
+
+
+def test_long_values_are_cut():
+    assert shorten("a  b\nc") == "a b c"
+    assert shorten("x" * 81) == "x" * 80 + "... (81 characters)"
