@@ -5,11 +5,14 @@ Knows nothing of how faults are found. An ``error`` makes numbers unsafe and sto
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from brainage_bids.errors import shorten
+
 ERROR, WARNING = "error", "warning"
+FEW = 3  # messages of one kind that are each told
+LONGEST_LINE = 700  # characters
 
 # code -> (severity, meaning); docs/faults.md prints this table
 CODES: dict[str, tuple[str, str]] = {
@@ -19,7 +22,7 @@ CODES: dict[str, tuple[str, str]] = {
     "DERIVATIVE_AS_INPUT": (WARNING, "BIDS_DIR says that it is a derivative; raw images are expected"),
     "FOLDER_UNREADABLE": (ERROR, "a folder cannot be read"),
     "IMAGE_EMPTY": (WARNING, "an image has 0 bytes"),
-    "IMAGE_NOT_FETCHED": (WARNING, "an image is a broken link or a git-annex pointer: its content is not here"),
+    "IMAGE_NOT_FETCHED": (WARNING, "an image is a broken link, or a pointer of git-annex or git LFS: it is not here"),
     "IMAGE_DUPLICATE": (WARNING, "two files hold the same scan (.nii and .nii.gz); the first is used"),
     "IMAGE_NAME": (WARNING, "a T1w file name does not follow BIDS; the file is ignored"),
     "IMAGE_MISPLACED": (ERROR, "the file name tells another participant or session than its folder"),
@@ -32,6 +35,7 @@ CODES: dict[str, tuple[str, str]] = {
     "PARTICIPANT_WITHOUT_SCAN": (WARNING, "participants with a folder have no T1w image"),
     "PARTICIPANT_DUPLICATED": (ERROR, "participants.tsv repeats participants and has no column that tells sessions"),
     "ROW_REPEATED": (WARNING, "a table repeats a row word for word; it is read once"),
+    "TABLE_NOT_FETCHED": (ERROR, "a table or sidecar is a broken link, or a pointer of git-annex or git LFS"),
     "TABLE_UNREADABLE": (ERROR, "a table cannot be read"),
     "TABLE_ID_MISSING": (ERROR, "a table has no participant_id column"),
     "TABLE_COLUMN_REPEATED": (ERROR, "a table has two columns of the same name"),
@@ -107,19 +111,40 @@ def errors_of(faults: Iterable[Fault]) -> list[Fault]:
     return [fault for fault in faults if fault.severity == ERROR]
 
 
-def format_faults(faults: Sequence[Fault], limit: int = 20) -> str:
-    """Return one line per fault, errors first; past ``limit`` only the counts per code."""
-    ordered = sorted(faults, key=lambda fault: fault.severity != ERROR)
-    lines = [str(fault) for fault in ordered[:limit]]
-    rest = Counter(fault.code for fault in ordered[limit:])
-    if rest:
-        counts = ", ".join(f"{code} x {count}" for code, count in sorted(rest.items()))
-        lines.append(f"... and {sum(rest.values())} more: {counts}")
-    return "\n".join(lines)
+def format_faults(faults: Sequence[Fault]) -> str:
+    """Return one line per kind of fault, however often it occurs; errors first, those of ages last, to be seen."""
+    kinds: dict[tuple, list[Fault]] = {}
+    for fault in sorted(faults, key=lambda f: (f.severity != ERROR, f.code.startswith("AGE_"), f.code)):
+        kinds.setdefault((fault.severity, fault.code), []).append(fault)
+    return "\n".join(line for alike in kinds.values() for line in _lines_of(alike))
+
+
+def _lines_of(alike: Sequence[Fault]) -> list[str]:
+    """Return a line for each message where there are few, else one line with the first and how many more there are."""
+    by_message: dict[str, list[Fault]] = {}
+    for fault in alike:
+        by_message.setdefault(fault.message, []).append(fault)
+    head, messages = f"{alike[0].severity.upper()} {alike[0].code}", list(by_message)
+    if len(messages) <= FEW:
+        lines = [f"{head} ({_places(found)}): {message}" for message, found in by_message.items()]
+    else:
+        lines = [f"{head} ({_places(alike)}): {messages[0]}; {len(messages) - 1} more of this kind, -v lists them"]
+    return [shorten(line, LONGEST_LINE) for line in lines]
+
+
+def _places(faults: Sequence[Fault]) -> str:
+    """Return where faults are: ``participants.tsv, lines 3, 7`` or ``300 files: a, b, c, d, e and 295 more``."""
+    files = list(dict.fromkeys(fault.file for fault in faults))
+    rows = list(dict.fromkeys(fault.row for fault in faults if fault.row is not None))
+    if len(files) > 1:
+        return f"{len(files)} files: {some(files)}"
+    if len(rows) > FEW:
+        return f"{files[0]}, {len(rows)} lines: {some(rows)}"
+    return f"{files[0]}, line{'s' if len(rows) > 1 else ''} {some(rows)}" if rows else files[0]
 
 
 def some(names: Iterable[object], limit: int = 5) -> str:
-    """Return the first names and how many more there are: ``a, b and 3 more``."""
-    listed = [str(name) for name in names]
-    head = ", ".join(listed[:limit])
+    """Return the first names, cut when long, and how many more there are: ``a, b and 3 more``."""
+    listed = list(names)
+    head = ", ".join(shorten(name) for name in listed[:limit])
     return head if len(listed) <= limit else f"{head} and {len(listed) - limit} more"

@@ -17,6 +17,7 @@ from typing import Any
 from brainage_bids.bids.faults import Fault, make_fault
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.parse import label, natural_key
+from brainage_bids.bids.text import not_fetched
 from brainage_bids.errors import BadDataError, NoInputError, UsageError
 
 # Order of the entities in a BIDS file name, with the long names used by filter files.
@@ -29,7 +30,6 @@ ENTITIES = {
 }  # fmt: skip
 _ORDER = {key: position for position, key in enumerate(ENTITIES)}
 _NAME = re.compile(r"(sub-[0-9A-Za-z+]+)(?:_(ses-[0-9A-Za-z+]+))?((?:_[a-z]+-[0-9A-Za-z+]+)*)_T1w\.nii(?:\.gz)?")
-_POINTER_SIZE = 1024  # bytes; a git-annex pointer file is a short text
 
 
 @dataclass(frozen=True)
@@ -155,16 +155,10 @@ def _read_name(
 
 
 def _content_faults(entry: os.DirEntry, file: str) -> list[Fault]:
-    try:
-        size = entry.stat().st_size
-    except OSError:
-        message = "is a broken link; fetch its content (for instance with `datalad get`)"
-        return [make_fault("IMAGE_NOT_FETCHED", file, message)]
-    if size == 0:
+    if reason := not_fetched(entry.path):
+        return [make_fault("IMAGE_NOT_FETCHED", file, reason)]
+    if entry.stat().st_size == 0:
         return [make_fault("IMAGE_EMPTY", file, "has 0 bytes; fetch it again or exclude the participant")]
-    if size < _POINTER_SIZE and b"annex/objects" in Path(entry.path).read_bytes():
-        message = "is a git-annex pointer; fetch its content (for instance with `datalad get`)"
-        return [make_fault("IMAGE_NOT_FETCHED", file, message)]
     return []
 
 

@@ -179,12 +179,12 @@ def raise_on_errors(dataset: Dataset) -> None:
     Raises
     ------
     InvalidDatasetError
-        Listing every error (the first 20, then how many more).
+        Listing every kind of error.
     """
     errors = errors_of(dataset.faults)
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-        raise InvalidDatasetError(f"{dataset.bids_dir} has {count}:\n{format_faults(errors, 20)}")
+        raise InvalidDatasetError(f"{dataset.bids_dir} has {count}:\n{format_faults(errors)}")
 
 
 def scans_table(scans: Iterable[Scan], score_names: Sequence[str]) -> pd.DataFrame:

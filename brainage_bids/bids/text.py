@@ -18,6 +18,7 @@ from brainage_bids.errors import BadDataError, NoInputError, shorten
 POINTER_SIZE = 1024  # bytes; a file that stands for content elsewhere is a short text
 JSON_DEPTH = 100  # objects in objects; what BIDS writes needs five
 _ANNEX = re.compile(rb"[./\\]*(?:\.git[/\\])?annex[/\\]objects[/\\]")
+_FETCH = "fetch it with `datalad get` or `git annex get`"  # without the name: many files are told in one line
 _LFS = b"version https://git-lfs"
 _LINE = re.compile(r"\r\n|\r|\n")
 _NOT_UTF8 = re.compile(r"[\udc80-\udcff]")  # what `surrogateescape` makes of a byte that is not UTF-8
@@ -72,20 +73,19 @@ def not_fetched(path: str | Path) -> str | None:
             head = stream.read(POINTER_SIZE)
     except OSError:
         return None  # whoever reads it tells why it cannot be read
-    name = os.path.basename(path)
     if _ANNEX.match(head):
-        return f"is not fetched: it is a git-annex pointer; run `datalad get {name}` or `git annex get {name}`"
+        return f"is not fetched: it is a git-annex pointer; {_FETCH}"
     if head.startswith(_LFS):
-        return "is not fetched: it is a git LFS pointer; run `git lfs pull`"
+        return "is not fetched: it is a git LFS pointer; fetch it with `git lfs pull`"
     return None
 
 
 def _broken_link(path: str) -> str | None:
     if not os.path.islink(path):
         return None
-    target, name = os.readlink(path), os.path.basename(path)
+    target = os.readlink(path)
     if _ANNEX.search(os.fsencode(target)):
-        return f"is not fetched: it is a broken link into git-annex; run `datalad get {name}` or `git annex get {name}`"
+        return f"is not fetched: it is a broken link into git-annex; {_FETCH}"
     return f"is a broken link (to {shorten(target)}); fetch or restore what it points to"
 
 

@@ -91,6 +91,7 @@ def run_group(options: GroupOptions) -> None:
 
     prepare_output(outputs, first, __version__)
     record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
+    record.faults = [str(fault) for member in members for fault in member.dataset.faults]
     with record.kept():
         for member in members:
             for note in member.dataset.notes:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from brainage_bids import __version__
 from brainage_bids.bids.derivative import check_output, describe_model, prepare_output
+from brainage_bids.bids.faults import WARNING, format_faults
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.bids.qc import read_qc
@@ -132,6 +133,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     prepare_output(outputs, dataset, __version__)
     keep_templates(plan.templates, outputs)
     record = RunRecord(outputs, "participant", options.command, _settings(options))
+    record.faults = [str(fault) for fault in dataset.faults]
     with record.kept():
         for note in dataset.notes:
             record.note(note)
@@ -403,10 +405,12 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
 
 
 def say_faults(dataset: Dataset) -> None:
-    """Print the warnings of the dataset (the errors are raised together)."""
+    """Print the warnings of the dataset, a line for each kind (the errors are raised together); with -v every fault."""
+    warnings = [fault for fault in dataset.faults if fault.severity == WARNING]
+    for line in format_faults(warnings).splitlines():
+        LOG.warning("%s", line)
     for fault in dataset.faults:
-        if fault.severity == "warning":
-            LOG.warning("%s", fault)
+        LOG.debug("%s", fault)
 
 
 def _settings(options: ParticipantOptions) -> dict:

@@ -38,6 +38,7 @@ class RunRecord:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     events: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)  # what is wrong with the dataset, all of it
     tag: str = field(default_factory=lambda: secrets.token_hex(2))
 
     @property
@@ -84,6 +85,7 @@ class RunRecord:
                 "ExitCode": exit_code,
                 "Settings": self.settings,
                 "Software": software(),
+                "Faults": self.faults,
                 "Notes": self.notes,
                 "Events": self.events,
             },
@@ -93,7 +95,7 @@ class RunRecord:
     def kept(self) -> Iterator[None]:
         """Keep the log while the block runs, and write the record however it ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(self.folder / "brainage.log", encoding="utf-8")
+        handler = logging.FileHandler(self.folder / "brainage.log", encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOG.addHandler(handler)
         code = 1

@@ -263,12 +263,23 @@ def test_selection(toy, tmp_path):
         read(toy, participant_label=("1",), exclude_participant_label=("1",))
 
 
-def test_faults_are_listed_together():
-    many = [Fault("AGE_UNIT_UNKNOWN", "error", "participants.tsv", n, "m") for n in range(25)]
-    text = format_faults([Fault("IMAGE_EMPTY", "warning", "a", None, "m"), *many])
-    assert text.count("\n") == 20
-    assert text.splitlines()[0] == "ERROR AGE_UNIT_UNKNOWN (participants.tsv, line 0): m"
-    assert text.endswith("and 6 more: AGE_UNIT_UNKNOWN x 5, IMAGE_EMPTY x 1")
+def test_one_line_tells_all_faults_of_a_kind():
+    images = [Fault("IMAGE_NOT_FETCHED", "warning", f"sub-{n}_T1w.nii.gz", None, "is not fetched") for n in range(300)]
+    rows = [Fault("TABLE_BAD_ID", "error", "participants.tsv", n, f"row {n} is bad") for n in range(25)]
+    ages = [Fault("AGE_VALUE", "warning", "participants.tsv", n, f"bad age {n}") for n in (2, 3)]
+    text = format_faults([*ages, *images, *rows, Fault("TABLE_BAD_ID", "warning", "x" * 900, None, "m")])
+    lines = text.splitlines()
+    assert lines[0] == (
+        "ERROR TABLE_BAD_ID (participants.tsv, 25 lines: 0, 1, 2, 3, 4 and 20 more): row 0 is bad; "
+        "24 more of this kind, -v lists them"
+    )
+    assert lines[1] == (
+        "WARNING IMAGE_NOT_FETCHED (300 files: sub-0_T1w.nii.gz, sub-1_T1w.nii.gz, sub-2_T1w.nii.gz, "
+        "sub-3_T1w.nii.gz, sub-4_T1w.nii.gz and 295 more): is not fetched"
+    )
+    assert lines[-1] == "WARNING AGE_VALUE (participants.tsv, line 3): bad age 3"
+    assert len(lines) == 5
+    assert max(map(len, lines)) < 800
     assert all(code == code.upper() and severity in ("error", "warning") for code, (severity, _) in CODES.items())
 
 

@@ -49,7 +49,7 @@ def test_text_that_only_mentions_a_pointer_is_text(tmp_path):
 def test_links(tmp_path):
     link = tmp_path / "a.json"
     link.symlink_to(".git/annex/objects/xx/yy/key")
-    with pytest.raises(NotFetched, match=r"broken link into git-annex; run `datalad get a.json`") as told:
+    with pytest.raises(NotFetched, match=r"broken link into git-annex; fetch it with `datalad get`") as told:
         read_json(link)
     assert told.value.exit_code == 66
     assert isinstance(told.value, BadDataError)
