@@ -10,14 +10,13 @@ import logging
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from brainage_bids import __version__
+from brainage_bids import __version__, argv
 from brainage_bids.errors import BrainageError, InputOutputError, UnknownLevelError, UsageError
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
@@ -25,87 +24,25 @@ from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
 LEVELS = ("participant", "group")
 LOG = logging.getLogger("brainage_bids")
 
-# Options that take several values after one flag, as users of argparse-based BIDS Apps type them.
-SEVERAL = {
-    "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
-    "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
-    "--values", "--seeds", "--also",
-}  # fmt: skip
+# Parameters that only one level looks at, in the order of the options; every other one belongs to both.
+ONE_LEVEL = {
+    "participant": (
+        "train train_on folds device precision batch_size epochs set_ chunk_size activation_checkpointing compile_ "
+        "engine template preprocess_only train_only work_dir nprocs omp_nthreads mem low_mem use_plugin rerun "
+        "reports_only boilerplate_only stop_on_first_crash clean_workdir"
+    ).split(),
+    "group": (
+        "covariate predictions also bias_fit bias_method bias_query session_select atlas saliency_threshold"
+    ).split(),
+}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-def spread(argv: Sequence[str]) -> list[str]:
-    """Turn ``--flag a b c`` into ``--flag a --flag b --flag c`` for the options that take several values.
-
-    The values of such a flag end at the next option, so the three positional arguments come first or after ``--``.
-
-    Raises
-    ------
-    UsageError
-        When such a flag has no value, as with an empty variable of the shell: without it everybody would be meant.
-    """
-    spread_args: list[str] = []
-    flag, waiting = None, False  # the flag whose values these are; whether it has none yet
-    for arg in (*argv, None):
-        if flag is not None and arg is not None and (arg == "-" or not arg.startswith("-")):
-            spread_args += [flag, arg]
-            waiting = False
-            continue
-        if waiting:
-            raise UsageError(f"{flag} has no value; give at least one, or leave it out")
-        flag = arg if arg in SEVERAL else None
-        waiting = flag is not None
-        if arg is not None and flag is None:
-            spread_args.append(arg)
-    return spread_args
-
-
-def from_config(argv: Sequence[str]) -> list[str]:
-    """Append the options of ``--config-file FILE.toml`` that the command line does not give itself.
-
-    Keys are option names without dashes in front (``nprocs = 2``, ``control = ["CN"]``, ``dry-run = true``).
-    """
-    argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--config-file=") else [arg])]
-    if "--config-file" not in argv:
-        return argv
-    at = argv.index("--config-file")
-    if at + 1 == len(argv):
-        raise UsageError("--config-file needs the path of a TOML file")
-    path = Path(argv[at + 1])
-    del argv[at : at + 2]
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--config-file {path} cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--config-file {path} is not TOML: {error}") from error
-    known = _spellings()
-    given = {known.get(name, name) for arg in argv if arg.startswith("-") for name in (arg.partition("=")[0], arg[:2])}
-    for key, value in values.items():
-        flag = "--" + key.replace("_", "-")
-        if known.get(flag, flag) in given or value is False:
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            argv += [flag] if item is True else [flag, str(item)]
-    return argv
 
 
 def _spellings() -> dict[str, str]:
     """Return the first spelling of each spelling of an option: ``-w`` is ``--work-dir``."""
     parameters = typer.main.get_command(app).params
     return {name: parameter.opts[0] for parameter in parameters for name in parameter.opts}
-
-
-def memory_gb(text: str | None) -> float | None:
-    """Understand ``--mem``: a bare number is GB; ``16G``, ``16GB``, ``16000M`` are read as they say."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text.lower())
-    if not found or float(found[1]) == 0:
-        raise UsageError(f"--mem {text!r} is not an amount of memory; write for example 16 or 16G or 16000M")
-    scale = {"": 1.0, "k": 1e-6, "m": 1e-3, "g": 1.0, "t": 1e3}[found[2]]
-    return float(found[1]) * scale
 
 
 def _show_version(value: bool) -> None:
@@ -116,6 +53,7 @@ def _show_version(value: bool) -> None:
 
 @app.command(help="Brain age, brain age gap and Grad-RAM maps from T1-weighted MRI in BIDS.")
 def bids_app(
+    context: typer.Context,
     bids_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset")],
     output_dir: Annotated[Path, typer.Argument(help="folder for everything that is written")],
     level: Annotated[str, typer.Argument(metavar="participant|group", help="analysis level")],
@@ -266,10 +204,14 @@ def bids_app(
         raise UsageError(f"--bias-method {bias_method!r} is not known; use beheshti or cole")
     if also and level != "group":
         raise UsageError("--also joins the results of several datasets at the group level; it has no use before")
-    memory = memory_gb(mem)
+    memory = argv.memory_gb(mem)
     log_to_screen(verbose)
     if memory is not None:
         LOG.info("memory: %.1f GB", memory)
+        if use_plugin is None and (doubt := argv.memory_doubt(memory)):
+            LOG.warning("%s", doubt)
+            memory = None
+    say_ignored(context, level)
 
     from brainage_bids.bids.read import DatasetQuery, parse_score_option
     from brainage_bids.model.options import ModelOptions
@@ -279,6 +221,7 @@ def bids_app(
         raise UsageError(f"--engine {engine!r} is not known; use one of {', '.join(ENGINE_VERSIONS)}")
     bids_dir, output_dir = bids_dir.resolve(), output_dir.resolve()
     work = (work_dir or output_dir / "work").resolve()
+    argv.refuse_bytes(map(str, (bids_dir, output_dir, work)))
     held = [parse_score_option(text, "--covariate") for text in covariate if "=" in text]
     query = DatasetQuery(
         bids_dir=bids_dir,
@@ -297,10 +240,6 @@ def bids_app(
     if level == "group":
         from brainage_bids.pipeline.group import GroupOptions, run_group
 
-        given = {"--train": train, "--train-on": train_on, "--folds": folds, "--set": set_, "--epochs": epochs,
-                 "--preprocess-only": preprocess_only, "--train-only": train_only}  # fmt: skip
-        if ignored := [name for name, value in given.items() if value]:
-            LOG.warning("%s: of the participant level, ignored by group", ", ".join(ignored))
         run_group(
             GroupOptions(
                 query=query,
@@ -372,6 +311,15 @@ def bids_app(
     )
 
 
+def say_ignored(context: typer.Context, level: str) -> None:
+    """Name the options that were given and are of the other level."""
+    for other, names in ONE_LEVEL.items():
+        options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+        given = [name for name in names if context.get_parameter_source(name).name != "DEFAULT"]
+        if given and other != level:
+            LOG.warning("%s: of the %s level, ignored by %s", ", ".join(options[name] for name in given), other, level)
+
+
 def log_to_screen(verbose: int) -> None:
     """Print what is logged, bare, on stderr."""
     handler = logging.StreamHandler(sys.stderr)
@@ -420,17 +368,17 @@ def _fail(error: BaseException, code: int, show_traceback: bool, words: str | No
     sys.exit(code)
 
 
-def prepared(argv: Sequence[str]) -> list[str]:
-    """Return the arguments as typer takes them: options of the file added, several values spread."""
-    return spread(from_config(argv))
+def prepared(typed: Sequence[str]) -> list[str]:
+    """Return the arguments as typer takes them."""
+    return argv.prepared(typed, _spellings())
 
 
-def run_inside(argv: Sequence[str]) -> None:
+def run_inside(typed: Sequence[str]) -> None:
     """Run ``brainage-bids`` from another program; errors are raised, and the record holds this command."""
     before = sys.argv
-    sys.argv = ["brainage-bids", *argv]
+    sys.argv = ["brainage-bids", *typed]
     try:
-        app(prepared(argv), standalone_mode=False, prog_name="brainage-bids")
+        app(prepared(typed), standalone_mode=False, prog_name="brainage-bids")
     finally:
         sys.argv = before
 

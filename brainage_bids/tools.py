@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from brainage_bids.cli import log_to_screen, run_application, run_inside, spread
+from brainage_bids.argv import spread
+from brainage_bids.cli import log_to_screen, run_application, run_inside
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED
 

@@ -1,9 +1,11 @@
 """The command line understands what users of BIDS Apps type, answers fast, and every ending has its exit code."""
 
+import dataclasses
 import subprocess
 import sys
 
 import pytest
+import typer
 
 from brainage_bids import cli, errors, tools
 
@@ -12,75 +14,17 @@ def run(*args):
     return subprocess.run([sys.executable, "-m", "brainage_bids", *map(str, args)], capture_output=True, text=True)
 
 
-def test_several_values_after_one_flag_are_repeated():
-    argv = ["/data", "/out", "participant", "--participant-label", "01", "02", "--nprocs", "2", "--control", "CN", "HC"]
-    assert cli.spread(argv) == [
-        "/data", "/out", "participant", "--participant-label", "01", "--participant-label", "02",
-        "--nprocs", "2", "--control", "CN", "--control", "HC",
-    ]  # fmt: skip
-
-
-def test_values_of_single_options_and_short_flags_are_left_alone():
-    pairs = ["a", "b", "participant", "--derivatives", "x=/x", "y=/y", "--template", "t.nii"]
-    assert cli.spread(pairs) == [*pairs[:5], "--derivatives", *pairs[5:]]
-    argv = ["a", "b", "group", "-w", "work", "--score", "BDI=p.tsv:BDI", "-v", "-v"]
-    assert cli.spread(argv) == argv
-
-
-@pytest.mark.parametrize("rest", [["--nprocs", "2"], ["-v"], ["--model", "a"], []])
-def test_an_option_that_lost_its_values_is_refused(rest):
-    with pytest.raises(errors.UsageError, match="--participant-label has no value"):
-        cli.spread(["/data", "/out", "participant", "--participant-label", *rest])
-
-
-@pytest.mark.parametrize(
-    ("text", "gb"), [("16", 16.0), ("16G", 16.0), ("16gb", 16.0), ("16000M", 16.0), ("0.5t", 500.0), (None, None)]
-)
-def test_memory_is_understood(text, gb):
-    assert cli.memory_gb(text) == pytest.approx(gb)
-
-
-@pytest.mark.parametrize("text", ["lots", "-4", "0", "4 apples"])
-def test_memory_that_is_none_is_refused(text):
-    with pytest.raises(errors.UsageError, match="--mem"):
-        cli.memory_gb(text)
-
-
-def test_config_file_fills_what_the_command_line_leaves_out(tmp_path):
-    path = tmp_path / "study.toml"
-    path.write_text('nprocs = 4\ncontrol = ["CN", "HC"]\ndry_run = true\nrerun = false\nfolds = 5\n')
-    for given in (["--config-file", str(path)], [f"--config-file={path}"]):
-        assert cli.from_config(["a", "b", "participant", *given, "--folds", "3"]) == [
-            "a", "b", "participant", "--folds", "3", "--nprocs", "4", "--control", "CN", "--control", "HC", "--dry-run",
-        ]  # fmt: skip
-
-
-@pytest.mark.parametrize("given", [["--nthreads", "4"], ["--nprocs=4"], ["--n_cpus", "4"]])
-@pytest.mark.parametrize("folder", [["-w", "/mine"], ["-w/mine"], ["--work-dir=/mine"]])
-def test_the_command_line_wins_however_it_is_spelt(tmp_path, given, folder):
-    path = tmp_path / "study.toml"
-    path.write_text('nprocs = 2\nwork-dir = "/theirs"\nfolds = 5\n')
-    argv = ["a", "b", "participant", *given, *folder]
-    assert cli.from_config([*argv, "--config-file", str(path)]) == [*argv, "--folds", "5"]
-
-
 def test_a_run_inside_another_program_is_recorded_as_its_own_command(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["brainage-tools", "study", "depth"])
     said, path = [], tmp_path / "more.toml"
     path.write_text("folds = 3\n")
+    known = cli._spellings()
+    monkeypatch.setattr(cli, "_spellings", lambda: known)
     monkeypatch.setattr(cli, "app", lambda argv, **_: said.append((argv, cli._command_line())))
-    monkeypatch.setattr(cli, "_spellings", dict)
     cli.run_inside(["/d", "/o", "participant", "--config-file", str(path)])
     assert said == [(["/d", "/o", "participant", "--folds", "3"],
                      f"brainage-bids /d /o participant --config-file {path}")]  # fmt: skip
     assert sys.argv[0] == "brainage-tools"
-
-
-def test_config_file_that_is_no_toml_is_refused(tmp_path):
-    path = tmp_path / "study.toml"
-    path.write_text("nprocs 4")
-    with pytest.raises(errors.UsageError, match="not TOML"):
-        cli.from_config(["--config-file", str(path)])
 
 
 def test_help_loads_nothing_heavy():
@@ -126,6 +70,38 @@ def test_wrong_use_ends_with_its_code_and_one_sentence(tmp_path, monkeypatch, ar
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+COMMAND = typer.main.get_command(cli.app)
+OPTIONS = {parameter.name: parameter for parameter in COMMAND.params if parameter.opts[0].startswith("-")}
+# what changes the screen, is understood before, or is accepted for compatibility
+OF_NO_LEVEL = {"bids_database_dir", "config_file", "verbose", "notrack", "resource_monitor", "version", "help"}
+VALUES = {"bias_fit": "none", "bias_method": "cole", "engine": "ants", "covariate": "age", "score": "a=b.tsv:c",
+          "mem": "1", "precision": "float32", "saliency_threshold": "0.1", "derivatives": "a=b"}  # fmt: skip
+
+
+def handed_over(monkeypatch, folder, level, *more):
+    """What a level is asked to do by a command line."""
+    asked = []
+    monkeypatch.setattr("brainage_bids.pipeline.participant.run_participant", asked.append)
+    monkeypatch.setattr("brainage_bids.pipeline.group.run_group", asked.append)
+    cli.run_inside([str(folder), str(folder / "out"), level, *more])
+    return dataclasses.replace(asked[0], command="")
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIONS) - OF_NO_LEVEL))
+def test_a_level_takes_an_option_or_names_it_as_ignored(name, tmp_path, monkeypatch, capsys):
+    parameter = OPTIONS[name]
+    given = [parameter.opts[0]] if parameter.is_flag else [parameter.opts[0], VALUES.get(name, "7")]
+    for level in cli.LEVELS:
+        if (name, level) == ("also", "participant"):
+            continue  # refused
+        without = handed_over(monkeypatch, tmp_path, level)
+        capsys.readouterr()
+        taken = handed_over(monkeypatch, tmp_path, level, *given) != without
+        ignored = f"{parameter.opts[0]}: of the" in capsys.readouterr().err
+        assert taken != ignored, f"{level}: taken {taken}, named {ignored}"
+        assert ignored == (name in cli.ONE_LEVEL["group" if level == "participant" else "participant"])
 
 
 def test_group_says_which_options_it_ignores(tmp_path):

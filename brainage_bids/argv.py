@@ -1,0 +1,196 @@
+"""Make the arguments as people type them the arguments that typer takes; knows no option's meaning but memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from brainage_bids.bids.text import Unreadable, read_text
+from brainage_bids.errors import NoInputError, UsageError, shorten
+
+# Options that take several values after one flag, as users of argparse-based BIDS Apps type them.
+SEVERAL = {
+    "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
+    "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
+    "--values", "--seeds", "--also",
+}  # fmt: skip
+
+# What the same option is called in fMRIPrep, MRIQC, sMRIPrep and their older versions.
+OTHER_NAMES = {
+    "--n-procs": "--nprocs", "--num-threads": "--nprocs", "--n-threads": "--nprocs", "--n-jobs": "--nprocs",
+    "--ants-nthreads": "--omp-nthreads", "--nthreads-per-proc": "--omp-nthreads",
+    "--mem-gb": "--mem", "--memory-gb": "--mem", "--nipype-plugin": "--use-plugin", "--working-dir": "--work-dir",
+    "--work-directory": "--work-dir", "--participant": "--participant-label", "--participants": "--participant-label",
+    "--participant-id": "--participant-label", "--subject-label": "--participant-label",
+    "--session": "--session-label", "--sessions": "--session-label", "--ses": "--session-label",
+    "--skip-bids-validator": "--skip-bids-validation", "--bids-filters": "--bids-filter-file",
+    "--bids-db": "--bids-database-dir", "--database-dir": "--bids-database-dir", "--seed": "--random-seed",
+}  # fmt: skip
+IN_MB = ("--mem-mb", "--memory-mb")
+DOUBTFUL = 4.0  # times the memory of this machine
+
+
+def prepared(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """Return the arguments as typer takes them.
+
+    Names of other programs and with underscores are ours, the options of ``--config-file`` are added, several values
+    are spread.
+
+    Parameters
+    ----------
+    argv
+        As typed.
+    known
+        Every spelling of every option, with its first spelling.
+
+    Raises
+    ------
+    UsageError
+        When an argument is not text, an option has no value or the config file cannot be understood.
+    """
+    refuse_bytes(argv)
+    return spread(renamed(from_config(renamed(argv, known), known), known))
+
+
+def refuse_bytes(argv: Iterable[str]) -> None:
+    """Refuse arguments that are not UTF-8: such a path could be written into no page and no table.
+
+    Raises
+    ------
+    UsageError
+        Naming the argument.
+    """
+    for arg in argv:
+        try:
+            arg.encode("utf-8")
+        except UnicodeEncodeError:
+            shown = shorten(arg.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+            raise UsageError(f"{shown!r} holds bytes that are not UTF-8; rename the file or folder") from None
+
+
+def renamed(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """Return the arguments with our names of the options: ``--work_dir`` is ``--work-dir``, ``--mem_mb 8`` is 8M."""
+    found: list[str] = []
+    in_mb = False
+    for at, arg in enumerate(argv):
+        if arg == "--":
+            return [*found, *argv[at:]]
+        name, equals, value = arg.partition("=")
+        dashed = "--" + name[2:].replace("_", "-")
+        if in_mb:
+            found.append(_megabytes(arg))
+            in_mb = False
+        elif not name.startswith("--") or name in known:
+            found.append(arg)
+        elif dashed in IN_MB and dashed not in known:
+            found.append(f"--mem={_megabytes(value)}" if equals else "--mem")
+            in_mb = not equals
+        else:
+            ours = OTHER_NAMES.get(dashed, dashed)
+            found.append(ours + equals + value if ours in known else arg)
+    return found
+
+
+def _megabytes(text: str) -> str:
+    return f"{text}M" if re.fullmatch(r"[\d.]+", text) else text
+
+
+def spread(argv: Sequence[str]) -> list[str]:
+    """Turn ``--flag a b c`` into ``--flag a --flag b --flag c`` for the options that take several values.
+
+    The values of such a flag end at the next option, so the three positional arguments come first or after ``--``.
+
+    Raises
+    ------
+    UsageError
+        When such a flag has no value, as with an empty variable of the shell: without it everybody would be meant.
+    """
+    spread_args: list[str] = []
+    flag, waiting = None, False  # the flag whose values these are; whether it has none yet
+    for arg in (*argv, None):
+        if flag is not None and arg is not None and (arg == "-" or not arg.startswith("-")):
+            spread_args += [flag, arg]
+            waiting = False
+            continue
+        if waiting:
+            raise UsageError(f"{flag} has no value; give at least one, or leave it out")
+        flag = arg if arg in SEVERAL else None
+        waiting = flag is not None
+        if arg is not None and flag is None:
+            spread_args.append(arg)
+    return spread_args
+
+
+def from_config(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """Append the options of ``--config-file FILE.toml`` that the command line does not give itself.
+
+    Keys are option names without dashes in front (``nprocs = 2``, ``control = ["CN"]``, ``dry-run = true``).
+
+    Raises
+    ------
+    UsageError
+        When the file is no TOML file of options.
+    NoInputError
+        When it is not there.
+    """
+    argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--config-file=") else [arg])]
+    if "--config-file" not in argv:
+        return argv
+    at = argv.index("--config-file")
+    if at + 1 == len(argv):
+        raise UsageError("--config-file needs the path of a TOML file")
+    path = Path(argv[at + 1])
+    del argv[at : at + 2]
+    values = _toml(path)
+    given = {known.get(name, name) for arg in argv if arg.startswith("-") for name in (arg.partition("=")[0], arg[:2])}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            told = f"[{shorten(key)}] is a table; write the options without headings"
+            raise UsageError(f"--config-file {shorten(path)}: {told}")
+        flag = renamed([f"--{key}", "0"], known)[0]
+        if known.get(flag, flag) in given or value is False:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            argv += [flag] if item is True else renamed([f"--{key}", str(item)], known)
+    return argv
+
+
+def _toml(path: Path) -> dict:
+    try:
+        return tomllib.loads(read_text(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoInputError(f"--config-file {shorten(path)} is not there; check the path") from error
+    except OSError as error:
+        raise UsageError(f"--config-file {shorten(path)} cannot be read: {error.strerror}") from error
+    except Unreadable as error:
+        raise UsageError(f"--config-file {shorten(path)} {error.reason}") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers of thousands of digits
+        raise UsageError(f"--config-file {shorten(path)} is not TOML: {shorten(error)}") from error
+
+
+def memory_gb(text: str | None) -> float | None:
+    """Understand ``--mem``: a bare number is GB; ``16G``, ``16GB``, ``16000M`` are read as they say."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d+)?)\s*([kmgt]?)b?\s*", text.lower())
+    if not found or float(found[1]) == 0:
+        raise UsageError(f"--mem {shorten(text)!r} is not an amount of memory; write for example 16 or 16G or 16000M")
+    scale = {"": 1.0, "k": 1e-6, "m": 1e-3, "g": 1.0, "t": 1e3}[found[2]]
+    return float(found[1]) * scale
+
+
+def memory_doubt(gb: float) -> str | None:
+    """Say why an amount of memory is doubted, None when it is not: this machine has far less."""
+    try:
+        here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (ValueError, OSError, AttributeError):  # not told by this system
+        return None
+    if gb <= DOUBTFUL * here:
+        return None
+    return (
+        f"--mem: understood as {gb:g} GB, but this machine has {here:.0f} GB; a bare number is GB: if megabytes were "
+        f"meant write --mem {gb:g}M; the memory of this machine is the limit"
+    )
