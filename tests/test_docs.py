@@ -47,3 +47,12 @@ def test_every_option_that_is_named_exists(page):
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_hashes_of_labels_are_nowhere_called_more_than_pseudonymous():
+    texts = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", *(ROOT / "brainage_bids").rglob("*.py")]
+    texts += (ROOT / "brainage_bids").rglob("*.md")
+    places = [(path, found) for path in texts for found in re.finditer(r"salted hash", path.read_text())]
+    assert len(places) > 4
+    for path, found in places:
+        assert re.search(r"can be\s+guessed", path.read_text()[found.start() :][:250]), path

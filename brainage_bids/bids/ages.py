@@ -174,6 +174,8 @@ def read_age_column(table: Table, name: str, faults: list[Fault], alias: str | N
 
     ``alias`` is the column's name without the tail that tells a session.
     """
+    if not table.is_sure(name, faults):
+        return None
     cells = table.cells(name)
     units = parse_text(table.about(name).get("Units"))
     unit = unit_name(units) or AGE_UNIT_BY_NAME.get(alias or normalise(name))

@@ -21,6 +21,7 @@ CODES: dict[str, tuple[str, str]] = {
     "DESCRIPTION_INCOMPLETE": (WARNING, "dataset_description.json lacks Name or BIDSVersion"),
     "DERIVATIVE_AS_INPUT": (WARNING, "BIDS_DIR says that it is a derivative; raw images are expected"),
     "FOLDER_UNREADABLE": (ERROR, "a folder cannot be read"),
+    "IMAGE_IGNORED": (WARNING, ".bidsignore names images or folders of participants, which are ignored"),
     "IMAGE_EMPTY": (WARNING, "an image has 0 bytes"),
     "IMAGE_NOT_FETCHED": (WARNING, "an image is a broken link, or a pointer of git-annex or git LFS: it is not here"),
     "IMAGE_DUPLICATE": (WARNING, "two files hold the same scan (.nii and .nii.gz); the first is used"),
@@ -38,11 +39,17 @@ CODES: dict[str, tuple[str, str]] = {
     "TABLE_NOT_FETCHED": (ERROR, "a table or sidecar is a broken link, or a pointer of git-annex or git LFS"),
     "TABLE_UNREADABLE": (ERROR, "a table cannot be read"),
     "TABLE_ID_MISSING": (ERROR, "a table has no participant_id column"),
-    "TABLE_COLUMN_REPEATED": (ERROR, "a table has two columns of the same name"),
+    "TABLE_COLUMN_REPEATED": (ERROR, "columns of one name differ; an error only where such a column is read"),
+    "TABLE_LETTERS": (ERROR, "a cell is not UTF-8 text; an error only where its column is read"),
+    "TABLE_NAME": (WARNING, "a table is named otherwise than the folder it lies in, or in another format; not read"),
     "TABLE_ROW_LENGTH": (ERROR, "a row has more cells than the table has columns, so cells may be misplaced"),
     "TABLE_BAD_ID": (WARNING, "a participant_id or session_id is not a BIDS label; the row is ignored"),
-    "SIDECAR_UNREADABLE": (WARNING, "a JSON sidecar cannot be read"),
-    "SIDECAR_CONFLICT": (ERROR, "sidecars of sessions tables give one column several units or levels"),
+    "TABLE_IGNORED": (WARNING, ".bidsignore names a table, which is not read"),
+    "IDS_DIFFER": (WARNING, "the ids of a table are written otherwise than the folders (zeros, case, .0, prefix)"),
+    "SESSIONS_DIFFER": (WARNING, "the sessions of a table are named otherwise than the folders"),
+    "SIDECAR_UNREADABLE": (WARNING, "a JSON sidecar cannot be read; an error where it tells the unit of ages"),
+    "SIDECAR_VALUE": (WARNING, "a JSON sidecar holds no number where one should be (NaN), or a name several times"),
+    "SIDECAR_CONFLICT": (ERROR, "sidecars of sessions tables give one column several units or levels, and it is read"),
     "AGE_AMBIGUOUS": (ERROR, "a table has several age columns that disagree"),
     "AGE_UNIT_UNKNOWN": (ERROR, "an age column exceeds 120 (or may be in weeks) and no unit is given"),
     "AGE_CONFLICT": (ERROR, "a table gives one participant and session several ages"),
@@ -109,6 +116,13 @@ def make_fault(code: str, file: str, message: str, row: int | None = None, sever
 def errors_of(faults: Iterable[Fault]) -> list[Fault]:
     """Return the faults that stop a run."""
     return [fault for fault in faults if fault.severity == ERROR]
+
+
+def told_once(faults: Iterable[Fault]) -> list[Fault]:
+    """Return the faults without repetition; what is an error is not told as a warning too."""
+    kept = list(dict.fromkeys(faults))
+    stops = {(fault.code, fault.file, fault.row, fault.message) for fault in errors_of(kept)}
+    return [f for f in kept if f.severity == ERROR or (f.code, f.file, f.row, f.message) not in stops]
 
 
 def format_faults(faults: Sequence[Fault]) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from brainage_bids.bids.faults import Fault, make_fault
 from brainage_bids.bids.files import read_json
+from brainage_bids.bids.ignore import read_bidsignore
 from brainage_bids.bids.parse import label, natural_key
 from brainage_bids.bids.text import not_fetched
 from brainage_bids.errors import BadDataError, NoInputError, UsageError
@@ -50,11 +51,15 @@ class Image:
 
 @dataclass(frozen=True)
 class Found:
-    """What a scan of the folders gives: images, the sessions of every participant folder, and faults."""
+    """What a scan of the folders gives: images, the sessions of every participant folder, and faults.
+
+    ``is_ignored`` tells what ``.bidsignore`` names.
+    """
 
     images: tuple[Image, ...]
     sessions: Mapping[str, tuple[str | None, ...]]
     faults: tuple[Fault, ...]
+    is_ignored: Callable[[str], bool] = lambda _: False
 
 
 def find_images(bids_dir: str | Path) -> Found:
@@ -73,17 +78,25 @@ def find_images(bids_dir: str | Path) -> Found:
     images: dict[tuple, Image] = {}
     sessions: dict[str, tuple[str | None, ...]] = {}
     faults: list[Fault] = []
+    is_ignored, ignored = read_bidsignore(root, faults), []
     for subject in _folders(root, "sub-", root, faults):
+        if is_ignored(f"{subject.name}/"):
+            ignored.append(subject.name)
+            continue
         inside = _folders(subject, "ses-", root, faults)
         sessions[subject.name] = tuple(sorted((s.name for s in inside), key=natural_key)) or (None,)
         for folder, session in [(subject, None), *((s, s.name) for s in inside)]:
             for entry in _anat_entries(folder / "anat", root, faults):
+                if is_ignored(file := entry.path[len(str(root)) + 1 :]):
+                    ignored.append(file)
+                    continue
                 image = _read_name(entry, subject.name, session, root, faults)
                 if image is not None:
                     _keep(image, images, root, faults)
                     if session is None and inside and sessions[subject.name][0] is not None:
                         sessions[subject.name] = (None, *sessions[subject.name])  # scans beside those of sessions
-    return Found(tuple(sorted(images.values(), key=lambda i: i.sort_key)), sessions, tuple(faults))
+    faults += [make_fault("IMAGE_IGNORED", name, "is named in .bidsignore and is left out") for name in ignored]
+    return Found(tuple(sorted(images.values(), key=lambda i: i.sort_key)), sessions, tuple(faults), is_ignored)
 
 
 def _folders(parent: Path, prefix: str, root: Path, faults: list[Fault]) -> list[Path]:

@@ -20,7 +20,7 @@ from brainage_bids.bids.aliases import (
     canonical_score,
     normalise,
 )
-from brainage_bids.errors import UsageError
+from brainage_bids.errors import UsageError, shorten
 from brainage_bids.schema import AGE_BINS
 
 MISSING_TEXT = frozenset({"", "n/a", "N/A", "nan", "NaN"})  # for text cells: a site may be called NA, a group None
@@ -275,7 +275,9 @@ def label(text: Any, prefix: str) -> str | None:
         return None
     bare = cell[len(head) :] if cell.casefold().startswith(head) else cell
     if not re.fullmatch(r"[0-9A-Za-z+]+", bare):
-        raise UsageError(f"{cell!r} is not a BIDS label; use letters and digits only, with or without {head!r}")
+        raise UsageError(
+            f"{shorten(cell)!r} is not a BIDS label; use letters and digits only, with or without {head!r}"
+        )
     return head + bare
 
 

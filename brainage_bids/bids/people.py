@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainage_bids.bids.aliases import FAMILY, GROUP, SEX, SITE, normalise
-from brainage_bids.bids.faults import Fault, make_fault, some
+from brainage_bids.bids.faults import WARNING, Fault, make_fault, some
 from brainage_bids.bids.find import Image
 from brainage_bids.bids.parse import disease_class, is_control, parse_sex, parse_text
-from brainage_bids.bids.tables import Table, Tables, read_sidecar
+from brainage_bids.bids.tablefile import read_sidecar
+from brainage_bids.bids.tables import Table, Tables
 
 EVERYONE = "all"  # the label of everyone in the group tables
 
@@ -68,7 +69,7 @@ def _columns_of(
     """Read one column per table; where several disagree the fault ``code`` is told and the first is used."""
     found = []
     for table in tables:
-        columns = [TextColumn(table, name, parse(table, name)) for name in pick(table)]
+        columns = [TextColumn(table, name, parse(table, name)) for name in pick(table) if table.is_sure(name, faults)]
         if not columns:
             continue
         first, values = columns[0], list(columns[0].values)
@@ -119,9 +120,9 @@ def sex_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
 _UNKNOWN = frozenset({"na", "nan", "none", "unknown", "u"})
 
 
-def family_columns(tables: Tables) -> list[TextColumn]:
+def family_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
     """Return the columns that tell families."""
-    return _columns_of(tables.ordered, lambda table: table.find(FAMILY), _texts, None, [])
+    return _columns_of(tables.ordered, lambda table: table.find(FAMILY), _texts, None, faults)
 
 
 # --- group ----------------------------------------------------------------------------------------------------------
@@ -209,17 +210,19 @@ def group_notes(groups: Groups) -> list[str]:
 # --- site -----------------------------------------------------------------------------------------------------------
 
 
-def site_columns(tables: Tables) -> list[TextColumn]:
+def site_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
     """Return the columns that tell sites."""
-    return _columns_of(tables.ordered, lambda table: table.find(SITE), _texts, None, [])
+    return _columns_of(tables.ordered, lambda table: table.find(SITE), _texts, None, faults)
 
 
-def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Mapping) -> str | None:
+def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Mapping | None) -> str | None:
     """Return the scanner of an image from its JSON sidecars: institution, manufacturer, model, field strength.
 
     Follows the inheritance principle for ``T1w.json``, ``sub-X_T1w.json``, ``sub-X_ses-Y_T1w.json`` and the sidecar of
-    the same name, the nearer one winning.
+    the same name, the nearer one winning. None where one of them cannot be read: it may tell another scanner.
     """
+    if root_sidecar is None:
+        return None
     told = dict(root_sidecar)
     own = image.path.removesuffix(".gz").removesuffix(".nii") + ".json"
     folder = os.path.join(root, image.participant_id)
@@ -228,13 +231,20 @@ def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Ma
         name = f"{image.participant_id}_{image.session_id}_T1w.json"
         inherited.append(os.path.join(folder, image.session_id, name))
     for path in dict.fromkeys([*inherited, own]):
-        if os.path.exists(path):
-            told |= read_sidecar(Path(path), root, faults, severity="warning")
+        if os.path.lexists(path):
+            sidecar = read_sidecar(Path(path), root, faults, WARNING, unfetched=WARNING)
+            if sidecar is None:
+                return None
+            told |= sidecar
     field = told.get("MagneticFieldStrength", told.get("MagneticFieldStrength (T)"))
     place = told.get("InstitutionName") or told.get("StationName")
-    model = " ".join(str(told[key]) for key in ("Manufacturer", "ManufacturersModelName") if told.get(key))
-    parts = [str(place or "").strip(), model.strip(), _tesla(field)]
+    model = " ".join(_word(told.get(key)) for key in ("Manufacturer", "ManufacturersModelName")).strip()
+    parts = [_word(place), model, _tesla(field)]
     return ", ".join(part for part in parts if part) or None
+
+
+def _word(value: object) -> str:
+    return " ".join(str(value).split()) if isinstance(value, (str, int, float)) and value else ""
 
 
 def _tesla(field: object) -> str:

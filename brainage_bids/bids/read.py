@@ -15,7 +15,7 @@ import pandas as pd
 
 from brainage_bids.bids import people
 from brainage_bids.bids.ages import Age, AgeBook, age_for_rates, read_age_book, resolve_age
-from brainage_bids.bids.faults import Fault, errors_of, format_faults, make_fault, some
+from brainage_bids.bids.faults import WARNING, Fault, errors_of, format_faults, make_fault, some, told_once
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.find import Found, Image, find_images, matches_filter, read_filter, read_labels
 from brainage_bids.bids.reuse import Derivative, parse_derivatives, with_prepared
@@ -29,8 +29,11 @@ from brainage_bids.bids.scores import (
     score_notes,
     unused_faults,
 )
-from brainage_bids.bids.tables import Tables, read_sidecar, read_tables
-from brainage_bids.errors import BadDataError, InvalidDatasetError, NothingSelectedError
+from brainage_bids.bids.tablefile import read_sidecar
+from brainage_bids.bids.tables import Tables
+from brainage_bids.bids.tableset import read_tables
+from brainage_bids.bids.text import Unreadable
+from brainage_bids.errors import InvalidDatasetError, NothingSelectedError
 from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 __all__ = ["Dataset", "DatasetQuery", "parse_score_option", "raise_on_errors", "read_dataset", "scans_table"]
@@ -145,10 +148,10 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     root = Path(os.path.abspath(query.bids_dir))
     wanted = _selected_participants(query, found)
     images = _selected_images(query, found, wanted)
-    faults = [fault for fault in found.faults if _concerns(fault, wanted)]
+    faults = [fault for fault in found.faults if _concerns(fault, wanted, found)]
     title = _read_description(root, query.skip_validation, faults)
     folders = {participant: found.sessions[participant] for participant in wanted}
-    tables = read_tables(root, folders, faults)
+    tables = read_tables(root, folders, faults, found.sessions, found.is_ignored)
     ages = read_age_book(tables, folders, faults)
     scores = read_score_book(tables, query.scores, query.max_score_gap, ages, root, faults)
     groups = people.read_groups(tables, query.group_column, query.controls, faults)
@@ -164,9 +167,7 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     names = tuple(dict.fromkeys([*asked, *(score for score in scores.columns if score in seen)]))
     notes = (*_age_notes(scans), *reader.notes(), *people.group_notes(groups),
              *score_notes(scores, [n for n in names if scores.columns.get(n)]))  # fmt: skip
-    ordered = tuple(
-        sorted(dict.fromkeys(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file))
-    )
+    ordered = tuple(sorted(told_once(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file)))
     return Dataset(
         root, title or root.name, scans, ordered, groups.name, groups.controls, names, notes, without, derivatives,
         named=title is not None,
@@ -238,9 +239,9 @@ def _selected_images(query: DatasetQuery, found: Found, wanted: Sequence[str]) -
     return images
 
 
-def _concerns(fault: Fault, wanted: Sequence[str]) -> bool:
+def _concerns(fault: Fault, wanted: Sequence[str], found: Found) -> bool:
     top = fault.file.split("/")[0]
-    return not top.startswith("sub-") or top in wanted
+    return top in wanted or top not in found.sessions
 
 
 # --- the dataset as a whole -----------------------------------------------------------------------------------------
@@ -249,16 +250,17 @@ def _concerns(fault: Fault, wanted: Sequence[str]) -> bool:
 def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str | None:
     """Return the Name of the dataset, None when there is none."""
     file, severity = "dataset_description.json", "warning" if skip else None
-    if not (root / file).is_file():
+    if not os.path.lexists(root / file):
         message = f"is not in {root}; is this the root of a BIDS dataset? (--skip-bids-validation goes on without it)"
         faults.append(make_fault("DESCRIPTION_MISSING", file, message, severity=severity))
         return None
     try:
         told = read_json(root / file)
-    except (BadDataError, OSError) as error:
-        told = error
+        reason = "is not a JSON object; repair it"
+    except (Unreadable, OSError) as error:
+        told, reason = None, error.reason if isinstance(error, Unreadable) else f"cannot be read ({error.strerror})"
     if not isinstance(told, Mapping):
-        message = "is not a JSON object; repair it (--skip-bids-validation goes on without it)"
+        message = f"{reason} (--skip-bids-validation goes on without it)"
         faults.append(make_fault("DESCRIPTION_UNREADABLE", file, message, severity=severity))
         return None
     lacking = [key for key in ("Name", "BIDSVersion") if not told.get(key)]
@@ -330,9 +332,9 @@ class _Reader:
     ) -> None:
         self.root, self.ages, self.scores, self.groups, self.faults = root, ages, scores, groups, faults
         self.sex = people.sex_columns(tables, faults)
-        self.site = people.site_columns(tables)
-        self.family = people.family_columns(tables)
-        self.root_sidecar = read_sidecar(root / "T1w.json", root, faults)
+        self.site = people.site_columns(tables, faults)
+        self.family = people.family_columns(tables, faults)
+        self.root_sidecar = read_sidecar(root / "T1w.json", root, faults, WARNING, unfetched=WARNING)
         self.conflicts: list[str] = []
         self.n_sidecar_sites = 0
 

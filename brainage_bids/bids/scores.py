@@ -7,6 +7,7 @@ same session, else at the nearest one within a gap; a column of baseline values 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,12 @@ from brainage_bids.bids.aliases import (
     normalise,
     score_state,
 )
-from brainage_bids.bids.faults import Fault, make_fault, some
+from brainage_bids.bids.faults import ERROR, Fault, make_fault, some
 from brainage_bids.bids.grouptables import BY_MODEL
+from brainage_bids.bids.ids import id_faults
 from brainage_bids.bids.parse import check_score, natural_key, parse_numbers
-from brainage_bids.bids.tables import Table, Tables, read_table, session_tails, wide_names
+from brainage_bids.bids.tablefile import read_table
+from brainage_bids.bids.tables import Table, Tables, session_tails, wide_names
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE, Scan
 
@@ -135,9 +138,10 @@ def _asked_tables(tables: Tables, file: str, root: Path, faults: list[Fault]) ->
     if named:
         return named
     for path in (root / wanted, Path(file)):
-        if path.is_file():
+        if os.path.lexists(path):
             told = any(fault.file == wanted and fault.code.startswith("TABLE_") for fault in faults)
-            table = None if told else read_table(path, root, faults, severity="error")
+            table = None if told else read_table(path, root, faults, severity=ERROR)
+            faults.extend(id_faults(table, tables.people) if table else [])
             return [table] if table else []
     return None
 
@@ -200,7 +204,7 @@ def _read_column(
     table: Table, column: str, score: str, faults: list[Fault], baseline: bool = False, tail: str = ""
 ) -> ScoreColumn:
     """Read one column of scores; what is no number, impossible or a sentinel is missing, and told once per column."""
-    cells = table.cells(column)
+    cells = table.cells(column) if table.is_sure(column, faults, sidecar=False) else [""] * len(table.rows)
     numbers, unreadable = parse_numbers(cells)
     rule_name = score if canonical_score(score) else column
     # -1 and -4 stand for missing, unless the score takes negative values anyway (z scores, changes).

@@ -89,11 +89,6 @@ def _broken_link(path: str) -> str | None:
     return f"is a broken link (to {shorten(target)}); fetch or restore what it points to"
 
 
-def is_there(path: str | Path) -> bool:
-    """Say whether a file has an entry in its folder, be it a broken link; unlike ``Path.exists``."""
-    return os.path.lexists(path)
-
-
 def read_text(path: str | Path, keep_bytes: bool = False) -> str:
     """Read a file of UTF-8 text (a byte-order mark is accepted).
 

@@ -1,6 +1,7 @@
 """What a model folder says about its model: ``model.json`` for programs, ``MODEL_CARD.md`` for readers.
 
-Knows tables and numbers; knows nothing of networks. People appear as salted hashes only.
+Knows tables and numbers; knows nothing of networks. People appear as salted hashes of their
+labels, which are pseudonymous and can be guessed: the salt stands beside them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ FORMAT = 1  # of model.json; raised when the meaning of its fields changes
 
 
 def hash_participant(participant_id: str, salt: str) -> str:
-    """Return the salted hash of a participant id (16 hexadecimal digits)."""
+    """Return the salted hash of a participant id (16 hexadecimal digits): pseudonymous, can be guessed."""
     return hashlib.sha256(f"{salt}:{participant_id}".encode()).hexdigest()[:16]
 
 
@@ -188,6 +189,7 @@ model must be clearly below it. Errors depend on the age range and cannot be com
 - Not a medical device and not a diagnosis: a large brain age gap in one person has many harmless explanations.
 - Not valid outside {span}, for children, or for scans prepared in another way.
 - Not tested on scanners other than those it was trained on: expect a shift, compare groups within one scanner.
+- Not anonymous: `model.json` holds people as salted hashes of their labels, which are pseudonymous and can be guessed.
 {contrast}- Its predictions lean towards the mean training age (age bias); compare ages by the corrected gap.
 """
 

@@ -33,11 +33,18 @@ CASES = {
     ),
     "empty_table": Case("participants.tsv of 0 bytes", files=_table(""), scans=ONE, rc=16, says=("TABLE_UNREADABLE",)),
     "latin_1": Case(
-        "a table in another encoding",
+        "letters of another encoding in a column that nobody needs",
         files=_table("participant_id\tage\tplace\nsub-01\t50\tKöln\n".encode("latin-1")),
         scans=ONE,
+        ages={"sub-01": 50},
+        says=("participants.tsv, line 2.*place.*UTF-8",),
+    ),
+    "latin_1_group": Case(
+        "letters of another encoding in a column that is read",
+        files=_table("participant_id\tage\tgroup\nsub-01\t50\tgesünder\n".encode("latin-1")),
+        scans=ONE,
         rc=16,
-        says=("participants.tsv",),
+        says=("participants.tsv, line 2.*group.*UTF-8",),
     ),
     "byte_order_mark": Case(
         "UTF-8 with a mark, as a spreadsheet writes it",

@@ -1,0 +1,39 @@
+"""What ``.bidsignore`` leaves out of a dataset: files and folders, by the rules of ``.gitignore``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from brainage_bids.bids.faults import WARNING, Fault, make_fault
+from brainage_bids.bids.text import Unreadable, read_text, split_lines
+from brainage_bids.errors import shorten
+
+FILE = ".bidsignore"
+
+
+def read_bidsignore(root: Path, faults: list[Fault]) -> Callable[[str], bool]:
+    """Return whether a path below BIDS_DIR is ignored (a folder ends in ``/``); nothing is where the file is absent."""
+    try:
+        lines = split_lines(read_text(root / FILE))
+    except FileNotFoundError:
+        return _nothing
+    except (Unreadable, OSError) as error:
+        reason = error.reason if isinstance(error, Unreadable) else f"cannot be read ({error.strerror})"
+        faults.append(make_fault("TABLE_UNREADABLE", FILE, f"{reason}; nothing is ignored", severity=WARNING))
+        return _nothing
+    kept = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            GitIgnoreSpec.from_lines([line])
+            kept.append(line)
+        except ValueError:
+            message = f"{shorten(line)!r} is no pattern of .gitignore; it is passed over"
+            faults.append(make_fault("TABLE_UNREADABLE", FILE, message, number, WARNING))
+    return GitIgnoreSpec.from_lines(kept).match_file
+
+
+def _nothing(_: str) -> bool:
+    return False
