@@ -72,6 +72,12 @@ def bids_app(
     bids_filter_file: Annotated[
         Path | None, typer.Option(help='JSON filters as in the NiPreps apps, e.g. {"t1w": {"acquisition": "mprage"}}')
     ] = None,
+    bids_database_dir: Annotated[
+        Path | None, typer.Option(help="folder of a database of the dataset that pybids made (layout_index.sqlite)")
+    ] = None,
+    t1w_suffix: Annotated[
+        str, typer.Option(help="UNIT1: take the MP2RAGE image of participants who have no T1w image")
+    ] = "T1w",
     skip_bids_validation: Annotated[
         bool, typer.Option("--skip-bids-validation", help="accept a dataset without dataset_description.json")
     ] = False,
@@ -184,13 +190,10 @@ def bids_app(
     resource_monitor: Annotated[
         bool, typer.Option("--resource-monitor", help="accepted for compatibility: nothing is monitored")
     ] = False,
-    bids_database_dir: Annotated[
-        Path | None, typer.Option(help="accepted for compatibility: no database of the dataset is kept")
-    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print it")] = False,
 ) -> None:
     """Understand the arguments, then call the pipeline once."""
-    del notrack, resource_monitor, bids_database_dir, version
+    del notrack, resource_monitor, version
     del config_file  # config_file was unfolded into argv before typer saw it
     if level not in LEVELS:
         raise UnknownLevelError(f"analysis level {level!r} is not known; use participant or group")
@@ -229,6 +232,8 @@ def bids_app(
         exclude_participant_label=tuple(exclude_participant_label),
         session_label=tuple(session_label),
         filter_file=bids_filter_file,
+        database_dir=bids_database_dir,
+        t1w_suffix=t1w_suffix,
         group_column=group_column,
         controls=tuple(control),
         scores=(*(parse_score_option(text) for text in score), *held),

@@ -146,6 +146,8 @@ class Scan:
         ``(name, value)`` pairs of the clinical scores, missing ones left out.
     prepared
         Files of another pipeline to start from instead of ``path``.
+    second_inversion
+        Of an MP2RAGE image (UNIT1) the image of the second inversion, where it is there.
     """
 
     path: str
@@ -162,11 +164,14 @@ class Scan:
     family: str | None = None
     scores: tuple[tuple[str, float], ...] = ()
     prepared: Prepared | None = None
+    second_inversion: str | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The image files that are read."""
-        return (self.prepared.image, self.prepared.mask) if self.prepared else (self.path,)
+        if self.prepared:
+            return self.prepared.image, self.prepared.mask
+        return (self.path, self.second_inversion) if self.second_inversion else (self.path,)
 
     @property
     def prefix(self) -> str:
@@ -181,6 +186,7 @@ class Scan:
 
 
 NOT_OF_SESSION = "age_not_session_specific"  # age flag: one age was given for a person with several sessions
+QC_WARNINGS = "qc_warnings"  # how many; helps to choose among scans of a session, written into no table
 RATE_AGE = "age_for_rates"  # column of ``group/brainage.tsv``, only where some scan has one
 
 PREDICTION_COLUMNS = {

@@ -75,7 +75,7 @@ def test_wrong_use_ends_with_its_code_and_one_sentence(tmp_path, monkeypatch, ar
 COMMAND = typer.main.get_command(cli.app)
 OPTIONS = {parameter.name: parameter for parameter in COMMAND.params if parameter.opts[0].startswith("-")}
 # what changes the screen, is understood before, or is accepted for compatibility
-OF_NO_LEVEL = {"bids_database_dir", "config_file", "verbose", "notrack", "resource_monitor", "version", "help"}
+OF_NO_LEVEL = {"config_file", "verbose", "notrack", "resource_monitor", "version", "help"}
 VALUES = {"bias_fit": "none", "bias_method": "cole", "engine": "ants", "covariate": "age", "score": "a=b.tsv:c",
           "mem": "1", "precision": "float32", "saliency_threshold": "0.1", "derivatives": "a=b"}  # fmt: skip
 

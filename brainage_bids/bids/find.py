@@ -1,27 +1,25 @@
-"""Find the T1-weighted images of a BIDS dataset and keep those the user asked for.
+"""Find the T1-weighted images of a BIDS dataset.
 
 Reads folders and file names only, no image, table or sidecar. A plain directory scan: indexing layouts take tens of
-seconds on large datasets and stop at one broken sidecar.
+seconds on large datasets and stop at one broken sidecar. What one participant's folder has wrong concerns that
+participant.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from brainage_bids.bids.faults import Fault, make_fault
-from brainage_bids.bids.files import read_json
 from brainage_bids.bids.ignore import read_bidsignore
-from brainage_bids.bids.parse import label, natural_key
-from brainage_bids.bids.text import not_fetched
-from brainage_bids.errors import BadDataError, NoInputError, UsageError
+from brainage_bids.bids.parse import natural_key
+from brainage_bids.bids.text import mended, not_fetched
+from brainage_bids.errors import NoInputError
 
-# Order of the entities in a BIDS file name, with the long names used by filter files.
+# Order of the entities in a BIDS file name; with the long names.
 ENTITIES = {
     "task": "task", "tracksys": "tracksys", "acq": "acquisition", "ce": "ceagent", "trc": "tracer",
     "stain": "staining", "rec": "reconstruction", "dir": "direction", "run": "run", "mod": "modality", "echo": "echo",
@@ -30,17 +28,31 @@ ENTITIES = {
     "label": "label", "desc": "description",
 }  # fmt: skip
 _ORDER = {key: position for position, key in enumerate(ENTITIES)}
-_NAME = re.compile(r"(sub-[0-9A-Za-z+]+)(?:_(ses-[0-9A-Za-z+]+))?((?:_[a-z]+-[0-9A-Za-z+]+)*)_T1w\.nii(?:\.gz)?")
+T1W, UNIT1 = "T1w", "UNIT1"  # UNIT1 is the uniform image of MP2RAGE
+_LABEL = re.compile(r"(?:sub|ses)-[0-9A-Za-z+]+")
+_NAME = re.compile(
+    r"(sub-[0-9A-Za-z+]+)(?:_(ses-[0-9A-Za-z+]+))?((?:_[a-z]+-[0-9A-Za-z+]+)*)_(T1w|UNIT1)\.nii(?:\.gz)?"
+)
+# what was meant to be a T1w image: t1w, T1W, T1w.img, T1w.nii.gz.gz, T1w (1).nii.gz, T1w_defaced.nii.gz
+_NEARLY = re.compile(
+    r"(?:.*_)?T1w(?:[^0-9A-Za-z-][^-]*)?\.(?:nii|img|mgz|mgh|mnc|nrrd|gz|bz2|xz|zst|zip|7z)", re.IGNORECASE
+)
+_NEARLY_FOLDER = re.compile(r"sub[-_ ]?[0-9A-Za-z]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Image:
-    """One T1w file: absolute path, labels with prefixes, and the other entities in BIDS order."""
+    """One image file: absolute path, labels with prefixes, and the other entities in BIDS order.
+
+    ``suffix`` is ``T1w`` or ``UNIT1``; ``second_inversion`` is the path of the INV2 image that belongs to a UNIT1.
+    """
 
     path: str
     participant_id: str
     session_id: str | None
     entities: tuple[tuple[str, str], ...]
+    suffix: str = T1W
+    second_inversion: str | None = None
 
     @property
     def sort_key(self) -> tuple:
@@ -51,269 +63,253 @@ class Image:
 
 @dataclass(frozen=True)
 class Found:
-    """What a scan of the folders gives: images, the sessions of every participant folder, and faults.
+    """What a scan of the folders gives.
 
-    ``is_ignored`` tells what ``.bidsignore`` names.
+    Parameters
+    ----------
+    images
+        T1w images, sorted.
+    sessions
+        Participants whose folder can be read, each with its sessions; None stands for no session.
+    faults
+        What is wrong.
+    unit1
+        UNIT1 images (MP2RAGE), sorted.
+    closed
+        Participants whose folder cannot be read.
+    is_ignored
+        Tells what ``.bidsignore`` names, by its path below BIDS_DIR (a folder ends in ``/``).
     """
 
     images: tuple[Image, ...]
     sessions: Mapping[str, tuple[str | None, ...]]
     faults: tuple[Fault, ...]
+    unit1: tuple[Image, ...] = ()
+    closed: tuple[str, ...] = ()
     is_ignored: Callable[[str], bool] = lambda _: False
 
 
 def find_images(bids_dir: str | Path) -> Found:
-    """Find every ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]`` of a dataset.
+    """Find every ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]`` and ``*_UNIT1.nii[.gz]`` of a dataset.
 
     Derivatives, ``sourcedata`` and ``code`` are not looked into. Empty images and broken links are kept and reported.
 
     Raises
     ------
     NoInputError
-        When ``bids_dir`` is not a folder.
+        When ``bids_dir`` is not a folder, or cannot be read.
     """
     root = Path(os.path.abspath(bids_dir))
     if not root.is_dir():
         raise NoInputError(f"BIDS_DIR {bids_dir} is not a folder; check the path")
-    images: dict[tuple, Image] = {}
-    sessions: dict[str, tuple[str | None, ...]] = {}
-    faults: list[Fault] = []
-    is_ignored, ignored = read_bidsignore(root, faults), []
-    for subject in _folders(root, "sub-", root, faults):
-        if is_ignored(f"{subject.name}/"):
-            ignored.append(subject.name)
+    looked = _Look(root)
+    try:
+        subjects = looked.folders(root, "sub-")
+    except OSError as error:
+        raise NoInputError(f"BIDS_DIR {bids_dir} cannot be read ({error.strerror}); check its permissions") from error
+    for subject in subjects:
+        if looked.ignored(subject, "/"):
             continue
-        inside = _folders(subject, "ses-", root, faults)
-        sessions[subject.name] = tuple(sorted((s.name for s in inside), key=natural_key)) or (None,)
+        try:
+            inside = looked.folders(subject, "ses-")
+        except OSError as error:
+            looked.unreadable(subject, error.strerror)
+            looked.closed.append(subject.name)
+            continue
+        sessions = tuple(sorted((s.name for s in inside), key=natural_key)) or (None,)
         for folder, session in [(subject, None), *((s, s.name) for s in inside)]:
-            for entry in _anat_entries(folder / "anat", root, faults):
-                if is_ignored(file := entry.path[len(str(root)) + 1 :]):
-                    ignored.append(file)
-                    continue
-                image = _read_name(entry, subject.name, session, root, faults)
-                if image is not None:
-                    _keep(image, images, root, faults)
-                    if session is None and inside and sessions[subject.name][0] is not None:
-                        sessions[subject.name] = (None, *sessions[subject.name])  # scans beside those of sessions
-    faults += [make_fault("IMAGE_IGNORED", name, "is named in .bidsignore and is left out") for name in ignored]
-    return Found(tuple(sorted(images.values(), key=lambda i: i.sort_key)), sessions, tuple(faults), is_ignored)
+            seen = looked.anat(folder, subject.name, session)
+            if seen and session is None and inside:
+                sessions = (None, *sessions)  # scans beside those of sessions
+        looked.sessions[subject.name] = sessions
+    images = sorted(looked.images, key=lambda image: image.sort_key)
+    t1w, unit1 = ([image for image in images if image.suffix == suffix] for suffix in (T1W, UNIT1))
+    return Found(
+        tuple(t1w), looked.sessions, tuple(looked.faults), tuple(unit1), tuple(looked.closed), looked.is_ignored
+    )
 
 
-def _folders(parent: Path, prefix: str, root: Path, faults: list[Fault]) -> list[Path]:
-    """Return the sub-folders whose name begins with ``prefix``, in natural order."""
-    try:
+class _Look:
+    """A scan of the folders under way: what was found so far."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.images: list[Image] = []
+        self.sessions: dict[str, tuple[str | None, ...]] = {}
+        self.faults: list[Fault] = []
+        self.closed: list[str] = []
+        self.is_ignored = read_bidsignore(root, self.faults)
+
+    def below(self, path: str | Path) -> str:
+        """Return a path below BIDS_DIR; a cut of the text, `os.path.relpath` of thousands of images takes seconds."""
+        return os.fspath(path)[len(os.path.join(self.root, "")) :].replace(os.sep, "/")
+
+    def fault(self, code: str, file: str | Path, message: str) -> None:
+        """Note what is wrong with a file or folder."""
+        self.faults.append(make_fault(code, mended(self.below(file)), mended(message)))
+
+    def ignored(self, path: str | Path, ending: str = "") -> bool:
+        """Say whether ``.bidsignore`` names a file or folder, and note it."""
+        if not self.is_ignored(self.below(path) + ending):
+            return False
+        self.fault("IMAGE_IGNORED", path, "is named in .bidsignore and is left out")
+        return True
+
+    def unreadable(self, folder: Path, reason: str) -> None:
+        """Note a folder that cannot be read."""
+        self.fault("FOLDER_UNREADABLE", folder, f"cannot be read ({reason}); check its permissions and links")
+
+    def folders(self, parent: Path, prefix: str) -> list[Path]:
+        """Return the sub-folders with a BIDS label, in natural order; name what is nearly one."""
+        names = []
         with os.scandir(parent) as entries:
-            names = [e.name for e in entries if e.name.startswith(prefix) and e.is_dir()]
-    except OSError as error:
-        faults.append(_unreadable(parent, root, error))
-        return []
-    return [parent / name for name in sorted(names, key=natural_key)]
+            for entry in sorted(entries, key=lambda e: e.name):
+                if entry.name.startswith(prefix) and _LABEL.fullmatch(entry.name):
+                    self._labelled(entry, names)
+                elif entry.name.startswith(prefix) or (prefix == "sub-" and _NEARLY_FOLDER.match(entry.name)):
+                    if _is_folder(entry):
+                        what = "a participant, sub-01" if prefix == "sub-" else "a session, ses-01"
+                        self.fault("FOLDER_NAME", entry.path, f"is not named as {what}; rename it if it is to be used")
+                elif prefix == "ses-" or parent != self.root:
+                    self._beside(entry)
+        return [parent / name for name in sorted(names, key=natural_key)]
+
+    def _labelled(self, entry: os.DirEntry, names: list[str]) -> None:
+        """Keep a folder; name a link that leads nowhere or in a circle, and a file in its place."""
+        try:
+            if entry.is_dir():
+                names.append(entry.name)
+                return
+            reason = "a link that leads nowhere" if entry.is_symlink() else "a file where a folder is expected"
+        except OSError as error:
+            reason = error.strerror
+        self.unreadable(Path(entry.path), reason)
+        if entry.name.startswith("sub-") and entry.is_symlink():
+            self.closed.append(entry.name)
+
+    def _beside(self, entry: os.DirEntry) -> None:
+        """Name an image that lies outside of anat."""
+        if entry.name.endswith(("_T1w.nii", "_T1w.nii.gz")) and not entry.name.startswith("."):
+            self.fault("IMAGE_OUTSIDE_ANAT", entry.path, "is not in a folder anat; move it there if it is to be used")
+
+    def anat(self, folder: Path, participant: str, session: str | None) -> bool:
+        """Look through the folder ``anat`` of a participant or session; say whether a T1w image is in it."""
+        anat = folder / "anat"
+        try:
+            with os.scandir(anat) as entries:
+                listed = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+        except FileNotFoundError:
+            if anat.is_symlink():
+                self.unreadable(anat, "a link that leads nowhere")
+            elif session is not None:
+                self._instead_of_anat(folder)
+            return False
+        except OSError as error:
+            self.unreadable(anat, error.strerror)
+            return False
+        names = {entry.name for entry in listed}
+        before = len(self.images)
+        for entry in listed:
+            if entry.name.endswith(("_T1w.nii", "_T1w.nii.gz", "_UNIT1.nii", "_UNIT1.nii.gz")):
+                if self.ignored(entry.path):
+                    continue
+                image = self._image(entry, participant, session, names)
+                if image is not None:
+                    self.images.append(image)
+            elif _NEARLY.fullmatch(entry.name):
+                message = "is nearly a T1w image, whose name ends in _T1w.nii or _T1w.nii.gz; rename or convert it"
+                self.fault("IMAGE_NAME", entry.path, message)
+        return any(image.suffix == T1W for image in self.images[before:])
+
+    def _instead_of_anat(self, folder: Path) -> None:
+        try:
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda e: e.name):
+                    self._beside(entry)
+        except OSError as error:
+            self.unreadable(folder, error.strerror)
+
+    def _image(self, entry: os.DirEntry, participant: str, session: str | None, names: set[str]) -> Image | None:
+        parsed = _parsed(entry.name)
+        if parsed is None:
+            self.fault("IMAGE_NAME", entry.path, "is not a BIDS file name; rename it if it is to be used")
+            return None
+        pairs, suffix = parsed[2], parsed[3]
+        entities = dict(pairs)
+        code, message = _not_used(entry, parsed[:2] == (participant, session), entities)
+        if code:
+            self.fault(code, entry.path, message)
+            return None
+        if reason := not_fetched(entry.path):
+            self.fault("IMAGE_NOT_FETCHED", entry.path, reason)
+        elif entry.stat().st_size == 0:
+            self.fault("IMAGE_EMPTY", entry.path, "has 0 bytes; fetch it again or exclude the participant")
+        ordered = tuple(sorted(pairs, key=lambda pair: _ORDER[pair[0]]))
+        second = _second_inversion(entry.name, names) if suffix == UNIT1 else None
+        second = second and os.path.join(os.path.dirname(entry.path), second)
+        return Image(entry.path, participant, session, ordered, suffix, second)
 
 
-def _anat_entries(anat: Path, root: Path, faults: list[Fault]) -> list[os.DirEntry]:
+def _is_folder(entry: os.DirEntry) -> bool:
     try:
-        with os.scandir(anat) as entries:
-            return sorted((e for e in entries if e.name.endswith(("_T1w.nii", "_T1w.nii.gz"))), key=lambda e: e.name)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        faults.append(_unreadable(anat, root, error))
-        return []
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return True
 
 
-def _unreadable(folder: Path, root: Path, error: OSError) -> Fault:
-    where = folder.relative_to(root).as_posix()
-    return make_fault("FOLDER_UNREADABLE", where, f"cannot be read ({error.strerror}); check its permissions")
+def _not_used(entry: os.DirEntry, at_home: bool, entities: Mapping[str, str]) -> tuple[str, str]:
+    """Say why an image with a BIDS name is not used: code and message, both empty when it is."""
+    if not at_home:
+        return "IMAGE_MISPLACED", "is named after another participant or session than its folder; move or rename it"
+    if "space" in entities:
+        return "IMAGE_NORMALISED", (
+            f"lies in space-{entities['space']}; it is ignored: a normalised image has lost brain size and atrophy, "
+            "which brain age reads; give the native scan"
+        )
+    if {"desc", "res", "den", "label"} & set(entities) or entities.get("part", "mag") != "mag":
+        return "IMAGE_NOT_RAW", "is not a raw magnitude image; it is ignored"
+    try:
+        regular = entry.is_file() or (entry.is_symlink() and not entry.is_dir())
+    except OSError:
+        regular = True  # a link in a circle: told as not fetched
+    return ("", "") if regular else ("IMAGE_NAME", "is no file but a folder or a device; it is ignored")
+
+
+def _second_inversion(name: str, names: set[str]) -> str | None:
+    """Return the name of the magnitude INV2 image of the same entities as a UNIT1, None when it is not there."""
+    stem, ending = re.fullmatch(r"(.*)_UNIT1(\.nii(?:\.gz)?)", name).groups()
+    endings = (ending, ".nii.gz", ".nii")
+    tried = (f"{stem}_inv-2{part}_MP2RAGE{end}" for part in ("_part-mag", "") for end in endings)
+    return next((one for one in tried if one in names), None)
 
 
 def label_and_entities(name: str) -> tuple[str, str | None, tuple[tuple[str, str], ...]] | None:
     """Return participant, session and the other entities of a T1w file name as written; None when it is not BIDS."""
+    parsed = _parsed(name)
+    return parsed[:3] if parsed and parsed[3] == T1W else None
+
+
+def _parsed(name: str) -> tuple[str, str | None, tuple[tuple[str, str], ...], str] | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
     pairs = tuple(tuple(part.split("-", 1)) for part in match[3].split("_")[1:])
     keys = {key for key, _ in pairs}
-    return (match[1], match[2], pairs) if len(keys) == len(pairs) and keys <= set(ENTITIES) else None
+    known = len(keys) == len(pairs) and keys <= set(ENTITIES)
+    return (match[1], match[2], pairs, match[4]) if known else None
 
 
-def _read_name(
-    entry: os.DirEntry, participant: str, session: str | None, root: Path, faults: list[Fault]
-) -> Image | None:
-    file = entry.path[len(str(root)) + 1 :]  # a string: paths of thousands of scans would take seconds
-    labels = label_and_entities(entry.name)
-    if labels is None:
-        faults.append(make_fault("IMAGE_NAME", file, "is not a BIDS file name; rename it if it is to be used"))
-        return None
-    pairs = labels[2]
-    if labels[:2] != (participant, session):
-        message = (
-            f"lies in {participant}{'/' + session if session else ''} but is named after another; move or rename it"
-        )
-        faults.append(make_fault("IMAGE_MISPLACED", file, message))
-        return None
-    entities = dict(pairs)
-    if "space" in entities:
-        message = (
-            f"lies in space-{entities['space']}; it is ignored: a normalised image has lost brain size and atrophy, "
-            "which brain age reads; give the native scan"
-        )
-        faults.append(make_fault("IMAGE_NORMALISED", file, message))
-        return None
-    if {"desc", "res", "den", "label"} & set(entities) or entities.get("part", "mag") != "mag":
-        faults.append(make_fault("IMAGE_NOT_RAW", file, "is not a raw magnitude image; it is ignored"))
-        return None
-    faults.extend(_content_faults(entry, file))
-    ordered = tuple(sorted(pairs, key=lambda pair: _ORDER[pair[0]]))
-    return Image(entry.path, participant, session, ordered)
-
-
-def _content_faults(entry: os.DirEntry, file: str) -> list[Fault]:
-    if reason := not_fetched(entry.path):
-        return [make_fault("IMAGE_NOT_FETCHED", file, reason)]
-    if entry.stat().st_size == 0:
-        return [make_fault("IMAGE_EMPTY", file, "has 0 bytes; fetch it again or exclude the participant")]
-    return []
-
-
-def _keep(image: Image, images: dict[tuple, Image], root: Path, faults: list[Fault]) -> None:
-    key = (image.participant_id, image.session_id, image.entities)
-    if key in images:
-        file = Path(image.path).relative_to(root).as_posix()
-        message = f"is the same scan as {Path(images[key].path).name}, which is used; remove one of the two"
-        faults.append(make_fault("IMAGE_DUPLICATE", file, message))
-    else:
-        images[key] = image
-
-
-# --- labels ---------------------------------------------------------------------------------------------------------
-
-
-def read_labels(entries: Iterable[str], prefix: str, known: Iterable[str], option: str) -> tuple[str, ...]:
-    """Return the labels an option asks for, with their prefix, each of them known.
-
-    Parameters
-    ----------
-    entries
-        Labels with or without prefix, several in one entry when separated by commas or blanks, or text files of labels.
-    prefix
-        ``sub`` or ``ses``.
-    known
-        Labels of the dataset.
-    option
-        Name of the option, for the message.
-
-    Raises
-    ------
-    UsageError
-        When a label is not in the dataset; the message names the nearest ones.
-    NoInputError
-        When an entry looks like a file that is not there.
-    """
-    known = tuple(dict.fromkeys(known))
-    asked = [label(word, prefix) for entry in entries for word in _words(str(entry), prefix, option)]
-    asked = list(dict.fromkeys(text for text in asked if text))
-    unknown = [text for text in asked if text not in known]
-    if unknown:
-        told = "; ".join(_nearest(text, known) for text in unknown[:5])
-        more = f"; and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise UsageError(f"{option}: not in the dataset: {told}{more}")
-    return tuple(asked)
-
-
-def _is_file(entry: str) -> bool:
-    try:
-        return Path(entry).is_file()
-    except (OSError, ValueError):  # a list of labels longer than a file name may be
-        return False
-
-
-def _words(entry: str, prefix: str, option: str) -> list[str]:
-    bare = re.fullmatch(r"[0-9A-Za-z+\-, ]*", entry)
-    if _is_file(entry):
-        lines = Path(entry).read_text(encoding="utf-8-sig").splitlines()
-        words = [re.split(r"[\t,; ]", line.strip())[0] for line in lines if not line.lstrip().startswith("#")]
-        header = {"participant_id": "sub", "session_id": "ses"}
-        return [word for word in words if word and header.get(word) != prefix]
-    if not bare and ("/" in entry or "\\" in entry or "." in entry):
-        raise NoInputError(f"{option}: {entry!r} is neither a label nor a file that is there; check the path")
-    return [word for word in re.split(r"[,\s]+", entry) if word]
-
-
-def _nearest(text: str, known: Sequence[str]) -> str:
-    if not known:
-        return f"{text} (the dataset has none)"
-    numbers = [k for k in known if natural_key(k.lower()) == natural_key(text.lower())]
-    padded = [k for k in known if re.sub(r"0+(?=\d)", "", k.lower()) == re.sub(r"0+(?=\d)", "", text.lower())]
-    near = list(dict.fromkeys([*numbers, *padded, *difflib.get_close_matches(text, known, n=3, cutoff=0.5)]))
-    return f"{text} (nearest: {', '.join(near[:3] or sorted(known, key=natural_key)[:3])})"
-
-
-# --- filter file ----------------------------------------------------------------------------------------------------
-
-_LONG = {long: short for short, long in ENTITIES.items()} | {"subject": "sub", "session": "ses"}
-_INDICES = frozenset({"run", "echo", "flip", "inv", "split", "chunk"})  # numbers: run-01 is run 1
-_FIXED = {"datatype": "anat", "suffix": "T1w"}
-
-
-def read_filter(path: str | Path) -> dict[str, Any]:
-    """Read the ``t1w`` query of a ``--bids-filter-file`` (JSON, as in fMRIPrep).
-
-    A value is one value, a list of which one must match, null (``Query.NONE``: the entity is absent) or ``"*"``
-    (``Query.ANY``: it is present).
-
-    Raises
-    ------
-    NoInputError
-        When the file is not there.
-    UsageError
-        When it is not a JSON object of queries, or names an unknown entity.
-    """
-    if not Path(path).is_file():
-        raise NoInputError(f"--bids-filter-file {path} is not there; check the path")
-    try:
-        queries = read_json(path)
-    except BadDataError as error:
-        raise UsageError(f"--bids-filter-file: {error}") from error
-    query = queries.get("t1w", {}) if isinstance(queries, dict) else None
-    if not isinstance(query, dict):
-        raise UsageError(f'--bids-filter-file {path} must look like {{"t1w": {{"acquisition": "mprage"}}}}')
-    allowed = {*_LONG, *ENTITIES, *_FIXED, "sub", "ses", "extension", "regex_search"}
-    unknown = sorted(set(query) - allowed)
-    if unknown:
-        raise UsageError(
-            f"--bids-filter-file {path}: unknown entity {unknown[0]!r} in t1w; use {', '.join(sorted(_LONG))}"
-        )
-    return query
-
-
-def matches_filter(image: Image, query: Mapping[str, Any]) -> bool:
-    """Say whether an image answers the ``t1w`` query of a filter file."""
-    has = dict(image.entities) | {"sub": image.participant_id[4:]}
-    if image.session_id:
-        has["ses"] = image.session_id[4:]
-    has |= {**_FIXED, "extension": ".nii.gz" if image.path.endswith(".gz") else ".nii"}
-    regex = bool(query.get("regex_search"))
-    for key, wanted in query.items():
-        if key == "regex_search":
-            continue
-        choices = wanted if isinstance(wanted, list) else [wanted]
-        short = _LONG.get(key, key)
-        if choices and not any(_matches_value(short, has.get(short), choice, regex) for choice in choices):
-            return False
-    return True
-
-
-def _matches_value(key: str, value: str | None, wanted: Any, regex: bool) -> bool:
-    if wanted is None or str(wanted) == "Query.NONE":
-        return value is None
-    if str(wanted) == "Query.OPTIONAL":
-        return True
-    if wanted == "*" or str(wanted) == "Query.ANY":
-        return value is not None
-    if value is None:
-        return False
-    text = str(wanted)
-    if regex:
-        return re.search(text, value) is not None
-    text = re.sub(r"^(sub|ses)-", "", text)
-    return value == text or (key in _INDICES and value.isdigit() and text.isdigit() and int(value) == int(text))
+def without_repeats(images: Iterable[Image]) -> tuple[list[Image], list[Fault]]:
+    """Return the images, of those that are one scan (``.nii`` beside ``.nii.gz``) the first, and the faults."""
+    kept: dict[tuple, Image] = {}
+    faults = []
+    for image in images:
+        key = (image.participant_id, image.session_id, image.entities, image.suffix)
+        if key in kept:
+            message = "is the same scan as the .nii beside it, which is used; remove one of the two"
+            parts = [image.participant_id, image.session_id, "anat", os.path.basename(image.path)]
+            place = "/".join(filter(None, parts))
+            faults.append(make_fault("IMAGE_DUPLICATE", place, message))
+        else:
+            kept[key] = image
+    return list(kept.values()), faults

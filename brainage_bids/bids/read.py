@@ -15,9 +15,10 @@ import pandas as pd
 
 from brainage_bids.bids import people
 from brainage_bids.bids.ages import Age, AgeBook, age_for_rates, read_age_book, resolve_age
+from brainage_bids.bids.choice import choice_note, preference
 from brainage_bids.bids.faults import WARNING, Fault, errors_of, format_faults, make_fault, some, told_once
 from brainage_bids.bids.files import read_json
-from brainage_bids.bids.find import Found, Image, find_images, matches_filter, read_filter, read_labels
+from brainage_bids.bids.find import T1W, Found, Image, find_images
 from brainage_bids.bids.reuse import Derivative, parse_derivatives, with_prepared
 from brainage_bids.bids.scores import (
     ScoreBook,
@@ -29,11 +30,12 @@ from brainage_bids.bids.scores import (
     score_notes,
     unused_faults,
 )
+from brainage_bids.bids.selection import Selection, Wanted, select
 from brainage_bids.bids.tablefile import read_sidecar
 from brainage_bids.bids.tables import Tables
 from brainage_bids.bids.tableset import read_tables
 from brainage_bids.bids.text import Unreadable
-from brainage_bids.errors import InvalidDatasetError, NothingSelectedError
+from brainage_bids.errors import InvalidDatasetError
 from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 __all__ = ["Dataset", "DatasetQuery", "parse_score_option", "raise_on_errors", "read_dataset", "scans_table"]
@@ -55,7 +57,11 @@ class DatasetQuery:
     participant_label, exclude_participant_label, session_label
         Labels with or without prefix, or text files of labels; empty selects everything.
     filter_file
-        A ``--bids-filter-file``; its ``t1w`` query is applied.
+        A ``--bids-filter-file``; its ``t1w`` query is answered by pybids.
+    database_dir
+        A ``--bids-database-dir``, an index that pybids made before.
+    t1w_suffix
+        ``UNIT1`` takes the UNIT1 image (MP2RAGE) of participants without a T1w image.
     group_column
         Column of the diagnosis; None: recognised names.
     controls
@@ -75,6 +81,8 @@ class DatasetQuery:
     exclude_participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
     filter_file: Path | None = None
+    database_dir: Path | None = None
+    t1w_suffix: str = T1W
     group_column: str | None = None
     controls: tuple[str, ...] = ()
     scores: tuple[ScoreRequest, ...] = ()
@@ -146,26 +154,25 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     derivatives = parse_derivatives(query.derivatives)
     found = find_images(query.bids_dir)
     root = Path(os.path.abspath(query.bids_dir))
-    wanted = _selected_participants(query, found)
-    images = _selected_images(query, found, wanted)
-    faults = [fault for fault in found.faults if _concerns(fault, wanted, found)]
+    selected = select(root, _wanted(query), found)
+    faults = list(selected.faults)
     title = _read_description(root, query.skip_validation, faults)
-    folders = {participant: found.sessions[participant] for participant in wanted}
+    folders = {person: found.sessions[person] for person in selected.participants if person in found.sessions}
     tables = read_tables(root, folders, faults, found.sessions, found.is_ignored)
     ages = read_age_book(tables, folders, faults)
     scores = read_score_book(tables, query.scores, query.max_score_gap, ages, root, faults)
     groups = people.read_groups(tables, query.group_column, query.controls, faults)
     reader = _Reader(root, tables, ages, scores, groups, faults)
-    scans = tuple(reader.scan(image) for image in images)
+    scans = tuple(reader.scan(image) for image in selected.images)
     if derivatives:
         scans, merged = with_prepared(scans, derivatives, found.images)
         faults += merged
-    without = _without_scan(query, tables, found, wanted, faults)
+    without = _without_scan(query, tables, found, selected, faults)
     faults += [*reader.group_faults(), *event_faults(scores), *unused_faults(scores, scans), *_age_faults(scans)]
     asked = [request[0] for request in query.scores]
     seen = {score for scan in scans for score, _ in scan.scores}
     names = tuple(dict.fromkeys([*asked, *(score for score in scores.columns if score in seen)]))
-    notes = (*_age_notes(scans), *reader.notes(), *people.group_notes(groups),
+    notes = (*_choice_notes(scans), *_age_notes(scans), *reader.notes(), *people.group_notes(groups),
              *score_notes(scores, [n for n in names if scores.columns.get(n)]))  # fmt: skip
     ordered = tuple(sorted(told_once(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file)))
     return Dataset(
@@ -208,42 +215,6 @@ def scans_table(scans: Iterable[Scan], score_names: Sequence[str]) -> pd.DataFra
     return table
 
 
-# --- selection ------------------------------------------------------------------------------------------------------
-
-
-def _selected_participants(query: DatasetQuery, found: Found) -> tuple[str, ...]:
-    known = tuple(found.sessions)
-    include = read_labels(query.participant_label, "sub", known, "--participant-label")
-    exclude = read_labels(query.exclude_participant_label, "sub", known, "--exclude-participant-label")
-    chosen = set(include or ([] if query.participant_label else known)) - set(exclude)
-    return tuple(participant for participant in known if participant in chosen)
-
-
-def _selected_images(query: DatasetQuery, found: Found, wanted: Sequence[str]) -> list[Image]:
-    sessions = dict.fromkeys(s for known in found.sessions.values() for s in known if s)
-    asked = read_labels(query.session_label, "ses", sessions, "--session-label")
-    rule = read_filter(query.filter_file) if query.filter_file else {}
-    chosen = set(wanted)
-    images = [image for image in found.images if image.participant_id in chosen]
-    images = [image for image in images if not query.session_label or image.session_id in asked]
-    images = [image for image in images if matches_filter(image, rule)]
-    normalised = [fault for fault in found.faults if fault.code == "IMAGE_NORMALISED"]
-    if not found.images and normalised:
-        told = f"{normalised[0].file} {normalised[0].message}"
-        raise InvalidDatasetError(f"{query.bids_dir} has no native T1w image: {told}")
-    if not images:
-        have = f"{len(found.images)} T1w images of {len({i.participant_id for i in found.images})} participants"
-        raise NothingSelectedError(
-            f"the filters select no T1w image of {query.bids_dir} (it has {have}); check the labels and the filter file"
-        )
-    return images
-
-
-def _concerns(fault: Fault, wanted: Sequence[str], found: Found) -> bool:
-    top = fault.file.split("/")[0]
-    return top in wanted or top not in found.sessions
-
-
 # --- the dataset as a whole -----------------------------------------------------------------------------------------
 
 
@@ -273,18 +244,18 @@ def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str | None
 
 
 def _without_scan(
-    query: DatasetQuery, tables: Tables, found: Found, wanted: Sequence[str], faults: list[Fault]
+    query: DatasetQuery, tables: Tables, found: Found, selected: Selection, faults: list[Fault]
 ) -> tuple[str, ...]:
     """Compare folders, rows and images; return the participants without an image."""
-    with_image = {image.participant_id for image in found.images}
-    empty = [participant for participant in wanted if participant not in with_image]
+    with_image = {image.participant_id for image in (*found.images, *selected.images)}
+    empty = [participant for participant in selected.participants if participant not in with_image]
     if empty:
         message = f"{len(empty)} participants have a folder but no T1w image: {some(empty)}"
         faults.append(make_fault("PARTICIPANT_WITHOUT_SCAN", "sub-*", message))
     if tables.participants is None:
         return tuple(empty)
     rows = tables.participants.rows_by_participant
-    lacking = [participant for participant in wanted if participant not in rows]
+    lacking = [participant for participant in selected.participants if participant not in rows]
     if lacking:
         message = f"{len(lacking)} participants have a folder but no row: {some(lacking)}; add them"
         faults.append(make_fault("PARTICIPANT_WITHOUT_ROW", tables.participants.name, message))
@@ -294,6 +265,23 @@ def _without_scan(
         faults.append(make_fault("PARTICIPANT_WITHOUT_FOLDER", tables.participants.name, message))
         empty += extra
     return tuple(empty)
+
+
+def _wanted(query: DatasetQuery) -> Wanted:
+    return Wanted(
+        query.participant_label, query.exclude_participant_label, query.session_label, query.filter_file,
+        query.database_dir, query.t1w_suffix,
+    )  # fmt: skip
+
+
+def _choice_notes(scans: Sequence[Scan]) -> list[str]:
+    """Say which scan stands for a person where a session has several, as far as names tell."""
+    sessions: dict[tuple, list[Scan]] = {}
+    for scan in scans:
+        sessions.setdefault((scan.participant_id, scan.session_id), []).append(scan)
+    ordered = (sorted(several, key=lambda scan: preference(scan.run)) for several in sessions.values())
+    note = choice_note([scan.prefix for scan in several] for several in ordered)
+    return [note] if note else []
 
 
 def _age_faults(scans: Sequence[Scan]) -> list[Fault]:
@@ -351,6 +339,7 @@ class _Reader:
             participant_id=image.participant_id,
             session_id=image.session_id,
             entities=image.entities,
+            second_inversion=image.second_inversion,
             age=age.value,
             age_source=age.source,
             age_flags=age.flags,

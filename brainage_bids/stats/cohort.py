@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pandas as pd
 
+from brainage_bids.bids.choice import preference
 from brainage_bids.errors import NothingSelectedError, UsageError
-from brainage_bids.schema import COHORT_COLUMNS, DATASET
-from brainage_bids.stats.tables import ALL, frame, is_constant, joined, levels, number, text
+from brainage_bids.schema import COHORT_COLUMNS, DATASET, QC_WARNINGS
+from brainage_bids.stats.tables import ALL, frame, is_constant, joined, levels, number, optional_number, text
 
 NO_AGE, QC_FAILED, IN_TRAINING = "no_age", "qc_failed", "in_training"
 OTHER_RUN, OTHER_SESSION = "other_run", "other_session"
@@ -18,13 +19,15 @@ OTHER_RUN, OTHER_SESSION = "other_run", "other_session"
 def select_rows(table: pd.DataFrame, session_select: str = "first") -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep the rows that may enter a cross-sectional test: one per participant.
 
-    Rows that failed quality control, have no age or were trained on leave first; then the lowest run of each
-    session stays, then one session. A missing ``qc_pass`` counts as passed (predictions made elsewhere have none).
+    Rows that failed quality control, have no age or were trained on leave first; then the best scan of each session
+    stays (`brainage_bids.bids.choice.preference`), then one session. A missing ``qc_pass`` counts as passed
+    (predictions made elsewhere have none).
 
     Parameters
     ----------
     table
-        Shaped like ``group/brainage.tsv``; one row per scan.
+        Shaped like ``group/brainage.tsv``; one row per scan. ``qc_warnings``, the number of warnings of quality, is
+        used where it is there.
     session_select
         ``first`` or ``last`` (by age, then by label), ``closest:<months>`` (months since the participant's first
         usable session), or a session label with or without ``ses-``.
@@ -63,7 +66,7 @@ def usable(table: pd.DataFrame) -> np.ndarray:
 
 
 def every_session(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep every usable session with an age, the lowest run of each: the rows of a longitudinal analysis."""
+    """Keep every usable session with an age, the best scan of each: the rows of a longitudinal analysis."""
     kept = usable(table) & ~np.isnan(number(table, "age"))
     keys = _sort_keys(table)[kept].sort_values(["person", "session", "run"])
     return table.iloc[sorted(keys.drop_duplicates(["person", "session"]).index)].copy()
@@ -116,22 +119,18 @@ def natural_key(label: str | None) -> tuple:
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
 
 
-def _run_key(run: str | None) -> tuple:
-    index = re.search(r"(?:^|_)run-(\d+)", run or "")
-    return (int(index.group(1)) if index else 0, natural_key(run))
-
-
 def _sort_keys(table: pd.DataFrame) -> pd.DataFrame:
-    """Integer keys that sort sessions and runs naturally; indexed by row position."""
+    """Integer keys that sort sessions naturally and scans by which stands for the person; indexed by row position."""
     session, run = text(table, "session_id"), text(table, "run")
     session_order = {key: rank for rank, key in enumerate(sorted({natural_key(s) for s in session}))}
-    run_order = {key: rank for rank, key in enumerate(sorted({_run_key(r) for r in run}))}
+    keys = [preference(*scan) for scan in zip(run, optional_number(table, QC_WARNINGS), strict=True)]
+    run_order = {key: rank for rank, key in enumerate(sorted(set(keys)))}
     return pd.DataFrame(
         {
             "person": table["participant_id"].astype(str).to_numpy(),
             "session": [session_order[natural_key(s)] for s in session],
             "label": [None if s is None else str(s).removeprefix("ses-") for s in session],
-            "run": [run_order[_run_key(r)] for r in run],
+            "run": [run_order[key] for key in keys],
             "age": number(table, "age"),
         },
         index=range(len(table)),

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from brainage_bids.bids.choice import acquisition, preference
 from brainage_bids.schema import RELIABILITY_COLUMNS
 from brainage_bids.stats.cohort import natural_key, usable
 from brainage_bids.stats.tables import frame, is_constant, number, text
@@ -52,17 +53,21 @@ def reliability(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
 def scan_pairs(rows: pd.DataFrame) -> list[tuple[int, int]]:
     """Return the positions of the first two comparable scans of each person, at most one pair a person.
 
-    Comparable are two runs of one session, or two sessions whose ages, each recorded for its session, lie at most 90
-    days apart: ages copied from ``participants.tsv`` say nothing of the time between.
+    Comparable are scans of one acquisition (names that differ by ``run-`` only): two runs of one session, or two
+    sessions whose ages, each recorded for its session, lie at most 90 days apart: ages copied from
+    ``participants.tsv`` say nothing of the time between. Acquisitions come in the order in which they stand for the
+    person, runs in their natural order.
     """
     session, run, source = (text(rows, name).tolist() for name in ("session_id", "run", "age_source"))
     age, person = number(rows, "age"), rows["participant_id"].tolist()
-    order = sorted(range(len(rows)), key=lambda i: (natural_key(session[i]), natural_key(run[i])))
+    order = sorted(range(len(rows)), key=lambda i: (natural_key(session[i]), preference(run[i])))
     people: dict[str, list[int]] = {}
     for i in order:
         people.setdefault(str(person[i]), []).append(i)
 
     def comparable(i: int, j: int) -> bool:
+        if acquisition(run[i]) != acquisition(run[j]):
+            return False
         if session[i] == session[j]:
             return True
         known = all(OF_SESSION in str(source[k]) for k in (i, j))

@@ -1,9 +1,9 @@
-import json
+import os
 
 import pytest
 
-from brainage_bids.bids.find import ENTITIES, find_images, matches_filter, read_filter, read_labels
-from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.bids.find import ENTITIES, find_images, without_repeats
+from brainage_bids.errors import NoInputError
 
 
 def codes(found):
@@ -58,73 +58,136 @@ def test_processed_and_misnamed_images_are_left_out(toy):
 def test_the_same_scan_twice(toy):
     toy.image("sub-1")
     toy.text("sub-1/anat/sub-1_T1w.nii", "x")
+    kept, faults = without_repeats(find_images(toy.root).images)
+    assert [os.path.basename(image.path) for image in kept] == ["sub-1_T1w.nii"]
+    assert [(fault.code, fault.file) for fault in faults] == [("IMAGE_DUPLICATE", "sub-1/anat/sub-1_T1w.nii.gz")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["t1w.nii.gz", "T1W.nii.gz", "T1w.NII.GZ", "T1w.nii.gz.gz", "T1w.mgz", "T1w.img", "T1w (1).nii.gz",
+     "T1w_defaced.nii.gz", "T1w.nrrd", "T1w.nii.bz2"],
+)  # fmt: skip
+def test_names_nearly_right_are_named(toy, name):
+    toy.image("sub-1")
+    toy.text(f"sub-2/anat/sub-2_{name}", "x")
     found = find_images(toy.root)
     assert len(found.images) == 1
-    assert codes(found) == ["IMAGE_DUPLICATE"]
+    assert [(fault.code, fault.file) for fault in found.faults] == [("IMAGE_NAME", f"sub-2/anat/sub-2_{name}")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mod-T1w_defacemask.nii.gz", "acq-T1w_T2w.nii.gz", "T1map.nii.gz", "T1w.json", "from-T1w_to-x_xfm.h5",
+     "inplaneT1.nii.gz", "desc-T1w_mask.nii.gz"],
+)  # fmt: skip
+def test_other_images_are_not_taken_for_misnamed_ones(toy, name):
+    toy.image("sub-1")
+    toy.text(f"sub-1/anat/sub-1_{name}", "x")
+    toy.text("sub-1/anat/._sub-1_T1w.nii.gz", "left by a Mac")
+    assert not find_images(toy.root).faults
+
+
+def test_folders_that_are_none_concern_their_participant(toy):
+    toy.image("sub-01")
+    toy.image("sub-02", "ses-1")
+    (toy.root / "sub-03").symlink_to("sub-03")
+    (toy.root / "sub-04").symlink_to("nowhere")
+    toy.text("sub-05", "a file")
+    (toy.root / "sub-06").mkdir()
+    (toy.root / "sub-06/anat").symlink_to("anat")
+    (toy.root / "sub-07").mkdir()
+    (toy.root / "sub-07/anat").symlink_to("../..")  # to the dataset itself
+    (toy.root / "sub-02/ses-2").symlink_to("ses-2")
+    toy.text("sub-02/ses-3/anat", "a file")
+    found = find_images(toy.root)
+    assert [image.participant_id for image in found.images] == ["sub-01", "sub-02"]
+    assert {fault.code for fault in found.faults} == {"FOLDER_UNREADABLE"}
+    files = ["sub-02/ses-2", "sub-02/ses-3/anat", "sub-03", "sub-04", "sub-05", "sub-06/anat"]
+    assert sorted(fault.file for fault in found.faults) == files
+    assert {fault.severity for fault in found.faults} == {"warning"}
+    assert found.closed == ("sub-03", "sub-04")
+
+
+def test_a_folder_that_may_not_be_read_concerns_its_participant(toy, monkeypatch):
+    for person in ("sub-01", "sub-02", "sub-03"):
+        toy.image(person)
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith(("sub-02", "sub-03/anat")):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = find_images(toy.root)
+    assert [image.participant_id for image in found.images] == ["sub-01"]
+    assert [fault.file for fault in found.faults] == ["sub-02", "sub-03/anat"]
+    assert found.closed == ("sub-02",)
+    assert "sub-02" not in found.sessions
+
+
+def test_folders_nearly_named_right_are_named(toy):
+    toy.image("sub-01")
+    toy.text("sub-02_old/anat/sub-02_T1w.nii.gz", "x")
+    toy.text("Sub-03/anat/Sub-03_T1w.nii.gz", "x")
+    toy.text("sub_04/anat/sub_04_T1w.nii.gz", "x")
+    toy.text("sub-01/ses_2/anat/x_T1w.nii.gz", "x")
+    toy.text("sub-01/ses-b c/anat/x_T1w.nii.gz", "x")
+    toy.text("sub-01.html", "x")
+    toy.text("subjects/readme", "x")
+    found = find_images(toy.root)
+    assert [image.participant_id for image in found.images] == ["sub-01"]
+    named = {fault.file for fault in found.faults if fault.code == "FOLDER_NAME"}
+    assert {"sub-02_old", "Sub-03", "sub_04", "sub-01/ses-b c"} <= named
+
+
+def test_images_outside_of_anat_are_named(toy):
+    toy.image("sub-01")
+    toy.text("sub-02/sub-02_T1w.nii.gz", "x")
+    toy.text("sub-03/ses-1/sub-03_ses-1_T1w.nii", "x")
+    found = find_images(toy.root)
+    assert [(fault.code, fault.file) for fault in found.faults] == [
+        ("IMAGE_OUTSIDE_ANAT", "sub-02/sub-02_T1w.nii.gz"),
+        ("IMAGE_OUTSIDE_ANAT", "sub-03/ses-1/sub-03_ses-1_T1w.nii"),
+    ]
+
+
+def test_what_is_no_file_is_no_image(toy):
+    toy.image("sub-01")
+    (toy.root / "sub-02/anat/sub-02_T1w.nii.gz").mkdir(parents=True)
+    os.mkfifo(toy.root / "sub-02/anat/sub-02_run-1_T1w.nii")
+    found = find_images(toy.root)
+    assert len(found.images) == 1
+    assert codes(found) == ["IMAGE_NAME", "IMAGE_NAME"]
+
+
+def test_unit1_and_its_second_inversion(toy):
+    toy.text("sub-01/anat/sub-01_acq-x_UNIT1.nii.gz", "x")
+    toy.text("sub-01/anat/sub-01_acq-x_inv-2_part-mag_MP2RAGE.nii.gz", "x")
+    toy.text("sub-02/anat/sub-02_UNIT1.nii", "x")
+    toy.text("sub-02/anat/sub-02_inv-1_MP2RAGE.nii", "x")
+    found = find_images(toy.root)
+    assert not found.images
+    first, second = found.unit1
+    assert first.second_inversion.endswith("sub-01_acq-x_inv-2_part-mag_MP2RAGE.nii.gz")
+    assert (first.entities, first.suffix, second.second_inversion) == ((("acq", "x"),), "UNIT1", None)
+
+
+def test_names_that_are_no_text_can_be_printed(toy):
+    toy.image("sub-01")
+    odd = os.fsdecode(b"sub-02/anat/sub-02\xff_T1w.nii.gz")
+    (toy.root / "sub-02/anat").mkdir(parents=True)
+    (toy.root / odd).write_bytes(b"x")
+    found = find_images(toy.root)
+    assert codes(found) == ["IMAGE_NAME"]
+    for fault in found.faults:
+        str(fault).encode("utf-8")
 
 
 def test_no_folder(tmp_path):
     with pytest.raises(NoInputError, match="not a folder"):
         find_images(tmp_path / "absent")
-
-
-def test_labels_with_and_without_prefix_and_from_a_file(tmp_path):
-    file = tmp_path / "people.txt"
-    file.write_text("participant_id\nsub-03\n# sub-01\n02\n")
-    known = ["sub-01", "sub-02", "sub-03"]
-    assert read_labels(["01", "sub-02"], "sub", known, "--x") == ("sub-01", "sub-02")
-    assert read_labels(["01,02 03"], "sub", known, "--x") == ("sub-01", "sub-02", "sub-03")
-    assert read_labels([str(file)], "sub", known, "--x") == ("sub-03", "sub-02")
-
-
-def test_unknown_label_names_the_nearest():
-    with pytest.raises(UsageError, match=r"--participant-label.*sub-7 \(nearest: sub-007"):
-        read_labels(["7"], "sub", ["sub-007", "sub-100"], "--participant-label")
-    with pytest.raises(UsageError, match="dataset has none"):
-        read_labels(["1"], "ses", [], "--session-label")
-    with pytest.raises(NoInputError, match=r"people\.txt"):
-        read_labels(["people.txt"], "sub", ["sub-1"], "--participant-label")
-
-
-@pytest.mark.parametrize(
-    ("query", "runs"),
-    [
-        ({}, ["acq-a_run-1", "acq-b_run-02", ""]),
-        ({"acquisition": "a"}, ["acq-a_run-1"]),
-        ({"acquisition": ["a", "b"]}, ["acq-a_run-1", "acq-b_run-02"]),
-        ({"acquisition": None}, [""]),
-        ({"acquisition": "Query.ANY"}, ["acq-a_run-1", "acq-b_run-02"]),
-        ({"acquisition": "*", "run": 2}, ["acq-b_run-02"]),
-        ({"acquisition": ["a", None]}, ["acq-a_run-1", ""]),
-        ({"session": "01"}, ["acq-a_run-1", "acq-b_run-02", ""]),
-        ({"session": "1"}, []),
-        ({"suffix": "T1w", "datatype": "anat", "extension": ".nii.gz", "reconstruction": None}, 3),
-        ({"suffix": "T2w"}, []),
-        ({"acquisition": "^[ab]$", "regex_search": True}, 2),
-    ],
-)
-def test_filter_file(toy, tmp_path, query, runs):
-    for middle in ("acq-a_run-1", "acq-b_run-02", ""):
-        toy.image("sub-1", "ses-01", middle)
-    file = tmp_path / "filter.json"
-    file.write_text(json.dumps({"t1w": query, "bold": {"run": 7}}))
-    rule = read_filter(file)
-    kept = ["_".join(map("-".join, i.entities)) for i in find_images(toy.root).images if matches_filter(i, rule)]
-    assert len(kept) == runs if isinstance(runs, int) else sorted(kept) == sorted(runs)
-
-
-def test_wrong_filter_files(tmp_path):
-    file = tmp_path / "filter.json"
-    with pytest.raises(NoInputError, match="not there"):
-        read_filter(file)
-    for text, told in [
-        ("{", "not JSON"),
-        ("[]", "must look like"),
-        ('{"t1w": {"colour": 1}}', "unknown entity 'colour'"),
-    ]:
-        file.write_text(text)
-        with pytest.raises(UsageError, match=told):
-            read_filter(file)
 
 
 @pytest.mark.parametrize(

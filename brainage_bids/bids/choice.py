@@ -1,0 +1,85 @@
+"""Which scan of a session stands for the person: the one rule of the whole program.
+
+In this order: plain before contrast agent, whole brain before a part of it, the fewest warnings of quality, then the
+name (the acquisition in natural order, then the lowest run). Scans that failed quality control are left out before.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from brainage_bids.bids.faults import some
+from brainage_bids.bids.parse import natural_key
+
+RULE = "plain before contrast agent, whole brain before part of it, fewest quality warnings, then name"
+_NO_AGENT = re.compile(r"(?:none|no|non|without|native|plain|pre\w*)", re.IGNORECASE)
+# words that people put into acq- or rec- instead of ce-
+_AGENT = re.compile(r"gado|gad$|^gad|postgd|postc(?:on|e)|postgad|^(?:gd|post|ce|gbca|contrast)$", re.IGNORECASE)
+_PART = re.compile(
+    r"locali[sz]|^loc\d*$|scout|survey|hippo|slab|partial(?!f)|inplane|amygd|brain?stem|pituit|sella|orbit|spine|cervic"
+    r"|smallfov|reducedfov|rfov",
+    re.IGNORECASE,
+)
+
+
+def entities_of(run: str | None) -> dict[str, str]:
+    """Return the entities that tell scans of one session apart: ``acq-mprage_run-1`` as a dict."""
+    return dict(part.split("-", 1) for part in (run or "").split("_") if "-" in part)
+
+
+def has_agent(run: str | None) -> bool:
+    """Say whether a scan was made with a contrast agent, by its name."""
+    entities = entities_of(run)
+    named = "ce" in entities and not _NO_AGENT.fullmatch(entities["ce"])
+    return named or any(_AGENT.search(entities.get(key, "")) is not None for key in ("acq", "rec"))
+
+
+def is_part(run: str | None) -> bool:
+    """Say whether a scan holds only a part of the brain, by its name."""
+    entities = entities_of(run)
+    return "chunk" in entities or any(_PART.search(entities.get(key, "")) is not None for key in ("acq", "rec"))
+
+
+def acquisition(run: str | None) -> str:
+    """Return the entities without ``run``: scans that share them are repeats of one acquisition, others are not."""
+    return "_".join(f"{key}-{value}" for key, value in entities_of(run).items() if key != "run")
+
+
+def preference(run: str | None, n_warnings: float = 0.0) -> tuple:
+    """Return a sort key of the scans of one session: the first one stands for the person.
+
+    Parameters
+    ----------
+    run
+        Entities joined (`Scan.run`), None without any.
+    n_warnings
+        How many warnings quality control gave; NaN when it is not known.
+    """
+    warned = 0.0 if math.isnan(n_warnings) else float(n_warnings)
+    number = natural_key(entities_of(run).get("run"))
+    return has_agent(run), is_part(run), warned, natural_key(acquisition(run)), number, natural_key(run)
+
+
+def second_choice(runs: Sequence[str | None]) -> list[bool]:
+    """Say which scans of one session show a contrast agent or a part of the brain where another one does not."""
+    kinds = [preference(run)[:2] for run in runs]
+    return [kind > min(kinds) for kind in kinds]
+
+
+def choice_note(sessions: Iterable[Sequence[str]]) -> str | None:
+    """Say in one sentence which scans stand for people; None when no session has several.
+
+    Parameters
+    ----------
+    sessions
+        For each session with several scans their file-name stems, the one that stands for the person first.
+    """
+    several = [f"{stems[0]} before {some(stems[1:], 3)}" for stems in sessions if len(stems) > 1]
+    if not several:
+        return None
+    count = "1 session has" if len(several) == 1 else f"{len(several)} sessions have"
+    more = f"; and {len(several) - 3} more" if len(several) > 3 else ""
+    told = f"{count} several T1w images; in the statistics one stands for the person ({RULE})"
+    return f"{told}: {'; '.join(several[:3])}{more}."
