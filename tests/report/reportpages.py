@@ -1,21 +1,13 @@
 """Synthetic images and tables, and what any page of ours must be: self-contained, readable, without missing marks."""
 
 import base64
-import html
 import io
-import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
-import pytest
 from PIL import Image
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 
 GRID = np.array([[4.0, 0, 0, -96], [0, 4, 0, -132], [0, 0, 4, -78], [0, 0, 0, 1]])
 COARSE = np.array([[32.0, 0, 0, -96], [0, 32, 0, -132], [0, 0, 32, -78], [0, 0, 0, 1]])
@@ -92,27 +84,3 @@ def check(path):
     words = re.sub(r"\s+", " ", " ".join(reader.words))
     assert not re.search(r"\b(nan|None|inf|NaT)\b", words), re.search(r".{30}\b(nan|None|inf|NaT)\b.{30}", words)
     return words, reader
-
-
-# a browser that shows nothing may never draw a frame again, so what waits for one gets a timer
-LATER = """
-requestAnimationFrame = function (act) { return setTimeout(act, 0); };
-function later(act) { addEventListener("load", function () { setTimeout(act, 500); }); }
-"""
-
-
-def browse(page, tmp_path, address="", script=""):
-    """Open the page in a browser with a script added; return attributes and first text by id, and the HTML.
-
-    ``later(act)`` of the script acts when the page has been laid out and drawn once.
-    """
-    source = page.read_text(encoding="utf-8").replace("</body>", f"<script>{LATER}{script}</script></body>")
-    copy = page.with_name("browsed.html")
-    copy.write_text(source, encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
-    command += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'user'}"]
-    command += ["--virtual-time-budget=5000", "--dump-dom", f"file://{copy}{address}"]
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    found = re.findall(r'id="([a-z-]+)"([^>]*)>([^<]*)', done.stdout)
-    return {name: html.unescape(attributes + " " + text) for name, attributes, text in found}, done.stdout

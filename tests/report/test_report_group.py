@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from reportpages import browse, check, needs_browser, study
+from browser import browse, needs_browser
+from reportpages import check, study
 
 from brainage_bids.report import tables
 from brainage_bids.report.group import GroupPage, flow, write_group_page

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from reportpages import browse, check, needs_browser, study
+from browser import browse, needs_browser
+from reportpages import check, study
 
 from brainage_bids.report import flowchart
 from brainage_bids.report.flowchart import Step, layout

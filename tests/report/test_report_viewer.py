@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from reportpages import GRID, ball, browse, check, needs_browser, study
+from browser import browse, needs_browser
+from reportpages import GRID, ball, check, study
 
 from brainage_bids.report.group import GroupPage, write_group_page
 from brainage_bids.report.viewer import FIELD_MM, viewer_data

@@ -45,8 +45,9 @@
     found.slice(0, limit).forEach(function (row) { part.appendChild(element(row)); });
     body.textContent = "";
     body.appendChild(part);
-    more.hidden = found.length <= limit;
-    hits.textContent = (words ? found.length + " of " + all.length : "") + (more.hidden ? "" : " (the first " + limit + " are shown)");
+    var whole = found.length <= limit;
+    if (more) { more.hidden = whole; }
+    hits.textContent = (words ? found.length + " of " + all.length : "") + (whole ? "" : " (the first " + limit + " are shown)");
   }
 
   function compare(a, b) {
@@ -77,9 +78,9 @@
     });
   });
   var box = document.getElementById("search"), needle = document.getElementById("needle"), hits = document.getElementById("hits");
-  var more = document.getElementById("more");
+  var more = document.getElementById("more"); // only where a long table comes as data
   box.hidden = false;
   needle.addEventListener("input", function () { limit = stored ? PART : all.length; show(); });
-  more.addEventListener("click", function () { limit += PART; show(); });
+  if (more) { more.addEventListener("click", function () { limit += PART; show(); }); }
   if (stored) { show(); }
 }());
