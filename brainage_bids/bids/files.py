@@ -32,6 +32,14 @@ _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
+def is_file(path: str | Path) -> bool:
+    """Say whether a file is there; what cannot be a path (too long, with a NUL) is not."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path (same folder, same extension) that becomes ``path`` when the block ends well."""

@@ -1,32 +1,42 @@
 """Read ages predicted elsewhere (volBrain, brainageR, another model): ``NAME=FILE[:ID_COLUMN:AGE_COLUMN]``.
 
 Reads one table of text; knows no dataset. A table whose ids or ages are doubtful is refused: a shifted row would give
-people each other's brain age.
+people each other's brain age, and a gap is no age.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
 import pandas as pd
 
-from brainage_bids.bids.aliases import normalise
-from brainage_bids.bids.parse import AGE_MAX, clean, label, parse_numbers, parse_text
-from brainage_bids.errors import BadDataError, NoInputError, UsageError
+from brainage_bids.bids.aliases import SESSION_COLUMNS, normalise
+from brainage_bids.bids.faults import some
+from brainage_bids.bids.files import is_file
+from brainage_bids.bids.foreign import UNNAMED, ForeignTable, read_foreign
+from brainage_bids.bids.parse import AGE_MAX, label, parse_numbers, parse_text
+from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 
-ID_COLUMNS = ("participantid", "subjectid", "subject", "sub", "id", "file", "filename", "patientid")
-SESSION_ID_COLUMNS = ("sessionid", "session", "ses")
-AGE_COLUMNS = (
-    "predictedage",
-    "brainpredictedage",
-    "brainage",
-    "predictedbrainage",
-    "predage",
-    "agepredicted",
-    "prediction",
+ID_COLUMNS = (
+    "participantid", "participant", "subjectid", "subject", "subjid", "sub", "id", "mrid", "file", "filename",
+    "filepath", "path", "image", "imagepath", "patientid",
+)  # fmt: skip
+RUN_COLUMNS = ("run", "runid")
+ACQUISITION_COLUMNS = ("acq", "acquisition")
+AGE_COLUMNS = frozenset(
+    "predictedage brainpredictedage brainage predictedbrainage predage agepredicted agepred predicted pred prediction "
+    "predictions estimatedage ageestimated estimatedbrainage brainageestimate brainagepredicted brainagepred "
+    "predbrainage spareba".split()
 )
+CORRECTED = ("corrected", "adjusted", "unbiased")  # an age whose age-bias was taken away
+GAP_WORDS = re.compile(r"gap|delta|pad$|bag$|residual|diff|accelerat|deviation|deverr|devage|excess")
+FRANKE = re.compile(r"[Bb]rain[ _.-]?AGE(?![A-Za-z])")  # brain age gap estimate (Franke et al. 2010), in this spelling
+WAY_OUT = "name the columns as NAME=FILE:ID_COLUMN:AGE_COLUMN"
+AGE_BEYOND = AGE_MAX + 30.0  # years; a prediction may exceed what people reach, not by far
+AGE_BEFORE = -5.0  # years; a model may place a newborn somewhat before birth
+_UNIT = re.compile(r"(in)?(years?|yrs?)$")
+_NOT_OF_A_SCAN = frozenset({"sub", "ses", "space", "res", "den", "desc", "label", "from", "to", "mode", "hemi"})
 
 
 def read_predictions(text: str) -> tuple[str, pd.DataFrame]:
@@ -42,42 +52,50 @@ def read_predictions(text: str) -> tuple[str, pd.DataFrame]:
     -------
     name, table
         ``participant_id``, ``session_id`` (None where the file has none), ``predicted_age`` (years, NaN when missing)
-        and, where the file has it, ``dataset``.
+        and, where the file has them, ``run`` (entities joined: ``acq-mprage_run-1``) and ``dataset``. An id that is no
+        BIDS label stays as it is written.
 
     Raises
     ------
     UsageError, NoInputError, BadDataError
         When the text, the file or its content is wrong.
     """
-    match = re.fullmatch(r"\s*([A-Za-z0-9][0-9A-Za-z_.-]*)\s*=\s*(.+)", text)
+    match = re.fullmatch(r"\s*([A-Za-z0-9][0-9A-Za-z_.-]*)\s*=\s*(.+)", text, re.DOTALL)
     if not match:
-        raise UsageError(f"--predictions {text!r} must be NAME=FILE or NAME=FILE:ID_COLUMN:AGE_COLUMN")
+        raise UsageError(f"--predictions {shorten(text)!r} must be NAME=FILE or NAME=FILE:ID_COLUMN:AGE_COLUMN")
     name, rest = match.groups()
     path, columns = _split(rest.strip())
-    header, rows = _rows(path, name)
-    id_column = _pick(header, columns[0], ID_COLUMNS, name, path)
-    age_column = _pick(header, columns[1], AGE_COLUMNS, name, path)
-    sessions = [i for i, column in enumerate(header) if normalise(column) in SESSION_ID_COLUMNS and i != id_column]
-    datasets = [i for i, column in enumerate(header) if normalise(column) == "dataset"][:1]
-    who = [
-        (*_person(row[id_column], row[sessions[0]] if sessions else "", name, path),
-         (parse_text(row[datasets[0]]) if datasets else None))
-        for row in rows
-    ]  # fmt: skip
-    ages = _ages([row[age_column] for row in rows], header[age_column], name, path)
-    twice = (
-        sorted({" ".join(filter(None, key)) for key in who if who.count(key) > 1}) if len(set(who)) < len(who) else []
+    try:
+        return name, _read(read_foreign(path), path, columns)
+    except (BadDataError, NoInputError) as error:
+        kind = NoInputError if error.exit_code == NoInputError.exit_code else BadDataError
+        raise kind(f"--predictions {name}: {str(error).replace('NAME=FILE', f'{name}=FILE')}") from error
+
+
+def _read(table: ForeignTable, path: Path, asked: tuple[str | None, str | None]) -> pd.DataFrame:
+    age = _named(table, asked[1], path) if asked[1] else _age_column(table, path)
+    who = _named(table, asked[0], path) if asked[0] else _id_column(table, age, path)
+    sessions, runs, acquisitions, datasets = (
+        next((cells for i, cells in _columns(table, names) if i not in (who, age)), [""] * len(table.rows))
+        for names in (SESSION_COLUMNS, RUN_COLUMNS, ACQUISITION_COLUMNS, ("dataset",))
     )
-    if twice:
-        raise BadDataError(f"--predictions {name}: {path} lists {twice[0]} more than once; keep one row per scan")
-    table = pd.DataFrame(who, columns=["participant_id", "session_id", "dataset"], dtype="object")
-    table.insert(2, "predicted_age", pd.Series(ages, dtype="float64"))
-    table = table if datasets else table.drop(columns="dataset")
-    return name, table
+    ages = _ages(table.cells(age), table.columns[age], path)
+    rows: dict[tuple, float | None] = {}
+    for cells in zip(table.cells(who), sessions, acquisitions, runs, datasets, ages, table.lines, strict=True):
+        key, value, line = (*_scan(*cells[:4], path, cells[6]), parse_text(cells[4])), cells[5], cells[6]
+        if rows.setdefault(key, value) != value:
+            shown = " ".join(part for part in key if part)
+            raise BadDataError(
+                f"{path} lists {shown} more than once, in row {line} with another age; keep one row per scan, or add "
+                "session_id and run"
+            )
+    found = pd.DataFrame(list(rows), columns=["participant_id", "session_id", "run", "dataset"], dtype="object")
+    found.insert(2, "predicted_age", pd.Series(list(rows.values()), dtype="float64"))
+    return found.drop(columns=[column for column in ("run", "dataset") if found[column].isna().all()])
 
 
 def _split(rest: str) -> tuple[Path, tuple[str | None, str | None]]:
-    if Path(rest).is_file():
+    if is_file(rest):
         return Path(rest), (None, None)
     parts = rest.rsplit(":", 2)
     if len(parts) == 3 and all(part.strip() for part in parts):
@@ -85,69 +103,137 @@ def _split(rest: str) -> tuple[Path, tuple[str | None, str | None]]:
     return Path(rest), (None, None)
 
 
-def _rows(path: Path, name: str) -> tuple[list[str], list[list[str]]]:
-    if not path.is_file():
-        raise NoInputError(f"--predictions {name}: {path} is not there; check the path")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadDataError(f"--predictions {name}: {path} is not UTF-8 text; save it so") from error
-    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
-    if len(lines) < 2:
-        raise BadDataError(f"--predictions {name}: {path} holds no rows; it needs a header and one row per scan")
-    # The header decides: a comma inside the rows may be a decimal sign.
-    separator = next((s for s in ("\t", ";", ",") if s in lines[0]), None)
-    if separator is None:
-        raise BadDataError(f"--predictions {name}: {path} has one column only; separate columns by tab, ; or comma")
-    header, *rows = [[clean(cell) for cell in row] for row in csv.reader(lines, delimiter=separator)]
-    while header and not header[-1]:
-        header.pop()
-    for number, row in enumerate(rows, start=2):
-        if len(row) < len(header) or any(row[len(header) :]):
-            raise BadDataError(
-                f"--predictions {name}: row {number} of {path} has {len(row)} cells under {len(header)} columns; with "
-                "decimal commas separate columns by tab or semicolon"
-            )
-    return header, rows
+# --- which column ---------------------------------------------------------------------------------------------------
 
 
-def _pick(header: list[str], asked: str | None, known: tuple[str, ...], name: str, path: Path) -> int:
-    names = [normalise(column) for column in header]
-    if asked is not None:
-        found = [i for i, column in enumerate(header) if column == asked]
-        found = found or [i for i, column in enumerate(names) if column == normalise(asked)]
-    else:
-        found = [names.index(alias) for alias in known if alias in names][:1]
+def _named(table: ForeignTable, asked: str, path: Path) -> int:
+    """Return the column a user named: as written, else the one that is equal but for case and signs."""
+    found = [i for i, column in enumerate(table.columns) if column == asked]
+    alike = normalise(asked)
+    found = found or [i for i, column in enumerate(table.columns) if alike and normalise(column) == alike]
     if len(found) != 1:
-        what = f"one column {asked!r}" if asked else f"a column {' or '.join(known[:2])}"
         raise BadDataError(
-            f"--predictions {name}: {path} does not have {what} (it has {', '.join(header)}); name the columns as "
-            f"{name}=FILE:ID_COLUMN:AGE_COLUMN"
+            f"{path} does not have one column {shorten(asked)!r} (it has {some(table.columns, 8)}); {WAY_OUT}"
         )
     return found[0]
 
 
-def _person(cell: str, session: str, name: str, path: Path) -> tuple[str, str | None]:
-    """Return the labels of a row; an id may be a BIDS file name (``sub-01_ses-1_T1w.nii.gz``)."""
-    stem = re.split(r"[\\/]", cell)[-1]
-    inside = re.match(r"(sub-[0-9A-Za-z+]+)(?:_(ses-[0-9A-Za-z+]+))?(?=[_.]|$)", stem)
-    try:
-        participant = inside[1] if inside else label(cell, "sub")
-        own = label(session, "ses") or (inside[2] if inside else None)
-    except UsageError as error:
-        raise BadDataError(f"--predictions {name}: {path}: {error}") from error
-    if participant is None:
-        raise BadDataError(f"--predictions {name}: {path} has a row without participant; fill it in or remove it")
-    return participant, own
-
-
-def _ages(cells: list[str], column: str, name: str, path: Path) -> list[float | None]:
-    values, unreadable = parse_numbers(cells)
-    if unreadable:
+def _id_column(table: ForeignTable, age: int, path: Path) -> int:
+    found = [i for i, _ in _columns(table, ID_COLUMNS) if i != age]
+    unnamed = age != 0 and UNNAMED.fullmatch(table.columns[0])
+    if not found and unnamed and not _counts(table.cells(0)):
+        return 0
+    if len({normalise(table.columns[i]) for i in found[:2]}) < len(found[:2]):
+        raise BadDataError(f"{path} has two columns {shorten(table.columns[found[0]])!r}; rename or remove one")
+    if not found:
         raise BadDataError(
-            f"--predictions {name}: {column!r} of {path} holds {cells[unreadable[0]]!r}, which is no number"
+            f"{path} does not have a column participant_id or subject_id (it has {some(table.columns, 8)}); {WAY_OUT}"
         )
-    high = [value for value in values if value is not None and abs(value) > 2 * AGE_MAX]
+    return found[0]
+
+
+def _counts(cells: list[str]) -> bool:
+    """Say whether cells number the rows (0, 1, 2, ...), as row names of R and pandas do."""
+    try:
+        return [int(cell) - int(cells[0]) for cell in cells] == [*range(len(cells))]
+    except ValueError:
+        return False
+
+
+def _age_column(table: ForeignTable, path: Path) -> int:
+    """Return the one column that holds predicted ages by its name; gaps are none, and none is chosen out of several."""
+    kinds = [_kind(column) for column in table.columns]
+    ages = [i for i, kind in enumerate(kinds) if kind == "age"]
+    others = [i for i, kind in enumerate(kinds) if kind in ("corrected", "gap")]
+    shown = some((table.columns[i] for i in (*ages, *others)), 8)
+    if len(ages) == 1 and not any(kinds[i] == "corrected" for i in others):
+        if FRANKE.search(table.columns[ages[0]]):
+            raise BadDataError(
+                f"{path}: the column {shorten(table.columns[ages[0]])!r} may hold gaps (BrainAGE: brain age gap "
+                f"estimate) instead of predicted ages; where it holds ages {WAY_OUT}"
+            )
+        return ages[0]
+    if ages:
+        raise BadDataError(
+            f"{path} has {len(ages) + len(others)} columns that may hold the predicted ages ({shown}); {WAY_OUT}, with "
+            "the age that was not corrected"
+        )
+    if others and all(kinds[i] == "gap" for i in others):
+        raise BadDataError(
+            f"{path} has no predicted ages, but gaps ({shown}), which are not ages; give the column of the predicted "
+            f"ages: {WAY_OUT}"
+        )
+    what = f"only {shown}" if others else f"it has {some(table.columns, 8)}"
+    raise BadDataError(f"{path} does not have a column predicted_age ({what}); {WAY_OUT}")
+
+
+def _kind(column: str) -> str | None:
+    """Return ``age``, ``corrected`` (an age whose bias was taken away) or ``gap`` by the name of a column."""
+    name = _UNIT.sub("", normalise(column))
+    bare = name
+    for word in CORRECTED:
+        bare = bare.replace("bias" + word, "").replace(word, "")
+    if bare in AGE_COLUMNS:
+        return "age" if bare == name else "corrected"
+    return "gap" if GAP_WORDS.search(bare) else None
+
+
+def _columns(table: ForeignTable, names: tuple[str, ...]) -> list[tuple[int, list[str]]]:
+    """Return the columns of these names, in the order of the names."""
+    normal = [normalise(column) for column in table.columns]
+    return [(i, table.cells(i)) for name in names for i, column in enumerate(normal) if column == name]
+
+
+# --- what a row says ------------------------------------------------------------------------------------------------
+
+
+def _scan(cell: str, session: str, acquisition: str, run: str, path: Path, line: int) -> tuple:
+    """Return participant, session and run of a row; an id may be a BIDS file name, its folders too."""
+    if parse_text(cell) is None:
+        raise BadDataError(f"{path} has a row without participant, row {line}; fill it in or remove it")
+    parts = re.split(r"[\\/]", cell)
+    inside: dict[str, str] = {}
+    for part in parts:  # the file's own name comes last and holds
+        stem = re.sub(r"(\.[A-Za-z]\w*)+$", "", part)
+        pairs = [pair.split("-", 1) for pair in stem.split("_") if re.fullmatch(r"[a-z]+-[0-9A-Za-z+]+", pair)]
+        if "sub-" in part or "ses-" in part:
+            inside |= dict(pairs)
+    participant = f"sub-{inside['sub']}" if "sub" in inside else _label(parts[-1], "sub")
+    told = _label(re.sub(r"\.0+$", "", session), "ses") or (f"ses-{inside['ses']}" if "ses" in inside else None)
+    entities = {key: value for key, value in inside.items() if "sub" in inside and key not in _NOT_OF_A_SCAN}
+    for key, words in (("acq", acquisition), ("run", run)):
+        for word in (parse_text(words) or "").split("_"):
+            name, sign, value = word.rpartition("-")
+            entities |= {name if sign else key: value} if word else {}
+    return participant, told, "_".join(f"{key}-{value}" for key, value in entities.items()) or None
+
+
+def _label(cell: str, prefix: str) -> str | None:
+    """Return a label with its prefix; text that can be none stays as it is and will match nobody."""
+    try:
+        return label(cell, prefix)
+    except UsageError:
+        return cell
+
+
+def _ages(cells: list[str], column: str, path: Path) -> list[float | None]:
+    """Read the predicted ages; what no model can have meant as years of age is refused."""
+    values, unreadable = parse_numbers(cells)
+    what = f"{shorten(column)!r} of {path}"
+    if unreadable:
+        raise BadDataError(f"{what} holds {shorten(cells[unreadable[0]])!r}, which is no number")
+    known = [value for value in values if value is not None]
+    if not known:
+        raise BadDataError(f"{what} holds no age; name another column as NAME=FILE:ID_COLUMN:AGE_COLUMN")
+    low = [value for value in known if value < AGE_BEFORE]
+    high = [value for value in known if value > AGE_BEYOND]
+    if len(low) == len(known) or (low and sorted(known)[len(known) // 2] > -AGE_BEFORE):
+        raise BadDataError(f"{what} holds {low[0]:g}, which is no age; leave the cell of a missing age empty")
+    if low:
+        raise BadDataError(
+            f"{what} holds {low[0]:g} and looks like a gap, not an age; give the column of the predicted ages as "
+            "NAME=FILE:ID_COLUMN:AGE_COLUMN"
+        )
     if high:
-        raise BadDataError(f"--predictions {name}: {column!r} of {path} holds {high[0]:g}; ages must be in years")
+        raise BadDataError(f"{what} holds {high[0]:g}; ages must be in years, {AGE_BEYOND:g} at most")
     return values

@@ -5,7 +5,6 @@ Reads prediction tables, model cards and events; opens no image and computes no 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from brainage_bids.bids.grouptables import BY_MODEL
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.qc import FAIL, effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
-from brainage_bids.bids.tables import session_key
 from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.bias import UNKNOWN_FOLD
 from brainage_bids.pipeline.predictions import (
@@ -182,57 +180,6 @@ def _failure(scan: Scan, event: dict | None, others: Sequence[str] = ()) -> dict
 def _outdated(scan: Scan) -> dict:
     reason = "predicted from another volume or by an earlier training of the model: run the participant level again"
     return {**_failure(scan, None), "step": "predict", "reason": reason}
-
-
-def add_external(collected: Collected, predictions: Mapping[str, pd.DataFrame]) -> Collected:
-    """Add the columns of predictions made elsewhere, matched by participant and session."""
-    table, models = collected.table.copy(), list(collected.models)
-    for name, external in predictions.items():
-        if name in models:
-            raise UsageError(f"--predictions {name}: there is a model of that name already; choose another name")
-        refuse_same_columns([*models, name])
-        by_session = {(r.participant_id, _spelling(r.session_id)): r.predicted_age for r in external.itertuples()}
-        sessions = table.groupby("participant_id")["session_id"].nunique(dropna=False)
-        ages, unclear = [], set()
-        for row in table.itertuples():
-            age = by_session.get((row.participant_id, _spelling(row.session_id)))
-            if age is None and (row.participant_id, None) in by_session:
-                # one prediction for all sessions would say that nobody ages
-                if sessions[row.participant_id] == 1:
-                    age = by_session[row.participant_id, None]
-                else:
-                    unclear.add(row.participant_id)
-            ages.append(float("nan") if age is None else age)
-        if unclear:
-            LOG.warning(
-                "--predictions %s: %d participants have several sessions and a prediction without one, which is not "
-                "used (%s); add a column session_id",
-                name,
-                len(unclear),
-                sorted(unclear)[:5],
-            )
-        table[f"predicted_age_{name}"] = pd.Series(ages, index=table.index, dtype="float64")
-        table[f"bag_{name}"] = table[f"predicted_age_{name}"] - table["age"]
-        table[f"bag_corrected_{name}"] = float("nan")
-        models.append(name)
-        scans = {(r.participant_id, _spelling(r.session_id)) for r in table.itertuples()}
-        here = {person for person, _ in scans}
-        unmatched = sorted(
-            f"{r.participant_id} {r.session_id or ''}".strip()
-            for r in external.itertuples()
-            if r.participant_id not in here
-            or (isinstance(r.session_id, str) and (r.participant_id, _spelling(r.session_id)) not in scans)
-        )
-        if unmatched:
-            LOG.warning(
-                "--predictions %s: %d rows belong to no scan of the study (%s)", name, len(unmatched), unmatched[:5]
-            )
-    return dataclasses.replace(collected, table=table, models=tuple(models))
-
-
-def _spelling(session: str | None) -> str | None:
-    """Return what the spellings of a session share (``ses-01``, ``1``); None without one."""
-    return session_key(session) if isinstance(session, str) else None
 
 
 def refuse_same_columns(models: Sequence[str]) -> None:

@@ -202,6 +202,7 @@ def _told(table: pd.DataFrame) -> pd.Series:
 
 
 def _one_row_per_scan(rows: pd.DataFrame, source: str) -> None:
-    twice = rows["participant_id"][rows.duplicated(["participant_id", "session_id"])]
+    key = [column for column in ("participant_id", "session_id", "run") if column in rows]
+    twice = rows["participant_id"][rows.duplicated(key)]
     if len(twice):
         raise BadDataError(f"--predictions {source} lists {twice.iloc[0]} more than once; keep one row per scan")

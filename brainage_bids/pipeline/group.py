@@ -21,8 +21,9 @@ from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
 from brainage_bids.devices import AUTO
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.pipeline.bias import bias_corrected
-from brainage_bids.pipeline.collect import Collected, add_external, collect
+from brainage_bids.pipeline.collect import Collected, collect
 from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
+from brainage_bids.pipeline.imported import add_external, refuse_no_ages, refuse_strangers
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.predictions import model_cards
 from brainage_bids.pipeline.qc import write_qc
@@ -101,9 +102,20 @@ def run_group(options: GroupOptions) -> None:
     LOG.info("group page: %s", outputs.group_page)
 
 
+def _external(given: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Read the tables of ``--predictions``, by name."""
+    found: dict[str, pd.DataFrame] = {}
+    for text in given:
+        name, table = read_predictions(text)
+        if name in found:
+            raise UsageError(f"--predictions {name}: two tables have this name; give each model one of its own")
+        found[name] = table
+    return found
+
+
 def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
     """Read what the participant level left of every dataset; return the datasets, and them and their results as one."""
-    external = dict(read_predictions(text) for text in options.predictions)
+    external = _external(options.predictions)
     members = read_members(options.query, Outputs(options.output_dir), options.also, external)
     for member in members:
         say_faults(member.dataset)
@@ -114,6 +126,8 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
         add_external(collect(m.dataset, m.outputs, own, only), own) for m, own in zip(members, shares, strict=True)
     ]
     dataset, collected = join(members, parts, external)
+    refuse_strangers(external, collected.table, (s.participant_id for m in members for s in m.dataset.scans))
+    refuse_no_ages(external, collected.table)
     if unknown := sorted(only - set(collected.models)):
         there = sorted({name for member in members for name in model_cards(member.outputs)})
         raise UsageError(

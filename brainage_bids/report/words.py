@@ -35,6 +35,9 @@ FLAGS = {
     "years in between.",
     "age_may_be_baseline": "The only scan is of a later session and the only age has no session; it may be the age "
     "at entry, and the gap then too large by the years in between.",
+    "saturated": "All scans have the same predicted age, so the program that made them did not read these images.",
+    "age_gap_implausible": "The age predicted elsewhere is 40 years or more from the true age; look at the id and the "
+    "unit in that program's table, and at the scan.",
     "qc_warn": "A quality number of the scan is unusual; look at its pictures before using the numbers.",
 }
 

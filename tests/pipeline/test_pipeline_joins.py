@@ -163,7 +163,7 @@ def test_sessions_of_predictions_are_matched_in_any_spelling(tmp_path, caplog):
         _, collected, _ = together(place, **external(tmp_path, text))
     found = collected.table.sort_values(["session_id", "participant_id"])["predicted_age_vb"].tolist()
     assert found == [64.0 + i for i in range(6)] + [67.0 + i for i in range(6)]
-    assert "2 rows belong to no scan of the study (['sub-01 ses-9', 'sub-77 ses-1'])" in caplog.text
+    assert "2 rows belong to no scan of the study (sub-01 ses-9, sub-77 ses-1)" in caplog.text
 
 
 def test_ages_that_were_not_taken_at_the_session_give_no_rate(tmp_path):

@@ -1,0 +1,104 @@
+"""Read a small table of text that another program wrote: its separator, its quotes, its comments, its row names.
+
+Knows no column by its meaning. What would put a cell under another column is refused, never repaired.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainage_bids.bids.parse import clean, parse_number
+from brainage_bids.bids.text import read_text, split_lines
+from brainage_bids.errors import BadDataError, NoInputError, shorten
+
+SEPARATORS = ("\t", ";", ",")
+UNNAMED = re.compile(r"(unnamed: *\d+)?", re.IGNORECASE)  # how R and pandas head the column of their row names
+
+
+@dataclass(frozen=True)
+class ForeignTable:
+    """Columns as written and cells as text; ``lines`` holds the line of each row as an editor counts it."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
+
+    def cells(self, column: int) -> list[str]:
+        """Return the cells of a column."""
+        return [row[column] for row in self.rows]
+
+
+def read_foreign(path: Path) -> ForeignTable:
+    """Read a table separated by tabs, semicolons or commas.
+
+    Lines that begin with ``#`` are comments, a line ``sep=;`` (Excel) names the separator, a line that is quoted as a
+    whole is read without its quotes, and a header that is repeated below (files put one after the other) is left out.
+
+    Raises
+    ------
+    NoInputError, BadDataError
+        When there is no such file; when it is no such table. The message begins with the path.
+    """
+    try:
+        text = read_text(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoInputError(f"{path} is not there; check the path") from error
+    except (OSError, ValueError) as error:  # a name too long, a NUL in it
+        raise NoInputError(f"{shorten(path)} cannot be read ({getattr(error, 'strerror', error)})") from error
+    lines = [(n, line) for n, line in enumerate(split_lines(text), 1) if line.strip()]
+    lines = _without_comments(lines)
+    told = re.fullmatch(r'"?sep=(.)"?', lines[0][1].strip()) if lines else None
+    if told:
+        lines.pop(0)
+    if len(lines) < 2:
+        raise BadDataError(f"{path} holds no rows; it needs a header and one row per scan")
+    # the header decides: a comma inside the rows may be a decimal sign
+    separator = told[1] if told else next((sign for sign in SEPARATORS if sign in lines[0][1]), None)
+    if separator is None:
+        raise BadDataError(f"{path} has one column only; separate columns by tab, ; or comma")
+    header, *rows = [_cells(path, number, line, separator) for number, line in lines]
+    while header and not header[-1]:
+        header.pop()
+    kept = []
+    for (number, _), row in zip(lines[1:], rows, strict=True):
+        if row[: len(header)] == header:
+            continue
+        if len(row) < len(header) or any(row[len(header) :]):
+            raise BadDataError(
+                f"{path}: row {number} has {len(row)} cells under {len(header)} columns; with decimal commas separate "
+                "columns by tab or semicolon, and write no row names (R: row.names = FALSE) or give them a name"
+            )
+        kept.append((number, tuple(row[: len(header)])))
+    if not kept:
+        raise BadDataError(f"{path} holds no rows; it needs a header and one row per scan")
+    return ForeignTable(tuple(header), tuple(row for _, row in kept), tuple(number for number, _ in kept))
+
+
+def _without_comments(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the lines without comments; a header that is itself written as one (``#id,age``) loses its mark."""
+    kept = [(number, line) for number, line in lines if not line.lstrip().startswith("#")]
+    above = [(number, line.lstrip().lstrip("# ")) for number, line in lines if line.lstrip().startswith("#")]
+    above = [pair for pair in above if kept and pair[0] < kept[0][0]][-1:]
+    if not above:
+        return kept
+    separator = next((sign for sign in SEPARATORS if sign in above[0][1]), None)
+    first, marked = (_split(line, separator) for line in (kept[0][1], above[0][1]))
+    is_header = len(marked) == len(first) > 1 and any(parse_number(cell, "," in cell)[0] is not None for cell in first)
+    return [*above, *kept] if is_header else kept
+
+
+def _split(line: str, separator: str | None) -> list[str]:
+    return line.split(separator) if separator else [line]
+
+
+def _cells(path: Path, number: int, line: str, separator: str) -> list[str]:
+    try:
+        cells = next(csv.reader([line], delimiter=separator, strict=True))
+        if len(cells) == 1 and separator in cells[0]:  # the whole line stands in quotes
+            cells = next(csv.reader([cells[0]], delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise BadDataError(f"{path}: row {number} has a quotation mark too few or too many; remove it") from error
+    return [clean(cell) for cell in cells]
