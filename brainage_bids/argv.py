@@ -154,6 +154,9 @@ def from_config(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
         if known.get(flag, flag) in given or value is False:
             continue
         for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, str | int | float):
+                told = f"{shorten(key)} is {shorten(repr(value))}; give text, numbers, true, or one list of them"
+                raise UsageError(f"--config-file {shorten(path)}: {told}")
             argv += [flag] if item is True else renamed([f"--{key}", str(item)], known)
     return argv
 

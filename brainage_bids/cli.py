@@ -6,6 +6,8 @@ understood, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import re
@@ -17,7 +19,7 @@ from typing import Annotated
 import typer
 
 from brainage_bids import __version__, argv
-from brainage_bids.errors import BrainageError, InputOutputError, UnknownLevelError, UsageError
+from brainage_bids.errors import BrainageError, InputOutputError, UnknownLevelError, UsageError, cut_lines, shorten
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
 
@@ -325,10 +327,20 @@ def say_ignored(context: typer.Context, level: str) -> None:
             LOG.warning("%s: of the %s level, ignored by %s", ", ".join(options[name] for name in given), other, level)
 
 
+class OnScreen(logging.Formatter):
+    """The bare message, each line cut to what fits a screen (the log file has it whole)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return what is printed of a record."""
+        return cut_lines(super().format(record))
+
+
 def log_to_screen(verbose: int) -> None:
-    """Print what is logged, bare, on stderr."""
+    r"""Print what is logged, bare, on stderr; what no terminal can show (bytes of odd file names) as ``\udcff``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(OnScreen("%(message)s"))
     handler.setLevel(logging.DEBUG if verbose else logging.INFO)
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.DEBUG)
@@ -358,6 +370,9 @@ def run_application(application: typer.Typer, prepare: Callable[[list[str]], lis
     except KeyboardInterrupt:
         _fail(UsageError("stopped by the keyboard; the same command goes on where it was"), 130, False)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            words = f"{shorten(error.filename)} is longer than a path may be; check the options"
+            _fail(error, UsageError.exit_code, show_traceback, words)
         _fail(error, InputOutputError.exit_code, show_traceback)
     except Exception as error:  # a mistake of ours; 70 is EX_SOFTWARE
         words = f"unexpected {type(error).__name__}: {error}; this is a mistake in brainage-bids, -v -v shows where"
@@ -369,7 +384,7 @@ def _fail(error: BaseException, code: int, show_traceback: bool, words: str | No
         import traceback
 
         traceback.print_exception(error)
-    typer.echo(f"brainage-bids: {words or error}", err=True)
+    typer.echo(cut_lines(f"brainage-bids: {words or error}"), err=True)
     sys.exit(code)
 
 

@@ -5,11 +5,23 @@ The codes follow the draft BIDS execution specification and sysexits.
 
 from __future__ import annotations
 
+LONGEST_LINE = 700  # characters of a line that a person is told
+
 
 def shorten(value: object, limit: int = 80) -> str:
     """Return a value as the text of one line for a message, cut when it is long: ``abcd... (5000 characters)``."""
     text = " ".join(str(value).split())
     return text if len(text) <= limit else f"{text[:limit].rstrip()}... ({len(text)} characters)"
+
+
+def cut_lines(text: str) -> str:
+    """Return a message with the middle of every line cut that is long; what is wrong and the way out stay."""
+    room = LONGEST_LINE // 2 - 20
+    cut = [
+        line if len(line) <= LONGEST_LINE else f"{line[:room]} ... ({len(line)} characters) ... {line[-room:]}"
+        for line in text.splitlines()
+    ]
+    return "\n".join(cut)
 
 
 class BrainageError(Exception):

@@ -16,6 +16,7 @@ from brainage_bids.bids.files import MISSING, read_json, read_tsv, write_json, w
 from brainage_bids.bids.outputs import Outputs, model_label
 from brainage_bids.bids.parse import natural_key
 from brainage_bids.bids.read import Dataset
+from brainage_bids.bids.text import NotFetched, Unreadable
 from brainage_bids.errors import (
     BadDataError,
     CannotCreateError,
@@ -23,6 +24,7 @@ from brainage_bids.errors import (
     NoInputError,
     TryAgainError,
     UsageError,
+    shorten,
 )
 
 APP = "brainage-bids"
@@ -115,17 +117,37 @@ def source_of(root: Path) -> tuple[str, Path | None]:
     NoInputError
         When the folder does not hold results of this program.
     """
-    try:
-        told = read_json(root / "dataset_description.json")
-        makers = [maker.get("Name") for maker in told["GeneratedBy"]]
-        name = str(told["Name"])
-    except (BadDataError, OSError, LookupError, TypeError, AttributeError):
-        makers, name = [], ""
+    told, makers = _told(root / "dataset_description.json")
+    name = str(told.get("Name", ""))
     if APP not in makers or not name.startswith(NAME.format("")):
         raise NoInputError(f"{root} holds no results of {APP}; give the OUTPUT_DIR of a participant run")
-    links = told.get("DatasetLinks")
-    place = urlparse(str(links.get("raw", ""))) if isinstance(links, dict) else urlparse("")
+    place = urlparse(str(_links(told).get("raw", "")))
     return name.removeprefix(NAME.format("")), Path(unquote(place.path)) if place.scheme == "file" else None
+
+
+def _told(path: Path) -> tuple[dict, list[str]]:
+    """Return what a dataset_description.json tells (nothing, when it is not there or broken) and who made the dataset.
+
+    Raises
+    ------
+    NotFetched
+        When its content is not here.
+    """
+    try:
+        told = read_json(path)
+    except NotFetched:
+        raise
+    except (BadDataError, OSError):
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    makers = told.get("GeneratedBy")
+    makers = makers if isinstance(makers, list) else []
+    return told, [str(maker.get("Name")) for maker in makers if isinstance(maker, dict)]
+
+
+def _links(told: Mapping) -> dict[str, str]:
+    links = told.get("DatasetLinks")
+    return {str(name): str(place) for name, place in links.items()} if isinstance(links, dict) else {}
 
 
 def check_output(root: Path, dataset: Dataset) -> None:
@@ -144,36 +166,27 @@ def check_output(root: Path, dataset: Dataset) -> None:
     if not root.is_dir():
         return
     path = root / "dataset_description.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         if any(root.glob("sub-*")) or (root / "participants.tsv").exists():
             raise UsageError(f"OUTPUT_DIR {root} holds a dataset that {APP} did not make; choose an empty folder")
         return
-    try:
-        told = read_json(path)
-    except BadDataError:
-        told = {}
-    told = told if isinstance(told, dict) else {}
-    makers = told.get("GeneratedBy") if isinstance(told.get("GeneratedBy"), list) else []
-    if told.get("DatasetType") != "derivative" or APP not in [maker.get("Name") for maker in makers]:
+    told, makers = _told(path)
+    if told.get("DatasetType") != "derivative" or APP not in makers:
         raise UsageError(f"OUTPUT_DIR {root} holds a dataset that {APP} did not make; choose an empty folder")
     if told.get("Name") != name:
         raise UsageError(
-            f"OUTPUT_DIR {root} holds {told.get('Name')!r}, not results of {dataset.name!r}: participants of the same "
-            "label would be mixed up; choose another folder"
+            f"OUTPUT_DIR {root} holds {shorten(told.get('Name'))!r}, not results of {dataset.name!r}: participants of "
+            "the same label would be mixed up; choose another folder"
         )
 
 
 def _description(root: Path, dataset: Dataset, name: str, version: str) -> dict:
     """Return the content of dataset_description.json; the datasets that earlier runs started from stay named."""
     source = {"URL": Path(dataset.bids_dir).as_uri()}
-    links: dict[str, str] = {}
-    with contextlib.suppress(BadDataError, OSError):
-        links |= read_json(root / "dataset_description.json").get("DatasetLinks", {})
+    links = _links(_told(root / "dataset_description.json")[0])
     links |= {"raw": source["URL"]} | {derivative.name: derivative.root.as_uri() for derivative in dataset.derivatives}
-    with contextlib.suppress(BadDataError, OSError):
-        told = read_json(Path(dataset.bids_dir) / "dataset_description.json")
-        if isinstance(told, dict) and told.get("DatasetDOI"):
-            doi = str(told["DatasetDOI"])
+    with contextlib.suppress(NotFetched):
+        if doi := str(_told(Path(dataset.bids_dir) / "dataset_description.json")[0].get("DatasetDOI") or ""):
             source["DOI"] = doi if doi.startswith(("doi:", "https://")) else f"doi:{doi}"
     return {
         "Name": name,
@@ -201,7 +214,10 @@ def _merge(path: Path, key: str, rows: Mapping[str, Mapping]) -> None:
 
     merged: dict[str, dict] = {}
     if path.is_file():
-        merged = {row[key]: row for row in read_tsv(path).to_dict("records") if row.get(key)}
+        before = read_tsv(path)
+        if key not in before:
+            raise Unreadable(path, f"has no column {key} any more; name it so again, or remove the file")
+        merged = {row[key]: row for row in before.to_dict("records") if row[key]}
     for name, row in rows.items():
         merged[name] = {**merged.get(name, {}), **row}
     columns = dict.fromkeys(column for row in merged.values() for column in row)

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from brainage_bids.errors import shorten
+from brainage_bids.errors import cut_lines, shorten
 
 ERROR, WARNING = "error", "warning"
 FEW = 3  # messages of one kind that are each told
-LONGEST_LINE = 700  # characters
 
 # code -> (severity, meaning); docs/faults.md prints this table
 CODES: dict[str, tuple[str, str]] = {
@@ -149,7 +148,7 @@ def _lines_of(alike: Sequence[Fault]) -> list[str]:
         lines = [f"{head} ({_places(found)}): {message}" for message, found in by_message.items()]
     else:
         lines = [f"{head} ({_places(alike)}): {messages[0]}; {len(messages) - 1} more of this kind, -v lists them"]
-    return [shorten(line, LONGEST_LINE) for line in lines]
+    return [cut_lines(line) for line in lines]
 
 
 def _places(faults: Sequence[Fault]) -> str:

@@ -22,13 +22,13 @@ from brainage_bids.bids.text import Unreadable, read_json, read_text, split_line
 from brainage_bids.errors import CannotCreateError, shorten
 
 __all__ = [
-    "MISSING", "atomic", "cell_text", "cell_value", "harmless", "numbers", "read_json", "read_rows", "read_tsv",
-    "write_json", "write_text", "write_tsv",
+    "MISSING", "as_written", "atomic", "cell_text", "cell_value", "harmless", "numbers", "read_json", "read_rows",
+    "read_tsv", "write_json", "write_text", "write_tsv",
 ]  # fmt: skip
 
 MISSING = "n/a"
 # A spreadsheet takes a cell that begins so for a formula, and runs it; a plain number begins so too, and is none.
-_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
+_FORMULA = re.compile(r"['\"]*[=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -149,7 +149,11 @@ def harmless(text: str) -> str:
 
 def cell_value(cell: str) -> str:
     """Return the text of a cell that :func:`cell_text` wrote: without blanks around it, and without that apostrophe."""
-    text = cell.replace("\xa0", " ").strip()
+    return as_written(cell.replace("\xa0", " ").strip())
+
+
+def as_written(text: str) -> str:
+    """Return a text without the apostrophe that :func:`harmless` put in front."""
     return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
 
 

@@ -31,13 +31,13 @@ def how_ids_differ(ids: Iterable[str], people: Iterable[str]) -> str | None:
     """
     folders, written = sorted(set(people), key=natural_key), list(dict.fromkeys(ids))
     known = set(folders)
-    exact = {name for name in written if name in known or f"sub-{name}" in known}
-    taken = {name if name in known else f"sub-{name}" for name in exact}
+    exact = {name for name in written if _label(name) in known}
+    taken = {_label(name) for name in exact}
     waiting: dict[str, str] = {}
     for folder in folders:
         if folder not in taken:
-            waiting.setdefault(_key(folder), folder)
-    pairs = [(name, waiting[_key(name)]) for name in written if name not in exact and _key(name) in waiting]
+            waiting.setdefault(id_key(folder), folder)
+    pairs = [(name, waiting[id_key(name)]) for name in written if name not in exact and id_key(name) in waiting]
     if pairs:
         ways = dict.fromkeys(way for pair in pairs for way in _ways(*pair))
         name, folder = shorten(pairs[0][0]), pairs[0][1]
@@ -54,6 +54,10 @@ def how_ids_differ(ids: Iterable[str], people: Iterable[str]) -> str | None:
     return None
 
 
+def _label(written: str) -> str:
+    return f"sub-{written[4:] if written.casefold().startswith('sub-') else written}"
+
+
 def _split(written: str) -> tuple[str, str, str]:
     """Return an id without what follows a label, without the ``.0`` of a number, and without prefix."""
     whole = _FILE_NAME.fullmatch(written)
@@ -62,7 +66,8 @@ def _split(written: str) -> tuple[str, str, str]:
     return alone, number, _PREFIX.sub("", number, count=1) if _PREFIX.match(number) else number
 
 
-def _key(written: str) -> str:
+def id_key(written: str) -> str:
+    """Return what the spellings of an id share; for the words of a message, never to give a row to a folder."""
     return unpadded(_SIGNS.sub("", _split(written)[2]).casefold())
 
 
@@ -83,7 +88,9 @@ def _ways(written: str, folder: str) -> list[str]:
 
 def id_faults(table: Table, people: Iterable[str]) -> list[Fault]:
     """Return the fault of a table whose ids are written otherwise than the folders."""
-    sentence = how_ids_differ([*(participant for participant, _ in table.keys), *table.odd_ids], people)
+    columns = table.named("participant_id")
+    ids = table.cells(columns[0]) if columns else [participant for participant, _ in table.keys]
+    sentence = how_ids_differ([*ids, *table.odd_ids], people)
     return [make_fault("IDS_DIFFER", table.name, sentence)] if sentence else []
 
 

@@ -17,6 +17,7 @@ from brainage_bids.bids.find import Image
 from brainage_bids.bids.parse import disease_class, is_control, parse_sex, parse_text
 from brainage_bids.bids.tablefile import read_sidecar
 from brainage_bids.bids.tables import Table, Tables
+from brainage_bids.errors import shorten
 
 EVERYONE = "all"  # the label of everyone in the group tables
 
@@ -144,11 +145,12 @@ def read_groups(tables: Tables, asked: str | None, controls: Sequence[str], faul
         if not columns:
             names = list(dict.fromkeys(name for table in tables.ordered for name in table.columns))
             near = difflib.get_close_matches(asked, names, n=3, cutoff=0.4) or names[:8]
-            message = f"--group-column {asked}: no table has it (nearest: {', '.join(near) or 'none'})"
+            message = f"--group-column {shorten(asked)}: no table has it (nearest: {', '.join(near) or 'none'})"
             faults.append(make_fault("GROUP_COLUMN_UNKNOWN", "participants.tsv", message))
     else:
         columns = _recognised_groups(tables, faults)
     values = sorted({v for column in columns for v in column.values if v is not None})
+    told = some((repr(shorten(value)) for value in values), 10)
     if EVERYONE in values:
         message = (
             f"{columns[0].name!r} holds the group {EVERYONE!r}, which stands for everyone in the tables; rename it"
@@ -156,14 +158,14 @@ def read_groups(tables: Tables, asked: str | None, controls: Sequence[str], faul
         faults.append(make_fault("GROUP_NAME", columns[0].table.name, message))
     for control in controls:
         if columns and not any(is_control(value, [control]) for value in values):
-            message = f"--control {control}: {columns[0].name!r} holds {some(map(repr, values), 10)} only"
+            message = f"--control {shorten(control)}: {columns[0].name!r} holds {told} only"
             faults.append(make_fault("CONTROL_UNKNOWN", columns[0].table.name, message))
         elif not columns and asked is None:
-            message = f"--control {control}: no group column is recognised; name it with --group-column"
+            message = f"--control {shorten(control)}: no group column is recognised; name it with --group-column"
             faults.append(make_fault("CONTROL_UNKNOWN", "participants.tsv", message))
     chosen = [v for v in values if (is_control(v, controls) if controls else _recognised_control(columns, v))]
     if values and not chosen and not controls:
-        message = f"{columns[0].name!r} holds {some(map(repr, values), 10)}; name the controls with --control"
+        message = f"{columns[0].name!r} holds {told}; name the controls with --control"
         faults.append(make_fault("CONTROL_NONE", columns[0].table.name, message))
     return Groups(tuple(columns), columns[0].name if columns else None, tuple(chosen))
 

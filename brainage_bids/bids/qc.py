@@ -1,7 +1,8 @@
 """``qc.tsv``: one row per scan with its quality numbers, and two columns in which a person decides.
 
 What a person wrote is never lost or changed: the file is read as plain text, without quoting or type guessing, and
-written back cell by cell. Knows rows and decisions, not what a metric means or where the numbers come from.
+written back cell by cell (an apostrophe goes before what a spreadsheet would run as a formula). Knows rows and
+decisions, not what a metric means or where the numbers come from.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from brainage_bids.bids.derivative import locked
-from brainage_bids.bids.files import MISSING, cell_text, write_text
+from brainage_bids.bids.files import MISSING, as_written, cell_text, harmless, write_text
+from brainage_bids.bids.ids import id_key
 from brainage_bids.bids.parse import natural_key
-from brainage_bids.errors import BadDataError
+from brainage_bids.bids.tables import session_key, unpadded
+from brainage_bids.bids.text import Unreadable, not_fetched, read_text, split_lines
+from brainage_bids.errors import BadDataError, shorten
 from brainage_bids.schema import Scan
 
 Key = tuple[str, str | None, str | None]  # participant_id, session_id, run
@@ -82,6 +86,41 @@ def is_outdated(decision: Decision, volume: str | None) -> bool:
     return decision.verdict is not None and None not in (decision.volume, volume) and decision.volume != volume
 
 
+def check_decisions(path: Path, scans: Iterable[Scan], bids_dir: Path) -> None:
+    """Raise when decisions cannot be understood, or one stands in the row of nobody beside a scan of nearly that name.
+
+    Parameters
+    ----------
+    path
+        The table.
+    scans
+        The selected scans.
+    bids_dir
+        Where the folders of all participants are.
+
+    Raises
+    ------
+    BadDataError
+        Naming the row and the scan.
+    """
+    table, keys = read_qc(path), [scan_key(scan) for scan in scans]
+    near = {_loosely(key): key for key in keys if table.decision(key).verdict is None}
+    there = set(keys)
+    for key in table.rows:
+        scan = near.get(_loosely(key))
+        if scan is None or key in there or table.decision(key).verdict is None:
+            continue
+        if key[0] == scan[0] or not (bids_dir / key[0]).is_dir():
+            raise BadDataError(
+                f"{path}: a decision stands in the row {' '.join(filter(None, key))!r}, which is no scan; the scan is "
+                f"{' '.join(filter(None, scan))!r}: write the labels as they are in its row"
+            )
+
+
+def _loosely(key: Key) -> tuple[str, str, str]:
+    return id_key(key[0]), session_key(key[1]), unpadded((key[2] or "").casefold())
+
+
 def read_qc(path: Path) -> QcTable:
     """Read ``qc.tsv`` (an absent one is empty), also after Excel or LibreOffice saved it.
 
@@ -90,9 +129,13 @@ def read_qc(path: Path) -> QcTable:
     BadDataError
         When the file is no table of scans, or a decision is neither pass nor fail; names every such row.
     """
-    if not path.is_file():
+    if not path.is_file() and not not_fetched(path):
         return QcTable()
-    lines = [(n, line.split("\t")) for n, line in enumerate(_lines(path), start=1) if line.strip()]
+    lines = [
+        (n, [as_written(cell) for cell in line.split("\t")])
+        for n, line in enumerate(_lines(path), start=1)
+        if line.strip()
+    ]
     if not lines:
         return QcTable()
     columns = [_bare(name) for name in lines[0][1]]
@@ -149,7 +192,9 @@ def update_qc(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
         merged = {key: dict(row) for key, row in before.rows.items()}
         for new in rows:
             key = (str(new[KEYS[0]]), new[KEYS[1]], new[KEYS[2]])
-            fresh = {name: cell_text(value) for name, value in new.items() if name not in (DECISION, COMMENT)}
+            fresh = {
+                name: as_written(cell_text(value)) for name, value in new.items() if name not in (DECISION, COMMENT)
+            }
             told = before.decision(key)
             if told.verdict is not None and told.volume is not None:
                 fresh[VOLUME] = told.volume
@@ -157,20 +202,19 @@ def update_qc(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
         order = sorted(merged, key=lambda key: tuple(natural_key(part) for part in key))
         table = QcTable(names, {key: {name: merged[key].get(name, MISSING) for name in names} for key in order})
         lines = [names, *(row.values() for row in table.rows.values())]
-        content = "".join("\t".join(cells) + "\n" for cells in lines)
+        content = "".join("\t".join(map(harmless, cells)) + "\n" for cells in lines)
         if not path.is_file() or path.read_bytes() != content.encode():
             write_text(path, content)
     return table
 
 
 def _lines(path: Path) -> list[str]:
-    content = path.read_bytes()
-    try:
-        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # what Excel calls "Unicode text"
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadDataError(f"{path} is not UTF-8 text ({error}); save it again as UTF-8 or Unicode text") from error
-    return re.split(r"\r\n|\r|\n", text)
+    if path.is_file() and (content := path.read_bytes())[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        try:
+            return split_lines(content.decode("utf-16"))  # what Excel calls "Unicode text"
+        except UnicodeDecodeError as error:
+            raise Unreadable(path, f"is no UTF-16 text ({error.reason}); save it again as UTF-8") from error
+    return split_lines(read_text(path))
 
 
 def _row(columns: Sequence[str], cells: Sequence[str]) -> tuple[Key, dict[str, str]]:
@@ -181,14 +225,14 @@ def _row(columns: Sequence[str], cells: Sequence[str]) -> tuple[Key, dict[str, s
     for name, value, pattern in zip(KEYS, parts, _LABELS, strict=True):
         if (value is None and name == KEYS[0]) or (value is not None and not re.fullmatch(pattern, value)):
             raise ValueError(
-                f"has the {name} {row.get(name, '')!r}, which is no label; look for a line break inside a cell"
+                f"has the {name} {shorten(row.get(name, ''))!r}, which is no label; look for a line break inside a cell"
             )
     try:
         _verdict(row)
     except KeyError:
         who = " ".join(filter(None, parts))
         raise ValueError(
-            f"has the {DECISION} {row[DECISION]!r} for {who}; write pass or fail, or leave it empty"
+            f"has the {DECISION} {shorten(row[DECISION])!r} for {who}; write pass or fail, or leave it empty"
         ) from None
     return (parts[0], parts[1], parts[2]), row
 
@@ -206,5 +250,5 @@ def _bare(cell: str) -> str:
     """Return a cell without surrounding blanks and without the quotes that spreadsheets put around text."""
     text = cell.replace("\xa0", " ").strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
-        text = text[1:-1].replace('""', '"').strip()
+        text = as_written(text[1:-1].replace('""', '"').strip())
     return text

@@ -16,7 +16,7 @@ from pathlib import Path
 from brainage_bids.bids.faults import Fault, make_fault, some
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.find import Image, label_and_entities
-from brainage_bids.errors import BadDataError, NoInputError, UsageError
+from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 from brainage_bids.schema import Prepared, Scan
 
 NORMALISED = (
@@ -57,7 +57,7 @@ def parse_derivatives(texts: Iterable[str]) -> tuple[Derivative, ...]:
         name, _, path = text.partition("=")
         if not path or not re.fullmatch(r"[0-9A-Za-z]+", name):
             raise UsageError(
-                f"--derivatives {text!r} is not NAME=PATH with letters and digits as NAME; write for example "
+                f"--derivatives {shorten(text)!r} is not NAME=PATH with letters and digits as NAME; write for example "
                 "fmriprep=/data/fmriprep"
             )
         if name == "raw" or name in found:

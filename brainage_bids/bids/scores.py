@@ -28,7 +28,7 @@ from brainage_bids.bids.ids import id_faults
 from brainage_bids.bids.parse import check_score, natural_key, parse_numbers
 from brainage_bids.bids.tablefile import read_table
 from brainage_bids.bids.tables import Table, Tables, session_tails, wide_names
-from brainage_bids.errors import UsageError
+from brainage_bids.errors import UsageError, shorten
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE, Scan
 
 RESERVED = frozenset({*BRAINAGE_COLUMNS, DATASET, RATE_AGE, "split"})  # columns that a score must not hide
@@ -47,13 +47,17 @@ def parse_score_option(text: str, option: str = "--score") -> ScoreRequest:
     match = re.fullmatch(r"\s*([^=]+?)\s*=\s*(.+?\.(?:tsv|csv))\s*:([^:]+)", text)
     if not match:
         raise UsageError(
-            f"{option} {text!r} must be NAME=FILE:COLUMN, for instance BDI=participants.tsv:BDI or "
+            f"{option} {shorten(text)!r} must be NAME=FILE:COLUMN, for instance BDI=participants.tsv:BDI or "
             "updrs3=phenotype/updrs.tsv:NP3TOT"
         )
     if not re.fullmatch(r"[A-Za-z][0-9A-Za-z_.-]*", match[1]):
-        raise UsageError(f"{option} {text!r}: the name {match[1]!r} must start with a letter and hold no blanks")
+        raise UsageError(
+            f"{option} {shorten(text)!r}: the name {shorten(match[1])!r} must start with a letter and hold no blanks"
+        )
     if match[1] in RESERVED or match[1].startswith(tuple(BY_MODEL)):
-        raise UsageError(f"{option} {text!r}: brainage.tsv has a column {match[1]!r} already; choose another name")
+        raise UsageError(
+            f"{option} {shorten(text)!r}: brainage.tsv has a column {shorten(match[1])!r} already; choose another name"
+        )
     return tuple(part.strip() for part in match.groups())
 
 
@@ -117,14 +121,14 @@ def _asked_columns(tables: Tables, request: ScoreRequest, root: Path, faults: li
     chosen = _asked_tables(tables, file, root, faults)
     if chosen is None:
         have = some((table.name for table in tables.ordered), 10)
-        message = f"--score {name}: {file} is not in the dataset (there: {have}); check the path"
+        message = f"--score {name}: {shorten(file)} is not in the dataset (there: {have}); check the path"
         faults.append(make_fault("SCORE_FILE_UNKNOWN", file, message))
         return []
     found = [(table, names[0]) for table in chosen if len(names := table.named(column)) == 1]
     if chosen and not found:
         near = difflib.get_close_matches(column, [n for table in chosen for n in table.columns], n=3, cutoff=0.4)
         hint = f"nearest: {', '.join(near)}" if near else f"it has {some((n for t in chosen for n in t.columns), 10)}"
-        message = f"--score {name}: there is no column {column!r} ({hint})"
+        message = f"--score {name}: there is no column {shorten(column)!r} ({hint})"
         faults.append(make_fault("SCORE_COLUMN_UNKNOWN", file, message))
     return [_read_column(table, written, name, faults) for table, written in found]
 

@@ -17,7 +17,7 @@ from brainage_bids.bids.derivative import source_of
 from brainage_bids.bids.faults import Fault, some
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset, DatasetQuery, read_dataset
-from brainage_bids.errors import BadDataError, NoInputError, UsageError
+from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 from brainage_bids.pipeline.record import last_events
 from brainage_bids.schema import DATASET, Scan
 
@@ -50,9 +50,11 @@ def parse_also(text: str) -> tuple[Path | None, Path]:
     pairs = [(Path(text[:at]), Path(text[at + 1 :])) for at in cuts if text[:at] and text[at + 1 :]]
     there = [pair for pair in pairs if all(path.is_dir() for path in pair)]
     if len(there) > 1:
-        raise UsageError(f"--also {text!r} can be read in {len(there)} ways; rename a folder that has = in its name")
+        raise UsageError(
+            f"--also {shorten(text)!r} can be read in {len(there)} ways; rename a folder that has = in its name"
+        )
     if not there:
-        raise NoInputError(f"--also {text!r} names no folder; give OUT2, or BIDS2=OUT2 (both must exist)")
+        raise NoInputError(f"--also {shorten(text)!r} names no folder; give OUT2, or BIDS2=OUT2 (both must exist)")
     return there[0]
 
 

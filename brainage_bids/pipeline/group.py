@@ -16,7 +16,7 @@ from brainage_bids.bids.files import MISSING, read_tsv, write_json
 from brainage_bids.bids.grouptables import write_group_table
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
-from brainage_bids.bids.qc import EXCLUDED
+from brainage_bids.bids.qc import EXCLUDED, check_decisions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
 from brainage_bids.devices import AUTO
 from brainage_bids.errors import NoInputError, UsageError
@@ -120,6 +120,7 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
     for member in members:
         say_faults(member.dataset)
         raise_on_errors(member.dataset)
+        check_decisions(member.outputs.qc_table, member.dataset.scans, member.dataset.bids_dir)
     shares = share_predictions(external, members)
     only = {Path(model).name for model in options.models if model != AUTO}
     parts = [

@@ -19,10 +19,10 @@ from brainage_bids.bids.derivative import check_output, describe_model, prepare_
 from brainage_bids.bids.faults import WARNING, format_faults
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, is_study_model
-from brainage_bids.bids.qc import read_qc
+from brainage_bids.bids.qc import check_decisions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
 from brainage_bids.devices import AUTO, CPU, pick_device
-from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError
+from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError, shorten
 from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, predict_scans, prediction_is_current
 from brainage_bids.pipeline.query import rows_where
 from brainage_bids.pipeline.record import RunRecord
@@ -113,6 +113,8 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     check_output(outputs.root, dataset)
     if plan.recipe is not None and not (options.dry_run or options.reports_only or options.boilerplate_only):
         check_training(options, dataset, plan.recipe, 1 if world is None else world.size)
+    # a decision that cannot be understood stops the run now, not after hours
+    check_decisions(outputs.qc_table, dataset.scans, dataset.bids_dir)
     if options.dry_run:
         print(describe_plan(options, outputs, dataset, plan))
         return
@@ -125,7 +127,6 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
         return
     if options.model.device not in (AUTO, CPU):
         pick_device(options.model.device)  # said once, before every scan fails for it
-    read_qc(outputs.qc_table)  # a decision that cannot be understood stops the run now, not after hours
     # what draws pages imports slowly, and a plan needs none of it
     from brainage_bids.pipeline.pages import is_phantom
     from brainage_bids.pipeline.qc import write_qc
@@ -263,8 +264,8 @@ def find_model(name: str, outputs: Outputs, trained: Sequence[str]) -> Path:
             return folder.resolve()
     have, comes = ", ".join(trained) or "none", ", ".join(bundled_models()) or "none"
     raise UsageError(
-        f"--model {name!r} is neither trained in {outputs.root} (there: {have}) nor a model folder nor one that comes "
-        f"with brainage-bids ({comes})"
+        f"--model {shorten(name)!r} is neither trained in {outputs.root} (there: {have}) nor a model folder nor one "
+        f"that comes with brainage-bids ({comes})"
     )
 
 

@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from brainage_bids.errors import UsageError
+from brainage_bids.bids.text import Unreadable, read_text
+from brainage_bids.errors import UsageError, shorten
 from brainage_bids.preprocess.options import PreprocessOptions
 
 # Imported once in the fork server, so that workers start with the heavy libraries in memory.
@@ -88,9 +89,13 @@ def read_plugin_file(path: Path) -> tuple[str, dict]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"--use-plugin {path} cannot be read ({error}); give a nipype plugin file") from error
+        values = yaml.safe_load(read_text(path))
+    except Unreadable as error:
+        raise UsageError(f"--use-plugin {path} {error.reason}") from error
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"--use-plugin {path} cannot be read ({shorten(error, 200)}); give a nipype plugin file"
+        ) from error
     if not isinstance(values, dict) or "plugin" not in values:
         raise UsageError(f"--use-plugin {path} has no 'plugin' entry; write for example: plugin: MultiProc")
     name, settings = str(values["plugin"]), values.get("plugin_args") or {}

@@ -17,7 +17,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from brainage_bids.errors import UsageError
+from brainage_bids.bids.text import read_text
+from brainage_bids.errors import UsageError, shorten
 from brainage_bids.schema import DEFAULT_TEMPLATE, VolumeSpec
 
 DEFAULT_ATLAS = "aal2"
@@ -222,7 +223,7 @@ def _from_templateflow(wanted: str, which: str, template: str) -> Atlas:
 
 def _read_names(path: Path) -> dict[int, str]:
     """Read ``index name`` tables: with a header (TSV, CSV), or lines that begin with a number and a name."""
-    content = path.read_text(encoding="utf-8-sig")
+    content = read_text(path)
     if path.suffix in (".tsv", ".csv"):
         rows = list(csv.DictReader(content.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
         if not rows or not {"index", "name"} <= set(rows[0]):
@@ -232,8 +233,9 @@ def _read_names(path: Path) -> dict[int, str]:
         pairs = [tuple(words[:2]) for words in map(str.split, content.splitlines()) if len(words) > 1]
     try:
         return {int(float(index)): name.strip() for index, name in pairs if int(float(index)) != 0}
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"the table of labels {path} has a line without a whole number in front: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        message = f"the table of labels {path} has a line without a whole number in front: {shorten(error)}"
+        raise UsageError(message) from error
 
 
 def _made(name: str, source: str, image: Any, names: Mapping[int, str]) -> Atlas:

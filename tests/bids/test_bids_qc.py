@@ -2,9 +2,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brainage_bids.bids.files import as_written
 from brainage_bids.bids.qc import (
     Decision,
     QcTable,
+    check_decisions,
     effective_pass,
     is_outdated,
     read_qc,
@@ -163,7 +165,7 @@ def test_a_table_in_another_encoding_is_refused(path):
         read_qc(path)
 
 
-TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\t\r\n"), max_size=20)
+TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0\t\r\n"), max_size=20)
 
 
 @settings(deadline=None, max_examples=50)
@@ -175,7 +177,8 @@ def test_any_text_survives_any_number_of_runs(tmp_path_factory, comment, extra, 
     for turn in range(2):
         update_qc(path, COLUMNS, [row(volume=f"v{volume + turn}"), row("sub-02")])
     cells = read_qc(path).rows[("sub-01", None, None)]
-    assert (cells["mine"], cells["qc_comment"], cells["qc_decision"]) == (extra, comment, verdict)
+    assert (cells["mine"], cells["qc_comment"]) == (as_written(extra), as_written(comment))
+    assert cells["qc_decision"] == verdict
     assert (cells["qc_volume"] == f"v{volume}") == (verdict in ("pass", "Exclude"))
 
 
@@ -190,3 +193,36 @@ def test_a_person_overrules_the_gates(gates, verdict, used):
 
 def test_the_key_of_a_scan():
     assert scan_key(Scan("x", "sub-1", "ses-2", (("acq", "a"), ("run", "1")))) == ("sub-1", "ses-2", "acq-a_run-1")
+
+
+def test_what_a_person_wrote_is_no_formula_in_the_file_and_reads_as_it_was(path):
+    edit(path, "sub-10", qc_decision="fail", qc_comment="=HYPERLINK(A1)")
+    update_qc(path, COLUMNS, [row("sub-10", snr=-2.5)])
+    once = path.read_bytes()
+    assert b"\t'=HYPERLINK(A1)" in once
+    assert b"\t-2.5\t" in once
+    assert read_qc(path).decision(("sub-10", None, None)).comment == "=HYPERLINK(A1)"
+    update_qc(path, COLUMNS, [row("sub-10", snr=-2.5)])
+    assert path.read_bytes() == once
+
+
+def test_a_decision_in_the_row_of_nobody_is_refused(path, tmp_path):
+    edit(path, "sub-10", qc_decision="fail")
+    scans = [Scan("x", "sub-010", None)]
+    with pytest.raises(BadDataError, match="'sub-10', which is no scan; the scan is 'sub-010'"):
+        check_decisions(path, scans, tmp_path)
+    (tmp_path / "sub-10").mkdir()  # somebody else
+    check_decisions(path, scans, tmp_path)
+    (tmp_path / "sub-10").rmdir()
+    check_decisions(path, [Scan("x", "sub-10", None)], tmp_path)
+    check_decisions(path, [Scan("x", "sub-11", None)], tmp_path)
+    path.write_text(path.read_text().replace("sub-10\tn/a", "sub-10\tses-01"))
+    with pytest.raises(BadDataError, match="'sub-10 ses-01', which is no scan; the scan is 'sub-10 ses-1'"):
+        check_decisions(path, [Scan("x", "sub-10", "ses-1")], tmp_path)
+
+
+def test_a_table_that_is_not_fetched_is_not_absent(path):
+    path.unlink()
+    path.symlink_to(".git/annex/objects/xx")
+    with pytest.raises(BadDataError, match="not fetched"):
+        read_qc(path)
