@@ -116,6 +116,21 @@ def test_float32_ages_tie_exactly():
     assert narrow.item() == wide.item() == pytest.approx(literal(features.numpy(), [20.1, 30.1, 40.1], 2.0))
 
 
+def test_ages_tie_when_they_are_one_in_hundredths_of_a_year():
+    one, within, apart = (rank_n_contrast_floor(torch.tensor([79.11, age, 40.0])) for age in (79.11, 79.1149, 79.12))
+    assert within == one
+    assert apart < one - 0.01
+
+
+def test_half_precision_gives_the_loss_of_the_same_numbers_in_full():
+    rng = np.random.default_rng(4)
+    features = torch.from_numpy(rng.standard_normal((40, 2, 4))).half()
+    ages = torch.from_numpy(rng.uniform(20, 90, 40)).half()
+    loss = rank_n_contrast(features, ages)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(rank_n_contrast(features.double(), ages.double()).item(), rel=1e-6)
+
+
 def test_order_of_people_does_not_matter():
     features = torch.from_numpy(np.random.default_rng(3).standard_normal((7, 2, 4)))
     ages = torch.tensor([20.0, 25, 25, 40, 61, 70, 88])
