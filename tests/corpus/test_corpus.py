@@ -24,6 +24,7 @@ def test_case(case, tmp_path, capfd):
 def test_every_case_has_a_name_and_a_promise_of_its_own():
     names = [name for _, name, _ in CORPUS]
     assert len(names) == len(set(names))
+    assert len(names) >= 150
     for _, name, case in CORPUS:
         promises = (case.ages, case.says, case.silent, case.planned is not None, case.max_lines, case.rc)
         assert case.what, name
