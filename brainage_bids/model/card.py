@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from brainage_bids import __version__
+from brainage_bids.model.artifact import FORMAT
 from brainage_bids.model.contrast import known_medians, known_range
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
@@ -26,7 +27,6 @@ EVERYDAY = re.compile(  # words that number people: control07 is in many dataset
     r"(sub|subj|subject|con|ctrl|ctl|control|hc|nc|healthy|norm|normal|pat|patient|case|part|participant|person|pilot|"
     r"test|vol|volunteer|young|old|adult|child)s?$"
 )
-FORMAT = 1  # of model.json; raised when the meaning of its fields changes
 
 
 def hash_participant(participant_id: str, salt: str) -> str:

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from brainage_bids.bids.files import atomic
-from brainage_bids.errors import BadDataError, InputOutputError, NoInputError
+from brainage_bids.errors import BadDataError, InputOutputError, shorten
+from brainage_bids.model.artifact import WAY_OUT, no_weights
 
 
 def save_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
@@ -51,28 +52,42 @@ def save_weights(path: Path, members: Mapping[str, Mapping[str, Tensor]]) -> Non
         save_file(tensors, temporary)
 
 
-def load_weights(path: Path, members: list[str]) -> dict[str, dict[str, Tensor]]:
-    """Return the state of each member.
+def load_weights(path: Path, wanted: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Return the state of each member: exactly the tensors that are wanted, all finite.
+
+    Parameters
+    ----------
+    path
+        The weights file. Only safetensors is read: a pickled file could run code.
+    wanted
+        By member, tensors of the names, shapes and types that there must be; their values are not looked at.
 
     Raises
     ------
     NoInputError
-        When the file is not there.
+        When the file is not there or cannot be opened.
     BadDataError
-        When it is not a safetensors file or lacks a member.
+        When it is not a safetensors file, holds other tensors, or a number that is not finite.
     """
-    if not path.is_file():
-        raise NoInputError(f"{path} is not there; the model folder is incomplete: copy it again or train it again")
+    if path.is_dir() or not path.exists():
+        raise no_weights(path)
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BadDataError(f"{path} cannot be read ({error}); copy the model folder again") from error
-    states: dict[str, dict[str, Tensor]] = {member: {} for member in members}
-    for key, tensor in tensors.items():
-        member, _, name = key.partition(".")
-        if member in states:
-            states[member][name] = tensor
-    empty = [member for member, state in states.items() if not state]
-    if empty:
-        raise BadDataError(f"{path} holds no weights of {', '.join(empty)}; copy the model folder again")
-    return states
+    except PermissionError as error:
+        raise no_weights(path, error) from error
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise BadDataError(f"{path} is no whole safetensors file ({shorten(error)}); {WAY_OUT}") from error
+    names = {f"{member}.{name}": tensor for member, state in wanted.items() for name, tensor in state.items()}
+    for name in sorted(names.keys() ^ tensors.keys()):
+        told = "lacks the tensor" if name in names else "holds a tensor that model.json does not ask for,"
+        raise BadDataError(f"{path} {told} {shorten(name)}; {WAY_OUT}")
+    for name, tensor in tensors.items():
+        (shape, kind), (here, found) = ((tuple(one.shape), one.dtype) for one in (names[name], tensor))
+        if (shape, kind) != (here, found):
+            raise BadDataError(
+                f"{path}: {name} has shape {here} and type {found}, but model.json asks for {shape} and {kind}; "
+                f"{WAY_OUT}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise BadDataError(f"{path}: {name} holds numbers that are not finite; {WAY_OUT}")
+    return {member: {name: tensors[f"{member}.{name}"] for name in state} for member, state in wanted.items()}

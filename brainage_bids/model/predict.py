@@ -16,21 +16,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainage_bids.bids.files import read_json, read_tsv, write_json
+from brainage_bids.bids.files import read_rows, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.devices import pick_device
-from brainage_bids.errors import BadDataError, NoInputError
+from brainage_bids.errors import BadDataError, NoInputError, shorten
+from brainage_bids.model.artifact import ANSWERS, CARD, WAY_OUT, WEIGHTS, read_model_json, recipe_of
 from brainage_bids.model.build import build_network
-from brainage_bids.model.card import FORMAT, hash_participant, software_versions, tells_people_apart
+from brainage_bids.model.card import hash_participant, software_versions, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights
-from brainage_bids.model.contrast import median_intensity, unlike_training
+from brainage_bids.model.contrast import LARGE, median_intensity, unlike_training
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram, map_affine, write_map
+from brainage_bids.model.linear import LinearMap
 from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.options import ModelOptions
-from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import set_threads
 from brainage_bids.schema import VolumeSpec
+
+BELIEVABLE = (-50.0, 200.0)  # years; beyond, an answer is an accident of weights or volume, not a poor prediction
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class BrainAgeModel:
     card
         Content of ``model.json``.
     held_out
-        Participant id to the member that holds the person out; empty without folds.
+        Participant id to the member that holds the person out, where only ``split.tsv`` tells; ``model.json`` of
+        today tells by itself.
     device
         Where the networks lie.
     """
@@ -71,43 +75,70 @@ class BrainAgeModel:
 
 
 def load_model(path: str | Path, device: str = "auto") -> BrainAgeModel:
-    """Load a model folder.
+    """Load a model folder; ``model.json`` and ``weights.safetensors`` are all that it needs to hold.
 
     Raises
     ------
     NoInputError
         When the folder or one of its files is not there.
     BadDataError
-        When the files do not fit together or come from a newer version.
+        When a file is broken, the files do not fit together, or they come from a newer version.
     """
     folder = Path(path)
-    if not (folder / "model.json").is_file():
-        raise NoInputError(f"{folder} holds no model.json; give a finished model folder, or train with --train RECIPE")
-    card = read_json(folder / "model.json")
-    if card.get("format") != FORMAT:
+    if not (folder / CARD).is_file():
+        raise NoInputError(f"{folder} holds no {CARD}; give a finished model folder, or train with --train RECIPE")
+    card = read_model_json(folder / CARD)
+    where, recipe = pick_device(device), recipe_of(card, folder / CARD)
+    with torch.device("meta"):  # shapes only: what model.json asks for may be larger than the memory
+        skeleton = build_network(recipe)
+    if skeleton.total_stride != card["architecture"]["total_stride"]:
         raise BadDataError(
-            f"{folder / 'model.json'} has format {card.get('format')}, this version reads {FORMAT}; update one of them"
+            f"{folder / CARD}: architecture.total_stride is {card['architecture']['total_stride']}, but the network of "
+            f"its recipe has {skeleton.total_stride}; {WAY_OUT}"
         )
-    recipe = Recipe.from_dict(card["recipe"], str(folder / "model.json"))
-    names = [member["name"] for member in card["members"]]
-    where, members = pick_device(device), {}
-    for name, state in load_weights(folder / "weights.safetensors", names).items():
+    wanted = {member["name"]: skeleton.state_dict() for member in card["members"]}
+    members = {}
+    for name, state in load_weights(folder / WEIGHTS, wanted).items():
         members[name] = build_network(recipe)
-        try:
-            members[name].load_state_dict(state)
-        except RuntimeError as error:
-            raise BadDataError(f"the weights in {folder} do not fit its model.json; copy the folder again") from error
+        members[name].load_state_dict(state)
         members[name].requires_grad_(False).to(where).eval()
-    by_fold = {str(member["fold"]): member["name"] for member in card["members"] if member["fold"] is not None}
-    held_out = {}
-    if by_fold:
-        split = read_tsv(folder / "split.tsv")
-        held_out = {
-            person: by_fold[fold]
-            for person, fold in zip(split.participant_id, split.fold, strict=True)
-            if fold in by_fold
-        }
+    held_out = _held_out_by_table(card, folder / "split.tsv")
     return BrainAgeModel(card["name"], VolumeSpec.from_dict(card["volume_spec"]), members, card, held_out, where)
+
+
+def _held_out_by_table(card: Mapping[str, Any], table: Path) -> dict[str, str]:
+    """Return who was held out by which member, from ``split.tsv``, where an older ``model.json`` tells it in part."""
+    by_fold = {str(member["fold"]): member["name"] for member in card["members"] if member["fold"] is not None}
+    if not by_fold or "held_out_participants" in card["members"][0] or not table.is_file():
+        return {}
+    rows = read_rows(table)
+    if rows and not {"participant_id", "fold"} <= set(rows[0]):
+        raise BadDataError(f"{table} has no columns participant_id and fold; restore it, or remove it")
+    return {row["participant_id"]: by_fold[row["fold"]] for row in rows if row["fold"] in by_fold}
+
+
+def check_answer(model: BrainAgeModel, brain: np.ndarray) -> None:
+    """Raise unless every member gives an age for a brain, be it a wrong one.
+
+    Of a network and a fine grid only every second voxel is computed: the age is then that of another brain, for an
+    eighth of the time.
+
+    Raises
+    ------
+    BadDataError
+        When an age is not finite or beyond `ANSWERS`, or cannot be computed.
+    """
+    for name, network in model.members.items():
+        fine = brain.size > LARGE and not isinstance(network, LinearMap)
+        some = np.ascontiguousarray(brain[::2, ::2, ::2] if fine else brain)
+        try:
+            age, _ = gradram(network, torch.from_numpy(some))
+        except (RuntimeError, ValueError) as error:
+            raise BadDataError(f"the model {model.name} computes nothing ({shorten(error)}); {WAY_OUT}") from error
+        if not ANSWERS[0] <= age <= ANSWERS[1]:
+            raise BadDataError(
+                f"the model {model.name} (member {name}) gives the template's brain an age of {age:g} years; {WAY_OUT}"
+            )
 
 
 def predict_table(
@@ -143,32 +174,45 @@ def predict_table(
     Raises
     ------
     NoInputError, BadDataError
-        When the model folder or a volume is missing or does not fit.
+        When the model folder or a volume is missing or does not fit, or an age is beyond `BELIEVABLE`.
     """
     model = model_dir if isinstance(model_dir, BrainAgeModel) else load_model(model_dir, options.device)
     dataset = table.attrs.get("dataset")
     # one thread a member: with more the last digits would depend on the machine
     before = torch.get_num_threads()
     set_threads(options.threads or (1 if model.device.type == "cpu" else None))
-    rows = []
-    for scan in table.to_dict("records"):
-        used, flags = _members_for(model, scan["participant_id"], dataset)
-        volume, training = load_volume(scan["volume"], model.spec), model.card["training"]
-        age, cells = predict_volume(model, volume, used, options.workers)
-        known = scan.get("age")
-        if known is not None and pd.notna(known) and not training["age_min"] <= known <= training["age_max"]:
-            flags.append("age_extrapolated")
-        if unlike_training(median_intensity(volume), model.card):
-            flags.append("contrast_extrapolated")
-        if saliency:
-            write_saliency(model, scan["saliency"], cells, used, scan["volume"])
-        fold = (
-            next(m["fold"] for m in model.card["members"] if m["name"] == used[0]) if "out_of_fold" in flags else None
-        )
-        rows.append((scan["prefix"], name or model.name, age, flags, fold))
-    set_threads(before)
+    try:
+        rows = [
+            _predict_scan(model, name or model.name, scan, dataset, options.workers, saliency)
+            for scan in table.to_dict("records")
+        ]
+    finally:
+        set_threads(before)
     predicted = pd.DataFrame(rows, columns=["prefix", "model", "predicted_age", "flags", "fold"])
     return predicted.astype({"predicted_age": "float64", "fold": object})
+
+
+def _predict_scan(
+    model: BrainAgeModel, name: str, scan: Mapping[str, Any], dataset: str | None, workers: int, saliency: bool
+) -> tuple:
+    """Return one row of `predict_table`; the map is written when the age is one that a person can have."""
+    used, flags = _members_for(model, scan["participant_id"], dataset)
+    volume, training = load_volume(scan["volume"], model.spec), model.card["training"]
+    age, cells = predict_volume(model, volume, used, workers)
+    if not BELIEVABLE[0] <= age <= BELIEVABLE[1]:
+        raise BadDataError(
+            f"the model {name} gives {age:g} years for {Path(scan['volume']).name}, which no person has; look at that "
+            "volume, and at the model if this happens to other scans too"
+        )
+    known = scan.get("age")
+    if known is not None and pd.notna(known) and not training["age_min"] <= known <= training["age_max"]:
+        flags.append("age_extrapolated")
+    if unlike_training(median_intensity(volume), model.card):
+        flags.append("contrast_extrapolated")
+    if saliency:
+        write_saliency(model, scan["saliency"], cells, used, scan["volume"])
+    fold = next(m["fold"] for m in model.card["members"] if m["name"] == used[0]) if "out_of_fold" in flags else None
+    return scan["prefix"], name, age, flags, fold
 
 
 def predict_volume(
@@ -220,14 +264,23 @@ def _uri(path: str | Path) -> str:
 
 
 def _members_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:
-    """Return the members that may predict a person, and the flags that follow."""
+    """Return the members that may predict a person, and the flags that follow.
+
+    Who trained or validated a member is never predicted by it as held out, whatever else a file says.
+    """
     names = [f"{dataset}/{participant_id}"]  # how a model of several datasets knows its people
     if model.same_people(participant_id, dataset):
         names.append(participant_id)
-    for name in names:
-        if name in model.held_out:
-            return [model.held_out[name]], ["out_of_fold"]
+    members, parts = model.card["members"], ("training_participants", "validation_participants")
     hashed = {hash_participant(name, model.card["salt"]) for name in names}
-    parts = (("in_training", "training_participants"), ("in_validation", "validation_participants"))
-    flags = [flag for flag, field in parts if any(hashed & set(member[field]) for member in model.card["members"])]
+    seen = {part: {m["name"] for m in members if hashed & set(m[part])} for part in parts}
+    unseen = [member["name"] for member in members if member["name"] not in seen[parts[0]] | seen[parts[1]]]
+    if members[0]["fold"] is not None:
+        told = {member["name"] for member in members if hashed & set(member.get("held_out_participants", ()))}
+        told |= {model.held_out[name] for name in names if name in model.held_out}
+        if len(unseen) == 1 < len(members):
+            told = set(unseen)  # all other members know the person
+        if len(told & set(unseen)) == 1:
+            return sorted(told & set(unseen)), ["out_of_fold"]
+    flags = [flag for flag, part in zip(("in_training", "in_validation"), parts, strict=True) if seen[part]]
     return list(model.members), flags

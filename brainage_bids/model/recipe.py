@@ -5,6 +5,7 @@ Knows the packaged recipes; knows nothing of torch or of data.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import tomllib
@@ -14,10 +15,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from brainage_bids.errors import BadDataError, NoInputError, UsageError
+from brainage_bids.bids.text import read_text
+from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # it becomes the name of a folder
+MOST_LETTERS = 100  # of a name; file systems take 255 bytes, and names of files hold more than it
 PLAIN = "-noaug"  # ending of the recipes that are trained without augmentation (paper table 2)
 
 
@@ -240,8 +243,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     content, plain = recipe_text(text)
     try:
         values = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"recipe {text} is not TOML ({error}); repair it") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, too
+        raise UsageError(f"recipe {text} is not TOML ({shorten(error)}); repair it") from error
     values = {"name": Path(text).stem if text.endswith(".toml") else text, **values}
     if plain:
         values |= {"augmentation": {"enabled": False}, "description": values["description"] + ", without augmentation"}
@@ -269,7 +272,7 @@ def recipe_text(name_or_path: str) -> tuple[str, bool]:
         raise UsageError(f"recipe '{name_or_path}' is unknown; {_nearest(name_or_path, names)}")
     if not Path(name_or_path).is_file():
         raise NoInputError(f"recipe file {name_or_path} is not there; give a TOML file or one of: {', '.join(names)}")
-    return Path(name_or_path).read_text(encoding="utf-8"), False
+    return read_text(name_or_path), False
 
 
 def people_a_batch(recipe: Recipe, asked: int | None, n_train: int, processes: int = 1) -> int:
@@ -302,20 +305,23 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     *sections, name = key.strip().split(".")
     if not equals or not name or len(sections) > 1:
-        raise UsageError(f"--set {override!r} is not SECTION.KEY=VALUE; write for example --set training.lr=0.1")
+        raise UsageError(f"--set {shorten(override)!r} is not SECTION.KEY=VALUE; write for example --set training.lr=0.1")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()  # a bare word is text
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise UsageError(f"--set {override!r}: {section} is {values!r} and has no keys; see brainage-tools recipes")
+            raise UsageError(
+                f"--set {shorten(override)!r}: {section} is {shorten(values)!r} and has no keys; see brainage-tools "
+                "recipes"
+            )
     values[name] = parsed
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(word[:MOST_LETTERS], known, n=3, cutoff=0.4)
     return f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(known)}"
 
 
@@ -335,11 +341,11 @@ def _build(cls: type, values: Mapping[str, Any], source: str, section: str) -> A
     """Fill a dataclass from plain values; nested dataclasses are the sections of the file."""
     place = f"{source}, section [{section}]" if section else source
     if not isinstance(values, Mapping):
-        raise UsageError(f"{place} is {values!r}; it must be a table of keys")
+        raise UsageError(f"{place} is {shorten(repr(values))}; it must be a table of keys")
     hints = get_type_hints(cls)
     for key in values:
         if key not in hints:
-            raise UsageError(f"{place}: key '{key}' is unknown; {_nearest(key, list(hints))}")
+            raise UsageError(f"{place}: key '{shorten(key)}' is unknown; {_nearest(key, list(hints))}")
     filled = {}
     for item in fields(cls):
         if item.name not in values:
@@ -356,7 +362,8 @@ def _build(cls: type, values: Mapping[str, Any], source: str, section: str) -> A
 
 def _convert(kind: Any, value: Any, place: str) -> Any:
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
+            return float(value)
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind in (bool, str) and isinstance(value, kind):
@@ -368,15 +375,15 @@ def _convert(kind: Any, value: Any, place: str) -> Any:
         if kind == tuple[int, ...]
         else {int: "a whole number", float: "a number"}.get(kind, {bool: "true or false"}.get(kind, "text"))
     )
-    raise UsageError(f"{place} is {value!r}; it must be {wanted}")
+    raise UsageError(f"{place} is {shorten(repr(value))}; it must be {wanted}")
 
 
 def _check(recipe: Recipe, source: str) -> None:
     """Raise for the first value out of its range, naming the nearest allowed one."""
-    if not NAME.fullmatch(recipe.name):
+    if not NAME.fullmatch(recipe.name) or len(recipe.name) > MOST_LETTERS:
         raise UsageError(
-            f"{source}: name {recipe.name!r} cannot name a folder; use letters, digits, dots, dashes and underscores "
-            "(--set name=NAME)"
+            f"{source}: name {shorten(recipe.name)!r} cannot name a folder; use {MOST_LETTERS} letters, digits, dots, "
+            "dashes and underscores at most (--set name=NAME)"
         )
     words = (
         ("method", recipe.method, ["rnc", "l1", "ridge"]),
@@ -390,14 +397,15 @@ def _check(recipe: Recipe, source: str) -> None:
     )
     for key, value, known in words:
         if value not in known:
-            raise UsageError(f"{source}: {key} '{value}' is unknown; {_nearest(value, known)}")
+            raise UsageError(f"{source}: {key} '{shorten(value)}' is unknown; {_nearest(value, known)}")
     depths = [10, 18, 34, 50, 101]
     if recipe.network.depth not in depths:
         near = min(depths, key=lambda depth: abs(depth - recipe.network.depth))
         raise UsageError(f"{source}: [network] depth {recipe.network.depth} is unknown; the nearest is {near}")
     strides = recipe.network.stage_strides
-    if len(strides) != 4 or min(strides) < 1:
-        raise UsageError(f"{source}: [network] stage_strides is {list(strides)}; it must be four positive numbers")
+    if len(strides) != 4 or not all(1 <= stride <= 8 for stride in strides):
+        told = shorten(list(strides))
+        raise UsageError(f"{source}: [network] stage_strides is {told}; it must be four numbers from 1 to 8")
     training, head, split, augmentation = recipe.training, recipe.head, recipe.split, recipe.augmentation
     ranges = (
         ("[volume] resolution", recipe.volume.resolution, 0.5, 16),
@@ -436,7 +444,7 @@ def _check(recipe: Recipe, source: str) -> None:
     )
     for key, value, least, most in ranges:
         if not least <= value <= most:
-            raise UsageError(f"{source}: {key} is {value}; it must lie between {least} and {most}")
+            raise UsageError(f"{source}: {key} is {shorten(repr(value))}; it must lie between {least} and {most}")
     if augmentation.gamma_max > 1 and (not augmentation.enabled or recipe.method == "ridge"):
         raise UsageError(
             f"{source}: [augmentation] gamma_max is {augmentation.gamma_max}, but this recipe augments nothing; "

@@ -21,6 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from brainage_bids.bids.files import read_json, write_json, write_text, write_tsv
 from brainage_bids.bids.outputs import sidecar_path
+from brainage_bids.errors import BadDataError, BrainageError
+from brainage_bids.model.artifact import CARD, WEIGHTS
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import backbone, card_text, hash_participant, model_values
 from brainage_bids.model.checkpoint import save_weights
@@ -30,6 +32,7 @@ from brainage_bids.model.explain import gradram
 from brainage_bids.model.member import Member, MemberData, mean_age
 from brainage_bids.model.members import train_members
 from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.predict import load_model
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads
 from brainage_bids.model.split import split_members
@@ -71,6 +74,7 @@ def train_model(
     options: ModelOptions,
     phantom: bool | None = None,
     world: World | None = None,
+    again: bool = False,
 ) -> Path:
     """Train a recipe and return the model folder ``out_dir``.
 
@@ -93,6 +97,8 @@ def train_model(
         The images are synthetic; the model card says so. None reads ``table.attrs["phantom"]``.
     world
         The processes that train together; this one leads and alone writes. None: there is no other.
+    again
+        Train although the same model is there; it stays until the new one is ready.
 
     Raises
     ------
@@ -106,16 +112,14 @@ def train_model(
     cohort = _gather(table, recipe, options)
     n_train = min(len(train) for train, _ in cohort.parts.values())
     settings, fingerprint = _settle(cohort, recipe, options, n_train, world, work_dir)
-    if (out_dir / "model.json").is_file():
-        if read_json(out_dir / "model.json").get("fingerprint") == fingerprint:
+    if (out_dir / CARD).exists():
+        why = _why_again(out_dir, fingerprint, again)
+        if why is None:
             LOG.info("model %s is already trained on these volumes: %s", recipe.name, out_dir)
             world.tell(None)
             return out_dir
         LOG.warning(
-            "model %s was trained with other people, volumes or settings; it is trained anew and replaced when the new "
-            "one is ready: %s",
-            recipe.name,
-            out_dir,
+            "model %s %s; it is trained anew and replaced when the new one is ready: %s", recipe.name, why, out_dir
         )
     for line in settings.lines():
         LOG.info("training %s: %s", recipe.name, line)
@@ -134,7 +138,7 @@ def train_model(
     held_out = _predict_held_out(states, cohort, recipe, settings, options.test)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
     values = _describe(cohort, recipe, settings, held_out, open_volumes(volumes), more)
-    (out_dir / "model.json").unlink(missing_ok=True)
+    (out_dir / CARD).unlink(missing_ok=True)
     _write_folder(out_dir, states, history, cohort.split, values)
     for name in cohort.parts:
         (work_dir / f"{name}.checkpoint.pt").unlink(missing_ok=True)
@@ -142,12 +146,27 @@ def train_model(
     return out_dir
 
 
+def _why_again(out_dir: Path, fingerprint: str, again: bool) -> str | None:
+    """Say why a model that is there must be trained anew; None when it need not."""
+    if again:
+        return "is to be done again"
+    try:
+        model = load_model(out_dir, "cpu")
+    except BrainageError as error:
+        return f"cannot be used ({error})"
+    same = model.card.get("fingerprint") == fingerprint
+    return None if same else "was trained with other people, volumes or settings"
+
+
 def _settle(
     cohort: _Cohort, recipe: Recipe, options: ModelOptions, n_train: int, world: World, work_dir: Path
 ) -> tuple[EffectiveSettings, str]:
     """Return settings and fingerprint; an interrupted training keeps its chunks, whatever memory is free today."""
     kept = work_dir / "chunks.json"
-    before = read_json(kept) if kept.is_file() else {}
+    before = {}
+    with contextlib.suppress(BadDataError, OSError):  # none, or one that a full disk cut short
+        before = read_json(kept)
+    before = before if isinstance(before, dict) else {}
     same = before.get("processes") == world.size and options.chunk_size is None
     settings = effective_settings(recipe, options, n_train, world, before.get("chunk_size") if same else None)
     fingerprint = _fingerprint(cohort, recipe, settings, options)
@@ -225,6 +244,9 @@ def _describe(
             "training_participants": sorted(hash_participant(person, salt) for person in train),
             "validation_participants": sorted(hash_participant(person, salt) for person in val),
         }
+        if (fold := cohort.folds[name]) is not None:  # with patients: a copy without split.tsv must not lose them
+            people = cohort.split.participant_id[cohort.split.fold == fold]
+            hashed["held_out_participants"] = sorted(hash_participant(person, salt) for person in people)
         members.append(
             {
                 "name": name,
@@ -253,11 +275,11 @@ def _describe(
 def _write_folder(
     out_dir: Path, states: dict[str, dict], history: list[dict], split: pd.DataFrame, values: dict[str, Any]
 ) -> None:
-    save_weights(out_dir / "weights.safetensors", states)
+    save_weights(out_dir / WEIGHTS, states)
     write_tsv(out_dir / "history.tsv", pd.DataFrame(history, columns=HISTORY_COLUMNS))
     write_tsv(out_dir / "split.tsv", split)
     write_text(out_dir / "MODEL_CARD.md", card_text(values))
-    write_json(out_dir / "model.json", values)
+    write_json(out_dir / CARD, values)
 
 
 def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, options: ModelOptions) -> str:

@@ -364,7 +364,7 @@ def test_broken_model_folders(folds_model, tmp_path):
     with pytest.raises(NoInputError, match="model folder is incomplete"):
         load_model(tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"no weights")
-    with pytest.raises(BadDataError, match="cannot be read"):
+    with pytest.raises(BadDataError, match="is no whole safetensors file"):
         load_model(tmp_path)
 
 
