@@ -22,7 +22,8 @@ FORMAT = 1  # of model.json; raised when the meaning of its fields changes
 CARD, WEIGHTS = "model.json", "weights.safetensors"
 WAY_OUT = "copy the model folder again, or train the model again"
 YEARS = (0.0, 130.0)  # ages of people
-ANSWERS = (-1000.0, 1000.0)  # what any model may have answered, years
+ANSWERS = (-1000.0, 1000.0)  # years; beyond, weights are broken
+BELIEVABLE = (-50.0, 200.0)  # years; beyond, an answer is an accident of weights or volume, not a poor prediction
 MOST_VOXELS = 100_000_000  # of a volume; the paper's field of view at 0.5 mm has 68 million
 EXTENT_MM = (50.0, 500.0)  # of a volume along each axis
 
@@ -249,7 +250,7 @@ def _check(values: Mapping[str, Any], checks: Mapping[str, Check], source: str |
             if not isinstance(found, dict):
                 _refuse(source, inside + ".".join(names[:at]), found, "a table of keys")
             if name not in found and not key.endswith("?"):
-                raise BadDataError(f"{source}: {inside}{'.'.join(names)} is missing; {WAY_OUT}")
+                raise BadDataError(f"{source}: {inside}{'.'.join(names[: at + 1])} is missing; {WAY_OUT}")
             found = found.get(name)
         if not (rule(found) or (found is None and key.endswith("?"))):
             _refuse(source, inside + ".".join(names), found, wanted)

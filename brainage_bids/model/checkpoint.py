@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from brainage_bids.bids.files import atomic
+from brainage_bids.bids.text import NotFetched, not_fetched
 from brainage_bids.errors import BadDataError, InputOutputError, shorten
 from brainage_bids.model.artifact import WAY_OUT, no_weights
 
@@ -67,9 +68,11 @@ def load_weights(path: Path, wanted: Mapping[str, Mapping[str, Tensor]]) -> dict
     NoInputError
         When the file is not there or cannot be opened.
     BadDataError
-        When it is not a safetensors file, holds other tensors, or a number that is not finite.
+        When it is not fetched, not a safetensors file, holds other tensors, or a number that is not finite.
     """
-    if path.is_dir() or not path.exists():
+    if reason := not_fetched(path):
+        raise NotFetched(path, reason)
+    if not path.is_file():
         raise no_weights(path)
     try:
         tensors = load_file(path)

@@ -20,7 +20,7 @@ from brainage_bids.bids.files import read_rows, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError, NoInputError, shorten
-from brainage_bids.model.artifact import ANSWERS, CARD, WAY_OUT, WEIGHTS, read_model_json, recipe_of
+from brainage_bids.model.artifact import ANSWERS, BELIEVABLE, CARD, WAY_OUT, WEIGHTS, read_model_json, recipe_of
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import hash_participant, software_versions, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights
@@ -32,8 +32,6 @@ from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.settings import set_threads
 from brainage_bids.schema import VolumeSpec
-
-BELIEVABLE = (-50.0, 200.0)  # years; beyond, an answer is an accident of weights or volume, not a poor prediction
 
 
 @dataclass(frozen=True)

@@ -305,7 +305,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     *sections, name = key.strip().split(".")
     if not equals or not name or len(sections) > 1:
-        raise UsageError(f"--set {shorten(override)!r} is not SECTION.KEY=VALUE; write for example --set training.lr=0.1")
+        raise UsageError(
+            f"--set {shorten(override)!r} is not SECTION.KEY=VALUE; write for example --set training.lr=0.1"
+        )
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, UsageError
-from brainage_bids.pipeline.predictions import model_calibration
+from brainage_bids.pipeline.models import model_calibration
 from brainage_bids.pipeline.query import rows_where
 from brainage_bids.pipeline.together import keyed, unkeyed
 

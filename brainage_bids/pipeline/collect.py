@@ -16,15 +16,15 @@ from brainage_bids.bids.grouptables import BY_MODEL
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.qc import FAIL, effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
-from brainage_bids.errors import UsageError
+from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.bias import UNKNOWN_FOLD
+from brainage_bids.pipeline.models import WEIGHTS_KEY, read_cards, trained_as, weights_now
 from brainage_bids.pipeline.predictions import (
     about_predictions,
+    believable,
     engine_of,
     is_of,
-    model_cards,
     prediction_rows,
-    trained_as,
     volume_identity,
     volume_sidecars,
 )
@@ -69,17 +69,23 @@ def collect(
     rows, failed, maps, flags, seen, engines = [], [], [], [], {}, set()
     foreign: list[tuple[int, Scan]] = []  # rows without a prediction of ours
     outdated: list[tuple[Scan, str]] = []
-    cards = {name: card for name, card in model_cards(outputs).items() if not only or name in only}
+    cards, broken = read_cards(outputs)
+    cards = {name: card for name, card in cards.items() if not only or name in only}
     folds: dict[str, dict[str, object]] = {}
     trainings = {name: {card.get("fingerprint"), trained_as(card)} for name, card in cards.items()}
-    grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items() if "volume_spec" in card}
+    weights: dict[str, str | None] = {}
+    grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items()}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
         sidecars, told = volume_sidecars(scan, outputs), about_predictions(outputs.prediction(scan))
         now = {volume_identity(values) for _, values in sidecars}
         everything = prediction_rows(outputs.prediction(scan))
         written = [row for row in everything if not only or row["model"] in only]
-        predictions = [row for row in written if is_of(told, row["model"], now, trainings)]
+        for name in {row["model"] for row in written} - weights.keys():
+            if name in broken:
+                raise BadDataError(f"{broken[name]}; or leave the model out: name the others with --model")
+            weights[name] = weights_now(name, cards.get(name, {}), outputs)
+        predictions = [row for row in written if believable(row) and is_of(told, row["model"], now, trainings, weights)]
         outdated += [(scan, row["model"]) for row in written if row not in predictions]
         engines.update(engine_of(values) for _, values in sidecars[:1])
         if not predictions and scan.participant_id not in elsewhere:
@@ -118,10 +124,13 @@ def collect(
         if scan.participant_id in ours:
             del rows[at]
             failed.append(_failure(scan, events.get(scan.prefix)))
+    for name in broken.keys() - seen.keys():
+        LOG.warning("%s (no prediction of this model is used)", broken[name])
+    cards = {name: card | {WEIGHTS_KEY: weights.get(name)} for name, card in cards.items()}
     if outdated:
         LOG.warning(
-            "%d predictions were made from other volumes or by an earlier training of the model and are not used (%s); "
-            "run the participant level again",
+            "%d predictions were made from other volumes, by an earlier training or other weights of the model, or are "
+            "no age that a person can have, and are not used (%s); run the participant level again",
             len(outdated),
             ", ".join(f"{scan.prefix} {name}" for scan, name in outdated[:5]),
         )
@@ -178,7 +187,10 @@ def _failure(scan: Scan, event: dict | None, others: Sequence[str] = ()) -> dict
 
 
 def _outdated(scan: Scan) -> dict:
-    reason = "predicted from another volume or by an earlier training of the model: run the participant level again"
+    reason = (
+        "predicted from another volume or by an earlier training of the model, or no age that a person can have: run "
+        "the participant level again"
+    )
     return {**_failure(scan, None), "step": "predict", "reason": reason}
 
 

@@ -19,13 +19,13 @@ from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, check_decisions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
 from brainage_bids.devices import AUTO
-from brainage_bids.errors import NoInputError, UsageError
+from brainage_bids.errors import BadDataError, NoInputError, UsageError
 from brainage_bids.pipeline.bias import bias_corrected
 from brainage_bids.pipeline.collect import Collected, collect
 from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
 from brainage_bids.pipeline.imported import add_external, refuse_no_ages, refuse_strangers
+from brainage_bids.pipeline.models import model_cards
 from brainage_bids.pipeline.participant import say_faults
-from brainage_bids.pipeline.predictions import model_cards
 from brainage_bids.pipeline.qc import write_qc
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.pipeline.together import join, keyed, template_root, unkeyed
@@ -189,6 +189,10 @@ def with_test_people(selected: pd.DataFrame, outputs: Outputs, models: Sequence[
     for name in models:
         path = outputs.model(name) / "split.tsv"
         split = read_tsv(path) if path.is_file() else pd.DataFrame(columns=SPLIT_COLUMNS)
+        if missing := [column for column in SPLIT_COLUMNS if column not in split]:
+            raise BadDataError(
+                f"{path} has no column {missing[0]}; restore it, or remove it: test people are unknown then"
+            )
         if len(split) and (split["fold"] == MISSING).all():
             tests.append(set(split.loc[split["split"] == "test", "participant_id"]))
     people = set.intersection(*tests) if tests and DATASET not in selected else set()

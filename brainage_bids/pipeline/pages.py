@@ -14,10 +14,9 @@ from brainage_bids.bids.files import read_json, read_tsv, write_text
 from brainage_bids.bids.outputs import Outputs, is_study_model, sidecar_path
 from brainage_bids.bids.qc import Decision, is_outdated, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
+from brainage_bids.pipeline.models import model_calibration, model_cards
 from brainage_bids.pipeline.predictions import (
     engine_of,
-    model_calibration,
-    model_cards,
     prediction_rows,
     volume_sidecars,
     volume_specs,

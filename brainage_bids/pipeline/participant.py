@@ -15,14 +15,23 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainage_bids import __version__
-from brainage_bids.bids.derivative import check_output, describe_model, prepare_output
+from brainage_bids.bids.derivative import check_output, prepare_output
 from brainage_bids.bids.faults import WARNING, format_faults
-from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.bids.qc import check_decisions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
 from brainage_bids.devices import AUTO, CPU, pick_device
-from brainage_bids.errors import NoInputError, NothingSelectedError, ParticipantsFailed, UsageError, shorten
+from brainage_bids.errors import BrainageError, NothingSelectedError, ParticipantsFailed, UsageError
+from brainage_bids.model.artifact import read_card
+from brainage_bids.pipeline.models import (
+    Model,
+    bundled_model,
+    check_models,
+    find_model,
+    model_spec,
+    open_model,
+    refuse_same_names,
+)
 from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, predict_scans, prediction_is_current
 from brainage_bids.pipeline.query import rows_where
 from brainage_bids.pipeline.record import RunRecord
@@ -43,7 +52,6 @@ if TYPE_CHECKING:
     from brainage_bids.preprocess.template import Template
 
 LOG = logging.getLogger("brainage_bids")
-BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,9 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
         check_training(options, dataset, plan.recipe, 1 if world is None else world.size)
     # a decision that cannot be understood stops the run now, not after hours
     check_decisions(outputs.qc_table, dataset.scans, dataset.bids_dir)
+    if not (options.preprocess_only or options.reports_only or options.boilerplate_only):
+        trained = [model for model in plan.models if plan.recipe is None or model[0] != plan.recipe.name]
+        check_models(trained, plan.templates, outputs)
     if options.dry_run:
         print(describe_plan(options, outputs, dataset, plan))
         return
@@ -122,7 +133,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
         from brainage_bids.pipeline.pages import write_citation
 
         cards = [folder / "model.json" for _, folder in plan.models]
-        texts = [read_json(card) for card in cards if card.is_file()]
+        texts = [read_card(card) for card in cards if card.is_file()]
         write_citation(outputs, plan.specs, texts, [options.preprocess.engine])
         return
     if options.model.device not in (AUTO, CPU):
@@ -173,7 +184,7 @@ def _run_steps(
         record.event(outcome.scan, outcome.step or "preprocess", outcome.status, outcome.reason)
         if outcome.status != "skipped":
             forget_other_grids(outcome.scan, plan.specs, outputs, room.engine)
-            forget_stale(outcome.scan, outputs, everything=outcome.status == "failed")
+            forget_stale(outcome.scan, outputs)
     ready = [outcome.scan for outcome in outcomes if outcome.status != "failed"]
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     record.note(
@@ -193,7 +204,6 @@ def _run_steps(
         if options.train_only:
             return
         for name, folder in plan.models:
-            describe_model(outputs, name)
             predict_scans(name, folder, ready, dataset, outputs, options, record)
     participant_pages(options, outputs, dataset, record, [outcome.scan for outcome in outcomes])
     for folder in (work / "preprocess", work / "train", work):
@@ -228,22 +238,19 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
         trained = sorted(path.parent.name for path in outputs.models.glob("*/model.json"))
         asked_for = tuple(name for name in options.models if name != AUTO)
         wanted = asked_for or (() if recipe else [name for name in trained if not is_study_model(name)])
-        if not wanted and recipe is None and not options.reports_only:
+        if options.reports_only:
+            wanted = asked_for  # pages show what is there, also of models that cannot be used any more
+        elif not wanted and recipe is None:
             wanted = [bundled_model()]
         for name in wanted:
             folder = find_model(name, outputs, trained)
-            other = dict(models).get(folder.name, folder)
-            if other != folder:
-                raise UsageError(
-                    f"two models are called {folder.name!r}: {other} and {folder}; their results would overwrite each "
-                    "other: rename the folder of one"
-                )
             if (folder.name, folder) not in models:
                 models.append((folder.name, folder))
-            spec = VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"])
+            spec = model_spec(folder)
             template = model_template(folder.name, folder, spec, options.template, asked, outputs)
             templates = [*templates, *([template] if template else [])]
             specs.append(spec)
+    refuse_same_names(models, outputs)
     files: dict[str, VolumeSpec] = {}
     for spec in dict.fromkeys(specs):
         other = files.setdefault(f"{spec.template} {spec.res_label}", spec)
@@ -255,36 +262,6 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     if not specs:
         specs = [VolumeSpec.on_grid(1, asked.name, template_sha=asked.sha) if asked else VolumeSpec.on_grid(1)]
     return Plan(recipe, tuple(models), tuple(dict.fromkeys(specs)), check_templates(templates, outputs))
-
-
-def find_model(name: str, outputs: Outputs, trained: Sequence[str]) -> Path:
-    """Return the folder of a model given by name or path."""
-    for folder in (outputs.model(name), Path(name), BUNDLED / name):
-        if (folder / "model.json").is_file():
-            return folder.resolve()
-    have, comes = ", ".join(trained) or "none", ", ".join(bundled_models()) or "none"
-    raise UsageError(
-        f"--model {shorten(name)!r} is neither trained in {outputs.root} (there: {have}) nor a model folder nor one "
-        f"that comes with brainage-bids ({comes})"
-    )
-
-
-def bundled_models() -> list[str]:
-    """Return the names of the models that come with the package."""
-    return sorted(path.parent.name for path in BUNDLED.glob("*/model.json"))
-
-
-def bundled_model() -> str:
-    """Return the name of the model that is used when nothing else is there.
-
-    Raises
-    ------
-    NoInputError
-        When the package holds none.
-    """
-    if not bundled_models():
-        raise NoInputError("no model is trained here and none is bundled: add --train RECIPE or --model FOLDER")
-    return bundled_models()[0]
 
 
 def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
@@ -363,13 +340,12 @@ def train_recipe(
     table.attrs |= {"dataset": dataset.identity, "phantom": is_phantom(dataset)}
     work = options.preprocess.work_dir / "train" / recipe.name
     if options.rerun:
-        for folder in (outputs.model(recipe.name), work):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")
     # a study compares settings on validation people: none of its runs looks at the test people
     room = dataclasses.replace(options.model, test=not is_study_model(recipe.name))
-    train_model(table, recipe, outputs.model(recipe.name), work, room, world=world)
+    train_model(table, recipe, outputs.model(recipe.name), work, room, world=world, again=options.rerun)
     if training_page(outputs, recipe.name, table, options.model.device):
         record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
     shutil.rmtree(work, ignore_errors=True)
@@ -384,6 +360,7 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
         who = check_training(options, dataset, plan.recipe, 1)
         lines.append(f"train: {plan.recipe.name}: {who}")
     lines += [f"model: {name} ({folder})" for name, folder in plan.models]
+    models = [_opened(name, folder) for name, folder in plan.models]
     lines += [
         f"volume: {spec.template}, {spec.resolution:g} mm, {' x '.join(map(str, spec.shape))}" for spec in plan.specs
     ]
@@ -393,9 +370,7 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
         volume = "done" if is_done(scan, plan.specs, outputs, options.preprocess.engine) else "to do"
         if scan.prepared and scan.prepared.fault:
             volume = f"fails: {scan.prepared.fault}"
-        current = bool(plan.models) and all(
-            prediction_is_current(scan, name, folder, outputs) for name, folder in plan.models
-        )
+        current = bool(models) and all(m is not None and prediction_is_current(scan, m, outputs) for m in models)
         prediction = "not asked" if options.preprocess_only else ("done" if current else "to do")
         age = "n/a" if scan.age is None else f"{scan.age:g}"
         flags = f" [{', '.join(scan.age_flags)}]" if scan.age_flags else ""
@@ -403,6 +378,14 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
             f"{scan.prefix}\t{age}{flags}\t{scan.age_source or 'n/a'}\t{scan.group or 'n/a'}\t{volume}\t{prediction}"
         )
     return "\n".join(lines)
+
+
+def _opened(name: str, folder: Path) -> Model | None:
+    """Return a model of a plan; None where it is still to be trained."""
+    try:
+        return open_model(name, folder)
+    except BrainageError:
+        return None
 
 
 def say_faults(dataset: Dataset) -> None:

@@ -1,14 +1,15 @@
 """Ages and maps of a set of scans with one model, kept in one prediction table per scan.
 
-A prediction is kept when the weights, the volume and the age it was made from are unchanged.
+A prediction is kept when the model (``model.json`` and weights), the volume and the age it was made from are unchanged.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,29 +19,17 @@ from brainage_bids.bids.files import read_json, read_rows, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, model_label, sidecar_path
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, NoInputError
+from brainage_bids.model.artifact import BELIEVABLE, check_spec
+from brainage_bids.pipeline.models import Model, model_calibration, open_model, register_model, trained_as
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
 
 if TYPE_CHECKING:
     from brainage_bids.pipeline.participant import ParticipantOptions
 
+LOG = logging.getLogger("brainage_bids")
+TOLD = ("Folds", "Keys", "Inputs", "Trainings", "Weights")
 NUMBERS = ("predicted_age", "chronological_age", "bag", "bag_corrected", "pred_lo", "pred_hi")
-
-
-def model_spec(folder: Path) -> VolumeSpec:
-    """Return the volume a model needs."""
-    return VolumeSpec.from_dict(read_json(folder / "model.json")["volume_spec"])
-
-
-def model_cards(outputs: Outputs) -> dict[str, dict]:
-    """Return the content of ``model.json`` of every model trained or used in OUTPUT_DIR, by name."""
-    paths = sorted(outputs.models.glob("*/card.json")) + sorted(outputs.models.glob("*/model.json"))
-    return {path.parent.name: read_json(path) for path in paths}
-
-
-def model_calibration(card: Mapping) -> pd.DataFrame:
-    """Return ``age predicted_age fold`` of the healthy people a model held out (years)."""
-    return pd.DataFrame(card["calibration"], columns=["age", "predicted_age", "fold"])
 
 
 def volume_sidecars(scan: Scan, outputs: Outputs) -> list[tuple[VolumeSpec, dict]]:
@@ -50,8 +39,12 @@ def volume_sidecars(scan: Scan, outputs: Outputs) -> list[tuple[VolumeSpec, dict
         names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(end)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    sidecars = [read_json(os.path.join(folder, name)) for name in names]
-    found = [(VolumeSpec.from_dict(values["VolumeSpec"]), values) for values in sidecars if values.get("VolumeSpec")]
+    sidecars = [(path, _table_of_keys(path)) for path in (os.path.join(folder, name) for name in names)]
+    found = [
+        (check_spec(values["VolumeSpec"], path, "VolumeSpec"), values)
+        for path, values in sidecars
+        if values.get("VolumeSpec")
+    ]
     return sorted(found, key=lambda pair: (pair[0].resolution, pair[0].template))
 
 
@@ -68,27 +61,49 @@ def volume_identity(values: Mapping) -> str:
 
 
 def about_predictions(table: Path) -> dict:
-    """Return the sidecar of a scan's prediction table: by model ``Folds``, ``Keys``, ``Inputs`` and ``Trainings``."""
-    return read_json(sidecar_path(table)) if sidecar_path(table).is_file() else {}
+    """Return the sidecar of a scan's prediction table: by model what `TOLD` names.
 
-
-def trained_as(card: Mapping) -> str:
-    """Return what tells one training from another: a hash of the whole ``model.json``.
-
-    Its fingerprint would not do: it is that of what was asked for, the same on another device or by another version.
+    Raises
+    ------
+    BadDataError
+        When it cannot be read.
     """
-    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:32]
+    path = sidecar_path(table)
+    if not path.is_file():
+        return {}
+    values = _table_of_keys(path)
+    for name in TOLD:
+        if not isinstance(values.get(name, {}), dict):
+            raise BadDataError(f"{path}: {name} is no table of models; remove {table.name} and predict again")
+    return values
 
 
-def is_of(told: Mapping, model: str, volumes: set[str], trainings: Mapping[str, set[str | None]]) -> bool:
-    """Say whether a prediction was made from a volume that is there and by the training that is there.
+def _table_of_keys(path: str | Path) -> dict:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise BadDataError(f"{path} is JSON, but no table of keys; remove it and run the participant level again")
+    return values
 
-    ``trainings`` are the names of that training by model. What the sidecar ``told`` does not say (predictions of other
-    programs) is taken as it is.
+
+def is_of(
+    told: Mapping,
+    model: str,
+    volumes: set[str],
+    trainings: Mapping[str, set[str | None]],
+    weights: Mapping[str, str | None],
+) -> bool:
+    """Say whether a prediction was made from a volume that is there, by the training and the weights that are there.
+
+    ``trainings`` are the names of that training by model, ``weights`` the hash of its weights. What the sidecar
+    ``told`` does not say (predictions of other programs and of earlier versions) is taken as it is.
     """
-    volume, training = told.get("Inputs", {}).get(model), told.get("Trainings", {}).get(model)
+    volume, training, used = (told.get(name, {}).get(model) for name in ("Inputs", "Trainings", "Weights"))
     now = trainings.get(model, {None})
-    return (volume is None or volume in volumes) and (training is None or None in now or training in now)
+    return (
+        (volume is None or volume in volumes)
+        and (training is None or None in now or training in now)
+        and (used is None or weights.get(model) in (None, used))
+    )
 
 
 def volume_specs(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
@@ -96,27 +111,38 @@ def volume_specs(scan: Scan, outputs: Outputs) -> list[VolumeSpec]:
     return [spec for spec, _ in volume_sidecars(scan, outputs)]
 
 
-def prediction_key(scan: Scan, folder: Path, outputs: Outputs) -> str:
-    """Return a hash of everything a prediction was made from: weights, volume, age and where it is from."""
-    image = outputs.volume(scan, model_spec(folder))
+def prediction_key(scan: Scan, model: Model, outputs: Outputs) -> str:
+    """Return a hash of what a prediction was made from beside the weights: ``model.json``, volume, age and its source.
+
+    The weights have a key of their own, `Weights`, because predictions of earlier versions did not note them.
+    """
+    image = outputs.volume(scan, model.spec)
     parts = [
-        hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
+        model.content,
         volume_identity(read_json(sidecar_path(image))),
         (scan.age, scan.age_source, scan.age_flags),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def prediction_is_current(scan: Scan, name: str, folder: Path, outputs: Outputs) -> bool:
-    """Say whether the table of this scan already holds this model's prediction from the same inputs."""
+def prediction_is_current(scan: Scan, model: Model, outputs: Outputs) -> bool:
+    """Say whether the table of this scan already holds this model's prediction from the same inputs.
+
+    One of an earlier version, which noted no weights, is taken to be of those that are there.
+    """
     table = outputs.prediction(scan)
-    if not (table.is_file() and sidecar_path(table).is_file() and (folder / "model.json").is_file()):
+    needed = (outputs.saliency(scan, model.spec, model.name), sidecar_path(outputs.volume(scan, model.spec)))
+    if not all(path.is_file() for path in (table, sidecar_path(table), *needed)):
         return False
-    if not outputs.saliency(scan, model_spec(folder), name).is_file():
+    try:
+        told = about_predictions(table)
+        return (
+            told.get("Keys", {}).get(model.name) == prediction_key(scan, model, outputs)
+            and told.get("Weights", {}).get(model.name, model.weights) == model.weights
+            and any(row["model"] == model.name and believable(row) for row in prediction_rows(table))
+        )
+    except BadDataError:  # half written, or edited: predicted again
         return False
-    if not sidecar_path(outputs.volume(scan, model_spec(folder))).is_file():
-        return False
-    return read_json(sidecar_path(table)).get("Keys", {}).get(name) == prediction_key(scan, folder, outputs)
 
 
 def predict_scans(
@@ -134,18 +160,19 @@ def predict_scans(
     """
     from brainage_bids.model.predict import load_model, predict_table
 
-    todo = [s for s in scans if options.rerun or not prediction_is_current(s, name, folder, outputs)]
+    model = open_model(name, folder)
+    current = {scan: prediction_is_current(scan, model, outputs) for scan in scans}
+    todo = [scan for scan in scans if options.rerun or not current[scan]]
     record.note(f"prediction with {name}: {len(todo)} to do, {len(scans) - len(todo)} already there")
+    if any(current.values()):
+        _note_weights([scan for scan in scans if current[scan]], model, outputs)
+        register_model(model, outputs)
     if not todo:
         return
-    model = load_model(folder, options.model.device)
-    record.note(f"prediction with {name}: on {model.device}, float32")
-    card, calibration = model.card, model_calibration(model.card)
-    if folder != outputs.model(name):
-        write_json(outputs.foreign_card(name), card)  # the group level must not depend on a folder elsewhere
+    loaded, worked = load_model(folder, options.model.device), False
+    record.note(f"prediction with {name}: on {loaded.device}, float32")
     # a model that was trained in this OUTPUT_DIR knows these very people
-    known_as = card.get("dataset") if folder == outputs.model(name) else dataset.identity
-    training = trained_as(card)
+    known_as = model.card.get("dataset") if folder == outputs.model(name) else dataset.identity
     for scan in todo:
         one = pd.DataFrame(
             {
@@ -158,20 +185,42 @@ def predict_scans(
         )
         one.attrs["dataset"] = known_as
         try:
-            row = predict_table(model, one, options.model, name=name).iloc[0].to_dict()
+            row = predict_table(loaded, one, options.model, name=name).iloc[0].to_dict()
         except (BadDataError, NoInputError) as error:
             record.event(scan, f"predict:{name}", "failed", str(error))
+            if not current[scan]:
+                _forget(scan, [name], outputs)
             continue
-        about_volume = read_json(sidecar_path(outputs.volume(scan, model.spec)))
-        told = {
-            "Folds": row["fold"],
-            "Keys": prediction_key(scan, folder, outputs),
-            "Inputs": volume_identity(about_volume),
-            "Trainings": training,
-        }
-        _forget_other_maps(scan, model.spec, name, outputs)
-        _write_row(outputs.prediction(scan), _row(scan, name, row, calibration, about_volume), told)
+        _keep(scan, model, row, outputs)
         record.event(scan, f"predict:{name}", "done")
+        if not worked:
+            register_model(model, outputs)
+            worked = True
+
+
+def _keep(scan: Scan, model: Model, row: Mapping, outputs: Outputs) -> None:
+    """Write one row of `predict_table` into the table of its scan, and what it was made from into the sidecar."""
+    about_volume = read_json(sidecar_path(outputs.volume(scan, model.spec)))
+    told = {
+        "Folds": row["fold"],
+        "Keys": prediction_key(scan, model, outputs),
+        "Inputs": volume_identity(about_volume),
+        "Trainings": trained_as(model.card),
+        "Weights": model.weights,
+    }
+    _forget_other_maps(scan, model.spec, model.name, outputs)
+    values = _row(scan, model.name, row, model_calibration(model.card), about_volume)
+    _write_row(outputs.prediction(scan), values, told)
+
+
+def _note_weights(scans: Iterable[Scan], model: Model, outputs: Outputs) -> None:
+    """Note the weights where an earlier version did not, so that other weights are seen from now on."""
+    for scan in scans:
+        table = outputs.prediction(scan)
+        told = about_predictions(table)
+        if model.name not in told.get("Weights", {}):
+            known = {**told.get("Weights", {}), model.name: model.weights}
+            write_json(sidecar_path(table), {**told, "Weights": known})
 
 
 def _row(scan: Scan, name: str, row: Mapping, calibration: pd.DataFrame, about_volume: Mapping) -> dict:
@@ -228,37 +277,38 @@ def forget_other_grids(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs
             path.unlink(missing_ok=True)
 
 
-def forget_stale(scan: Scan, outputs: Outputs, everything: bool) -> None:
-    """Remove the predictions of a scan that were made from another image than the one its volumes come from now.
-
-    Parameters
-    ----------
-    scan, outputs
-        Which one, where.
-    everything
-        The scan failed: no prediction of it may stay.
-    """
+def forget_stale(scan: Scan, outputs: Outputs) -> None:
+    """Remove the predictions of a scan that were made from another volume than those that are there."""
     table = outputs.prediction(scan)
     if not table.is_file():
         return
     now = {volume_identity(values) for _, values in volume_sidecars(scan, outputs)}
     before = about_predictions(table).get("Inputs", {})
-    rows = read_predictions_of_scan(table)
-    stale = [name for name in rows["model"] if everything or before.get(name) not in now]
-    for name in stale:
+    _forget(scan, [row["model"] for row in prediction_rows(table) if before.get(row["model"]) not in now], outputs)
+
+
+def _forget(scan: Scan, models: Collection[str], outputs: Outputs) -> None:
+    """Remove what models predicted for a scan: rows and maps; what is told of it goes with the next prediction."""
+    table = outputs.prediction(scan)
+    for name in models:
         for path in _maps_of(scan, name, outputs):
             path.unlink()
-    if len(stale) == len(rows):
+    rows = read_predictions_of_scan(table)
+    left = rows[~rows["model"].isin(models)]
+    if len(left) == 0:
         sidecar_path(table).unlink(missing_ok=True)
-        table.unlink()
-    elif stale:
-        write_tsv(table, rows[~rows["model"].isin(stale)])
+        table.unlink(missing_ok=True)
+    elif len(left) < len(rows):
+        write_tsv(table, left)
 
 
 def _write_row(path: Path, row: dict, told: Mapping[str, object]) -> None:
     """Put one model's row into the table of a scan, and what is told of it into the sidecar; other models stay."""
-    known = about_predictions(path)
-    kept = read_predictions_of_scan(path)
+    try:
+        known, kept = about_predictions(path), read_predictions_of_scan(path)
+    except BadDataError as error:
+        LOG.warning("%s (it is written anew; predictions of other models in it are lost)", error)
+        known, kept = {}, pd.DataFrame(columns=list(PREDICTION_COLUMNS))
     kept = kept[kept["model"] != row["model"]]
     rows = [*kept.to_dict("records"), row]
     table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS)).sort_values("model", kind="stable")
@@ -278,6 +328,11 @@ def prediction_rows(path: Path) -> list[dict]:
     """Return the rows of a scan's prediction table (none when there is no file), numbers as float (NaN: missing)."""
     rows = read_rows(path) if path.is_file() else []
     return [row | {name: _number(row[name]) for name in NUMBERS} for row in rows]
+
+
+def believable(row: Mapping) -> bool:
+    """Say whether a row holds an age that a person can have; a version before this check kept any."""
+    return BELIEVABLE[0] <= row["predicted_age"] <= BELIEVABLE[1]
 
 
 def _number(cell: str) -> float:

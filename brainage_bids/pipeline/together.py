@@ -21,6 +21,7 @@ from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.datasets import Member
+from brainage_bids.pipeline.models import WEIGHTS_KEY
 from brainage_bids.pipeline.qc import current_volume
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, RATE_AGE, VolumeSpec
 from brainage_bids.stats.site import apart
@@ -244,6 +245,8 @@ def _one_model_per_name(
             root, card = member.outputs.root, part.cards.get(name)
             where, before = holders.setdefault(name, (root, card))
             differ = [key for key in IDENTITY if (card or {}).get(key) != (before or {}).get(key)]
+            hashes = {one[WEIGHTS_KEY] for one in (card, before) if one and one.get(WEIGHTS_KEY)}
+            differ += [WEIGHTS_KEY] if len(hashes) > 1 else []
             if (card is None) != (before is None):
                 raise UsageError(
                     f"{where if before is None else root} lacks the model card of {name}; predict again there"

@@ -7,7 +7,7 @@ import torch
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.model.predict import _members_for as members_for
 from brainage_bids.model.predict import load_model, predict_volume
-from brainage_bids.pipeline.participant import BUNDLED, bundled_models
+from brainage_bids.pipeline.models import BUNDLED, bundled_models
 
 
 def test_it_is_small_and_complete():

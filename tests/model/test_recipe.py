@@ -59,7 +59,7 @@ def test_cosine_schedule(lr, decay, epochs, epoch, value):
     ("training", "epochs", 1.5, "epochs is 1.5; it must be a whole number"),
     ("training", "lr", -1.0, r"\[training\] lr is -1.0; it must lie between"),
     ("network", "depth", 20, "depth 20 is unknown; the nearest is 18"),
-    ("network", "stage_strides", [1, 2], "four positive numbers"),
+    ("network", "stage_strides", [1, 2], "four numbers from 1 to 8"),
     ("augmentation", "rotation_min", 0.9, "rotation_min is 0.9"),
     ("augmentation", "rotation_max", -1.0, "rotation_max is -1.0; it must lie between"),
     ("augmentation", "gamma_max", 0.5, "gamma_max is 0.5; it must lie between 1 and 10"),

@@ -13,7 +13,8 @@ from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.group import with_test_people
-from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, trained_as, volume_identity
+from brainage_bids.pipeline.models import trained_as
+from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, volume_identity
 from brainage_bids.schema import VolumeSpec
 
 
@@ -121,7 +122,7 @@ def test_a_changed_scan_takes_its_volumes_on_other_grids_along(tmp_path):
     assert not sidecar_path(old).exists()
     assert sidecar_path(outputs.volume(scan, SPEC)).exists()
     assert outputs.transform(scan, fine.template).exists()
-    forget_stale(scan, outputs, everything=False)
+    forget_stale(scan, outputs)
     assert not outputs.prediction(scan).exists()
 
 

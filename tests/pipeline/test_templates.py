@@ -7,11 +7,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainage_bids.bids.files import write_json
+from brainage_bids.bids.files import read_json, write_json
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.errors import UsageError
 from brainage_bids.model.options import ModelOptions
+from brainage_bids.pipeline.models import BUNDLED
 from brainage_bids.pipeline.participant import ParticipantOptions, make_plan
 from brainage_bids.pipeline.templates import keep_templates
 from brainage_bids.preprocess.options import PreprocessOptions
@@ -45,9 +46,12 @@ def plan(tmp_path):
     return make
 
 
-def model(folder, template, sha):
-    spec = VolumeSpec.on_grid(4, template, template_sha=sha)
-    write_json(folder / "model.json", {"volume_spec": spec.to_dict()})
+def model(folder, template, sha, intensity="minmax"):
+    spec = VolumeSpec.on_grid(4, template, intensity, sha)
+    card = read_json(BUNDLED / "open-adults" / "model.json")
+    card["recipe"]["volume"] |= {"template": template, "intensity": intensity, "template_sha": sha}
+    card["recipe"]["ridge"]["ignore_contrast"] = False
+    write_json(folder / "model.json", card | {"volume_spec": spec.to_dict()})
     return str(folder)
 
 
@@ -64,9 +68,7 @@ def test_two_models_of_one_name_are_refused(plan, tmp_path):
 def test_two_intensity_rules_on_one_grid_are_refused(plan, tmp_path):
     paths = []
     for rule in ("minmax", "zscore"):
-        folder = tmp_path / rule
-        write_json(folder / "model.json", {"volume_spec": VolumeSpec.on_grid(4, intensity=rule).to_dict()})
-        paths.append(str(folder))
+        paths.append(model(tmp_path / rule, DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, rule))
     assert len(plan(models=(paths[1],)).specs) == 1
     with pytest.raises(UsageError, match="at 4 mm, with minmax and zscore intensities"):
         plan(models=tuple(paths))

@@ -50,17 +50,17 @@ def test_a_model_that_comes_with_the_package_is_used_when_nothing_is_trained(stu
 
     from brainage_bids.bids.outputs import Outputs
     from brainage_bids.errors import NoInputError, UsageError
-    from brainage_bids.pipeline import participant
+    from brainage_bids.pipeline import models
     from brainage_bids.pipeline.pages import notices
 
-    monkeypatch.setattr(participant, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(models, "BUNDLED", tmp_path / "bundled")
     with pytest.raises(NoInputError, match="no model is trained here and none is bundled"):
-        participant.bundled_model()
+        models.bundled_model()
     shutil.copytree(study.out / "models" / "rnc-demo", tmp_path / "bundled" / "open-x")
-    assert participant.bundled_models() == ["open-x"]
+    assert models.bundled_models() == ["open-x"]
     outputs = Outputs(tmp_path / "elsewhere")
-    assert participant.find_model("open-x", outputs, []) == (tmp_path / "bundled" / "open-x").resolve()
+    assert models.find_model("open-x", outputs, []) == (tmp_path / "bundled" / "open-x").resolve()
     with pytest.raises(UsageError, match=r"nor one that comes with brainage-bids \(open-x\)"):
-        participant.find_model("nothing", outputs, [])
+        models.find_model("nothing", outputs, [])
     cards = [{"name": "open-x", "notice": "a starting point."}, {"name": "own"}]
     assert notices(cards) == ["open-x: a starting point."]
