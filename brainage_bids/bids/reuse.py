@@ -16,6 +16,7 @@ from pathlib import Path
 from brainage_bids.bids.faults import Fault, make_fault, some
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.find import Image, label_and_entities
+from brainage_bids.bids.text import NotFetched
 from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 from brainage_bids.schema import Prepared, Scan
 
@@ -71,6 +72,8 @@ def _checked(name: str, root: Path) -> Path:
         raise NoInputError(f"--derivatives {name}: {root} is not a folder; check the path")
     try:
         told = read_json(root / "dataset_description.json")
+    except NotFetched as error:
+        raise NotFetched(f"--derivatives {name}: {error.path}", error.reason) from error
     except (BadDataError, OSError):
         told = None
     if not isinstance(told, Mapping) or told.get("DatasetType") != "derivative":

@@ -42,7 +42,7 @@ class Unreadable(BadDataError):
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path} {reason}")
-        self.reason = reason
+        self.path, self.reason = path, reason
 
 
 class NotFetched(Unreadable):

@@ -10,6 +10,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,10 @@ LOG = logging.getLogger("brainage_bids")
 PACKAGES = "numpy scipy pandas nibabel nilearn nipype SimpleITK deepbet torch statsmodels matplotlib".split()
 
 
+FEW = 5  # scans that failed for one reason that are told one by one
+_NAMES = re.compile(r"\S*sub-\S+|\d+")  # what differs between two reasons of one kind: paths, labels, numbers
+
+
 @dataclass
 class RunRecord:
     """Collects what happened; ``save`` writes it. One per run, handed from step to step."""
@@ -39,6 +44,7 @@ class RunRecord:
     events: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)  # what is wrong with the dataset, all of it
+    told: dict[tuple[str, str], int] = field(default_factory=dict)  # failures by step and reason without names
     tag: str = field(default_factory=lambda: secrets.token_hex(2))
 
     @property
@@ -65,7 +71,15 @@ class RunRecord:
             }
         )
         if status == "failed":
-            LOG.warning("%s failed at %s: %s", scan.prefix, step, reason)
+            self._say_failure(scan.prefix, step, str(reason))
+
+    def _say_failure(self, prefix: str, step: str, reason: str) -> None:
+        """Say that a scan failed; of many that failed for one reason the first few (all are in the log)."""
+        kind = step, _NAMES.sub("", reason)
+        alike = self.told[kind] = self.told.get(kind, 0) + 1
+        LOG.log(logging.WARNING if alike <= FEW else logging.DEBUG, "%s failed at %s: %s", prefix, step, reason)
+        if alike == FEW + 1:
+            LOG.warning("more scans that fail so are counted at the end and listed in %s", self.folder / "run.json")
 
     @property
     def failures(self) -> list[dict]:

@@ -7,6 +7,7 @@ from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.bids.reuse import parse_derivatives
+from brainage_bids.bids.text import NotFetched
 from brainage_bids.errors import InvalidDatasetError, NoInputError, UsageError
 
 DESCRIBED = json.dumps({"Name": "prep", "BIDSVersion": "1.9.0", "DatasetType": "derivative"})
@@ -166,3 +167,12 @@ def test_the_description_names_the_derivative_also_after_a_run_without_it(toy, p
     told = read_json(outputs.root / "dataset_description.json")
     assert told["DatasetLinks"] == {"raw": toy.root.as_uri(), "fmriprep": (tmp_path / "prep").as_uri()}
     assert [source["URL"] for source in told["SourceDatasets"]] == [toy.root.as_uri(), (tmp_path / "prep").as_uri()]
+
+
+def test_a_derivative_whose_description_is_not_fetched_is_told_so(prep, tmp_path):
+    derivative = prep("sub-1")
+    (tmp_path / "prep" / "dataset_description.json").unlink()
+    (tmp_path / "prep" / "dataset_description.json").symlink_to(".git/annex/objects/xx")
+    with pytest.raises(NotFetched, match=r"--derivatives fmriprep: .* is not fetched") as told:
+        parse_derivatives([derivative])
+    assert told.value.exit_code == NoInputError.exit_code
