@@ -15,7 +15,7 @@ from brainage_bids.errors import NoInputError, UsageError, shorten
 SEVERAL = {
     "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
     "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
-    "--values", "--seeds", "--also",
+    "--values", "--seeds", "--also", "--age-column", "--sex-column",
 }  # fmt: skip
 
 # What the same option is called in fMRIPrep, MRIQC, sMRIPrep and their older versions.

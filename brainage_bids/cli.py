@@ -125,6 +125,11 @@ def bids_app(
     train_only: Annotated[bool, typer.Option("--train-only", help="stop after the training of --train")] = False,
     group_column: Annotated[str | None, typer.Option(help="column that holds the diagnosis")] = None,
     control: Annotated[list[str], typer.Option(help="value of that column that means healthy control")] = [],  # noqa: B006
+    age_column: Annotated[
+        list[str],
+        typer.Option(help="column of ages instead of the recognised ones, [NAME=]FILE:COLUMN[:UNIT], NAME a dataset's"),
+    ] = [],  # noqa: B006
+    sex_column: Annotated[list[str], typer.Option(help="the same for sexes, [NAME=]FILE:COLUMN")] = [],  # noqa: B006
     score: Annotated[list[str], typer.Option(help="clinical score, NAME=FILE:COLUMN")] = [],  # noqa: B006
     covariate: Annotated[
         list[str],
@@ -218,7 +223,7 @@ def bids_app(
             memory = None
     say_ignored(context, level)
 
-    from brainage_bids.bids.read import DatasetQuery, parse_score_option
+    from brainage_bids.bids.read import DatasetQuery, parse_column_option, parse_score_option
     from brainage_bids.model.options import ModelOptions
     from brainage_bids.preprocess.options import ENGINE_VERSIONS, PreprocessOptions
 
@@ -237,6 +242,8 @@ def bids_app(
         database_dir=bids_database_dir,
         t1w_suffix=t1w_suffix,
         group_column=group_column,
+        age_columns=tuple(parse_column_option(text, "--age-column") for text in age_column),
+        sex_columns=tuple(parse_column_option(text, "--sex-column") for text in sex_column),
         controls=tuple(control),
         scores=(*(parse_score_option(text) for text in score), *held),
         max_score_gap=max_score_gap,

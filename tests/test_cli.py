@@ -77,7 +77,8 @@ OPTIONS = {parameter.name: parameter for parameter in COMMAND.params if paramete
 # what changes the screen, is understood before, or is accepted for compatibility
 OF_NO_LEVEL = {"config_file", "verbose", "notrack", "resource_monitor", "version", "help"}
 VALUES = {"bias_fit": "none", "bias_method": "cole", "engine": "ants", "covariate": "age", "score": "a=b.tsv:c",
-          "mem": "1", "precision": "float32", "saliency_threshold": "0.1", "derivatives": "a=b"}  # fmt: skip
+          "mem": "1", "precision": "float32", "saliency_threshold": "0.1", "derivatives": "a=b",
+          "age_column": "a.tsv:b", "sex_column": "a.tsv:b"}  # fmt: skip
 
 
 def handed_over(monkeypatch, folder, level, *more):

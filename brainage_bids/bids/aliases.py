@@ -21,30 +21,23 @@ SESSION_COLUMNS = (
     "sessionid", "session", "ses", "visit", "visitid", "visitcode", "viscode", "eventid", "timepoint", "wave",
 )  # fmt: skip
 
-AGE_SESSION = (
-    "age", "ageatsession", "ageatsessions", "ageatvisit", "ageatscan", "scanage", "agemri", "ageyears", "ageinyears",
-    "agey", "participantage", "interviewage", "agemonths", "ageinmonths", "agemo",
+SEX = (
+    "sex", "gender", "ptgender", "biologicalsex", "sexf3100", "ptsex", "sexatbirth", "sexassignedatbirth",
+    "assignedsexatbirth", "birthsex", "biosex", "biolsex", "subjectsex", "subjectgender", "participantsex",
+    "participantgender", "patientsex", "patientgender", "sexgender", "gendersex", "sexorgender", "sexmf", "gendermf",
+    "sexfm", "genderfm",
 )  # fmt: skip
-AGE_PARTICIPANT = (*AGE_SESSION, "ageatfirstscanyears", "ageatfirstscan")
-AGE_BASELINE = ("agebl", "ageatentry", "ageatbaseline", "agebaseline", "enrollage")
-AGE_UNUSABLE = ("ageatrecruitment", "ageatrecruitmentf2102200")  # UK Biobank: years before the first scan
-AGE_UNIT_BY_NAME = {
-    "interviewage": "month", "agemonths": "month", "ageinmonths": "month", "agemo": "month",
-    "ageyears": "year", "ageinyears": "year", "agey": "year", "ageatfirstscanyears": "year",
-}  # fmt: skip
-PPMI_BASELINE = "enrollage"
-# Months since baseline of the PPMI visit codes (PPMI schedule of activities); used only beside ENROLL_AGE.
-PPMI_VISIT_MONTHS = {
-    "sc": 0, "bl": 0, "v01": 3, "v02": 6, "v03": 9, "v04": 12, "v05": 18, "v06": 24, "v07": 30, "v08": 36, "v09": 42,
-    "v10": 48, "v11": 54, "v12": 60,
-}  # fmt: skip
-
-SEX = ("sex", "gender", "ptgender", "biologicalsex", "sexf3100")
 GROUP = (
     "group", "diagnosis", "diagnosisbl", "diagnosissc", "diagnostic", "dx", "dxbl", "dxgroup", "researchgroup",
     "cohort", "cohortdefinition", "concohort", "pathology",
 )  # fmt: skip
-SITE = ("site", "siteid", "center", "centre", "blindedsite")
+SITE = (
+    "site", "siteid", "center", "centre", "blindedsite", "sitename", "sitenumber", "siteno", "sitenum", "sitecode",
+    "studysite", "scansite", "scanningsite", "mrisite", "imagingsite", "acquisitionsite", "recruitmentsite", "datasite",
+    "centerid", "centreid", "centername", "centrename", "studycenter", "studycentre", "scancenter", "scancentre",
+    "imagingcenter", "imagingcentre", "institution", "institutionname", "hospital", "scannersite", "scanner",
+    "scannerid", "mriscanner",
+)  # fmt: skip
 FAMILY = ("familyid", "blindedfamily")
 MEDICATION_STATE = ("pdstate", "updrsstate", "medstate")
 

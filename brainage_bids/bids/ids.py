@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from brainage_bids.bids.faults import Fault, make_fault, some
 from brainage_bids.bids.parse import natural_key
-from brainage_bids.bids.tables import Table, unpadded
+from brainage_bids.bids.sessions import unpadded
+from brainage_bids.bids.tables import Table
 from brainage_bids.errors import shorten
 
 _PREFIX = re.compile(r"(?:sub[-_ ]*)+(?=[0-9A-Za-z])", re.IGNORECASE)

@@ -20,6 +20,7 @@ from brainage_bids.bids.aliases import (
     canonical_score,
     normalise,
 )
+from brainage_bids.bids.units import UNITS_PER_YEAR, unit_name
 from brainage_bids.errors import UsageError, shorten
 from brainage_bids.schema import AGE_BINS
 
@@ -28,20 +29,26 @@ MISSING_NUMBER = frozenset({"", "n/a", "na", "nan", "none", "null", "."})  # com
 
 AGE_MAX = 120.0  # years
 TOP_CODE = 89.0  # years; BIDS asks that older people are entered as 89
-UNITS_PER_YEAR = {"year": 1.0, "month": 12.0, "week": 365.25 / 7.0, "day": 365.25}
-
-_UNIT_WORDS = {
-    "year": "y yr yrs yo year years yearsold",
-    "month": "m mo mos mon month months",
-    "week": "w wk wks week weeks",
-    "day": "d day days",
-}
-_UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
-_BEFORE_BIRTH = ("gestation", "postmenstrual", "conception", "postconception")  # such ages do not start at birth
+CAP_FROM = 80.0  # years; 85+ may hide the age of the very old, 36+ is a group of people
 _AGE = re.compile(
     r"(?P<over>>=?|≥)?\s*(?P<number>[+-]?\d+(?:[.,]\d*)?)\s*(?P<plus>\+)?\s*(?P<unit>[A-Za-z]+(?: old)?)?"
 )
-_RANGE = re.compile(r"\d+(?:[.,]\d+)?\s*(?:-|–|to)\s*\d+(?:[.,]\d+)?\+?")
+_YEARS = r"\d+(?:[.,]\d+)?"
+_RANGE = re.compile(  # 35-40, 25 to 30, [20, 30), 20s
+    rf"[(\[]?\s*{_YEARS}\s*[a-z]*\s*(?:[-‐‑–—−~_/]|\.\.+|to|bis|through|,(?=\s*{_YEARS}\s*[)\]]))\s*{_YEARS}\s*[a-z]*\s*"
+    r"[)\]]?\+?|(?:early|mid|late)?[ -]*\d+'?s",
+    re.IGNORECASE,
+)
+_OR = r"\s*(?:years?|yrs?)?\s*(?:and|or|&)\s*"
+_BELOW = re.compile(
+    rf"(?:<=?|≤|under|below|up to|younger than|less than)\s*{_YEARS}\s*[a-z]*|{_YEARS}\s*-|"
+    rf"{_YEARS}{_OR}(?:under|below|younger|less)",
+    re.IGNORECASE,
+)
+_ABOVE = re.compile(
+    rf"(?:above|over|older than|more than|at least)\s*({_YEARS})|({_YEARS}){_OR}(?:above|over|older|up|more)",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 _SEX_WORDS = {
@@ -63,16 +70,6 @@ def parse_text(text: Any) -> str | None:
     return None if cell in MISSING_TEXT else cell
 
 
-def unit_name(text: Any) -> str | None:
-    """Return ``year``, ``month``, ``week`` or ``day`` for a unit as people write it, None when unknown."""
-    known = _UNIT_OF.get(normalise(str(text or "")))
-    words = re.findall(r"[a-z]+", str(text or "").lower())
-    if known or any(word.startswith(_BEFORE_BIRTH) or word in ("pma", "ga") for word in words):
-        return known
-    found = {_UNIT_OF[word] for word in words if len(word) > 2 and word in _UNIT_OF}  # "months since birth"
-    return found.pop() if len(found) == 1 else None
-
-
 # --- ages -----------------------------------------------------------------------------------------------------------
 
 
@@ -91,15 +88,15 @@ def parse_age(text: Any, unit: str = "year") -> tuple[float | None, str | None]:
     value, flag
         Age in years, or None. The flag is None or one of ``decimal_comma``, ``top_coded`` (89 or older, exact age
         hidden), ``possibly_top_coded`` (exactly 89, the cap of BIDS), ``unit_suffix``, ``sentinel`` (a number that
-        stands for missing), ``out_of_range`` (outside 0-120 years), ``age_range`` (``35-40``: no age can be chosen
-        from it), ``unreadable``.
+        stands for missing), ``out_of_range`` (outside 0-120 years), ``age_range`` (``35-40``, ``<25``, ``20s``: no
+        age can be chosen from it), ``unreadable``.
     """
     cell = clean(text)
     if cell.lower() in MISSING_NUMBER:
         return None, None
-    if _RANGE.fullmatch(cell):
+    if _RANGE.fullmatch(cell) or _BELOW.fullmatch(cell):
         return None, "age_range"
-    match = _AGE.fullmatch(cell)
+    match = _AGE.fullmatch(_ABOVE.sub(lambda found: f">{found[1] or found[2]}", cell))
     own_unit = unit_name(match["unit"]) if match and match["unit"] else None
     if not match or (match["unit"] and own_unit is None):
         return None, "unreadable"
@@ -118,6 +115,25 @@ def parse_age(text: Any, unit: str = "year") -> tuple[float | None, str | None]:
     if own_unit:
         return years, "unit_suffix"
     return years, "decimal_comma" if "," in match["number"] else None
+
+
+def read_ages(cells: Sequence[Any], unit: str = "year") -> list[tuple[float | None, str | None]]:
+    """Read a column of ages: :func:`parse_age` of every cell, judged as a whole.
+
+    In a column of bins nothing is an age, ``36+`` as little as ``22-25``. An open end is the cap of otherwise exact
+    ages (``89+``) only where nobody is older and it is at least ``CAP_FROM``. A comma is a decimal sign only where the
+    column has it throughout.
+    """
+    parsed = [parse_age(cell, unit) for cell in cells]
+    if not has_decimal_comma(cells):
+        parsed = [(None, "unreadable") if flag == "decimal_comma" else (value, flag) for value, flag in parsed]
+    exact = [value for value, flag in parsed if value is not None and flag != "top_coded"]
+    if sum(flag == "age_range" for _, flag in parsed) > len(exact):
+        return [(value, flag) if value is flag is None else (None, "age_range") for value, flag in parsed]
+    cap = max([CAP_FROM, *exact])
+    return [
+        (None, "age_range") if flag == "top_coded" and value < cap else (value, flag) for value, flag in parsed
+    ]  # fmt: skip
 
 
 def is_age_sentinel(number: float, unit: str) -> bool:

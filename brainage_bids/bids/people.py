@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from brainage_bids.bids.find import Image
 from brainage_bids.bids.parse import disease_class, is_control, parse_sex, parse_text
 from brainage_bids.bids.tablefile import read_sidecar
 from brainage_bids.bids.tables import Table, Tables
+from brainage_bids.bids.units import of_column
 from brainage_bids.errors import shorten
 
 EVERYONE = "all"  # the label of everyone in the group tables
@@ -96,11 +98,11 @@ def _texts(table: Table, name: str) -> tuple[str | None, ...]:
 # --- sex and family -------------------------------------------------------------------------------------------------
 
 
-def sex_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
-    """Return the sex columns, values ``F``, ``M``, ``O`` or None."""
+def sex_columns(tables: Tables, faults: list[Fault], asked: Sequence[tuple[Table, str]] = ()) -> list[TextColumn]:
+    """Return the sex columns, values ``F``, ``M``, ``O`` or None; only those that the user named, if there are any."""
 
     def parse(table: Table, name: str) -> tuple[str | None, ...]:
-        levels = table.about(name).get("Levels")
+        levels = of_column(table.about(name), "Levels") or _levels_of_heading(name)
         cells = table.cells(name)
         values = tuple(parse_sex(cell, levels) for cell in cells)
         bad = [
@@ -115,7 +117,20 @@ def sex_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
             faults.append(make_fault("SEX_VALUE", file, message, line))
         return values
 
-    return _columns_of(tables.ordered, lambda table: table.find(SEX), parse, "SEX_AMBIGUOUS", faults)
+    if asked:
+        return [TextColumn(table, name, parse(table, name)) for table, name in asked]
+    return _columns_of(tables.ordered, _sex_headings, parse, "SEX_AMBIGUOUS", faults)
+
+
+def _sex_headings(table: Table) -> list[str]:
+    """Return the columns of a known heading, those with the codes behind it (``Sex(0=F,1=M)``) too."""
+    coded = [name for name in table.columns if _levels_of_heading(name) and normalise(name.partition("(")[0]) in SEX]
+    return list(dict.fromkeys([*table.find(SEX), *coded]))
+
+
+def _levels_of_heading(name: str) -> dict[str, str]:
+    """Return what the codes in a heading mean: ``Sex(0=F,1=M)`` -> 0: F, 1: M."""
+    return dict(re.findall(r"(\d)\s*[=:]\s*([A-Za-z]+)", name))
 
 
 _UNKNOWN = frozenset({"na", "nan", "none", "unknown", "u"})
@@ -186,21 +201,25 @@ def _recognised_groups(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
 
 def _recognised_control(columns: Sequence[TextColumn], value: str) -> bool:
     return any(
-        disease_class(value, column.name, column.table.about(column.name).get("Levels")) == "control"
+        disease_class(value, column.name, of_column(column.table.about(column.name), "Levels")) == "control"
         for column in columns
         if value in column.values
     )
 
 
-def group_notes(groups: Groups) -> list[str]:
-    """Return what the groups are taken from, the controls, and what coded values mean."""
+def group_notes(groups: Groups, hint: Fault | None = None) -> list[str]:
+    """Return what the groups are taken from, the controls, and what coded values mean.
+
+    ``hint`` names the columns that may be the group where none is recognised.
+    """
     if not groups.columns:
-        return ["No group column is recognised: everyone counts as one group."]
+        told = hint.message if hint else "no group column is recognised: everyone counts as one group"
+        return [f"{told[0].upper()}{told[1:]}."]
     where = ", ".join(dict.fromkeys(f"{column.table.name}:{column.name}" for column in groups.columns))
     controls = ", ".join(map(repr, groups.controls)) or "none"
     notes = [f"Group from {where}; controls: {controls}."]
     for column in groups.columns:
-        levels = column.table.about(column.name).get("Levels")
+        levels = of_column(column.table.about(column.name), "Levels")
         if isinstance(levels, Mapping):
             coded = [v for v in sorted(set(filter(None, column.values))) if v.isdigit() and v in levels]
             notes += [f"Group {value!r} means {levels[value]!r}." for value in coded]

@@ -14,11 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from brainage_bids.bids import people
+from brainage_bids.bids.agefaults import age_faults, age_notes
 from brainage_bids.bids.ages import Age, AgeBook, age_for_rates, read_age_book, resolve_age
+from brainage_bids.bids.asked import ColumnRequest, asked_columns, parse_column_option
 from brainage_bids.bids.choice import choice_note, preference
 from brainage_bids.bids.faults import WARNING, Fault, errors_of, format_faults, make_fault, some, told_once
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.find import T1W, Found, Image, find_images
+from brainage_bids.bids.groupcolumns import group_candidates, group_hint
 from brainage_bids.bids.reuse import Derivative, parse_derivatives, with_prepared
 from brainage_bids.bids.scores import (
     ScoreBook,
@@ -35,10 +38,18 @@ from brainage_bids.bids.tablefile import read_sidecar
 from brainage_bids.bids.tables import Tables
 from brainage_bids.bids.tableset import read_tables
 from brainage_bids.bids.text import Unreadable
-from brainage_bids.errors import InvalidDatasetError
-from brainage_bids.schema import NOT_OF_SESSION, Scan
+from brainage_bids.errors import InvalidDatasetError, NoInputError, UsageError
+from brainage_bids.schema import Scan
 
-__all__ = ["Dataset", "DatasetQuery", "parse_score_option", "raise_on_errors", "read_dataset", "scans_table"]
+__all__ = [
+    "Dataset",
+    "DatasetQuery",
+    "parse_column_option",
+    "parse_score_option",
+    "raise_on_errors",
+    "read_dataset",
+    "scans_table",
+]
 
 SCAN_COLUMNS = (
     "participant_id", "session_id", "run", "prefix", "path", "age", "age_source", "age_flags", "sex", "group", "site",
@@ -74,6 +85,8 @@ class DatasetQuery:
         Accept a dataset without a usable dataset_description.json.
     derivatives
         Datasets of other pipelines to start from, ``NAME=PATH``.
+    age_columns, sex_columns
+        Columns of ages and sexes asked for; then no recognised ones are read.
     """
 
     bids_dir: Path
@@ -89,6 +102,8 @@ class DatasetQuery:
     max_score_gap: float = 6.0
     skip_validation: bool = False
     derivatives: tuple[str, ...] = ()
+    age_columns: tuple[ColumnRequest, ...] = ()
+    sex_columns: tuple[ColumnRequest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,8 @@ class Dataset:
         Datasets of other pipelines whose images stand for the scans.
     named
         Whether ``name`` is the Name of dataset_description.json: two folders may have one name by chance.
+    group_hint
+        Where no group column is known: the columns that may be it, for those who need groups.
     """
 
     bids_dir: Path
@@ -132,6 +149,7 @@ class Dataset:
     participants_without_scan: tuple[str, ...] = ()
     derivatives: tuple[Derivative, ...] = ()
     named: bool = True
+    group_hint: Fault | None = None
 
     @property
     def identity(self) -> str | None:
@@ -159,26 +177,35 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     title = _read_description(root, query.skip_validation, faults)
     folders = {person: found.sessions[person] for person in selected.participants if person in found.sessions}
     tables = read_tables(root, folders, faults, found.sessions, found.is_ignored)
-    ages = read_age_book(tables, folders, faults)
+    name = title or root.name
+    asked_ages = asked_columns(tables, query.age_columns, root, name, faults)
+    asked_sexes = asked_columns(tables, query.sex_columns, root, name, faults)
+    ages = read_age_book(tables, folders, _scanned((*found.images, *selected.images)), faults, asked_ages)
     scores = read_score_book(tables, query.scores, query.max_score_gap, ages, root, faults)
     groups = people.read_groups(tables, query.group_column, query.controls, faults)
-    reader = _Reader(root, tables, ages, scores, groups, faults)
+    sex = people.sex_columns(tables, faults, [(table, column) for table, column, _ in asked_sexes])
+    reader = _Reader(root, tables, ages, scores, groups, sex, faults)
     scans = tuple(reader.scan(image) for image in selected.images)
     if derivatives:
         scans, merged = with_prepared(scans, derivatives, found.images)
         faults += merged
     without = _without_scan(query, tables, found, selected, faults)
-    faults += [*reader.group_faults(), *event_faults(scores), *unused_faults(scores, scans), *_age_faults(scans)]
+    faults += [*reader.group_faults(), *event_faults(scores), *unused_faults(scores, scans),
+               *age_faults(scans, tables, root, bool(asked_ages))]  # fmt: skip
     asked = [request[0] for request in query.scores]
     seen = {score for scan in scans for score, _ in scan.scores}
     names = tuple(dict.fromkeys([*asked, *(score for score in scores.columns if score in seen)]))
-    notes = (*_choice_notes(scans), *_age_notes(scans), *reader.notes(), *people.group_notes(groups),
+    hint = None if groups.columns else group_hint(group_candidates(tables, {scan.participant_id for scan in scans}))
+    notes = (*_choice_notes(scans), *age_notes(scans), *reader.notes(), *people.group_notes(groups, hint),
              *score_notes(scores, [n for n in names if scores.columns.get(n)]))  # fmt: skip
     ordered = tuple(sorted(told_once(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file)))
     return Dataset(
-        root, title or root.name, scans, ordered, groups.name, groups.controls, names, notes, without, derivatives,
-        named=title is not None,
+        root, name, scans, ordered, groups.name, groups.controls, names, notes, without, derivatives,
+        named=title is not None, group_hint=hint,
     )  # fmt: skip
+
+
+_WRONG_USE = {"ASKED_COLUMN_UNKNOWN": UsageError, "ASKED_FILE_UNKNOWN": NoInputError}
 
 
 def raise_on_errors(dataset: Dataset) -> None:
@@ -188,8 +215,13 @@ def raise_on_errors(dataset: Dataset) -> None:
     ------
     InvalidDatasetError
         Listing every kind of error.
+    UsageError, NoInputError
+        When it is an option that asks for what is not there.
     """
     errors = errors_of(dataset.faults)
+    for fault in errors:
+        if fault.code in _WRONG_USE:
+            raise _WRONG_USE[fault.code](f"{fault.message} ({dataset.bids_dir})")
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise InvalidDatasetError(f"{dataset.bids_dir} has {count}:\n{format_faults(errors)}")
@@ -274,6 +306,14 @@ def _wanted(query: DatasetQuery) -> Wanted:
     )  # fmt: skip
 
 
+def _scanned(images: Iterable[Image]) -> dict[str, tuple[str | None, ...]]:
+    """Return the sessions of each participant that have an image of the head."""
+    sessions: dict[str, dict[str | None, None]] = {}
+    for image in images:
+        sessions.setdefault(image.participant_id, {})[image.session_id] = None
+    return {participant: tuple(mine) for participant, mine in sessions.items()}
+
+
 def _choice_notes(scans: Sequence[Scan]) -> list[str]:
     """Say which scan stands for a person where a session has several, as far as names tell."""
     sessions: dict[tuple, list[Scan]] = {}
@@ -284,42 +324,21 @@ def _choice_notes(scans: Sequence[Scan]) -> list[str]:
     return [note] if note else []
 
 
-def _age_faults(scans: Sequence[Scan]) -> list[Fault]:
-    faults = []
-    missing = [scan.prefix for scan in scans if scan.age is None]
-    if missing:
-        message = f"{len(missing)} of {len(scans)} scans have no age: {some(missing)}"
-        faults.append(make_fault("AGE_MISSING", "participants.tsv", message))
-    shared = [scan.prefix for scan in scans if NOT_OF_SESSION in scan.age_flags]
-    if shared:
-        message = f"{len(shared)} scans take an age that is not of their session: {some(shared)}; add a sessions table"
-        faults.append(make_fault("AGE_NOT_SESSION_SPECIFIC", "participants.tsv", message))
-    return faults
-
-
-def _age_notes(scans: Sequence[Scan]) -> list[str]:
-    counts: dict[str, int] = {}
-    for scan in scans:
-        if scan.age_source:
-            file, rest = scan.age_source.split(":", 1)
-            file = "sub-*_sessions.tsv" if file.startswith("sub-") else file
-            rest = rest.split(" + ")[0] + (" + time since baseline" if " + " in rest else "")
-            counts[f"{file}:{rest}"] = counts.get(f"{file}:{rest}", 0) + 1
-    if not counts:
-        return ["No age was found."]
-    told = ", ".join(f"{source} ({count} scans)" for source, count in counts.items())
-    capped = sum(bool({"top_coded", "possibly_top_coded"} & set(scan.age_flags)) for scan in scans)
-    return [f"Age in years from {told}."] + ([f"{capped} ages are top-coded or may be."] if capped else [])
-
-
 class _Reader:
     """Everything needed to describe one image; remembers what is looked up once."""
 
     def __init__(
-        self, root: Path, tables: Tables, ages: AgeBook, scores: ScoreBook, groups: people.Groups, faults: list[Fault]
+        self,
+        root: Path,
+        tables: Tables,
+        ages: AgeBook,
+        scores: ScoreBook,
+        groups: people.Groups,
+        sex: list[people.TextColumn],
+        faults: list[Fault],
     ) -> None:
         self.root, self.ages, self.scores, self.groups, self.faults = root, ages, scores, groups, faults
-        self.sex = people.sex_columns(tables, faults)
+        self.sex = sex
         self.site = people.site_columns(tables, faults)
         self.family = people.family_columns(tables, faults)
         self.root_sidecar = read_sidecar(root / "T1w.json", root, faults, WARNING, unfetched=WARNING)

@@ -6,8 +6,6 @@ same session, else at the nearest one within a gap; a column of baseline values 
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,12 +20,12 @@ from brainage_bids.bids.aliases import (
     normalise,
     score_state,
 )
-from brainage_bids.bids.faults import ERROR, Fault, make_fault, some
+from brainage_bids.bids.asked import asked_tables, nearest
+from brainage_bids.bids.faults import Fault, make_fault, some
 from brainage_bids.bids.grouptables import BY_MODEL
-from brainage_bids.bids.ids import id_faults
 from brainage_bids.bids.parse import check_score, natural_key, parse_numbers
-from brainage_bids.bids.tablefile import read_table
-from brainage_bids.bids.tables import Table, Tables, session_tails, wide_names
+from brainage_bids.bids.sessions import session_tails, wide_names
+from brainage_bids.bids.tables import Table, Tables
 from brainage_bids.errors import UsageError, shorten
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE, Scan
 
@@ -118,7 +116,7 @@ def read_score_book(
 
 def _asked_columns(tables: Tables, request: ScoreRequest, root: Path, faults: list[Fault]) -> list[ScoreColumn]:
     name, file, column = request
-    chosen = _asked_tables(tables, file, root, faults)
+    chosen = asked_tables(tables, file, root, faults)
     if chosen is None:
         have = some((table.name for table in tables.ordered), 10)
         message = f"--score {name}: {shorten(file)} is not in the dataset (there: {have}); check the path"
@@ -126,28 +124,9 @@ def _asked_columns(tables: Tables, request: ScoreRequest, root: Path, faults: li
         return []
     found = [(table, names[0]) for table in chosen if len(names := table.named(column)) == 1]
     if chosen and not found:
-        near = difflib.get_close_matches(column, [n for table in chosen for n in table.columns], n=3, cutoff=0.4)
-        hint = f"nearest: {', '.join(near)}" if near else f"it has {some((n for t in chosen for n in t.columns), 10)}"
-        message = f"--score {name}: there is no column {shorten(column)!r} ({hint})"
+        message = f"--score {name}: there is no column {shorten(column)!r} ({nearest(column, chosen)})"
         faults.append(make_fault("SCORE_COLUMN_UNKNOWN", file, message))
     return [_read_column(table, written, name, faults) for table, written in found]
-
-
-def _asked_tables(tables: Tables, file: str, root: Path, faults: list[Fault]) -> list[Table] | None:
-    """Return the tables a file name means; empty when it is there but broken (told already), None when it is not."""
-    wanted = file.replace("\\", "/").removeprefix("./")
-    if re.fullmatch(r"(?:.*/)?sub-[^/]*_sessions\.tsv|sessions\.tsv", wanted) and tables.sessions:
-        return list(tables.sessions)
-    named = [t for t in tables.ordered if wanted in (t.name, t.name.removeprefix("phenotype/"))]
-    if named:
-        return named
-    for path in (root / wanted, Path(file)):
-        if os.path.lexists(path):
-            told = any(fault.file == wanted and fault.code.startswith("TABLE_") for fault in faults)
-            table = None if told else read_table(path, root, faults, severity=ERROR)
-            faults.extend(id_faults(table, tables.people) if table else [])
-            return [table] if table else []
-    return None
 
 
 def _recognised_columns(
@@ -162,7 +141,7 @@ def _recognised_columns(
     base = table.find([f"{alias}bl" for alias in aliases])
     found += _merged([_read_column(table, name, score, faults, baseline=True) for name in base], score, faults)
     taken = {*plain, *base}
-    wide = [(tail, name) for tail, name, _ in wide_names(table, aliases, tails) if name not in taken]
+    wide = [(tail, name) for tail, name, _ in wide_names(table.columns, aliases, tails) if name not in taken]
     return found + [_read_column(table, name, score, faults, tail=tail) for tail, name in wide]
 
 
@@ -260,7 +239,7 @@ def resolve_score(book: ScoreBook, name: str, participant: str, session: str | N
     for column in dated:
         values = column.at(column.table.participant_rows(participant))
         if values:
-            if len(book.ages.sessions.get(participant, (session,))) > 1:
+            if book.ages.n_scanned(participant) > 1:
                 book.events["SCORE_NOT_SESSION_SPECIFIC", name].append(participant)
             return _only(book, name, participant, session, values)
     return _baseline_value(book, name, participant, session)

@@ -5,7 +5,6 @@ Knows rows, labels and sidecars, not what an age or a score is; opens no file (`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import Any
 
 from brainage_bids.bids.aliases import normalise
 from brainage_bids.bids.faults import Fault
+from brainage_bids.bids.sessions import session_key
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +87,8 @@ class Table:
         told = self.sidecar.get(column)
         if told is None:
             told = next((about for key, about in self.sidecar.items() if normalise(key) == normalise(column)), None)
+        if isinstance(told, str):
+            return {"Description": told}
         return told if isinstance(told, Mapping) else {}
 
     def named(self, asked: str) -> list[str]:
@@ -148,36 +150,3 @@ class Tables:
         """Tables in the order in which they are asked: sessions, participants, phenotype."""
         first = (self.participants,) if self.participants else ()
         return (*self.sessions, *first, *self.phenotype)
-
-
-def session_key(session: str | None) -> str:
-    """Return what two spellings of a session share: ``ses-01``, ``1``, ``Visit 1`` and ``V01`` -> ``1``."""
-    text = re.sub(r"[^a-z0-9]", "", (session or "").lower().removeprefix("ses-"))
-    text = unpadded(text)
-    return re.sub(r"^(?:ses|sess|session|visit|v)(?=\d+$)", "", text)
-
-
-def session_tails(session: str | None) -> frozenset[str]:
-    """Return how the columns of a wide table may end for a session: ``ses-W1`` -> ``w1``, ``sesw1``, ...
-
-    A bare number is no tail: ``age1`` may mean anything, ``age_ses-1`` may not.
-    """
-    text = unpadded(normalise((session or "").removeprefix("ses-")))
-    heads = ("", "ses", "sess", "session", "examses") if text[:1].isalpha() else ("ses", "sess", "session", "examses")
-    return frozenset(head + text for head in heads) if text else frozenset()
-
-
-def unpadded(text: str) -> str:
-    """Return a text with the leading zeros of its numbers dropped."""
-    return re.sub(r"(?<!\d)0+(?=\d)", "", text)
-
-
-def wide_names(table: Table, aliases: Sequence[str], tails: frozenset[str]) -> list[tuple[str, str, str]]:
-    """Return ``(tail, column, alias)`` of the columns made of an alias and one of the tails, as the aliases go."""
-    names = [(normalise(name), name) for name in table.columns]
-    return [
-        (unpadded(normal[len(alias) :]), name, alias)
-        for alias in aliases
-        for normal, name in names
-        if normal.startswith(alias) and unpadded(normal[len(alias) :]) in tails
-    ]

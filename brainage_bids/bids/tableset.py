@@ -15,9 +15,10 @@ from typing import Any
 
 from brainage_bids.bids.faults import ERROR, WARNING, Fault, make_fault, some
 from brainage_bids.bids.ids import id_faults, session_faults
-from brainage_bids.bids.parse import unit_name
+from brainage_bids.bids.sessions import bare, session_key, session_tails, unpadded
 from brainage_bids.bids.tablefile import read_sheet, read_sidecar, read_table, shown_name, wrong_separator
-from brainage_bids.bids.tables import Table, Tables, session_key
+from brainage_bids.bids.tables import Table, Tables
+from brainage_bids.bids.units import about_age, of_column
 
 PARTICIPANTS = "participants.tsv"
 LIKE_TABLES = (".tsv", ".csv", ".txt", ".xlsx", ".xls", ".ods", ".gz")
@@ -106,7 +107,11 @@ def _as_folders(table: Table, sessions: Mapping[str, Sequence[str | None]]) -> T
             spelled.setdefault(participant, {}).setdefault(session_key(session), []).append(session)
 
     def folder(participant: str, session: str | None) -> str | None:
-        meant = spelled.get(participant, {}).get(session_key(session), []) if session else []
+        if session is None:
+            return None
+        meant = spelled.get(participant, {}).get(session_key(session), [])
+        text = unpadded(bare(session))  # W1 of a table is the folder ses-wave1
+        meant = meant or [one for one in sessions.get(participant, ()) if text in session_tails(one)]
         return meant[0] if len(meant) == 1 else session
 
     return replace(table, keys=tuple((person, folder(person, session)) for person, session in table.keys))
@@ -159,7 +164,7 @@ def _joined_sessions(
         where = [table.columns.index(name) if name in table.columns else None for name in columns]
         rows.extend(tuple("" if at is None else row[at] for at in where) for row in table.rows)
         doubts |= table.doubts
-        merged = {**above, **table.sidecar}
+        merged = _inherited(above, table.sidecar)
         for name in table.columns:
             meaning, before = (
                 _meaning(merged.get(name)),
@@ -168,7 +173,7 @@ def _joined_sessions(
             if meaning != before[0]:
                 message = f"gives {name!r} another unit or other levels than that of {before[1]}; make them one"
                 doubts[name] = make_fault("SIDECAR_CONFLICT", Path(table.name).with_suffix(".json").name, message)
-        sidecar |= table.sidecar
+        sidecar |= {name: merged[name] for name in table.sidecar}
     faults.extend(replace(fault, severity=WARNING) for fault in doubts.values() if fault.code == "SIDECAR_CONFLICT")
     keys = tuple(key for table in tables for key in table.keys)
     places = tuple((Path(file).name, line) for table in tables for file, line in table.places)
@@ -178,11 +183,22 @@ def _joined_sessions(
 
 def _meaning(about: object) -> object:
     """Return what a sidecar says of a column that changes how its cells are read."""
+    if isinstance(about, str):
+        about = {"Description": about}
     if not isinstance(about, Mapping):
         return None
-    values = {key.casefold(): value for key, value in about.items() if isinstance(key, str)}
-    words = [unit_name(values.get(key)) for key in ("description", "longname")]
-    return repr([values.get(key) for key in ("units", "unit", "levels")]), words
+    texts = [of_column(about, key) for key in ("LongName", "Description")]
+    words = about_age(". ".join(text for text in texts if isinstance(text, str)))
+    return repr([of_column(about, "Units", "Unit"), of_column(about, "Levels")]), words
+
+
+def _inherited(above: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what sidecars tell of columns: the own one word for word, the one above where the own says nothing."""
+    told = dict(above)
+    for name, about in own.items():
+        before = told.get(name)
+        told[name] = {**before, **about} if isinstance(before, Mapping) and isinstance(about, Mapping) else about
+    return told
 
 
 def _tell_other_names(path: Path, root: Path, faults: list[Fault]) -> None:

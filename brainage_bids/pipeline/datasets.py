@@ -24,7 +24,8 @@ from brainage_bids.schema import DATASET, Scan
 LOG = logging.getLogger("brainage_bids")
 
 # What an option asks of all datasets and only some need to have.
-ASKED = ("CONTROL_UNKNOWN", "GROUP_COLUMN_UNKNOWN", "SCORE_FILE_UNKNOWN", "SCORE_COLUMN_UNKNOWN")
+ASKED = ("CONTROL_UNKNOWN", "GROUP_COLUMN_UNKNOWN", "SCORE_FILE_UNKNOWN", "SCORE_COLUMN_UNKNOWN",
+         "ASKED_FILE_UNKNOWN", "ASKED_COLUMN_UNKNOWN")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
     external = _external(options.predictions)
     members = read_members(options.query, Outputs(options.output_dir), options.also, external)
     for member in members:
-        say_faults(member.dataset)
+        say_faults(member.dataset, groups=True)
         raise_on_errors(member.dataset)
         check_decisions(member.outputs.qc_table, member.dataset.scans, member.dataset.bids_dir)
     shares = share_predictions(external, members)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from brainage_bids.bids.faults import some
 from brainage_bids.bids.ids import how_ids_differ
-from brainage_bids.bids.tables import session_key, unpadded
+from brainage_bids.bids.sessions import session_key, unpadded
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.collect import refuse_same_columns
 

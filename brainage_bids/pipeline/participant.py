@@ -113,7 +113,7 @@ def run_participant(options: ParticipantOptions) -> None:
 def _run(options: ParticipantOptions, world: World | None) -> None:
     outputs = Outputs(options.output_dir)
     dataset = read_dataset(options.query)
-    say_faults(dataset)
+    say_faults(dataset, groups=bool(options.train) and not options.train_on)
     raise_on_errors(dataset)
     if not dataset.scans:
         raise NothingSelectedError(f"no T1w image is left in {dataset.bids_dir} after the filters; check the labels")
@@ -284,7 +284,7 @@ def _chosen_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) ->
     if train_on:
         return rows_where(table, train_on, "--train-on") & table["age"].notna(), f"--train-on {train_on}"
     if dataset.group_column is None:
-        return table["age"].notna(), "everyone (the dataset has no group column)"
+        return table["age"].notna(), "everyone (no group column is recognised)"
     if not dataset.controls:
         raise UsageError(
             f"column {dataset.group_column!r} holds no recognised control value "
@@ -388,9 +388,14 @@ def _opened(name: str, folder: Path) -> Model | None:
         return None
 
 
-def say_faults(dataset: Dataset) -> None:
-    """Print the warnings of the dataset, a line for each kind (the errors are raised together); with -v every fault."""
+def say_faults(dataset: Dataset, groups: bool) -> None:
+    """Print the warnings of the dataset, a line for each kind (the errors are raised together); with -v every fault.
+
+    ``groups`` says whether what follows needs to know who is healthy.
+    """
     warnings = [fault for fault in dataset.faults if fault.severity == WARNING]
+    if groups and dataset.group_hint:
+        warnings.append(dataset.group_hint)
     for line in format_faults(warnings).splitlines():
         LOG.warning("%s", line)
     for fault in dataset.faults:

@@ -30,7 +30,8 @@ FLAGS = {
     "age_not_session_specific": "The age was given once per person and not for this session; if the scan was made "
     "later, the gap is too large by the years in between.",
     "age_from_dates": "The age is an earlier one plus the time between the dates of acquisition.",
-    "age_from_session_label": "The age is that at baseline plus the months in the label of the session (ses-M024).",
+    "age_from_session_label": "The age is that at entry plus the time in the label of the session (ses-M024, "
+    "ses-d0730).",
     "age_at_baseline": "Only an age at baseline is known; if the scan was made later, the gap is too large by the "
     "years in between.",
     "age_may_be_baseline": "The only scan is of a later session and the only age has no session; it may be the age "
