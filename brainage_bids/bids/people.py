@@ -247,9 +247,9 @@ def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Ma
     told = dict(root_sidecar)
     own = image.path.removesuffix(".gz").removesuffix(".nii") + ".json"
     folder = os.path.join(root, image.participant_id)
-    inherited = [os.path.join(folder, f"{image.participant_id}_T1w.json")]
+    inherited = [os.path.join(folder, f"{image.participant_id}_{image.suffix}.json")]
     if image.session_id:
-        name = f"{image.participant_id}_{image.session_id}_T1w.json"
+        name = f"{image.participant_id}_{image.session_id}_{image.suffix}.json"
         inherited.append(os.path.join(folder, image.session_id, name))
     for path in dict.fromkeys([*inherited, own]):
         if os.path.lexists(path):

@@ -373,7 +373,7 @@ class _Reader:
     def _site(self, image: Image) -> str | None:
         if self.site:
             return _one(people.look_up(self.site, image.participant_id, image.session_id))
-        site = people.sidecar_site(image, self.root, self.faults, self.root_sidecar)
+        site = people.sidecar_site(image, self.root, self.faults, self.root_sidecar if image.suffix == T1W else {})
         self.n_sidecar_sites += site is not None
         return site
 

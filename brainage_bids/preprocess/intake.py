@@ -6,8 +6,9 @@ Knows nothing of how brains are found, of templates or outputs.
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from brainage_bids.errors import BadDataError
+from brainage_bids.preprocess import mp2rage
 from brainage_bids.schema import Prepared
 
 MIN_VOXELS = 16  # along each axis
@@ -22,6 +24,7 @@ MIN_EXTENT_MM = 80.0  # a brain is about 140 x 170 x 130 mm
 MAX_EXTENT_MM = 1000.0
 SAME_GRID_MM = 1e-3
 CHUNK = 2**22  # bytes
+UNIT1 = re.compile(r"_UNIT1\.nii(?:\.gz)?$")
 MNI_CODE = 4  # NIfTI's code of MNI space for sform and qform; SPM and others write it into normalised images
 # Shape and voxel size (mm) of images in MNI space: FSL, ICBM 2009, SPM12 and CAT12, and this program's own.
 MNI_GRIDS = (
@@ -93,8 +96,10 @@ class Brain:
         return voxel_sizes(self.affine)
 
 
-def read_scan(path: str | Path) -> Native:
-    """Return the image of ``path`` reordered to RAS+ (no interpolation).
+def read_scan(path: str | Path, second_inversion: str | Path | None = None) -> Native:
+    """Return the image of ``path`` reordered to RAS+ (no interpolation); of a UNIT1 without the noise round the head.
+
+    ``second_inversion`` is the INV2 image that belongs to a UNIT1, where it is there.
 
     Raises
     ------
@@ -119,7 +124,25 @@ def read_scan(path: str | Path) -> Native:
         raise BadDataError(
             f"{path} holds one single value ({data.flat[0]:g}) everywhere; replace it or exclude the scan"
         )
-    return Native(np.ascontiguousarray(data), affine, tuple(warnings), _says_mni(image))
+    native = Native(np.ascontiguousarray(data), affine, tuple(warnings), _says_mni(image))
+    return _of_mp2rage(native, second_inversion) if UNIT1.search(path.name) else native
+
+
+def _of_mp2rage(native: Native, second_inversion: str | Path | None) -> Native:
+    inv2, told = None, []
+    if second_inversion is not None:
+        try:
+            other = read_scan(second_inversion)
+            inv2 = other.data if _same_grid(other, native) else None
+            told = [] if inv2 is not None else [f"{Path(second_inversion).name} lies on another grid and is not used"]
+        except BadDataError as error:
+            told = [f"the second inversion is not used: {error}"]
+    data, words = mp2rage.without_noise(native.data, inv2, native.zooms)
+    return replace(native, data=data, warnings=(words, *told, *native.warnings))
+
+
+def _same_grid(a: Native, b: Native) -> bool:
+    return a.data.shape == b.data.shape and np.allclose(a.affine, b.affine, atol=SAME_GRID_MM)
 
 
 def read_prepared(prepared: Prepared) -> tuple[Native, np.ndarray]:
@@ -131,7 +154,7 @@ def read_prepared(prepared: Prepared) -> tuple[Native, np.ndarray]:
         When one of them is no usable image, or the mask lies on another grid.
     """
     native, mask = read_scan(prepared.image), read_scan(prepared.mask)
-    if mask.data.shape != native.data.shape or not np.allclose(mask.affine, native.affine, atol=SAME_GRID_MM):
+    if not _same_grid(mask, native):
         raise BadDataError(
             f"the mask {prepared.mask} does not lie on the grid of {prepared.image}; run {prepared.name} again, or "
             "leave --derivatives out"

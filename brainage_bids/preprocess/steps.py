@@ -51,7 +51,7 @@ def run_builtin(job: Job) -> None:
     former = set_threads(job.threads)
     try:
         with job.step("brain"):
-            native = None if job.scan.prepared else read_scan(job.scan.path)
+            native = None if job.scan.prepared else read_scan(job.scan.path, job.scan.second_inversion)
             brain = find_brain(native, device) if native else use_prepared(job.scan.prepared)
         fits = {}
         with job.step("align"):

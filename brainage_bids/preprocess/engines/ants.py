@@ -115,7 +115,7 @@ def find_brain(job: Job) -> dict[str, object]:
     """Read the scan, find its brain with deepbet and write the box of the brain for the programs."""
     from brainage_bids.preprocess.affine import set_threads
 
-    native = read_scan(job.scan.path)
+    native = read_scan(job.scan.path, job.scan.second_inversion)
     former = set_threads(job.threads)
     try:
         mask, source = brain_mask(native, pick_device(job.device).type != CPU)

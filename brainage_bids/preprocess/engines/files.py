@@ -59,7 +59,7 @@ def load(path: str | Path) -> np.ndarray:
 
 def read_head(job: Job) -> dict[str, str]:
     """Read and check the scan and write it as a plain image; returns ``head``, its path."""
-    return {"head": keep_head(job, read_scan(job.scan.path))}
+    return {"head": keep_head(job, read_scan(job.scan.path, job.scan.second_inversion))}
 
 
 def keep_head(job: Job, native: Native) -> str:
