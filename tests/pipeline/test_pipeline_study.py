@@ -8,8 +8,6 @@ from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.errors import BadDataError, ParticipantsFailed, UsageError
 from brainage_bids.pipeline.study import StudyOptions, list_runs, run_study
-from brainage_bids.schema import STUDY_COLUMNS
-from brainage_bids.stats.study import study_table
 
 
 def options(tmp_path, kind="batch-size", values=(), seeds=(1,), more=(), recipe="rnc-lowrez"):
@@ -58,37 +56,6 @@ def test_study_models_are_known_by_name():
     assert not is_study_model("rnc-lowrez")
 
 
-def test_paired_differences_on_the_same_people():
-    age = [20.0, 30.0, 40.0, 50.0, 60.0]
-    runs = [
-        {"setting": "s", "value": "a", "seed": 1, "age": age, "predicted_age": [25.0, 33.0, 44.0, 52.0, 66.0]},
-        {"setting": "s", "value": "b", "seed": 1, "age": age, "predicted_age": [22.0, 31.0, 41.0, 50.0, 63.0]},
-        {"setting": "s", "value": "c", "seed": 1, "age": [*age[:4], 61.0], "predicted_age": age},
-        {"setting": "s", "value": "d", "seed": 1, "note": "not run"},
-    ]
-    table = study_table(runs, 0)
-    assert list(table.columns) == STUDY_COLUMNS
-    assert list(table.mae[:2]) == pytest.approx([4.0, 1.4])
-    assert table.mae_diff[1] == pytest.approx(-2.6)
-    assert table.diff_ci_hi[1] < 0
-    assert table.mae_diff.isna()[[0, 2, 3]].all()  # itself; other people; not run
-    assert list(table.status) == ["ok", "ok", "ok", "skipped"]
-    assert table.note[3] == "not run"
-
-
-@pytest.mark.parametrize(("age", "note"), [([20.0, 30.0], "fewer than 3 people"), ([20.0, 30.0, 40.0], "are equal")])
-def test_too_few_people_for_an_interval_are_said(age, note):
-    later = [value + 2 for value in age]
-    runs = [
-        {"setting": "s", "value": v, "seed": 1, "age": age, "predicted_age": p} for v, p in (("a", later), ("b", age))
-    ]
-    table = study_table(runs, 0)
-    assert list(table.mae) == [2.0, 0.0]
-    assert table.mae_diff[1] == -2.0
-    assert table[["mae_ci_lo", "diff_ci_lo", "p"]].isna().all(axis=None)
-    assert table.note.str.contains(note).all()
-
-
 def test_failed_runs_are_named_and_the_others_compared(tmp_path):
     def run(argv):
         if "training.batch_size=6" in argv:
@@ -98,16 +65,6 @@ def test_failed_runs_are_named_and_the_others_compared(tmp_path):
         run_study(options(tmp_path, values=("6", "12")), run)
     table = read_tsv(Outputs(tmp_path / "out").study("rnc-lowrez_batch-size"))
     assert list(table.note) == ["too few people", "not run"]
-
-
-def test_nothing_is_compared_with_another_value_than_the_first():
-    runs = [{"setting": "k", "value": value, "seed": 1, "mae_null": 9.0, "epochs": 1, "minutes": 1}
-            for value in ("a", "b", "c")]  # fmt: skip
-    for run, error in zip(runs[1:], (2.0, 1.0), strict=True):
-        run |= {"age": [50.0, 60, 70, 80], "predicted_age": [50.0 + error, 60, 70 + error, 80]}
-    table = study_table(runs, 0)
-    assert table[["mae_diff", "p"]].isna().all(axis=None)
-    assert table.note[1:].str.contains("not compared: a is not finished").all()
 
 
 def test_the_seeds_of_a_study_come_from_one_place(tmp_path):
