@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,22 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainage_bids import __version__
-from brainage_bids.bids.files import read_json, read_tsv, write_text
-from brainage_bids.bids.outputs import Outputs, is_study_model, sidecar_path
+from brainage_bids.bids.files import read_tsv, write_text
+from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.bids.qc import Decision, is_outdated, read_qc, scan_key
-from brainage_bids.bids.read import Dataset
-from brainage_bids.pipeline.models import model_calibration, model_cards
+from brainage_bids.bids.read import Dataset, DatasetQuery, read_dataset
+from brainage_bids.errors import BadDataError
+from brainage_bids.model.artifact import CARD, read_model_json
+from brainage_bids.pipeline.models import model_calibration, model_cards, trained_as
 from brainage_bids.pipeline.predictions import (
+    about_predictions,
     engine_of,
     prediction_rows,
+    volume_identity,
     volume_sidecars,
-    volume_specs,
 )
 from brainage_bids.pipeline.qc import quality_rows, scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.pipeline.together import confounding, template_root
 from brainage_bids.processes import end_with_parent
 from brainage_bids.report.group import GroupPage, write_group_page
+from brainage_bids.report.html import content_hash, made_from_of
 from brainage_bids.report.methods import citation_text, group_methods, participant_methods
 from brainage_bids.report.participant import ParticipantPage, ScanSection, write_participant_page
 from brainage_bids.report.references import references_for
@@ -61,22 +67,18 @@ def notices(cards: Iterable[Mapping]) -> list[str]:
 def participant_pages(
     options: ParticipantOptions, outputs: Outputs, dataset: Dataset, record: RunRecord, scans: Sequence[Scan]
 ) -> None:
-    """Write the page of every participant for whom this run changed something, or who has none yet."""
-    changed = {event["participant_id"] for event in record.events if event["status"] != "skipped"}
-    everybody = options.reports_only or options.rerun
-    by_participant: dict[str, list[Scan]] = {}
-    for scan in scans:
-        by_participant.setdefault(scan.participant_id, []).append(scan)
-    wanted = {
-        pid: members
-        for pid, members in by_participant.items()
-        if everybody or pid in changed or not outputs.participant_page(pid).is_file()
-    }
-    if not wanted:
+    """Write the page of every participant that is not there, or was made from something else than what is there now.
+
+    A page tells what it was made from. All are written where the run is to do everything again, or pages only.
+    """
+    scans = _with_other_scans(options.query, scans, outputs)
+    if not scans:
         return
-    specs = _specs(outputs, [scan for members in wanted.values() for scan in members])
+    volumes = {scan: volume_sidecars(scan, outputs) for scan in scans}
     cards = [card for name, card in model_cards(outputs).items() if not is_study_model(name)]
-    methods = write_citation(outputs, specs, cards, engines_of(outputs, scans))
+    specs = list(dict.fromkeys(spec for found in volumes.values() for spec, _ in found))
+    engines = sorted({engine_of(values) for found in volumes.values() for _, values in found[:1]})
+    methods = participant_methods(methods_values(specs, cards, engines))
     failures = {event["prefix"]: f"{event['step']}: {event['reason']}" for event in record.failures}
     if options.reports_only:
         events = last_events(outputs).values()
@@ -90,12 +92,49 @@ def participant_pages(
         "command": options.command,
     }
     decided = read_qc(outputs.qc_table)
+    sections: dict[str, list[ScanSection]] = {}
+    origins: dict[str, list] = {}
+    for scan in scans:
+        decision = decided.decision(scan_key(scan))
+        sections.setdefault(scan.participant_id, []).append(_section(scan, volumes[scan], outputs, failures, decision))
+        origins.setdefault(scan.participant_id, []).append(_origin(scan, volumes[scan], outputs))
     jobs = []
-    for pid, members in wanted.items():
-        sections = [_section(scan, outputs, failures, decided.decision(scan_key(scan))) for scan in members]
-        jobs.append((outputs.participant_page(pid), ParticipantPage(pid, sessions=tuple(sections), **shared)))
+    for person, found in sections.items():
+        page = ParticipantPage(person, sessions=tuple(found), **shared)
+        made_from = content_hash(page, origins[person])
+        path = outputs.participant_page(person)
+        if options.reports_only or options.rerun or made_from_of(path) != made_from:
+            jobs.append((path, dataclasses.replace(page, made_from=made_from)))
+    if jobs or not outputs.citation.is_file():
+        write_text(outputs.citation, citation_text(methods))
+    if not jobs:
+        return
     _write_pages(jobs, options.preprocess.nprocs)
     record.note(f"pages: {len(jobs)} written")
+
+
+def _with_other_scans(query: DatasetQuery, scans: Sequence[Scan], outputs: Outputs) -> list[Scan]:
+    """Return the scans of a run and those that earlier runs predicted of the same people.
+
+    A run may be asked for some sessions only; the pages of its people must not lose the others.
+    """
+    if not scans or not (query.session_label or query.filter_file):
+        return list(scans)
+    mine = {scan.prefix: scan for scan in scans}
+    people = tuple(sorted({scan.participant_id for scan in scans}))
+    whole = dataclasses.replace(
+        query, participant_label=people, exclude_participant_label=(), session_label=(), filter_file=None
+    )
+    found = {scan.prefix: scan for scan in read_dataset(whole).scans}
+    return [s for s in (found | mine).values() if s.prefix in mine or outputs.prediction(s).is_file()]
+
+
+def _origin(scan: Scan, volumes: Sequence[tuple[VolumeSpec, Mapping]], outputs: Outputs) -> list:
+    """Return what tells whether the pictures of a scan are those that the page shows."""
+    told: Mapping = {}
+    with contextlib.suppress(BadDataError):
+        told = about_predictions(outputs.prediction(scan))
+    return [[volume_identity(values) for _, values in volumes], [told.get(name) for name in ("Keys", "Weights")]]
 
 
 def _write_pages(jobs: Sequence[tuple[Path, ParticipantPage]], nprocs: int) -> None:
@@ -110,15 +149,14 @@ def _write_pages(jobs: Sequence[tuple[Path, ParticipantPage]], nprocs: int) -> N
             future.result()
 
 
-def _specs(outputs: Outputs, scans: Iterable[Scan]) -> list[VolumeSpec]:
-    found: dict[VolumeSpec, None] = {}
-    for scan in scans:
-        found.update(dict.fromkeys(volume_specs(scan, outputs)))
-    return list(found)
-
-
-def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str], decision: Decision) -> ScanSection:
-    specs = volume_specs(scan, outputs)
+def _section(
+    scan: Scan,
+    volumes: Sequence[tuple[VolumeSpec, Mapping]],
+    outputs: Outputs,
+    failures: Mapping[str, str],
+    decision: Decision,
+) -> ScanSection:
+    specs = [spec for spec, _ in volumes]
     predictions = prediction_rows(outputs.prediction(scan))
     saliency = {}
     for row in predictions:
@@ -135,7 +173,7 @@ def _section(scan: Scan, outputs: Outputs, failures: Mapping[str, str], decision
         "scores": dict(scan.scores),
         **({"age_flags": ", ".join(scan.age_flags)} if scan.age_flags else {}),
     }
-    values = read_json(sidecar_path(outputs.volume(scan, specs[0]))) if specs else {}
+    values = volumes[0][1] if volumes else {}
     facts |= {"recognised": "; ".join(values["Notes"])} if values.get("Notes") else {}
     figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")}
     return ScanSection(
@@ -162,11 +200,6 @@ def write_citation(
     methods = participant_methods(methods_values(specs, cards, engines))
     write_text(outputs.citation, citation_text(methods))
     return methods
-
-
-def engines_of(outputs: Outputs, scans: Iterable[Scan]) -> list[str]:
-    """Return the engines that the volumes of the scans were made with; ``prepared`` where another pipeline masked."""
-    return sorted({engine_of(values) for scan in scans for _, values in volume_sidecars(scan, outputs)[:1]})
 
 
 def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engines: Sequence[str]) -> dict:
@@ -209,14 +242,15 @@ def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str)
     from brainage_bids.report.training import TrainingPage, write_training_page
 
     folder, path = outputs.model(name), outputs.training_page(name)
-    card = folder / "model.json"
-    if path.is_file() and path.stat().st_mtime_ns >= card.stat().st_mtime_ns:
+    values = read_model_json(folder / CARD)
+    made_from = trained_as(values)
+    if made_from_of(path) == made_from:
         return False
-    values = read_json(card)
     points, shares = (None, ()) if values["recipe"]["method"] == "ridge" else embedding_map(folder, table, device)
     history = read_tsv(folder / "history.tsv")
     examples = augmented_examples(folder, table)
-    write_training_page(path, TrainingPage(name, __version__, values, history, points, shares, examples))
+    page = TrainingPage(name, __version__, values, history, points, shares, examples, made_from)
+    write_training_page(path, page)
     return True
 
 

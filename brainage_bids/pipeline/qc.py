@@ -5,6 +5,7 @@ The sidecars of the volumes hold the numbers and the verdict of the gates; ``qc.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from brainage_bids.bids.qc import DECISION, Key, QcTable, effective_pass, is_out
 from brainage_bids.bids.read import Dataset
 from brainage_bids.pipeline.predictions import volume_sidecars
 from brainage_bids.pipeline.record import RunRecord, last_events
+from brainage_bids.report.html import content_hash, made_from_of
 from brainage_bids.report.qc import QcPage, QcRow, write_qc_page
 from brainage_bids.schema import QC_COLUMNS, QC_METRICS, Scan
 
@@ -75,7 +77,10 @@ def write_qc(outputs: Outputs, dataset: Dataset, record: RunRecord, phantom: boo
     _say(table, now, record)
     if len(rows) >= PAGE_SHARE * len(table.rows) or not outputs.qc_page.is_file():
         shown = [_page_row(key, table, outputs, now.get(key)) for key in table.rows]
-        write_qc_page(outputs.qc_page, QcPage(f"Image quality: {dataset.name}", __version__, shown, gates(), phantom))
+        page = QcPage(f"Image quality: {dataset.name}", __version__, shown, gates(), phantom)
+        made_from = content_hash(page, [row.get("qc_volume") for row in table.rows.values()])
+        if made_from_of(outputs.qc_page) != made_from:
+            write_qc_page(outputs.qc_page, dataclasses.replace(page, made_from=made_from))
 
 
 def gates() -> dict[str, dict[str, tuple[float, float]]]:

@@ -7,7 +7,10 @@ names come from the data; pictures travel inside the page; nothing is fetched fr
 from __future__ import annotations
 
 import base64
+import dataclasses
+import hashlib
 import io
+import json
 import math
 import os
 import re
@@ -27,6 +30,7 @@ from brainage_bids.errors import BadDataError
 NOT_AVAILABLE = "n/a"
 MINUS = "\u2212"
 _LOSSY_QUALITY = 88
+_MADE_FROM = re.compile(rb'<meta name="made-from" content="(\w+)">')
 _HEADING = re.compile(r"#{1,6}\s+(.*)")
 
 
@@ -142,15 +146,38 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Path:
-    """Render a template and write it atomically.
+def write_page(path: str | Path, template: str, values: Mapping[str, Any], made_from: str = "") -> Path:
+    """Render a template and write it atomically; ``made_from`` is kept in the page for `made_from_of`.
 
     Raises
     ------
     CannotCreateError
         When the folder of ``path`` cannot be written.
     """
-    return write_text(path, render(template, values))
+    return write_text(path, render(template, {"made_from": made_from, **values}))
+
+
+def content_hash(page: Any, origin: Any = None) -> str:
+    """Return a hash of what a page (a dataclass) shows, for `write_page`.
+
+    Where it was made, and by which command, are no part of it; ``origin`` stands for the content of its pictures, of
+    which only the names are.
+    """
+    values = dataclasses.asdict(page)
+    for name in ("command", "software", "made_from"):
+        values.pop(name, None)
+    told = json.dumps([values, origin], sort_keys=True, default=lambda value: getattr(value, "name", str(value)))
+    return hashlib.sha256(told.encode(errors="backslashreplace")).hexdigest()[:32]
+
+
+def made_from_of(path: str | Path) -> str | None:
+    """Return what a page says it was made from; None without page, or where it does not say."""
+    try:
+        with open(path, "rb") as stream:
+            found = _MADE_FROM.search(stream.read(2000))
+    except OSError:
+        return None
+    return found[1].decode() if found else None
 
 
 @cache

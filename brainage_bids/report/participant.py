@@ -96,6 +96,8 @@ class ParticipantPage:
         What must be known of the models before their ages are read.
     command
         The command line.
+    made_from
+        Hash of all that the page shows, kept in it (`html.made_from_of`).
     """
 
     participant_id: str
@@ -106,6 +108,7 @@ class ParticipantPage:
     phantom: bool = False
     notices: Sequence[str] = ()
     command: str = ""
+    made_from: str = ""
 
 
 def write_participant_page(path: str | Path, page: ParticipantPage) -> Path:
@@ -124,7 +127,8 @@ def write_participant_page(path: str | Path, page: ParticipantPage) -> Path:
         When the folder of ``path`` cannot be written.
     """
     sections = [_section(scan) for scan in page.sessions]
-    return write_page(path, "participant.html", {"page": page, "title": page.participant_id, "sections": sections})
+    values = {"page": page, "title": page.participant_id, "sections": sections}
+    return write_page(path, "participant.html", values, page.made_from)
 
 
 def interval_row(row: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -84,13 +84,14 @@ class QcRow:
 
 @dataclass(frozen=True)
 class QcPage:
-    """What the page is made of: ``gates`` is metric -> refuse, fail, warn -> limits."""
+    """What the page is made of: ``gates`` is metric -> refuse, fail, warn -> limits; ``made_from`` is kept in it."""
 
     title: str
     version: str
     rows: Sequence[QcRow]
     gates: Gates
     phantom: bool = False
+    made_from: str = ""
 
 
 def write_qc_page(path: str | Path, page: QcPage) -> Path:
@@ -125,7 +126,7 @@ def write_qc_page(path: str | Path, page: QcPage) -> Path:
         "outdated": [row.label for row, _ in ranked if row.outdated],
         "thumbnails": THUMBNAILS,
     }
-    return write_page(path, "qc.html", values)
+    return write_page(path, "qc.html", values, page.made_from)
 
 
 def worst_first(rows: Sequence[QcRow]) -> list[tuple[QcRow, float | None]]:

@@ -45,6 +45,8 @@ class TrainingPage:
         Share of the variance of the two axes.
     examples
         Rows of images in [0, 1], the first of each row as it is.
+    made_from
+        What tells this model from others, kept in the page.
     """
 
     name: str
@@ -54,6 +56,7 @@ class TrainingPage:
     embedding: pd.DataFrame | None = None
     shares: Sequence[float] = ()
     examples: Sequence[Sequence[np.ndarray]] = field(default=())
+    made_from: str = ""
 
 
 def write_training_page(path: str | Path, page: TrainingPage) -> Path:
@@ -93,7 +96,7 @@ def write_training_page(path: str | Path, page: TrainingPage) -> Path:
         "settings": {key: value for key, value in page.card["effective_settings"].items() if key != "notes"},
         "validation": page.card["validation"], "test": page.card.get("test"), "title": f"Training of {page.name}",
     }  # fmt: skip
-    return write_page(path, "training.html", values)
+    return write_page(path, "training.html", values, page.made_from)
 
 
 def curves(history: pd.DataFrame) -> Figure:

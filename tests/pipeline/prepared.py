@@ -19,13 +19,15 @@ from brainage_bids.preprocess.resample import intensity_rule
 from brainage_bids.preprocess.template import template_volume
 
 
-def make_prepared(root, people=2):
-    """Write a dataset and its volumes: the brain of the template, a little brighter for each person."""
+def make_prepared(root, people=2, sessions=("",)):
+    """Write a dataset and its volumes: the brain of the template, a little darker for each scan."""
     bids, out = root / "bids", root / "out"
     for i in range(1, people + 1):
-        path = bids / f"sub-{i:02d}" / "anat" / f"sub-{i:02d}_T1w.nii.gz"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"an image that is not opened" * i)
+        for session in sessions:
+            stem = "_".join(filter(None, (f"sub-{i:02d}", session)))
+            path = bids.joinpath(f"sub-{i:02d}", session, "anat", f"{stem}_T1w.nii.gz")
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"an image that is not opened" + stem.encode())
     rows = [f"sub-{i:02d}\t{30 + i}\tF\tCN" for i in range(1, people + 1)]
     (bids / "participants.tsv").write_text("\n".join(["participant_id\tage\tsex\tgroup", *rows]) + "\n")
     (bids / "dataset_description.json").write_text(json.dumps({"Name": "prepared", "BIDSVersion": "1.10.0"}))
