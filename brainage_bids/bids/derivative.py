@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from brainage_bids.errors import (
 APP = "brainage-bids"
 NAME = "Brain ages of {}"
 BIDS_VERSION = "1.10.0"
+RESULTS = re.compile(r"(sub-|tpl-).*|models|group|logs|study|work")  # folders of OUTPUT_DIR that a run writes into
 
 # What the validator of the BIDS standard does not know yet, and no more. Folders stand without a trailing slash: with
 # one, the validator would match the folder but not what lies in it.
@@ -156,11 +158,11 @@ def check_output(root: Path, dataset: Dataset) -> None:
     Raises
     ------
     UsageError
-        When OUTPUT_DIR is BIDS_DIR, a file, a raw dataset, or holds the results of another program or dataset.
+        When OUTPUT_DIR is BIDS_DIR or lies among its images, is a file, a raw dataset, or holds the results of
+        another program or dataset.
     """
     name = NAME.format(dataset.name)
-    if root.exists() and os.path.realpath(root) == os.path.realpath(dataset.bids_dir):
-        raise UsageError(f"OUTPUT_DIR {root} is BIDS_DIR; choose another, for instance {root}/derivatives/{APP}")
+    _check_apart(root, Path(dataset.bids_dir))
     if root.exists() and not root.is_dir():
         raise UsageError(f"OUTPUT_DIR {root} is a file; choose a folder")
     if not root.is_dir():
@@ -178,6 +180,30 @@ def check_output(root: Path, dataset: Dataset) -> None:
             f"OUTPUT_DIR {root} holds {shorten(told.get('Name'))!r}, not results of {dataset.name!r}: participants of "
             "the same label would be mixed up; choose another folder"
         )
+
+
+def _check_apart(root: Path, bids_dir: Path) -> None:
+    """Raise when results would lie among the images of BIDS_DIR, or BIDS_DIR among results."""
+    here, bids = (Path(os.path.realpath(path)) for path in (root, bids_dir))
+    instead = f"choose another, for instance {bids}/derivatives/{APP}"
+    if here == bids:
+        raise UsageError(f"OUTPUT_DIR {root} is BIDS_DIR; {instead}")
+    if here.is_relative_to(bids):
+        for part in here.relative_to(bids).parts:
+            if part.startswith(("sub-", ".")):
+                raise UsageError(f"OUTPUT_DIR {root} lies in {part} of BIDS_DIR, among the data; {instead}")
+    if bids.is_relative_to(here) and RESULTS.fullmatch(first := bids.relative_to(here).parts[0]):
+        raise UsageError(f"BIDS_DIR {bids} lies in {first} of OUTPUT_DIR {root}, where results are written; {instead}")
+    if not here.is_dir():
+        return
+    for entry in os.scandir(here):
+        if entry.is_symlink() and RESULTS.fullmatch(entry.name):
+            target = Path(os.path.realpath(entry.path))
+            if target.is_relative_to(bids) and not here.is_relative_to(bids):
+                raise UsageError(
+                    f"{entry.name} in OUTPUT_DIR {root} is a link into BIDS_DIR ({target}): results would be written "
+                    "there; remove the link"
+                )
 
 
 def _description(root: Path, dataset: Dataset, name: str, version: str) -> dict:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage_bids import __version__
-from brainage_bids.bids.derivative import prepare_output
+from brainage_bids.bids.derivative import check_output, prepare_output
 from brainage_bids.bids.files import MISSING, read_tsv, write_json
 from brainage_bids.bids.grouptables import write_group_table
 from brainage_bids.bids.outputs import Outputs
@@ -72,6 +72,7 @@ def run_group(options: GroupOptions) -> None:
     outputs = Outputs(options.output_dir)
     members, dataset, collected = gather(options)
     first = members[0].dataset
+    check_output(outputs.root, first)
     for name in options.covariates:
         if name not in (*BRAINAGE_COLUMNS, DATASET, *dataset.score_names):
             raise UsageError(

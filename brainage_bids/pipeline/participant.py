@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -42,6 +41,7 @@ from brainage_bids.pipeline.templates import (
     model_template,
     recipe_on,
 )
+from brainage_bids.pipeline.workplace import check_work_dir, work_in
 from brainage_bids.schema import NOT_OF_SESSION, Scan, VolumeSpec
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
         raise NothingSelectedError(f"no T1w image is left in {dataset.bids_dir} after the filters; check the labels")
     plan = make_plan(options, outputs)
     check_output(outputs.root, dataset)
+    check_work_dir(options.preprocess.work_dir, outputs.root, dataset.bids_dir)
     if plan.recipe is not None and not (options.dry_run or options.reports_only or options.boilerplate_only):
         check_training(options, dataset, plan.recipe, 1 if world is None else world.size)
     # a decision that cannot be understood stops the run now, not after hours
@@ -168,17 +169,28 @@ def _run_steps(
     world: World | None = None,
 ) -> None:
     from brainage_bids.pipeline.pages import participant_pages
-    from brainage_bids.preprocess.workflow import preprocess
 
-    work = options.preprocess.work_dir
-    if options.clean_workdir and work.is_dir():
-        for name in ("preprocess", "train"):
-            shutil.rmtree(work / name, ignore_errors=True)
     if options.reports_only:
         scans = [scan for scan in dataset.scans if outputs.prediction(scan).is_file()]
         participant_pages(options, outputs, dataset, record, scans)
         return
-    room = dataclasses.replace(options.preprocess, work_dir=work / "preprocess")
+    with work_in(options.preprocess.work_dir, outputs.root, options.clean_workdir):
+        scans = _make(options, outputs, dataset, plan, record, world)
+    participant_pages(options, outputs, dataset, record, scans)
+
+
+def _make(
+    options: ParticipantOptions,
+    outputs: Outputs,
+    dataset: Dataset,
+    plan: Plan,
+    record: RunRecord,
+    world: World | None,
+) -> list[Scan]:
+    """Make volumes, models and predictions; return the scans whose pages may have changed."""
+    from brainage_bids.preprocess.workflow import preprocess
+
+    room = dataclasses.replace(options.preprocess, work_dir=options.preprocess.work_dir / "preprocess")
     outcomes = preprocess(dataset.scans, plan.specs, outputs, room)
     for outcome in outcomes:
         record.event(outcome.scan, outcome.step or "preprocess", outcome.status, outcome.reason)
@@ -197,18 +209,15 @@ def _run_steps(
     if stopped or not ready:
         if world is not None:
             world.tell(None)  # nothing to train: the others may go
-        return
+        return [] if stopped else list(dataset.scans)
     if not options.preprocess_only:
         if plan.recipe is not None:
             train_recipe(options, outputs, dataset, plan.recipe, ready, record, world)
         if options.train_only:
-            return
+            return []
         for name, folder in plan.models:
             predict_scans(name, folder, ready, dataset, outputs, options, record)
-    participant_pages(options, outputs, dataset, record, [outcome.scan for outcome in outcomes])
-    for folder in (work / "preprocess", work / "train", work):
-        with contextlib.suppress(OSError):  # not empty, or another run uses it
-            folder.rmdir()
+    return list(dataset.scans)
 
 
 def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
@@ -233,6 +242,11 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     specs: list[VolumeSpec] = [recipe.spec] if recipe else []
     if options.preprocess_only:
         recipe = None  # only its volumes are wanted
+    if recipe is not None and outputs.model(recipe.name).is_symlink():
+        raise UsageError(
+            f"{outputs.model(recipe.name)} is a link, and the training {recipe.name} would replace the model that it "
+            "leads to; remove the link, or train under another name: --set name=NAME"
+        )
     models: list[tuple[str, Path]] = [(recipe.name, outputs.model(recipe.name))] if recipe else []
     if not options.preprocess_only or options.models:
         trained = sorted(path.parent.name for path in outputs.models.glob("*/model.json"))

@@ -1,5 +1,6 @@
 """Small datasets whose participant level is written by hand: nothing is preprocessed, nothing is trained."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -67,6 +68,12 @@ def predict(place, scan, ages):
         for model, age in ages.items()
     ]  # fmt: skip
     write_tsv(Outputs(place.out).prediction(scan), pd.DataFrame(rows))
+
+
+def contents(root):
+    """Return what lies in a folder: path -> hash."""
+    files = (path for path in sorted(root.rglob("*")) if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def scans_of(place):

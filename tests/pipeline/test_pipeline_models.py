@@ -1,20 +1,13 @@
 """A model that cannot be used costs nothing: it is refused in one sentence before anything in OUTPUT_DIR changes."""
 
-import hashlib
 import sys
 
 import pytest
 from badmodels import BROKEN, copy_model
-from handmade import make, scans_of, volume
+from handmade import contents, make, scans_of, volume
 
 from brainage_bids.cli import run_inside
 from brainage_bids.errors import BrainageError
-
-
-def contents(root):
-    """Return what lies in a folder: path -> hash."""
-    files = (path for path in sorted(root.rglob("*")) if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +35,12 @@ def test_a_broken_model_is_refused_before_anything_is_touched(name, place, tmp_p
         assert len(message) < 600
     assert contents(place.out) == before
     assert not (tmp_path / "work").exists()
+
+
+def test_after_a_refusal_the_group_level_works(place, tmp_path):
+    folder = copy_model(tmp_path / "broken")
+    BROKEN["weights_nan"][0](folder)
+    with pytest.raises(BrainageError, match="not finite"):
+        run_inside([str(place.bids), str(place.out), "participant", "--model", str(folder)])
+    run_inside([str(place.bids), str(place.out), "group", "--atlas", "none"])
+    assert (place.out / "group.html").is_file()

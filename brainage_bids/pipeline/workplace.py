@@ -1,0 +1,113 @@
+"""The work directory of a run: where it may be, what in it is ours, and emptying no more than that.
+
+A work directory is often a scratch folder with other things in it. What a run makes lies in two folders, ``preprocess``
+and ``train``; a marker file says that they are ours. A folder of that name without it is somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from brainage_bids.bids.derivative import RESULTS
+from brainage_bids.bids.files import write_text
+from brainage_bids.errors import UsageError
+
+FOLDERS = ("preprocess", "train")
+MARKER = ".brainage-bids"
+_WORDS = "brainage-bids made this folder and may empty it (--clean-workdir).\n"
+_OF_TRAINING = re.compile(r".*\.pt|chunks\.json|volumes-.*\.npy|\.tmp-.*")  # what versions without a marker left
+_OF_SCANS = re.compile(r"crash|nipype.*|\..*")
+
+
+def check_work_dir(work: Path, output_dir: Path, bids_dir: Path) -> None:
+    """Raise when a run must not work in a folder; nothing is created.
+
+    Raises
+    ------
+    UsageError
+        When it is, or lies in, the dataset or the results, would hold them, or holds what is not ours.
+    """
+    work, output, bids = (Path(os.path.realpath(path)) for path in (work, output_dir, bids_dir))
+    way_out = "give another folder with --work-dir"
+    if work.exists() and not work.is_dir():
+        raise UsageError(f"the work directory {work} is a file; {way_out}")
+    if work.is_relative_to(bids) and not work.is_relative_to(output):
+        inside = work.relative_to(bids).parts
+        if not inside or inside[0] != "derivatives" or any(part.startswith("sub-") for part in inside):
+            what = "is BIDS_DIR" if not inside else f"lies in BIDS_DIR {bids}"
+            raise UsageError(f"the work directory {work} {what}, where only data belong; {way_out}")
+    if work.is_relative_to(output) and work != output:
+        first = work.relative_to(output).parts[0]
+        if first != "work" and RESULTS.fullmatch(first):
+            raise UsageError(f"the work directory {work} lies among the results in {output / first}; {way_out}")
+    for folder in map(work.joinpath, FOLDERS):
+        for held in (bids, output):
+            if held.is_relative_to(folder):
+                raise UsageError(f"the work directory {work} has {held} in its folder {folder.name}; {way_out}")
+        if os.path.lexists(folder) and not is_ours(folder):
+            raise UsageError(
+                f"the work directory {work} has a {folder.name} that brainage-bids did not make; {way_out}, for "
+                "instance a new one"
+            )
+
+
+def is_ours(folder: Path) -> bool:
+    """Say whether a folder of a work directory was made by a run; never a link to one."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    inside = list(folder.iterdir())
+    return not inside or (folder / MARKER).is_file() or all(map(_left_by_a_former_version, inside))
+
+
+def _left_by_a_former_version(path: Path) -> bool:
+    if path.is_symlink() or not path.is_dir():
+        return False
+    if _OF_SCANS.fullmatch(path.name):
+        return True
+    names = os.listdir(path)
+    return "status.json" in names or all(map(_OF_TRAINING.fullmatch, names))
+
+
+@contextlib.contextmanager
+def work_in(work: Path, output_dir: Path, clean: bool) -> Iterator[None]:
+    """Mark the folders of a run as ours while it lasts; what is empty then is removed again.
+
+    Parameters
+    ----------
+    work
+        The work directory, which `check_work_dir` let pass.
+    output_dir
+        A work directory in there is removed when it is empty, one that a user made elsewhere stays.
+    clean
+        Empty the folders first.
+    """
+    made = not work.exists()
+    for folder in map(work.joinpath, FOLDERS):
+        if clean and folder.is_dir() and is_ours(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        write_text(folder / MARKER, _WORDS)
+    try:
+        yield
+    finally:
+        for folder in map(work.joinpath, FOLDERS):
+            _leave(folder)
+        if made or work.is_relative_to(output_dir):
+            with contextlib.suppress(OSError):  # not empty
+                work.rmdir()
+
+
+def _leave(folder: Path) -> None:
+    """Remove a folder that holds nothing but the marker."""
+    with contextlib.suppress(OSError):
+        if os.listdir(folder) != [MARKER]:
+            return
+        (folder / MARKER).unlink()
+        try:
+            folder.rmdir()
+        except OSError:  # another run has begun to use it
+            write_text(folder / MARKER, _WORDS)
