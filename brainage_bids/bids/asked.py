@@ -108,7 +108,9 @@ def asked_tables(tables: Tables, file: str, root: Path, faults: list[Fault]) -> 
         return named
     for path in (root / wanted, Path(file)):
         if os.path.lexists(path):
-            told = any(fault.file == wanted and fault.code.startswith("TABLE_") for fault in faults)
+            told = any(
+                fault.file == wanted and fault.severity == ERROR for fault in faults if fault.code.startswith("TABLE_")
+            )
             table = None if told else read_table(path, root, faults, severity=ERROR)
             faults.extend(id_faults(table, tables.people) if table else [])
             return [table] if table else []

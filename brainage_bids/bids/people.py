@@ -18,6 +18,7 @@ from brainage_bids.bids.find import Image
 from brainage_bids.bids.parse import disease_class, is_control, parse_sex, parse_text
 from brainage_bids.bids.tablefile import read_sidecar
 from brainage_bids.bids.tables import Table, Tables
+from brainage_bids.bids.text import is_ambiguous
 from brainage_bids.bids.units import of_column
 from brainage_bids.errors import shorten
 
@@ -257,6 +258,8 @@ def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Ma
             if sidecar is None:
                 return None
             told |= sidecar
+    if any(map(is_ambiguous, told.values())):
+        return None
     field = told.get("MagneticFieldStrength", told.get("MagneticFieldStrength (T)"))
     place = told.get("InstitutionName") or told.get("StationName")
     model = " ".join(_word(told.get(key)) for key in ("Manufacturer", "ManufacturersModelName")).strip()

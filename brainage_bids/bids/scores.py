@@ -202,16 +202,20 @@ def _read_column(
             told = some(f"{table.keys[row][0]} {cells[row]!r}" for row in sorted(rows))
             message = f"{len(rows)} values of {column!r} are read as missing for {score}: {told}"
             faults.append(make_fault(code, *_place(table, min(rows), message)))
-    values = _in_one_state(table, score, column, [value for value, _ in checked])
+    values = _in_one_state(table, score, column, [value for value, _ in checked], faults)
     return ScoreColumn(table, column, tuple(values), baseline, tail)
 
 
-def _in_one_state(table: Table, score: str, column: str, values: list[float | None]) -> list[float | None]:
+def _in_one_state(
+    table: Table, score: str, column: str, values: list[float | None], faults: list[Fault]
+) -> list[float | None]:
     """Drop values taken ON medication where the table also has OFF values (a motor score; states are never mixed)."""
     states = table.find(MEDICATION_STATE)
     motor = (canonical_score(score) or canonical_score(column)) in ("updrs3", "hy")
     if not states or not motor or score_state(column):
         return values
+    if not table.is_sure(states[0], faults):
+        return [None] * len(values)
     told = [cell.strip().casefold() for cell in table.cells(states[0])]
     return [None if state == "on" and "off" in told else v for v, state in zip(values, told, strict=True)]
 

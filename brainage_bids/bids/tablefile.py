@@ -197,7 +197,8 @@ def read_table(
             odd.append(written)
             continue
         if named is None or (participant is not None and named != participant):
-            message = f"the row is ignored: its participant_id is {shorten(named or 'empty')}"
+            other = f", not {participant}" if participant and named else ""
+            message = f"the row is ignored: its participant_id is {shorten(named or 'empty')}{other}"
             faults.append(make_fault("TABLE_BAD_ID", shown, message, number))
             continue
         keys.append(key)

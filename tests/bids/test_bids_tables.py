@@ -193,7 +193,13 @@ def test_a_broken_sidecar_of_one_concerns_that_one(toy):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"InstitutionName": NaN}', '{"MagneticFieldStrength": 1e999}', '{"Manufacturer": [[]]}']
+    "text",
+    [
+        '{"InstitutionName": NaN}',
+        '{"Manufacturer": "GE", "StationName": "A", "StationName": "B"}',
+        '{"MagneticFieldStrength": 1e999}',
+        '{"Manufacturer": [[]]}',
+    ],
 )
 def test_values_of_a_sidecar_that_are_none_are_missing(toy, text):
     toy.image("sub-1")
