@@ -234,7 +234,7 @@ def _line(card: Mapping) -> dict:
 
 
 def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str) -> bool:
-    """Write the page of a training, unless there is one of this very model; say whether it was written.
+    """Write the page of a training, unless there is one of this very model or its history was removed; say whether.
 
     ``table`` is the one that `train_model` had.
     """
@@ -244,7 +244,7 @@ def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str)
     folder, path = outputs.model(name), outputs.training_page(name)
     values = read_model_json(folder / CARD)
     made_from = trained_as(values)
-    if made_from_of(path) == made_from:
+    if made_from_of(path) == made_from or not (folder / "history.tsv").is_file():
         return False
     points, shares = (None, ()) if values["recipe"]["method"] == "ridge" else embedding_map(folder, table, device)
     history = read_tsv(folder / "history.tsv")

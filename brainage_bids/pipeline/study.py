@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainage_bids.bids.files import read_json, read_tsv, write_tsv
+from brainage_bids.bids.files import numbers, read_tsv, write_tsv
 from brainage_bids.bids.outputs import Outputs, study_model
-from brainage_bids.errors import BrainageError, ParticipantsFailed, UsageError
+from brainage_bids.errors import BrainageError, ParticipantsFailed, UsageError, shorten
+from brainage_bids.model.artifact import read_model_json
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -161,12 +162,16 @@ def _finished(folder: Path, reason: str | None) -> dict:
     """Return what a finished run found on its held-out people, or why there is nothing."""
     if reason or not (folder / "model.json").is_file():
         return {"note": reason or "not run"}
-    card, history = read_json(folder / "model.json"), read_tsv(folder / "history.tsv")
+    try:
+        card, history = read_model_json(folder / "model.json"), read_tsv(folder / "history.tsv")
+        minutes = numbers(history["seconds"]).sum() / 60
+    except (BrainageError, FileNotFoundError, KeyError) as error:
+        return {"note": f"{folder.name} cannot be used: {shorten(error, 200)}"}
     people = card["calibration"]
     return {
         "age": _column(people, "age"), "predicted_age": _column(people, "predicted_age"),
         "mae_null": card["validation"].get("mae_null"), "epochs": len(history) / len(card["members"]),
-        "minutes": history.seconds.astype(float).sum() / 60,
+        "minutes": minutes,
     }  # fmt: skip
 
 

@@ -6,8 +6,8 @@ import torch
 
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.model.predict import _members_for as members_for
-from brainage_bids.model.predict import load_model, predict_volume
-from brainage_bids.pipeline.models import BUNDLED, bundled_models
+from brainage_bids.model.predict import check_answer, load_model, predict_volume
+from brainage_bids.pipeline.models import BUNDLED, TESTED, _template_brain, bundled_models, open_model
 
 
 def test_it_is_small_and_complete():
@@ -38,6 +38,12 @@ def test_it_predicts_and_its_terms_add_up():
     assert age == pytest.approx(cells.sum(dtype=float) + bias, abs=1e-2)
     empty, _ = predict_volume(model, torch.zeros(model.spec.shape).numpy(), list(model.members))
     assert empty == pytest.approx(bias, abs=1e-3)
+
+
+def test_it_answers_the_brain_of_its_template_and_is_known_to():
+    model = open_model("open-adults", BUNDLED / "open-adults")
+    assert (model.content, model.weights) in TESTED  # after a change of the model: these are its hashes
+    check_answer(load_model(model.folder, "cpu"), _template_brain(model.spec, ()))
 
 
 def test_its_people_are_predicted_out_of_fold_and_nobody_else_is():

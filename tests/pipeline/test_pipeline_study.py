@@ -7,7 +7,7 @@ import pytest
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.errors import BadDataError, ParticipantsFailed, UsageError
-from brainage_bids.pipeline.study import StudyOptions, list_runs, run_study
+from brainage_bids.pipeline.study import StudyOptions, compare, list_runs, run_study
 
 
 def options(tmp_path, kind="batch-size", values=(), seeds=(1,), more=(), recipe="rnc-lowrez"):
@@ -92,3 +92,14 @@ def test_a_study_by_the_command_line(own_study, tmp_path, monkeypatch):
     card = read_json(outputs.model(names[0]) / "model.json")
     assert card["test"] is None
     assert float(table.mae[0]) == pytest.approx(card["validation"]["mae"])
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_a_run_whose_model_cannot_be_read_is_a_row_with_the_reason(content, tmp_path):
+    options = StudyOptions("depth", tmp_path, tmp_path, "rnc-demo", ("18",), (1,))
+    folder = Outputs(tmp_path).model(next(options.runs())[2])
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text(content)
+    table = read_tsv(compare(options, {}))
+    assert len(table) == 1
+    assert "cannot be used" in table.note[0]
