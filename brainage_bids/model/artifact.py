@@ -172,6 +172,23 @@ def read_model_json(path: str | Path) -> dict[str, Any]:
     return card
 
 
+def volume_spec(values: Mapping[str, Any], sidecar: str | Path) -> VolumeSpec | None:
+    """Return the spec in a volume's sidecar; None where it names none.
+
+    Raises
+    ------
+    BadDataError
+        When it is none that a volume can have.
+    """
+    if values.get("VolumeSpec") is None:
+        return None
+    try:
+        return check_spec(values["VolumeSpec"], sidecar, "VolumeSpec")
+    except BadDataError as error:
+        told = str(error).removesuffix(f": {WAY_OUT}").removesuffix(f"; {WAY_OUT}")
+        raise BadDataError(f"{told}; remove the volume and its sidecar, and preprocess the scan again") from error
+
+
 def check_spec(values: Any, source: str | Path, key: str = "volume_spec") -> VolumeSpec:
     """Return a volume's spec from its JSON form, when it is one that a volume can have.
 

@@ -19,6 +19,7 @@ import numpy as np
 from brainage_bids.bids.files import atomic, read_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError
+from brainage_bids.model.artifact import volume_spec
 from brainage_bids.schema import VolumeSpec
 
 
@@ -37,10 +38,12 @@ def load_volume(path: str | Path, spec: VolumeSpec) -> np.ndarray:
     for file in (path, sidecar):
         if not file.is_file():
             raise NoInputError(f"{file} is not there; run the preprocessing of this scan again")
-    made_for = read_json(sidecar).get("VolumeSpec")
-    if made_for is None or VolumeSpec.from_dict(made_for) != spec:
+    values = read_json(sidecar)
+    made_for = volume_spec(values, sidecar) if isinstance(values, dict) else None
+    if made_for != spec:
+        told = made_for.to_dict() if made_for else "no model"
         raise BadDataError(
-            f"{path} was made for {made_for}, but the model needs {spec.to_dict()}; preprocess the scan for this model"
+            f"{path} was made for {told}, but the model needs {spec.to_dict()}; preprocess the scan for this model"
         )
     try:
         image = nib.load(path)

@@ -77,9 +77,12 @@ def collect(
     grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items()}
     events, decided = last_events(outputs), read_qc(outputs.qc_table)
     for scan in dataset.scans:
-        sidecars, told = volume_sidecars(scan, outputs), about_predictions(outputs.prediction(scan))
+        sidecars, unreadable = volume_sidecars(scan, outputs), None
         now = {volume_identity(values) for _, values in sidecars}
-        everything = prediction_rows(outputs.prediction(scan))
+        try:
+            told, everything = about_predictions(outputs.prediction(scan)), prediction_rows(outputs.prediction(scan))
+        except BadDataError as error:  # it concerns this scan only
+            told, everything, unreadable = {}, [], str(error)
         written = [row for row in everything if not only or row["model"] in only]
         for name in {row["model"] for row in written} - weights.keys():
             if name in broken:
@@ -90,7 +93,8 @@ def collect(
         engines.update(engine_of(values) for _, values in sidecars[:1])
         if not predictions and scan.participant_id not in elsewhere:
             by_others = [row["model"] for row in everything]
-            failed.append(_outdated(scan) if written else _failure(scan, events.get(scan.prefix), by_others))
+            failure = _outdated(scan) if written else _failure(scan, events.get(scan.prefix), by_others)
+            failed.append(failure | ({"step": "predict", "reason": unreadable} if unreadable else {}))
             continue
         if not predictions:
             foreign.append((len(rows), scan))

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from brainage_bids.bids.files import read_json, read_rows, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, model_label, sidecar_path
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, NoInputError
-from brainage_bids.model.artifact import BELIEVABLE, check_spec
+from brainage_bids.model.artifact import BELIEVABLE, volume_spec
 from brainage_bids.pipeline.models import Model, model_calibration, open_model, register_model, trained_as
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
@@ -39,13 +40,22 @@ def volume_sidecars(scan: Scan, outputs: Outputs) -> list[tuple[VolumeSpec, dict
         names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(end)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    sidecars = [(path, _table_of_keys(path)) for path in (os.path.join(folder, name) for name in names)]
-    found = [
-        (check_spec(values["VolumeSpec"], path, "VolumeSpec"), values)
-        for path, values in sidecars
-        if values.get("VolumeSpec")
-    ]
+    found = []
+    for path in (os.path.join(folder, name) for name in names):
+        try:
+            values = _table_of_keys(path)
+            spec = volume_spec(values, path)
+        except BadDataError as error:  # as good as no volume: it is made again, or its scan fails alone
+            _warn(str(error))
+            continue
+        found += [(spec, values)] if spec else []
     return sorted(found, key=lambda pair: (pair[0].resolution, pair[0].template))
+
+
+@lru_cache(maxsize=1000)
+def _warn(text: str) -> None:
+    """Say something once."""
+    LOG.warning("%s", text)
 
 
 def engine_of(values: Mapping) -> str:
@@ -55,8 +65,9 @@ def engine_of(values: Mapping) -> str:
 
 def volume_identity(values: Mapping) -> str:
     """Return what tells one content of a volume from another, from its sidecar: scan, engine and grid."""
-    spec = VolumeSpec.from_dict(values["VolumeSpec"]).fingerprint if values.get("VolumeSpec") else None
-    parts = [values.get("InputHash"), values.get("Engine"), values.get("EngineVersion"), spec]
+    spec = volume_spec(values, "a sidecar")
+    known = None if spec is None else spec.fingerprint
+    parts = [values.get("InputHash"), values.get("Engine"), values.get("EngineVersion"), known]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -119,7 +130,7 @@ def prediction_key(scan: Scan, model: Model, outputs: Outputs) -> str:
     image = outputs.volume(scan, model.spec)
     parts = [
         model.content,
-        volume_identity(read_json(sidecar_path(image))),
+        volume_identity(_table_of_keys(sidecar_path(image))),
         (scan.age, scan.age_source, scan.age_flags),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

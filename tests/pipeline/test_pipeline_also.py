@@ -206,6 +206,12 @@ def test_other_weights_and_other_volumes_of_one_name_are_refused(two):
     write_json(Outputs(b.out).foreign_card("m"), card("m", spec=SPEC.at(2)))
     with pytest.raises(UsageError, match=r"the model m of .* needs other volumes"):
         together(a, b.out)
+    for place, mark in ((a, "a"), (b, "b")):  # under one model.json
+        write_json(Outputs(place.out).foreign_card("m"), card("m") | {"weights_sha256": mark * 64})
+    with pytest.raises(UsageError, match=r"the model m of .* has other weights"):
+        together(a, b.out)
+    write_json(Outputs(b.out).foreign_card("m"), card("m"))  # by an earlier version
+    together(a, b.out)
     Outputs(b.out).foreign_card("m").unlink()
     with pytest.raises(UsageError, match="lacks the model card"):
         together(a, b.out)

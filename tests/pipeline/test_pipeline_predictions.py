@@ -163,11 +163,27 @@ def test_a_broken_table_or_sidecar_of_a_prediction_is_written_again(own):
     good = rows(place)
     next(place.out.glob("sub-01/anat/*_pred.tsv")).write_text("model\tpredicted_age\nshared\n")
     next(place.out.glob("sub-02/anat/*_pred.json")).write_text("[]")
-    with pytest.raises(BadDataError, match=r"sub-0._desc-brainage_pred"):
-        collected(place)
+    found = collected(place)
+    assert len(found.table) == 0
+    assert found.failed.reason.str.contains(r"sub-0\d_desc-brainage_pred").all()  # each says its own file
     participant(place, "--model", folder)
     assert rows(place) == good
     assert len(collected(place).table) == 2
+
+
+@pytest.mark.parametrize("spec", [[1], {"shape": [1, 2, 3]}, "words"])
+def test_a_broken_sidecar_of_a_volume_costs_its_scan_only(spec, own, tmp_path):
+    place, _ = own
+    path = next(place.out.glob("sub-01/anat/*_desc-preproc_T1w.json"))
+    write_json(path, read_json(path) | {"VolumeSpec": spec})
+    found = collected(place)
+    assert found.table.index.tolist() == ["sub-02"]
+    assert found.failed.participant_id.tolist() == ["sub-01"]
+    with pytest.raises(ParticipantsFailed, match="1 of 2 scans failed"):
+        participant(place, "--model", shared_model(tmp_path / "new"))
+    reason = next(event["reason"] for event in last_run(place)["Events"] if event["status"] == "failed")
+    assert "preprocess the scan again" in reason
+    assert (2, "new") in rows(place)
 
 
 # --- cards in OUTPUT_DIR that cannot be read -------------------------------------------------------------------------
