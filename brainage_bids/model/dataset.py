@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from brainage_bids.bids.files import atomic, read_json
+from brainage_bids.bids.images import load_image
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError
 from brainage_bids.model.artifact import volume_spec
@@ -45,11 +45,8 @@ def load_volume(path: str | Path, spec: VolumeSpec) -> np.ndarray:
         raise BadDataError(
             f"{path} was made for {told}, but the model needs {spec.to_dict()}; preprocess the scan for this model"
         )
-    try:
-        image = nib.load(path)
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except (nib.filebasedimages.ImageFileError, EOFError, OSError, ValueError) as error:
-        raise BadDataError(f"{path} cannot be read ({error}); remove it and preprocess the scan again") from error
+    image = load_image(path, "remove it and preprocess the scan again")
+    data = np.asarray(image.dataobj, dtype=np.float32)
     if data.shape != spec.shape or not np.allclose(image.affine, spec.affine, atol=1e-3):
         raise BadDataError(
             f"{path} has shape {data.shape} and affine {image.affine.round(3).tolist()}, not the grid its sidecar "

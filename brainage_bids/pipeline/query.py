@@ -21,7 +21,8 @@ from brainage_bids.errors import UsageError
 
 MAX_CHARACTERS = 100_000
 MAX_PARTS = 1000  # values of a list are not counted
-SHOWN = 60  # characters of a query, or columns of a table, that an error repeats
+SHOWN = 60  # characters of a query that an error repeats
+LISTED = 20  # columns of a table that an error names
 _ORDER = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 _EQUAL = {ast.Eq: operator.eq, ast.NotEq: operator.ne}
 _ARITHMETIC = {
@@ -160,9 +161,10 @@ def _column(name: str, columns: dict[str, pd.Series | str]) -> pd.Series:
         return found
     known = [key for key, value in columns.items() if isinstance(value, pd.Series) and value.name == key]
     near = difflib.get_close_matches(found, known, n=3)
-    there = ", ".join(near) + ", ..." if near else ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
+    there = [*near, *(name for name in known if name not in near)]
+    listed = ", ".join(there[:LISTED]) + (", ..." if len(there) > LISTED else "")
     quotes = "" if near else " (text stands in quotation marks)"
-    raise _Refused(f"{_cut(found)!r} is not a column{quotes}; there are {there}")
+    raise _Refused(f"{_cut(found)!r} is not a column{quotes}; there are {listed}")
 
 
 def _truth(value: object) -> pd.Series | np.bool_:

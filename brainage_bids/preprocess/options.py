@@ -11,7 +11,7 @@ from pathlib import Path
 from brainage_bids.schema import DEFAULT_SEED
 
 # Raised whenever a volume made by the engine would get other numbers; older volumes are then made again.
-ENGINE_VERSIONS = {"builtin": "3", "ants": "1", "fsl": "1", "minc": "1"}
+ENGINE_VERSIONS = {"builtin": "4", "ants": "1", "fsl": "1", "minc": "2"}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import scipy.ndimage as ndi
 from brainage_bids.bids.files import atomic, read_json, write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import BadDataError, UsageError
-from brainage_bids.preprocess.intake import read_scan
+from brainage_bids.preprocess.intake import read_mask, read_scan
 from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, GRID_EXTENT_MM, GRID_ORIGIN_MM, VolumeSpec
 
 ADULT_ML = (900.0, 2300.0)  # brains of adult templates: about 1200 (brain) to 1950 (inside of the skull)
@@ -188,12 +188,11 @@ def read_template(image: Path, mask: Path | None, name: str) -> Template:
     """
     from brainage_bids.preprocess.brain import own_mask
 
-    native = read_scan(image)
+    native = read_scan(image, as_stored=True)
     if mask is not None:
-        told = read_scan(mask)
-        if told.data.shape != native.data.shape or not np.allclose(told.affine, native.affine, atol=1e-3):
+        inside, grid = read_mask(mask)
+        if inside.shape != native.data.shape or not np.allclose(grid, native.affine, atol=1e-3):
             raise UsageError(f"the mask {mask} does not lie on the grid of the template {image}; give both on one grid")
-        inside = told.data > 0.5
     else:
         inside = own_mask(native)
         if inside is None:

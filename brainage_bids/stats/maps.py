@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from brainage_bids.bids.files import atomic, write_json
+from brainage_bids.bids.images import load_image
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.schema import AGE_BINS, VolumeSpec
@@ -218,15 +219,10 @@ def subsets(records: pd.DataFrame, controls: Sequence[str] = ()) -> list[tuple[s
 
 
 def _load(source: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        image = nib.load(source)
-        values = np.asarray(image.dataobj, dtype="float64")
-    except FileNotFoundError as error:
-        raise NoInputError(f"Grad-RAM map {source} is missing; run the participant level again") from error
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError) as error:
-        raise BadDataError(
-            f"Grad-RAM map {source} cannot be read ({error}); run the participant level again"
-        ) from error
+    if not Path(source).is_file():
+        raise NoInputError(f"Grad-RAM map {source} is missing; run the participant level again")
+    image = load_image(source, "remove it and run the participant level again")
+    values = np.asarray(image.dataobj, dtype="float64")
     if values.ndim != 3 or not np.isfinite(values).all():
         raise BadDataError(f"Grad-RAM map {source} is not a finite 3D map; run the participant level again")
     return values, image.affine
@@ -234,7 +230,7 @@ def _load(source: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _mask(mask: np.ndarray | str | Path, grid: VolumeSpec) -> np.ndarray:
     if isinstance(mask, (str, Path)):
-        image = nib.load(mask)
+        image = load_image(mask)
         if not np.allclose(image.affine, grid.affine, atol=1e-3):
             raise BadDataError(f"brain mask {mask} is not on the grid of the maps; resample it first")
         mask = np.asarray(image.dataobj)

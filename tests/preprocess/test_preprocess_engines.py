@@ -26,7 +26,7 @@ from brainage_bids.preprocess.engines import ants, choose, files, fsl
 from brainage_bids.preprocess.intake import Brain, Native
 from brainage_bids.preprocess.interfaces import Step, ToolNode
 from brainage_bids.preprocess.job import Job
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.options import ENGINE_VERSIONS, PreprocessOptions
 from brainage_bids.preprocess.template import load_template
 from brainage_bids.preprocess.workflow import node_name, preprocess
 from brainage_bids.schema import Scan, VolumeSpec
@@ -289,7 +289,7 @@ def check_volumes(scan, outputs, data, brain_and_mask, engine):
         both = mask & inside
         assert np.corrcoef(found[both], expected[both])[0, 1] > 0.99
         sidecar = read_json(sidecar_path(outputs.volume(scan, spec)))
-        assert (sidecar["Engine"], sidecar["EngineVersion"]) == (engine, "1")
+        assert (sidecar["Engine"], sidecar["EngineVersion"]) == (engine, ENGINE_VERSIONS[engine])
         assert sidecar["qc_pass"] is True
     matrix = read_json(outputs.transform(scan, SPECS[0].template).with_suffix(".json"))["MatrixRAS"]
     np.testing.assert_allclose(matrix, np.eye(4), atol=1e-3)

@@ -55,22 +55,38 @@ def test_a_damaged_gzip_file_is_refused_by_its_checksum(tmp_path):
 
 
 def test_some_nan_is_read_as_zero_and_said(tmp_path):
-    data = np.ones((30, 30, 30), np.float32)
-    data[:10] = np.nan
+    data = np.random.default_rng(0).integers(0, 1000, (30, 30, 30)).astype(np.float32)
+    data[:10], data[0, 0, :2] = np.nan, (np.inf, 1e30)
     native = read_scan(save(tmp_path / "a.nii", data))
     assert native.data[:10].max() == 0
-    assert native.data[10:].min() == 1
+    np.testing.assert_array_equal(native.data[10:], data[10:])
     assert any("NaN" in warning for warning in native.warnings)
 
 
-def test_sform_unlike_qform_is_said(tmp_path):
-    image = nib.Nifti1Image(np.arange(30**3, dtype=np.float32).reshape(30, 30, 30), AFFINE)
-    image.set_sform(AFFINE + np.diag([0, 0, 0.3, 0]), code=1)
-    image.set_qform(AFFINE + np.array([[0, 0, 0, 9]] * 3 + [[0] * 4]), code=1)
-    nib.save(image, tmp_path / "a.nii")
-    native = read_scan(tmp_path / "a.nii")
-    assert any("disagree" in warning for warning in native.warnings)
-    assert native.zooms[2] == pytest.approx(4.3)
+@pytest.mark.parametrize(
+    "turn", [np.eye(4), np.diag([-1.0, -1, 1, 1]), np.eye(4)[[2, 0, 1, 3]]], ids=["RAS", "LPS", "S"]
+)
+def test_what_the_header_says_is_read_as_stored(tmp_path, turn):
+    """Reordering an image to RAS+ rewrites its codes: both must be asked of the file itself."""
+    image = nib.Nifti1Image(np.arange(30**3, dtype=np.float32).reshape(30, 30, 30), None)
+    affine = turn @ (AFFINE + np.diag([0, 0, 0.3, 0]))
+    shifted = affine + np.array([[0, 0, 0, 9]] * 3 + [[0] * 4])
+    for qform, codes, words, mni in (
+        (shifted, (1, 1), "disagree", False),
+        (affine, (4, 1), "", True),
+        (affine, (1, 4), "", True),
+        (affine, (1, 1), "", False),
+        (affine, (0, 0), "left and right are a guess", False),
+    ):
+        image.set_sform(affine, code=codes[0])
+        image.set_qform(qform, code=codes[1])
+        nib.save(image, tmp_path / "a.nii")
+        native = read_scan(tmp_path / "a.nii")
+        told = [w for w in native.warnings if "coarse" not in w]
+        assert bool(told) is bool(words)
+        assert words in "".join(told)
+        assert native.says_mni is mni
+        assert sorted(native.zooms)[2] == pytest.approx(4.3)
 
 
 def test_thick_slices_are_said(tmp_path):
@@ -117,7 +133,7 @@ def test_a_flat_matrix_is_refused(tmp_path):
 
 
 def prepared(tmp_path, mask, affine=AFFINE):
-    data = np.random.default_rng(0).integers(1, 1000, (30, 32, 34)).astype(np.int16)
+    data = np.random.default_rng(0).integers(0, 1000, (30, 32, 34)).astype(np.int16)
     image = save(tmp_path / "image.nii", data)
     return Prepared("fmriprep", str(image), str(save(tmp_path / "mask.nii", mask, affine))), data
 
