@@ -200,9 +200,9 @@ def test_ten_thousand_people_three_models_stay_fast():
     table["site"] = rng.choice(list("ABCDEF"), 10_000)
     for model in "abc":
         table[f"predicted_age_{model}"] = age + rng.normal(0, 5, 10_000)
-    start = time.perf_counter()
+    start = time.process_time()
     accuracy(table, list("abc"), ["CN"])
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60  # of the processor: others may use the machine, too
 
 
 def test_interval_of_a_mean_of_few_values_covers_as_it_says(monkeypatch):
