@@ -266,7 +266,7 @@ def _maps(scan: ScanSection) -> list[dict[str, str]]:
         try:
             overlay = brain.load(path)
             underlay = brain.load(scan.volume) if scan.volume is not None else None
-            entry["src"] = embed_image(png_bytes(brain.overlay_figure(underlay, overlay), dpi=130), max_width=1430)
+            entry["src"] = embed_image(brain.overlay_picture(underlay, overlay))
             entry["cells"] = " x ".join(f"{edge:.3g}" for edge in overlay.cell_mm)
             entry["total"] = decimals(float(overlay.data.sum(dtype="float64")), sign=True)
             entry["alt"] = (
