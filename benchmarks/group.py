@@ -21,6 +21,7 @@ import numpy as np
 
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.pipeline.predictions import volume_identity
 from brainage_bids.schema import PREDICTION_COLUMNS, QC_METRICS, Scan, VolumeSpec
 
 SEED = 20251127
@@ -164,7 +165,10 @@ def make_outputs_of(scan, gap, models, spec, outputs, rng, maps):
         path = outputs.prediction(scan)
         write_rows(path, rows)
         meanings = {name: {"Description": text} for name, text in PREDICTION_COLUMNS.items()}
-        keys = {"Keys": dict.fromkeys(models, made_from[:32]), "Inputs": dict.fromkeys(models, made_from)}
+        keys = {
+            "Keys": dict.fromkeys(models, made_from[:32]),
+            "Inputs": dict.fromkeys(models, volume_identity(values)),
+        }
         sidecar_path(path).write_text(json.dumps({**meanings, **keys}, indent=2) + "\n")
 
 

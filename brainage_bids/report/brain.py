@@ -36,7 +36,8 @@ _NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 _LETTERS = {"axial": ("L", "R"), "coronal": ("L", "R"), "sagittal": ("P", "A")}
 _FIELD_MM = ((-80.0, 80.0), (-116.0, 84.0), (-76.0, 92.0))  # window around an adult brain in MNI space, x, y, z
 _INK = "#1a1a1a"
-PANEL_WIDTH, BAR_WIDTH, FRAME = 210, 116, 2  # pixels of a slice, of the colour bar beside the slices, of white lines
+PANEL_WIDTH, SMALL_WIDTH = 210, 140  # pixels of a slice: of one person's map, and of many rows of maps
+BAR_WIDTH, FRAME = 116, 2  # pixels of the colour bar beside the slices, and of white lines
 GREYS = 1.1  # multiple of the 99.5th percentile that is shown white
 
 
@@ -182,7 +183,7 @@ def map_rows_figure(
     if limit is None:
         limit = scale_limit(underlay, [overlay for _, overlay in rows], signed)
     cuts = [(plane, position) for plane, positions in SHORT_CUTS.items() for position in positions]
-    slices = [[_panel(underlay, overlay, cut, limit, signed, step=2.0) for cut in cuts] for _, overlay in rows]
+    slices = [[_panel(underlay, overlay, cut, limit, signed, 2.0, SMALL_WIDTH) for cut in cuts] for _, overlay in rows]
     tallest = max(panel.shape[0] for panel in slices[0])
     mosaic = np.vstack([np.hstack([_framed(_tall(panel, tallest)) for panel in row]) for row in slices])
     height = 11 * 0.85 * mosaic.shape[0] / mosaic.shape[1]
@@ -225,7 +226,13 @@ def _cut(underlay: Brain | None, overlay: Brain, plane: str, position: float, st
 
 
 def _panel(
-    underlay: Brain | None, overlay: Brain, cut: tuple[str, int], limit: float, signed: bool, step: float = 1.0
+    underlay: Brain | None,
+    overlay: Brain,
+    cut: tuple[str, int],
+    limit: float,
+    signed: bool,
+    step: float = 1.0,
+    width: int = PANEL_WIDTH,
 ) -> np.ndarray:
     """Return one slice with its letters and its position, RGB (rows, columns, 3) uint8, the first row at the top."""
     plane, position = cut
@@ -239,11 +246,11 @@ def _panel(
     top = underlay.bright if underlay is not None else 1.0
     grey = np.clip(anatomy / (GREYS * top), 0, 1)[..., None]
     mixed = np.round(255 * (grey * (1 - alpha) + colours * alpha)).astype(np.uint8)[::-1]
-    height = round(PANEL_WIDTH * mixed.shape[0] / mixed.shape[1])
-    picture = Image.fromarray(mixed).resize((PANEL_WIDTH, height), Image.Resampling.BICUBIC)
+    height = round(width * mixed.shape[0] / mixed.shape[1])
+    picture = Image.fromarray(mixed).resize((width, height), Image.Resampling.BICUBIC)
     pen, middle = ImageDraw.Draw(picture), height / 2
     left, right = _LETTERS[plane]
-    for x, letter, anchor in ((4, left, "lm"), (PANEL_WIDTH - 4, right, "rm")):
+    for x, letter, anchor in ((4, left, "lm"), (width - 4, right, "rm")):
         pen.text((x, middle), letter, "white", _font(14, bold=True), anchor=anchor)
     caption = f"{'xyz'[_NORMAL[plane]]} = {position:+d}".replace("-", "\u2212")
     pen.text((5, height - 5), caption, "white", _font(12), anchor="ls")
