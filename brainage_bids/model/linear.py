@@ -20,6 +20,7 @@ from brainage_bids.model.network import BrainNetwork
 
 FWHM = 2.3548200450309493
 MAX_ITER, TOLERANCE = 10_000, 1e-6
+TINY = np.finfo(np.float64).tiny
 POWERS = 2**0.5, 2**-0.5  # of the intensities: grey matter much darker and much brighter against white
 
 
@@ -86,11 +87,14 @@ class LinearMap(BrainNetwork):
             if ignore_contrast:
                 change += volume ** POWERS[0] - volume ** POWERS[1]
         flat = smooth.reshape(len(volumes), -1)
+        change = gaussian_filter(change, sigma, mode="constant").ravel()
         if ignore_contrast:
-            take_out(flat, gaussian_filter(change, sigma, mode="constant").ravel())
+            take_out(flat, change)
         pca = PCA(min(components or len(flat) - 1, len(flat) - 1), svd_solver="full")
         by_component, strength = most_likely_ridge(pca.fit_transform(flat), ages)
         weight = by_component @ pca.components_.astype(np.float64)
+        if ignore_contrast:  # what rounding in single precision left of it
+            weight -= weight @ change / max(change @ change, TINY) * change
         self.head.bias.fill_(float(np.mean(ages) - weight @ pca.mean_))
         # what weighs smoothed voxels weighs the voxels themselves after the same smoothing, which is symmetric
         weight = gaussian_filter(weight.reshape(self.weight.shape), sigma, mode="constant")
