@@ -37,6 +37,7 @@ from brainage_bids.report.participant import ParticipantPage, ScanSection, write
 from brainage_bids.report.references import references_for
 from brainage_bids.schema import Scan, VolumeSpec
 from brainage_bids.stats.bias import fit_line
+from brainage_bids.stats.correlate import primary_statistic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -280,6 +281,7 @@ def group_page(
             "controls": sorted(set(dataset.controls) & set(tables["selected"]["group"].dropna())),
             "groups": sorted(table["group"].dropna().unique()),
             "scores": scores,
+            "ranked": [score for score in scores if primary_statistic(score) == "spearman"],
             "covariates": list(options.covariates),
             "session_select": options.session_select,
             "seed": options.seed,

@@ -36,7 +36,6 @@ _FAMILIES = {
     "site": "site",
     "other": "subsets",
 }
-_ORDINAL = {"hy", "cdr_global"}
 _MAX_FOREST = 40
 _MAX_SITES = 7
 _FEW_VIOLINS = 6  # they fit into half the width of the page
@@ -223,7 +222,7 @@ def _score(page: GroupPage, rows: pd.DataFrame, model: str, score: str, album: A
 
 
 def _correlation(page: GroupPage, model: str, group: str, score: str, variant: str) -> dict | None:
-    statistic = "spearman" if score in _ORDINAL else "pearson"
+    statistic = tables.primary_statistic(page.correlations, score)
     wanted = {"model": model, "group": group, "score": score, "variant": variant, "statistic": statistic}
     for row in tables.rows_of(page.correlations):
         if all(text(row.get(key)) == value for key, value in wanted.items()):

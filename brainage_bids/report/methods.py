@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from brainage_bids.report.references import references_for
+from brainage_bids.report.words import score_name
 
 _INTENSITY = {
     "minmax": "clipped to the 0.5th and 99.5th percentile inside the mask and scaled to the range 0 to 1",
@@ -94,10 +95,10 @@ def group_methods(values: Mapping[str, Any]) -> str:
     ----------
     values
         Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
-        (names), ``covariates`` (names), ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``,
-        ``together`` (names of the datasets, where there are several), ``maps`` (True when averaged),
-        ``atlas`` (`pipeline.regions`), ``sites``, ``datasets``, ``longitudinal``, ``reliability``,
-        ``correlationcomparison``, ``calibration`` (True where there are results).
+        (names), ``ranked`` (those of them whose primary statistic is Spearman's), ``covariates`` (names),
+        ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``, ``together`` (names of the datasets, where
+        there are several), ``maps`` (True when averaged), ``atlas`` (`pipeline.regions`), ``sites``, ``datasets``,
+        ``longitudinal``, ``reliability``, ``correlationcomparison``, ``calibration`` (True where there are results).
     """
     blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
     if values.get("scores"):
@@ -255,9 +256,10 @@ def _accuracy(values: Mapping[str, Any]) -> str:
 
 def _correlation(values: Mapping[str, Any]) -> str:
     parts = [
-        "The gap was correlated with clinical scores within each group by Pearson's r (Fisher interval), and by rank "
-        "coefficients for ordinal scales. The primary analysis uses the raw gap with age and sex partialled "
-        "out, because a correlation of the raw gap alone is confounded by age; other variants are sensitivity analyses"
+        f"The gap was correlated with clinical scores within each group by {_coefficient(values)}; the other "
+        "coefficients and Kendall's tau-b stand beside. The primary analysis uses the raw gap with age and sex "
+        "partialled out, because a correlation of the raw gap alone is confounded by age; other variants are "
+        "sensitivity analyses"
         + (f", among them one that holds {_listed(further)} constant." if (further := _further(values)) else "."),
         "Below 200 people an interval from 10,000 bootstrap resamples (BCa; Efron, 1987) stands beside, as a check.",
     ]
@@ -266,6 +268,17 @@ def _correlation(values: Mapping[str, Any]) -> str:
             "Correlations of one score with the gaps of two models were compared by Williams' t (Steiger, 1980)."
         )
     return " ".join(parts)
+
+
+def _coefficient(values: Mapping[str, Any]) -> str:
+    """Return the coefficient of the primary tests, by score where they differ."""
+    ranked = [score_name(score) for score in values.get("ranked", ())]
+    pearson, spearman = "Pearson's r (Fisher interval)", "Spearman's rank correlation"
+    if not ranked:
+        return pearson
+    if len(ranked) == len(values["scores"]):
+        return spearman
+    return f"{pearson}, and by {spearman} for {_listed(ranked)}, whose stages are ordinal"
 
 
 def _groups(values: Mapping[str, Any]) -> str:

@@ -214,6 +214,12 @@ def is_primary(row: Row) -> bool:
     return text(row.get("family")) == "scores" and number(row.get("p")) is None
 
 
+def primary_statistic(correlations: pd.DataFrame | None, score: str) -> str | None:
+    """Return the statistic of the primary tests of a score, None where there is no such test."""
+    primary = (row for row in rows_of(correlations) if text(row.get("score")) == score and is_primary(row))
+    return next((text(row.get("statistic")) for row in primary), None)
+
+
 def _table(caption: str, columns: list[Column], rows: list[Row]) -> dict[str, Any]:
     cells = [[{"text": make(row), "style": ""} for _, _, make in columns] for row in rows]
     # A column that says nothing anywhere (no notes, no warnings) only takes room.

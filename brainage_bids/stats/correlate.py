@@ -34,7 +34,7 @@ from brainage_bids.stats.tables import (
 
 STATISTICS = ("pearson", "spearman", "kendall")
 PRIMARY_VARIANT = "partial:age+sex"
-_RANK_SCORES = frozenset({"hy"})  # ordinal stages: ranks are primary
+_STAGES = frozenset({"hy", "cdr_global"})  # ordinal: only the order of the stages means something
 FAMILY, SENSITIVITY = "scores", "sensitivity"
 _SCORE_RANGES = {
     "adas11": (0.0, 70.0),
@@ -187,7 +187,7 @@ def correlations(
     pandas.DataFrame
         ``CORRELATIONS_COLUMNS``. ``bca_ci_lo bca_ci_hi`` (bootstrap, below 200 people) in the raw Pearson and Spearman
         rows and in the primary one. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
-        ``partial:age+sex``, Pearson (Spearman for Hoehn & Yahr), per group; for ``all`` only where there are no groups.
+        ``partial:age+sex``, `primary_statistic`, per group; for ``all`` only where there are no groups.
     """
     labels = levels(text(table, "group"))
     rows = []
@@ -248,9 +248,8 @@ def _score_rows(
             else:
                 result = partial_correlation(bag, values, _columns(part, names), statistic)
             rows.append({"variant": variant, "statistic": statistic, **result})
-    primary_statistic = "spearman" if is_ordinal(score) else "pearson"
     for row in rows:
-        row["primary"] = row["variant"] == PRIMARY_VARIANT and row["statistic"] == primary_statistic
+        row["primary"] = row["variant"] == PRIMARY_VARIANT and row["statistic"] == primary_statistic(score)
         if row["status"] == "ok" and (row["primary"] or (row["variant"] == "raw" and row["statistic"] != "kendall")):
             names = variants[PRIMARY_VARIANT] if row["primary"] else ()
             x, y, matrix, _ = _complete(bag, values, _columns(part, names))
@@ -275,9 +274,13 @@ def _columns(part: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({name: part[name] if name in part.columns else None for name in names}, index=part.index)
 
 
-def is_ordinal(score: str) -> bool:
-    """Tell whether a score, under whatever name it was asked for, has stages whose ranks alone mean something."""
-    return canonical_score(score) in _RANK_SCORES
+def primary_statistic(score: str) -> str:
+    """Return the statistic of the primary test of a score, under whatever name it was asked for.
+
+    The one rule: ``spearman`` for stages (Hoehn & Yahr, global CDR), ``pearson`` for all else. What a page says of a
+    score takes the statistic of the primary row of the table.
+    """
+    return "spearman" if canonical_score(score) in _STAGES else "pearson"
 
 
 def _score_warning(score: str, values: np.ndarray) -> str:

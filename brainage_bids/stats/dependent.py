@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from brainage_bids.schema import CORRELATIONCOMPARISON_COLUMNS
-from brainage_bids.stats.correlate import is_ordinal, pearson, scored_subsets
+from brainage_bids.stats.correlate import pearson, primary_statistic, scored_subsets
 from brainage_bids.stats.tables import frame, is_constant, joined, number, optional_number
 
 MIN_N = 4
@@ -95,7 +95,7 @@ def _compare(values: np.ndarray, part: pd.DataFrame, columns: Sequence[str], sco
     if any(not np.isfinite(gap).any() for gap in gaps):
         row = williams_t(values, *gaps)
         return row | {"status": "skipped", "note": "a model has no such gap"}
-    if not is_ordinal(score):
+    if primary_statistic(score) == "pearson":
         return williams_t(values, *gaps)
     data = np.column_stack([values, *gaps])
     complete = np.isfinite(data).all(axis=1)

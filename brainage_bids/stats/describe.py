@@ -11,7 +11,7 @@ import pandas as pd
 
 from brainage_bids.schema import COHORT_SITES_COLUMNS, FLAGS_COLUMNS, MISSING_COLUMNS, PATIENTS_COLUMNS
 from brainage_bids.stats.cohort import cohort_table
-from brainage_bids.stats.correlate import PRIMARY_VARIANT, is_ordinal
+from brainage_bids.stats.correlate import PRIMARY_VARIANT, primary_statistic
 from brainage_bids.stats.tables import ALL, is_member, levels, text
 
 RAW = "raw"
@@ -132,8 +132,7 @@ def flag_counts(flags: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_shown(row: pd.Series) -> bool:
-    statistic = "spearman" if is_ordinal(row["score"]) else "pearson"
-    return row["statistic"] == statistic and row["variant"] in (RAW, PRIMARY_VARIANT)
+    return row["statistic"] == primary_statistic(row["score"]) and row["variant"] in (RAW, PRIMARY_VARIANT)
 
 
 def _correlation(row: pd.Series) -> dict:

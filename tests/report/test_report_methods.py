@@ -142,6 +142,14 @@ def test_further_covariates_are_no_part_of_the_primary_tests():
     assert "among them" not in plain
 
 
+def test_the_coefficient_of_the_primary_tests_is_told():
+    one = methods.group_methods({"scores": ["adas11"], "ranked": []})
+    assert "within each group by Pearson's r (Fisher interval); the other" in one
+    two = methods.group_methods({"scores": ["adas11", "hy", "cdr_global"], "ranked": ["hy", "cdr_global"]})
+    assert "and by Spearman's rank correlation for Hoehn & Yahr and CDR global, whose stages are ordinal" in two
+    assert "within each group by Spearman's rank" in methods.group_methods({"scores": ["hy"], "ranked": ["hy"]})
+
+
 def test_new_methods_are_cited():
     line = {"name": "a", "source": "model_card", "n": 40}
     values = {"scores": ["adas11"], "models": [{"name": "a"}], "lines": [{**line, "method": "cole"}]}
