@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 NPROCS ?= $(shell nproc)
 DEMO ?= demo
 
-.PHONY: demo test test-slow test-gpu lint bench bench-gpu bench-simulation bench-real docs clean
+.PHONY: demo test coverage test-processors test-slow test-gpu mutants lint bench bench-gpu bench-simulation bench-real docs clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,12 +24,34 @@ demo: $(VENV)/.installed
 test: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(NPROCS) --dist worksteal -q
 
+# the same tests; fails when they run fewer lines of the package than pyproject.toml asks for
+coverage: $(VENV)/.test-installed
+	rm -rf .coverage && mkdir .coverage
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(NPROCS) --dist worksteal -q
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+# what computes, as older processors compute it (libraries pick their code by processor, and sums come out otherwise)
+NEHALEM := OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
+	NPY_DISABLE_CPU_FEATURES='X86_V3 X86_V4 AVX512_ICL AVX512_SPR' GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F OMP_NUM_THREADS=1
+HASWELL := OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 \
+	NPY_DISABLE_CPU_FEATURES='X86_V4 AVX512_ICL AVX512_SPR' OMP_NUM_THREADS=2
+NUMERICAL := stats model preprocess pipeline report phantom
+test-processors: $(VENV)/.test-installed
+	for kind in "$(NEHALEM)" "$(HASWELL)"; do for part in $(NUMERICAL); do echo "== $$part, $$kind"; \
+		eval env "$$kind" $(BIN)/pytest -q -n $(NPROCS) --dist worksteal tests/$$part || exit 1; done; done
+
 test-slow: $(VENV)/.test-installed
 	$(BIN)/pytest -q -m slow
 
 # on a machine with a CUDA card, with the PyTorch that fits it in $(VENV)
 test-gpu: $(VENV)/.test-installed
 	$(BIN)/pytest -q -m gpu
+
+# hours: small changes of the code that the tests must notice (docs/measured.md)
+mutants: $(VENV)/.test-installed
+	$(PIP) 'mutmut==3.8.1'
+	nice $(BIN)/python benchmarks/mutants.py
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
