@@ -52,11 +52,13 @@ def prepared(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
         When an argument is not text, an option has no value or the config file cannot be understood.
     """
     refuse_bytes(argv)
-    return spread(renamed(from_config(renamed(argv, known), known), known))
+    whole = from_config(renamed(argv, known), known)
+    refuse_bytes(whole)
+    return spread(renamed(whole, known))
 
 
 def refuse_bytes(argv: Iterable[str]) -> None:
-    """Refuse arguments that are not UTF-8: such a path could be written into no page and no table.
+    """Refuse arguments that are not UTF-8, or hold a NUL: such a path could be written into no page and no table.
 
     Raises
     ------
@@ -69,6 +71,8 @@ def refuse_bytes(argv: Iterable[str]) -> None:
         except UnicodeEncodeError:
             shown = shorten(arg.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
             raise UsageError(f"{shown!r} holds bytes that are not UTF-8; rename the file or folder") from None
+        if "\0" in arg:
+            raise UsageError(f"{shorten(arg)!r} holds a NUL character, which no path and no name can; write it anew")
 
 
 def renamed(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:

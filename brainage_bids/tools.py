@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from brainage_bids.argv import spread
+from brainage_bids.argv import refuse_bytes, spread
 from brainage_bids.cli import log_to_screen, run_application, run_inside
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED
@@ -94,6 +94,12 @@ def study(
     run_study(options, run_inside)
 
 
+def prepared(typed: list[str]) -> list[str]:
+    """Return the arguments as typer takes them."""
+    refuse_bytes(typed)
+    return spread(typed)
+
+
 def main() -> None:
     """Entry point of ``brainage-tools``."""
-    run_application(tools_app, spread, "brainage-tools")
+    run_application(tools_app, prepared, "brainage-tools")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from brainage_bids.bids.parse import clean, parse_number
 from brainage_bids.bids.text import read_text, split_lines
-from brainage_bids.errors import BadDataError, NoInputError, shorten
+from brainage_bids.errors import BadDataError, NoInputError
 
 SEPARATORS = ("\t", ";", ",")
 UNNAMED = re.compile(r"(unnamed: *\d+)?", re.IGNORECASE)  # how R and pandas head the column of their row names
@@ -46,8 +46,6 @@ def read_foreign(path: Path) -> ForeignTable:
         text = read_text(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoInputError(f"{path} is not there; check the path") from error
-    except (OSError, ValueError) as error:  # a name too long, a NUL in it
-        raise NoInputError(f"{shorten(path)} cannot be read ({getattr(error, 'strerror', error)})") from error
     lines = [(n, line) for n, line in enumerate(split_lines(text), 1) if line.strip()]
     lines = _without_comments(lines)
     told = re.fullmatch(r'"?sep=(.)"?', lines[0][1].strip()) if lines else None

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def not_fetched(path: str | Path) -> str | None:
     path = os.fspath(path)
     try:
         size = os.stat(path).st_size
+    except ValueError:
+        return None
     except OSError:
         return _broken_link(path)
     if not 0 < size < POINTER_SIZE or not os.path.isfile(path):
@@ -107,11 +110,18 @@ def read_text(path: str | Path, keep_bytes: bool = False) -> str:
     if reason := not_fetched(path):
         raise NotFetched(path, reason)
     try:
+        if stat.S_ISCHR(os.stat(path).st_mode):
+            raise Unreadable(path, "is a device, not a file; give the path of a file")
         raw = Path(path).read_bytes()
     except IsADirectoryError as error:
         raise Unreadable(path, "is a folder, not a file; rename or remove it") from error
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except PermissionError as error:
         raise Unreadable(path, f"cannot be read ({error.strerror}); check its permissions") from error
+    except (OSError, ValueError) as error:  # a loop of links, a name too long or with a NUL, a disk that fails
+        reason = getattr(error, "strerror", None) or error
+        raise Unreadable(shorten(path, 200), f"cannot be read ({reason}); check its path and its disk") from error
     for start, reason in _FORMATS.items():
         if raw.startswith(start):
             raise Unreadable(path, reason)

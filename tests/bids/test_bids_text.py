@@ -125,3 +125,18 @@ def test_plain_json_is_read(tmp_path):
 def test_long_values_are_cut():
     assert shorten("a  b\nc") == "a b c"
     assert shorten("x" * 81) == "x" * 80 + "... (81 characters)"
+
+
+def test_a_device_a_loop_and_a_name_that_can_be_none_are_told(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, told in (
+        ("/dev/zero", "is a device"),
+        (loop, "broken link|cannot be read"),
+        ("a" * 5000, r"5000 characters\) cannot be read \(File name too long"),
+        ("a\0b", "cannot be read"),
+    ):
+        with pytest.raises(Unreadable, match=told) as ended:
+            read_text(path)
+        assert "Errno" not in str(ended.value)
+        assert len(str(ended.value)) < 400

@@ -48,4 +48,22 @@ CASES = {
     "group_before_participant": Case(
         "the group level where nothing was predicted", ROWS, scans=ONE, level="group", rc=66, says=("no prediction",)
     ),
+    "nul_in_a_config_file": Case(
+        "a NUL in the value of an option",
+        ROWS,
+        {"../c.toml": 'work-dir = "a\\u0000b"'},
+        ONE,
+        args=("--config-file", "{beside}/c.toml"),
+        rc=64,
+        says=("NUL",),
+    ),
+    "device_for_a_table": Case(
+        "a device that never ends, for a table",
+        ROWS,
+        scans=ONE,
+        level="group",
+        args=("--predictions", "x=/dev/zero"),
+        rc=65,
+        says=("device",),
+    ),
 }

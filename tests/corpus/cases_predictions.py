@@ -194,7 +194,7 @@ CASES = {
         scans=("sub-01", "sub-02"),
         level="group",
         args=("--predictions", "x=" + "a" * 5000),
-        rc=66,
-        says=("5000|characters",),
+        rc=65,
+        says=(r"5000 characters\) cannot be read",),
     ),
 }

@@ -6,7 +6,9 @@ from browser import broken_links, browse, needs_browser
 
 def pages(study):
     found = sorted(study.out.glob("*.html"))
-    assert {"group.html", "qc.html", "sub-001.html", "sub-003.html", "training_rnc-demo.html"} <= {p.name for p in found}
+    assert {"group.html", "qc.html", "sub-001.html", "sub-003.html", "training_rnc-demo.html"} <= {
+        p.name for p in found
+    }
     return found
 
 
