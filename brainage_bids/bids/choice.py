@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from brainage_bids.bids.faults import some
 from brainage_bids.bids.parse import natural_key
+from brainage_bids.schema import Scan
 
 RULE = "plain before contrast agent, whole brain before part of it, fewest quality warnings, then name"
 _NO_AGENT = re.compile(r"(?:none|no|non|without|native|plain|pre\w*)", re.IGNORECASE)
@@ -62,10 +63,22 @@ def preference(run: str | None, n_warnings: float = 0.0) -> tuple:
     return has_agent(run), is_part(run), warned, natural_key(acquisition(run)), number, natural_key(run)
 
 
-def second_choice(runs: Sequence[str | None]) -> list[bool]:
-    """Say which scans of one session show a contrast agent or a part of the brain where another one does not."""
+def second_choice(sessions: Sequence[Hashable], runs: Sequence[str | None]) -> list[bool]:
+    """Say which scans show a contrast agent or a part of the brain while another scan of their session does not."""
     kinds = [preference(run)[:2] for run in runs]
-    return [kind > min(kinds) for kind in kinds]
+    best: dict[Hashable, tuple] = {}
+    for session, kind in zip(sessions, kinds, strict=True):
+        best[session] = min(kind, best.get(session, kind))
+    return [kind > best[session] for session, kind in zip(sessions, kinds, strict=True)]
+
+
+def choice_of(scans: Iterable[Scan]) -> str | None:
+    """Say which scan stands for a person where a session has several, as far as names tell; None where none has."""
+    sessions: dict[tuple, list[Scan]] = {}
+    for scan in scans:
+        sessions.setdefault((scan.participant_id, scan.session_id), []).append(scan)
+    ordered = (sorted(several, key=lambda scan: preference(scan.run)) for several in sessions.values())
+    return choice_note([scan.prefix for scan in several] for several in ordered)
 
 
 def choice_note(sessions: Iterable[Sequence[str]]) -> str | None:
@@ -74,7 +87,7 @@ def choice_note(sessions: Iterable[Sequence[str]]) -> str | None:
     Parameters
     ----------
     sessions
-        For each session with several scans their file-name stems, the one that stands for the person first.
+        For each session the stems of its scans, the one that stands for the person first.
     """
     several = [f"{stems[0]} before {some(stems[1:], 3)}" for stems in sessions if len(stems) > 1]
     if not several:

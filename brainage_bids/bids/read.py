@@ -17,7 +17,6 @@ from brainage_bids.bids import people
 from brainage_bids.bids.agefaults import age_faults, age_notes
 from brainage_bids.bids.ages import Age, AgeBook, age_for_rates, read_age_book, resolve_age
 from brainage_bids.bids.asked import ColumnRequest, asked_columns, parse_column_option
-from brainage_bids.bids.choice import choice_note, preference
 from brainage_bids.bids.faults import WARNING, Fault, errors_of, format_faults, make_fault, some, told_once
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.find import T1W, Found, Image, find_images
@@ -196,7 +195,7 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     seen = {score for scan in scans for score, _ in scan.scores}
     names = tuple(dict.fromkeys([*asked, *(score for score in scores.columns if score in seen)]))
     hint = None if groups.columns else group_hint(group_candidates(tables, {scan.participant_id for scan in scans}))
-    notes = (*_choice_notes(scans), *age_notes(scans), *reader.notes(), *people.group_notes(groups, hint),
+    notes = (*age_notes(scans), *reader.notes(), *people.group_notes(groups, hint),
              *score_notes(scores, [n for n in names if scores.columns.get(n)]))  # fmt: skip
     ordered = tuple(sorted(told_once(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file)))
     return Dataset(
@@ -312,16 +311,6 @@ def _scanned(images: Iterable[Image]) -> dict[str, tuple[str | None, ...]]:
     for image in images:
         sessions.setdefault(image.participant_id, {})[image.session_id] = None
     return {participant: tuple(mine) for participant, mine in sessions.items()}
-
-
-def _choice_notes(scans: Sequence[Scan]) -> list[str]:
-    """Say which scan stands for a person where a session has several, as far as names tell."""
-    sessions: dict[tuple, list[Scan]] = {}
-    for scan in scans:
-        sessions.setdefault((scan.participant_id, scan.session_id), []).append(scan)
-    ordered = (sorted(several, key=lambda scan: preference(scan.run)) for several in sessions.values())
-    note = choice_note([scan.prefix for scan in several] for several in ordered)
-    return [note] if note else []
 
 
 class _Reader:

@@ -27,9 +27,9 @@ from brainage_bids.bids.parse import check_score, natural_key, parse_numbers
 from brainage_bids.bids.sessions import session_tails, wide_names
 from brainage_bids.bids.tables import Table, Tables
 from brainage_bids.errors import UsageError, shorten
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE, Scan
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, Scan
 
-RESERVED = frozenset({*BRAINAGE_COLUMNS, DATASET, RATE_AGE, "split"})  # columns that a score must not hide
+RESERVED = frozenset({*BRAINAGE_COLUMNS, DATASET, RATE_AGE, QC_WARNINGS, "split"})  # columns that a score must not hide
 
 ScoreRequest = tuple[str, ...]  # name, file, column[, unit]
 

@@ -30,7 +30,7 @@ from brainage_bids.pipeline.predictions import (
 )
 from brainage_bids.pipeline.qc import gates_passed
 from brainage_bids.pipeline.record import last_events
-from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, RATE_AGE, Scan, VolumeSpec
+from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, QC_WARNINGS, RATE_AGE, Scan, VolumeSpec
 
 if TYPE_CHECKING:
     from brainage_bids.pipeline.together import Together
@@ -100,6 +100,7 @@ def collect(
             foreign.append((len(rows), scan))
         usable = effective_pass(gates_passed([v for _, v in sidecars]), decided.decision(scan_key(scan)).verdict)
         row = _scan_columns(scan, None if usable is None else int(usable))
+        row[QC_WARNINGS] = len(sidecars[0][1].get("qc_warn", ())) if sidecars else float("nan")
         held_out = told.get("Folds", {})
         for values in predictions:
             name = values["model"]
@@ -141,10 +142,12 @@ def collect(
     refuse_same_columns(list(seen))
     columns = [*BRAINAGE_COLUMNS, *dataset.score_names]
     columns += [f"{kind}_{name}" for name in seen for kind in ("predicted_age", "bag", "bag_corrected")]
-    columns.append(RATE_AGE)
+    columns += [RATE_AGE, QC_WARNINGS]
     table = pd.DataFrame(rows, columns=["prefix", *columns]).set_index("prefix")
     numeric = [
-        c for c in columns if c in ("age", RATE_AGE, *dataset.score_names) or c.startswith(("predicted_age_", "bag_"))
+        c
+        for c in columns
+        if c in ("age", RATE_AGE, QC_WARNINGS, *dataset.score_names) or c.startswith(("predicted_age_", "bag_"))
     ]
     table[numeric] = table[numeric].astype("float64")
     return Collected(

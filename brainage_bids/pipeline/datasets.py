@@ -15,6 +15,7 @@ import pandas as pd
 
 from brainage_bids.bids.derivative import source_of
 from brainage_bids.bids.faults import Fault, some
+from brainage_bids.bids.find import UNIT1
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset, DatasetQuery, read_dataset
 from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
@@ -151,10 +152,13 @@ def _option(fault: Fault) -> str:
 
 
 def _only(query: DatasetQuery, bids_dir: Path, people: Iterable[str]) -> DatasetQuery:
-    """Return a query for some people of another dataset: labels and filters choose in BIDS_DIR only."""
+    """Return a query for some people of another dataset: labels and filters choose in BIDS_DIR only.
+
+    Images are found as widely as they may have been: those count that the OUTPUT_DIR knows.
+    """
     return dataclasses.replace(
         query, bids_dir=bids_dir, participant_label=tuple(sorted(people)), exclude_participant_label=(),
-        session_label=(), filter_file=None, derivatives=(),
+        session_label=(), filter_file=None, database_dir=None, t1w_suffix=UNIT1, derivatives=(),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage_bids import __version__
+from brainage_bids.bids.choice import choice_note
 from brainage_bids.bids.derivative import check_output, prepare_output
 from brainage_bids.bids.files import MISSING, read_tsv, write_json
 from brainage_bids.bids.grouptables import write_group_table
@@ -29,7 +30,7 @@ from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.qc import write_qc
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.pipeline.together import join, keyed, template_root, unkeyed
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE, SPLIT_COLUMNS
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, SPLIT_COLUMNS
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -144,17 +145,20 @@ def _run_steps(
 ) -> None:
     from brainage_bids.pipeline.pages import group_page
     from brainage_bids.pipeline.regions import group_saliency
-    from brainage_bids.stats.cohort import select_rows
+    from brainage_bids.stats.cohort import select_rows, session_choices
     from brainage_bids.stats.longitudinal import rate_sessions
 
     corrected = bias_corrected(collected, dataset, options)
-    table, lines, fitting = corrected.table, corrected.lines, corrected.fitting
+    table, lines, fitting = corrected.table.drop(columns=QC_WARNINGS), corrected.lines, corrected.fitting
     write_group_table(outputs, "brainage", table if table[RATE_AGE].notna().any() else table.drop(columns=RATE_AGE))
     write_json(outputs.bias_correction, lines)
     write_group_table(outputs, "failed", collected.failed)
-    people = keyed(table)
+    people = keyed(corrected.table)
     tested = people[~people.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
+    choice = choice_note(session_choices(selected, left_out))
+    if choice:
+        record.note(choice)
     left_out.loc[left_out.index.isin(collected.excluded), "reason"] = EXCLUDED
     selected = with_test_people(selected, outputs, collected.models)
     fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
@@ -177,7 +181,7 @@ def _run_steps(
         options,
     )
     sessions = rate_sessions(tested, collected.models)
-    shown = {**tables, "left_out": left_out, "sessions": sessions, "selected": selected}
+    shown = {**tables, "left_out": left_out, "sessions": sessions, "selected": selected, "choice": choice}
     group_page(options, outputs, dataset, collected, table, shown, lines, saliency, record)
 
 

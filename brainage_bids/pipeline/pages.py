@@ -321,6 +321,7 @@ def group_page(
         warnings=[
             *(confounding(tables["selected"], dataset.controls) if together else ()),
             *(together.warnings if together else ()),
+            *([tables["choice"]] if tables["choice"] else ()),
             *_warnings(dataset, collected, lines, all(is_phantom(one) for _, one in places)),
             *not_covered(tables["calibration"]),
         ],

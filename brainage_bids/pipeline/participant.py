@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainage_bids import __version__
+from brainage_bids.bids.choice import choice_of, second_choice
 from brainage_bids.bids.derivative import check_output, prepare_output
 from brainage_bids.bids.faults import WARNING, format_faults
 from brainage_bids.bids.outputs import Outputs, is_study_model
@@ -148,7 +149,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     record = RunRecord(outputs, "participant", options.command, _settings(options))
     record.faults = [str(fault) for fault in dataset.faults]
     with record.kept():
-        for note in dataset.notes:
+        for note in filter(None, (*dataset.notes, choice_of(dataset.scans))):
             record.note(note)
         _run_steps(options, outputs, dataset, plan, record, world)
         write_qc(outputs, dataset, record, is_phantom(dataset))
@@ -281,7 +282,8 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
 def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
     """Say which scans may train: a boolean column and the rule in words.
 
-    Where one age stands for several sessions it is taken for that of the first: at the others the person is older.
+    Where one age stands for several sessions it is taken for that of the first: at the others the person is older. A
+    scan with contrast agent or of a part of the brain does not train where the session has a better one.
     """
     from brainage_bids.stats.tables import has_age_flag
 
@@ -291,7 +293,12 @@ def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) 
     later = chosen & shared & (session != session.groupby(table["participant_id"]).transform("first"))
     if later.any():
         rule += f"; without {later.sum()} later sessions of people whose one age stands for several"
-    return chosen & ~later, rule
+    chosen &= ~later
+    sessions = [*zip(table.loc[chosen, "participant_id"], session[chosen], strict=True)]
+    second = pd.Series(second_choice(sessions, table.loc[chosen, "run"].tolist()), table.index[chosen], dtype=bool)
+    if second.any():
+        rule += f"; without {second.sum()} scans with contrast agent or of a part of the brain beside plain ones"
+    return chosen & ~second.reindex(table.index, fill_value=False), rule
 
 
 def _chosen_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
@@ -369,7 +376,8 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
     """Return the plan as text: which scan, which age and from where, which model, what is already done."""
     from brainage_bids.preprocess.done import is_done
 
-    lines = [f"dataset: {dataset.name} ({dataset.bids_dir})", *dataset.notes]
+    notes = filter(None, (*dataset.notes, choice_of(dataset.scans)))
+    lines = [f"dataset: {dataset.name} ({dataset.bids_dir})", *notes]
     if plan.recipe is not None:
         who = check_training(options, dataset, plan.recipe, 1)
         lines.append(f"train: {plan.recipe.name}: {who}")

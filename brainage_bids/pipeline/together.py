@@ -23,7 +23,7 @@ from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.datasets import Member
 from brainage_bids.pipeline.models import WEIGHTS_KEY
 from brainage_bids.pipeline.qc import current_volume
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, RATE_AGE, VolumeSpec
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, QC_WARNINGS, RATE_AGE, VolumeSpec
 from brainage_bids.stats.site import apart
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _table(
             table["site"] = [None if pd.isna(site) else f"{name}: {site}" for site in table["site"]]
         tables.append(table)
     predicted = [f"{kind}_{model}" for model in models for kind in ("predicted_age", "bag", "bag_corrected")]
-    numeric = [*scores, *predicted, RATE_AGE]
+    numeric = [*scores, *predicted, RATE_AGE, QC_WARNINGS]
     columns = [*BRAINAGE_COLUMNS, DATASET, *numeric]
     joined = pd.concat([table.reindex(columns=[*columns, "place"]).astype(object) for table in tables])
     joined = joined.astype(dict.fromkeys(["age", *numeric], "float64"))

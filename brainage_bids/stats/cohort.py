@@ -60,6 +60,22 @@ def select_rows(table: pd.DataFrame, session_select: str = "first") -> tuple[pd.
     return table[kept].copy(), table[~kept].assign(reason=reason[~kept].to_numpy())
 
 
+def session_choices(selected: pd.DataFrame, left_out: pd.DataFrame) -> list[list[str]]:
+    """Return, for each session with several usable scans, their index, the one that was taken first.
+
+    Parameters
+    ----------
+    selected, left_out
+        What :func:`select_rows` gives.
+    """
+    taken = pd.concat([selected, left_out[left_out["reason"] == OTHER_SESSION]])
+    found: dict[tuple, list[str]] = {}
+    for rows in (taken, left_out[left_out["reason"] == OTHER_RUN]):
+        for person, session, at in zip(rows["participant_id"], text(rows, "session_id"), rows.index, strict=True):
+            found.setdefault((person, session), []).append(at)
+    return [scans for scans in found.values() if len(scans) > 1]
+
+
 def usable(table: pd.DataFrame) -> np.ndarray:
     """Return ``(n,)`` bool: the scan passed quality control and no model was trained on the person."""
     return _flag(table, "qc_pass", missing=True) & ~_flag(table, "in_training", missing=False)
