@@ -117,6 +117,9 @@ def _other_images(root: Path, found: Found) -> str | None:
                         suffixes[f"{kind}/*_{stem.rpartition('_')[2]}"] += 1
                     elif f".{ending}".lower().endswith(_OTHER_FORMATS):
                         formats[f".{ending.rpartition('.')[2]}"] += 1
+    elsewhere = [name.partition("/")[0] for name in suffixes if name.endswith("_T1w")]
+    if elsewhere:
+        return f"T1w images lie in folders called {some(elsewhere, 3)}; rename them to anat"
     if suffixes:
         told = some((f"{name} ({count})" for name, count in suffixes.most_common()), 6)
         return f"its {len(found.sessions)} participants have {told}; a T1w image is needed"
