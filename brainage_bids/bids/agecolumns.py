@@ -213,9 +213,14 @@ def _without_levels(table: Table, name: str, told: Told, unit: str | None) -> tu
         return read, f"Levels say that {said}"
     numbers = {clean(cell) for cell in cells if clean(cell)}
     whole = all(re.fullmatch(r"\d+(?:\.0*)?|n/?a", number.lower()) for number in numbers)
-    if told.bins and unit is None and whole and len(numbers) <= _MANY:
-        return read, f"the description speaks of groups of ages ({some(sorted(numbers), 3)})"
+    if unit is None and whole and len(numbers) <= _MANY and (told.bins or _lists_ranges(levels)):
+        return read, f"its description or Levels speak of groups of ages ({some(sorted(numbers), 3)})"
     return read, ""
+
+
+def _lists_ranges(levels: object) -> bool:
+    """Say whether Levels are a list (they should be a mapping) of ranges of ages."""
+    return isinstance(levels, list) and any(parse_age(item)[1] == "age_range" for item in levels)
 
 
 def _number_key(text: object) -> str:

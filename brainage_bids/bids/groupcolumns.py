@@ -20,12 +20,12 @@ FEWEST, MOST = 2, 8  # different values of a column of groups
 _OTHER = frozenset(
     "id participant hand handed handedness handness dominance dexterity edinburgh ehi sex gender site center centre "
     "scanner institution hospital manufacturer vendor coil field strength tesla race ethnicity ethnic education edu "
-    "school schooling degree language country nationality city marital married employment occupation income ses ssc "
-    "species strain apoe apoe4 genotype allele blood session sessions visit wave timepoint run runs order version "
-    "acquisition acq protocol sequence software qc quality rating include included exclude excluded exclusion consent "
-    "family twin twins zygosity mother father parent weight height bmi age ages agegroup year years date dob birth day "
-    "month season time smoker smoking smoke alcohol caffeine medication medicated contraceptive menstrual vision "
-    "glasses eyesight n num number count total score sum".split()
+    "educ eduyears school schooling degree language country nationality city marital married employment occupation "
+    "income ses ssc species strain apoe apoe4 genotype allele blood session sessions visit wave timepoint run runs "
+    "order version acquisition acq protocol sequence software qc quality rating include included exclude excluded "
+    "exclusion consent family twin twins zygosity mother father parent weight height bmi age ages agegroup year "
+    "years date dob birth day month season time smoker smoking smoke alcohol caffeine medication medicated "
+    "contraceptive menstrual vision glasses eyesight n num number count total score sum".split()
 )
 _LIKE_GROUP = frozenset(
     "group grp groups diagnosis diag diagnostic dx condition condit cond patient patients status disease disorder case "
@@ -58,17 +58,24 @@ def _may_be_group(table: Table, name: str, values: Sequence[str]) -> bool:
     key = normalise(name)
     if key in (*SEX, *SITE, *FAMILY, *SESSION_COLUMNS, *MEDICATION_STATE) or canonical_score(name):
         return False
-    if not FEWEST <= len(distinct) <= MOST or len(values) < 2 * len(distinct) or set(words_of(name)) & _OTHER:
+    if not FEWEST <= len(distinct) <= MOST or len(values) < 2 * len(distinct):
+        return False
+    if set(words_of(name)) & _OTHER and not _holds_diagnoses(table, name, distinct):
         return False
     if all(parse_sex(value, of_column(table.about(name), "Levels")) in ("F", "M") for value in distinct):
         return False
     return all(re.fullmatch(r"\d{1,2}(?:\.0*)?", value) or re.search(r"[^\W\d_]", value) for value in distinct)
 
 
+def _holds_diagnoses(table: Table, name: str, values: Collection[str]) -> bool:
+    levels = of_column(table.about(name), "Levels")
+    return any(disease_class(value, name, levels) for value in set(values))
+
+
 def _rank(table: Table, name: str, values: Sequence[str]) -> tuple[int, int]:
     """Order candidates: a value that is a known diagnosis or control, a heading that speaks of groups, text, codes."""
     levels = of_column(table.about(name), "Levels")
-    known = any(disease_class(value, name, levels) for value in set(values))
+    known = _holds_diagnoses(table, name, values)
     words = any(re.search(r"[^\W\d_]", f"{value} {level_meaning(value, levels) or ''}") for value in set(values))
     return (0 if known else 1 if set(words_of(name)) & _LIKE_GROUP else 2 if words else 3, table.columns.index(name))
 

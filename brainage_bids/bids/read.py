@@ -14,8 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from brainage_bids.bids import people
+from brainage_bids.bids.agebook import AgeBook, read_age_book
+from brainage_bids.bids.agecolumns import Age
 from brainage_bids.bids.agefaults import age_faults, age_notes
-from brainage_bids.bids.ages import Age, AgeBook, age_for_rates, read_age_book, resolve_age
+from brainage_bids.bids.ages import age_for_rates, resolve_age
 from brainage_bids.bids.asked import ColumnRequest, asked_columns, parse_column_option
 from brainage_bids.bids.faults import WARNING, Fault, errors_of, format_faults, make_fault, some, told_once
 from brainage_bids.bids.files import read_json

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainage_bids.bids.ages import AgeBook, is_baseline, months_between
+from brainage_bids.bids.agebook import AgeBook
+from brainage_bids.bids.ages import is_baseline, months_between
 from brainage_bids.bids.aliases import (
     MEDICATION_STATE,
     SCORE_RULES,

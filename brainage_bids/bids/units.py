@@ -108,13 +108,13 @@ def _statements(words: str, short: str, plurals: str) -> tuple[re.Pattern, ...]:
     )
     of_event = r"(?! ?/ ?\d)(?! of (?:the )?(?:scan|mri|visit|test|birth|assessment|education))"
     more = r"(?:,? (?:decimal|old|of age|since birth|rounded|to [^)\]]*))?"
-    uncounted = r"(?<![\d.] )(?<![\d.])(?<![\d.]-)"  # 18 years of age, the 6-month visit: no unit of these numbers
+    uncounted = r"(?<!\d )(?<![\d.])(?<!\d-)"  # 18 years of age, the 6-month visit: no unit of these numbers
     after = "age|scan|mri|scanning|visit|birthday|birth|testing|assessment|child|participant|subject|patient|session"
     forms = (
         rf"\b(?:in|en|as|em|number of|units?(?: is| are|:| =|=)?|age|alter|edad|idade) {kinds}{word}\b{of_event}",
         rf"[(\[{{]\s*(?:in |units?: )?{kinds}(?:{word}|{short})\.?{more}\s*[)\]}}]",
         rf"{uncounted}\b{word} (?:old|of age|of life|since birth|(?:after|from|post) birth)\b",
-        rf"(?:^|[(\[,;:/|] ?|- ){uncounted}{kinds}{word}\.?(?=$|[,;:/|)])",
+        rf"(?:^|[(\[,.;:/|] ?|- ){uncounted}{kinds}{word}(?:\.?$|[,;:/|)]|\. )",
         rf"^{kinds}{word}\.?$",
         rf"\b(?:{after}) {kinds}(?:{plurals})\.?$",
     )

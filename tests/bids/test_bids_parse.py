@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from brainage_bids.bids import parse
 from brainage_bids.bids.aliases import SCORE_RULES, canonical_score, normalise
@@ -54,6 +56,50 @@ def test_bins_reference_cases():
 )
 def test_age_forms(text, unit, expected):
     assert parse.parse_age(text, unit) == expected
+
+
+@pytest.mark.parametrize("text", ["22-25", "25 to 30", "[20, 30)", "(19.5, 30]", "18–25", "20s", "mid 30's", "<25",
+                                  "under 25", "25 or younger", "30-39 years", "≤ 30", "20_29"])  # fmt: skip
+def test_ranges_are_no_ages(text):
+    assert parse.parse_age(text) == (None, "age_range")
+
+
+@pytest.mark.parametrize("text", ["89+", ">89", "≥89", "over 89", "89 or older", "89 years and above"])
+def test_open_ends_of_one_cell(text):
+    assert parse.parse_age(text) == (89.0, "top_coded")
+
+
+BIN = st.builds("{}-{}".format, st.integers(18, 50), st.integers(51, 89))
+AGE = st.integers(18, 88).map(str)
+
+
+@given(st.lists(BIN, min_size=1), st.lists(st.sampled_from(["36+", ">60", "<25", "n/a", "x"])), st.randoms())
+def test_a_column_of_bins_holds_no_age(bins, others, order):
+    cells = [*bins, *others]
+    order.shuffle(cells)
+    assert all(value is None for value, _ in parse.read_ages(cells))
+
+
+@given(st.lists(AGE, min_size=1), st.integers(80, 95), st.randoms())
+def test_a_cap_of_exact_ages_is_kept_where_nobody_is_older(ages, cap, order):
+    cells = [*ages, f"{cap}+"]
+    order.shuffle(cells)
+    read = dict(zip(cells, parse.read_ages(cells), strict=True))
+    older = any(int(age) > cap for age in ages)
+    assert read[f"{cap}+"] == ((None, "age_range") if older else (float(cap), "top_coded"))
+    assert all(read[age] == (float(age), None) for age in ages)
+
+
+@given(st.lists(AGE, min_size=2), BIN)
+def test_a_stray_range_costs_nobody_else_an_age(ages, stray):
+    assert [value for value, _ in parse.read_ages([*ages, stray])] == [*map(float, ages), None]
+
+
+@given(st.floats(0.5, 119), st.sampled_from(["year", "month", "week", "day"]))
+def test_units_of_a_column_and_of_a_cell_agree(years, unit):
+    number = f"{years * parse.UNITS_PER_YEAR[unit]:.6f}"
+    assert parse.parse_age(number, unit)[0] == pytest.approx(years, abs=1e-5)
+    assert parse.parse_age(f"{number} {unit}s", "day")[0] == pytest.approx(years, abs=1e-5)
 
 
 def test_weeks_and_days():

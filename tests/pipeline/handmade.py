@@ -81,7 +81,8 @@ def scans_of(place):
 
 
 def together(first, *also, **more):
-    query = DatasetQuery(first.bids, **{k: more.pop(k) for k in ("controls", "scores", "group_column") if k in more})
+    asked = ("controls", "scores", "group_column", "age_columns")
+    query = DatasetQuery(first.bids, **{k: more.pop(k) for k in asked if k in more})
     options = GroupOptions(query, first.out, also=tuple(map(str, also)), **more)
     _, dataset, collected = gather(options)
     return dataset, collected, options

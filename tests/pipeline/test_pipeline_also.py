@@ -12,7 +12,7 @@ from pipelinestudy import run
 from brainage_bids.bids.derivative import prepare_output
 from brainage_bids.bids.files import read_tsv, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
-from brainage_bids.bids.read import DatasetQuery, read_dataset
+from brainage_bids.bids.read import DatasetQuery, parse_column_option, read_dataset
 from brainage_bids.errors import BadDataError, InvalidDatasetError, NoInputError, UsageError
 from brainage_bids.pipeline.datasets import parse_also
 from brainage_bids.pipeline.together import confounding, keyed
@@ -280,6 +280,20 @@ def test_a_group_column_of_one_dataset(tmp_path):
     dataset, collected, _ = together(a, b.out, group_column="arm")
     assert collected.table["group"].tolist() == ["control", "x", "x", "CN", "AD", "AD"]
     assert dataset.controls == ("control", "CN")
+
+
+def test_a_column_of_ages_of_one_dataset(tmp_path):
+    a = make(tmp_path / "a", "A", ("CN", "AD", "AD"))
+    b = make(tmp_path / "b", "B", ("CN", "AD", "AD"))
+    rows = (b.bids / "participants.tsv").read_text().replace("age\t", "years_at_mri\t", 1)
+    (b.bids / "participants.tsv").write_text(rows)
+    for text in ("participants.tsv:years_at_mri", "B=participants.tsv:years_at_mri:years"):
+        request = parse_column_option(text, "--age-column")
+        _, collected, _ = together(a, b.out, age_columns=(request,))
+        assert collected.table["age"].tolist() == [61.0, 62.0, 63.0] * 2
+    for text, error in (("participants.tsv:x", UsageError), ("x.tsv:age", NoInputError), ("C=x.tsv:age", UsageError)):
+        with pytest.raises(error, match=r"--age-column '(x|age)' of "):
+            together(a, b.out, age_columns=(parse_column_option(text, "--age-column"),))
 
 
 def test_a_label_that_is_control_in_one_dataset_only_is_refused(tmp_path):
