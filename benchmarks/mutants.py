@@ -24,7 +24,13 @@ ROOT = Path(__file__).parents[1]
 PARTS = {
     "stats": (["brainage_bids/stats/*.py"], ["tests/stats"]),
     "losses": (["brainage_bids/model/losses.py"], ["tests/model/test_losses.py"]),
-    "ages": (["brainage_bids/bids/ages.py"], ["tests/bids", "tests/corpus"]),
+    "ages": (
+        [
+            f"brainage_bids/bids/{name}.py"
+            for name in ("ages", "agecolumns", "agetimes", "units", "sessions", "headings")
+        ],
+        ["tests/bids", "tests/corpus"],
+    ),
     "parse": (["brainage_bids/bids/parse.py"], ["tests/bids", "tests/corpus"]),
 }
 KILLED, TIMEOUT = {1, 3}, {36, -24, 24, 152, 255}  # exit codes that mutmut keeps

@@ -116,6 +116,13 @@ def test_float32_ages_tie_exactly():
     assert narrow.item() == wide.item() == pytest.approx(literal(features.numpy(), [20.1, 30.1, 40.1], 2.0))
 
 
+def test_many_views_close_together_and_far_from_zero_keep_their_distances():
+    rng = np.random.default_rng(6)
+    features, ages = 1e6 + rng.standard_normal((20, 2, 3)), rng.uniform(20, 90, 20)
+    loss = rank_n_contrast(torch.from_numpy(features), torch.from_numpy(ages)).item()
+    assert loss == pytest.approx(literal(features, ages, 2.0), rel=1e-9)
+
+
 def test_ages_tie_when_they_are_one_in_hundredths_of_a_year():
     one, within, apart = (rank_n_contrast_floor(torch.tensor([79.11, age, 40.0])) for age in (79.11, 79.1149, 79.12))
     assert within == one
