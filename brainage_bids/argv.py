@@ -170,8 +170,6 @@ def _toml(path: Path) -> dict:
         return tomllib.loads(read_text(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoInputError(f"--config-file {shorten(path)} is not there; check the path") from error
-    except OSError as error:
-        raise UsageError(f"--config-file {shorten(path)} cannot be read: {error.strerror}") from error
     except Unreadable as error:
         raise UsageError(f"--config-file {shorten(path)} {error.reason}") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers of thousands of digits

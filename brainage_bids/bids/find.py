@@ -242,7 +242,10 @@ class _Look:
             return None
         if reason := not_fetched(entry.path):
             self.fault("IMAGE_NOT_FETCHED", entry.path, reason)
-        elif entry.stat().st_size == 0:
+        elif _size(entry) is None:
+            self.unreadable(Path(entry.path).parent, "its files cannot be looked at")
+            return None
+        elif _size(entry) == 0:
             self.fault("IMAGE_EMPTY", entry.path, "has 0 bytes; fetch it again or exclude the participant")
         ordered = tuple(sorted(pairs, key=lambda pair: _ORDER[pair[0]]))
         second = _second_inversion(entry.name, names) if suffix == UNIT1 else None
@@ -255,6 +258,14 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError:  # a link in a circle
         return True
+
+
+def _size(entry: os.DirEntry) -> int | None:
+    """Return the size of a file, None in a folder that may be listed but not entered."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return None
 
 
 def _not_used(entry: os.DirEntry, at_home: bool, entities: Mapping[str, str]) -> tuple[str, str]:

@@ -85,8 +85,6 @@ def _words_of_file(path: str, prefix: str, option: str) -> list[str]:
         lines = split_lines(read_text(path))
     except Unreadable as error:
         raise UsageError(f"{option}: {shorten(path)} {error.reason}") from error
-    except OSError as error:
-        raise UsageError(f"{option}: {shorten(path)} cannot be read ({error.strerror})") from error
     lines = [text for line in lines if (text := line.partition("#")[0].strip(" \xa0")).strip(" \t,;")]
     cut = next((mark for mark in "\t,;" if lines and mark in lines[0]), None)
     heads = [cell.strip() for cell in lines[0].split(cut)] if lines else []

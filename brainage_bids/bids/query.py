@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +49,6 @@ def read_filter(path: str | Path) -> dict[str, Any]:
         raise NoInputError(f"{shown} is not there; check the path") from error
     except Unreadable as error:
         raise UsageError(f"{shown} {error.reason}") from error
-    except (OSError, ValueError) as error:
-        raise NoInputError(f"{shown} cannot be read ({shorten(error)})") from error
     example = '{"t1w": {"acquisition": "mprage"}}'
     if not isinstance(queries, dict):
         raise UsageError(f"{shown} holds no JSON object; it must look like {example}")
@@ -78,7 +76,9 @@ class Answer:
     indexed: frozenset[str]
 
 
-def select_paths(root: Path, query: Mapping[str, Any], database: Path | None, suffixes: Sequence[str]) -> Answer:
+def select_paths(
+    root: Path, query: Mapping[str, Any], database: Path | None, suffixes: Sequence[str], closed: Iterable[str] = ()
+) -> Answer:
     """Ask pybids for the images of a query.
 
     Parameters
@@ -91,6 +91,8 @@ def select_paths(root: Path, query: Mapping[str, Any], database: Path | None, su
         Folder of an index that pybids made before; None: the dataset is indexed for this run.
     suffixes
         What the query asks for when it names no suffix.
+    closed
+        Folders below ``root`` that cannot be read, which would stop pybids.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def select_paths(root: Path, query: Mapping[str, Any], database: Path | None, su
     """
     _check_regex(query)
     with _quiet():
-        layout = _layout(root, database)
+        layout = _layout(root, database, closed)
         asked = {**BASE, "suffix": list(suffixes), **{key: _value(value) for key, value in query.items()}}
         for word in ("return_type", "absolute_paths"):  # of how pybids answers, not of what it selects
             asked.pop(word, None)
@@ -161,7 +163,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _layout(root: Path, database: Path | None) -> BIDSLayout:
+def _layout(root: Path, database: Path | None, closed: Iterable[str]) -> BIDSLayout:
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
 
     if database is not None and (database / DATABASE).is_file():
@@ -172,11 +174,18 @@ def _layout(root: Path, database: Path | None) -> BIDSLayout:
             shorten(database),
             DATABASE,
         )
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[_NOT_SEEN])
+    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[_NOT_SEEN, *_shut(root, closed)])
     try:
         return BIDSLayout(root, validate=False, indexer=indexer)
     except Exception as error:
         raise BadDataError(f"pybids cannot index {root} ({_why(error)}); leave --bids-filter-file out") from error
+
+
+def _shut(root: Path, closed: Iterable[str]) -> list[re.Pattern]:
+    """Return patterns of the folders that cannot be entered; a folder may be closed by one above it."""
+    levels = {parent for path in closed for parent in (Path(path), *Path(path).parents) if parent != Path(".")}
+    shut = [path.as_posix() for path in levels if not os.access(root / path, os.R_OK | os.X_OK)]
+    return [re.compile(rf"^/{re.escape(path)}(/|$)") for path in shut]
 
 
 def _opened(root: Path, database: Path) -> BIDSLayout:

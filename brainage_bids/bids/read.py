@@ -292,7 +292,9 @@ def _without_scan(
     if lacking:
         message = f"{len(lacking)} participants have a folder but no row: {some(lacking)}; add them"
         faults.append(make_fault("PARTICIPANT_WITHOUT_ROW", tables.participants.name, message))
-    extra = [participant for participant in rows if participant not in found.sessions]
+    extra = [
+        participant for participant in rows if participant not in found.sessions and participant not in found.closed
+    ]
     if extra and not query.participant_label:
         message = f"{len(extra)} participants have a row but no folder: {some(extra)}"
         faults.append(make_fault("PARTICIPANT_WITHOUT_FOLDER", tables.participants.name, message))

@@ -77,7 +77,7 @@ def select(root: Path, wanted: Wanted, found: Found) -> Selection:
     people = _participants(wanted, found)
     faults: list[Fault] = []
     by_label = _by_label(wanted, found, set(people))
-    images = _by_query(root, wanted, by_label, faults) if wanted.filter_file or wanted.database_dir else by_label
+    images = _by_query(root, wanted, by_label, found, faults) if wanted.filter_file or wanted.database_dir else by_label
     if not (wanted.filter_file or wanted.database_dir) and wanted.t1w_suffix == T1W:
         images = [image for image in images if image.suffix == T1W]
     images, repeats = without_repeats(_t1w_first(images))
@@ -103,13 +103,14 @@ def _by_label(wanted: Wanted, found: Found, people: set[str]) -> list[Image]:
     return [image for image in every if image.participant_id in people and (not asked or image.session_id in asked)]
 
 
-def _by_query(root: Path, wanted: Wanted, images: Sequence[Image], faults: list[Fault]) -> list[Image]:
+def _by_query(root: Path, wanted: Wanted, images: Sequence[Image], found: Found, faults: list[Fault]) -> list[Image]:
     """Return the images that pybids selects; those that a database does not know are named."""
     from brainage_bids.bids.query import read_filter, select_paths
 
     query = read_filter(wanted.filter_file) if wanted.filter_file else {}
     suffixes = [T1W, UNIT1] if wanted.t1w_suffix == UNIT1 else [T1W]
-    answer = select_paths(root, query, wanted.database_dir, suffixes)
+    closed = [fault.file for fault in found.faults if fault.code == "FOLDER_UNREADABLE"]
+    answer = select_paths(root, query, wanted.database_dir, suffixes, closed)
     paths = [_below(image.path, root) for image in images]
     unknown = [path for path, image in zip(paths, images, strict=True)
                if path not in answer.indexed and image.suffix in suffixes]  # fmt: skip

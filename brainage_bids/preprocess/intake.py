@@ -130,7 +130,7 @@ def _of_mp2rage(native: Native, second_inversion: str | Path | None) -> Native:
     inv2, told = None, []
     if second_inversion is not None:
         try:
-            other = read_scan(second_inversion)
+            other = read_scan(second_inversion, as_stored=True)  # its air is the noise: no zero is set
             inv2 = other.data if _same_grid(other.data, other.affine, native) else None
             told = [] if inv2 is not None else [f"{Path(second_inversion).name} lies on another grid and is not used"]
         except BadDataError as error:

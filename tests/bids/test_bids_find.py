@@ -3,6 +3,7 @@ import os
 import pytest
 
 from brainage_bids.bids.find import ENTITIES, find_images, without_repeats
+from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.errors import NoInputError
 
 
@@ -125,6 +126,28 @@ def test_a_folder_that_may_not_be_read_concerns_its_participant(toy, monkeypatch
     assert [fault.file for fault in found.faults] == ["sub-02", "sub-03/anat"]
     assert found.closed == ("sub-02",)
     assert "sub-02" not in found.sessions
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_folders_without_permission_stop_neither_the_scan_nor_pybids(toy, tmp_path):
+    for person in ("sub-01", "sub-02", "sub-03", "sub-05"):
+        toy.image(person)
+    toy.image("sub-04", "ses-1")
+    toy.table("participants.tsv", "participant_id|age", *(f"sub-0{k}|30" for k in range(1, 6)))
+    shut = {"sub-02": 0, "sub-03/anat": 0, "sub-04/ses-1": 0, "sub-05/anat": 0o444}
+    for folder, mode in shut.items():
+        (toy.root / folder).chmod(mode)
+    (tmp_path / "f.json").write_text('{"t1w": {"run": null}}')
+    try:
+        for more in ({}, {"filter_file": tmp_path / "f.json"}):
+            dataset = read_dataset(DatasetQuery(toy.root, **more))
+            assert [scan.prefix for scan in dataset.scans] == ["sub-01"]
+            codes = [fault.code for fault in dataset.faults]
+            assert codes.count("FOLDER_UNREADABLE") == 4
+            assert "PARTICIPANT_WITHOUT_FOLDER" not in codes
+    finally:
+        for folder in shut:
+            (toy.root / folder).chmod(0o755)
 
 
 def test_folders_nearly_named_right_are_named(toy):

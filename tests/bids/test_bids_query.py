@@ -129,7 +129,7 @@ def test_a_filter_file_that_is_not_there_or_a_folder(tmp_path):
         read_filter(tmp_path / "filter.json")
     with pytest.raises(UsageError, match="is a folder"):
         read_filter(tmp_path)
-    with pytest.raises(NoInputError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         read_filter("x" * 5000)
 
 
