@@ -147,7 +147,7 @@ def _refuse(root: Path, wanted: Wanted, found: Found, people: Sequence[str], by_
     elif not any(image.suffix == T1W for image in by_label):
         left = f"{some(people, 3)} {'has' if len(people) == 1 else 'have'} none in what the labels select"
     else:
-        left = f"pybids selects none of the {len(by_label)} images that the labels leave"
+        left = f"pybids selects none of {len(by_label)} images (it takes labels without sub- and ses-)"
     options = " and ".join(wanted.narrows)
     raise NothingSelectedError(
         f"the filters select no T1w image of {root} (it has {count}): {left}; check {options or 'the labels'}"

@@ -91,7 +91,7 @@ def filtered(toy, text, **more):
 def test_a_filter_file_is_applied_with_the_labels(tree):
     assert filtered(tree, '{"t1w": {"ceagent": "gad"}}') == ["sub-02_ce-gad"]
     assert filtered(tree, '{"bold": {"run": 7}}', participant_label=("3",)) == ["sub-3_acq-spgr"]
-    with pytest.raises(NothingSelectedError, match=r"pybids selects none of the 1 images.*--bids-filter-file"):
+    with pytest.raises(NothingSelectedError, match=r"pybids selects none of 1 images.*--bids-filter-file"):
         filtered(tree, '{"t1w": {"ceagent": "gad"}}', participant_label=("3",))
 
 
