@@ -66,7 +66,7 @@ class AgeBook:
             if age := column.at(column.table.session_rows(participant, session)):
                 yield column, age
         for table, columns in self.wide:
-            for tail in sorted(session_tails(session) & set(columns)):
+            for tail in sorted(session_tails(session) & columns.keys()):
                 if age := columns[tail].at(table.participant_rows(participant)):
                     yield columns[tail], age
 

@@ -59,6 +59,7 @@ def _doubt(
     age: float | None,
 ) -> str | None:
     """Return why the dates of one person cannot be true, None when they can."""
+    written = {session: age_at(person, session) for session in times} if len(times) > 1 else {}
     for first, second in combinations(times, 2):
         earlier, later = (first, second) if follows(second, first) or not follows(first, second) else (second, first)
         years = years_between(times[earlier], times[later])
@@ -71,7 +72,7 @@ def _doubt(
             told = labels[1] - labels[0]
             if abs(years - told) > LABEL_ROOM[0] + LABEL_ROOM[1] * told:
                 return f"{later} is dated {years:.1f} years after {earlier}, their names say {told:.1f}"
-        ages = age_at(person, earlier), age_at(person, later)
+        ages = written[earlier], written[later]
         if None not in ages and abs(years - (ages[1] - ages[0])) >= ROOM:
             return f"{later} is dated {years:.1f} years after {earlier}, the ages say {ages[1] - ages[0]:.1f}"
         if age is not None and None in ages and age + abs(years) > AGE_MAX:

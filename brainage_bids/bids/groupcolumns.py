@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from brainage_bids.bids.aliases import FAMILY, MEDICATION_STATE, SESSION_COLUMNS, SEX, SITE, canonical_score, normalise
 from brainage_bids.bids.faults import Fault, make_fault, some
 from brainage_bids.bids.headings import words_of
-from brainage_bids.bids.parse import disease_class, level_meaning, parse_sex, parse_text
+from brainage_bids.bids.parse import MISSING_TEXT, disease_class, level_meaning, parse_sex, parse_text
 from brainage_bids.bids.tables import Table, Tables
 from brainage_bids.bids.units import of_column
 
@@ -48,8 +48,14 @@ def group_candidates(tables: Tables, people: Collection[str]) -> list[tuple[Tabl
 
 
 def _values(table: Table, name: str, rows: Sequence[int]) -> list[str]:
+    """Return the values of a column, none where they are too many for groups."""
     cells = table.cells(name)
-    return [value for i in rows if (value := parse_text(cells[i])) is not None]
+    distinct: set[str] = set()
+    for row in rows:
+        distinct.add(cells[row])
+        if len(distinct) > MOST + len(MISSING_TEXT):
+            return []
+    return [value for row in rows if (value := parse_text(cells[row])) is not None]
 
 
 def _may_be_group(table: Table, name: str, values: Sequence[str]) -> bool:

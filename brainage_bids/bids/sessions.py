@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from brainage_bids.bids.aliases import normalise
 
@@ -52,6 +53,7 @@ def session_key(session: str | None) -> str:
     return re.sub(r"^(?:ses|sess|session|visit|v|wave|timepoint|tp)(?=\d+$)", "", unpadded(text))
 
 
+@lru_cache(maxsize=4096)
 def session_tails(session: str | None) -> frozenset[str]:
     """Return how the columns of a wide table may name a session: ``ses-W1`` -> ``w1``, ``wave1``, ``sesw1``, ...
 
@@ -101,6 +103,7 @@ def _tail_of(text: str, tails: frozenset[str], beside: Collection[str]) -> tuple
     return next(((one, rest) for one, rest in cut if one in tails), None)
 
 
+@lru_cache(maxsize=4096)
 def label_years(session: str | None) -> float | None:
     """Return the years since entry that a label tells, None when it tells none.
 
