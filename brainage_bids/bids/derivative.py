@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 from brainage_bids.bids.files import MISSING, read_json, read_tsv, write_json, write_text, write_tsv
 from brainage_bids.bids.outputs import Outputs, model_label
@@ -123,8 +123,20 @@ def source_of(root: Path) -> tuple[str, Path | None]:
     name = str(told.get("Name", ""))
     if APP not in makers or not name.startswith(NAME.format("")):
         raise NoInputError(f"{root} holds no results of {APP}; give the OUTPUT_DIR of a participant run")
-    place = urlparse(str(_links(told).get("raw", "")))
-    return name.removeprefix(NAME.format("")), Path(unquote(place.path)) if place.scheme == "file" else None
+    return name.removeprefix(NAME.format("")), _place(root, _links(told).get("raw", ""))
+
+
+def _link(root: Path, place: Path) -> str:
+    """Return where a dataset lies as seen from OUTPUT_DIR, as BIDS writes it; the folders above both stay private."""
+    return quote(Path(os.path.relpath(os.path.realpath(place), os.path.realpath(root))).as_posix())
+
+
+def _place(root: Path, link: str) -> Path | None:
+    """Return the folder that a link means: a relative one, or a ``file:`` URI of an earlier version."""
+    told = urlparse(link)
+    if told.scheme not in ("", "file") or not told.path:
+        return None
+    return Path(os.path.normpath(Path(os.path.realpath(root)) / unquote(told.path)))
 
 
 def _told(path: Path) -> tuple[dict, list[str]]:
@@ -208,9 +220,11 @@ def _check_apart(root: Path, bids_dir: Path) -> None:
 
 def _description(root: Path, dataset: Dataset, name: str, version: str) -> dict:
     """Return the content of dataset_description.json; the datasets that earlier runs started from stay named."""
-    source = {"URL": Path(dataset.bids_dir).as_uri()}
     links = _links(_told(root / "dataset_description.json")[0])
-    links |= {"raw": source["URL"]} | {derivative.name: derivative.root.as_uri() for derivative in dataset.derivatives}
+    links = {name: _link(root, place) if (place := _place(root, link)) else link for name, link in links.items()}
+    links |= {"raw": _link(root, dataset.bids_dir)}
+    links |= {derivative.name: _link(root, derivative.root) for derivative in dataset.derivatives}
+    source = {"URL": links["raw"]}
     with contextlib.suppress(NotFetched):
         if doi := str(_told(Path(dataset.bids_dir) / "dataset_description.json")[0].get("DatasetDOI") or ""):
             source["DOI"] = doi if doi.startswith(("doi:", "https://")) else f"doi:{doi}"

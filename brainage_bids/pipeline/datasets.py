@@ -118,7 +118,7 @@ def _other(query: DatasetQuery, text: str, external: Mapping[str, pd.DataFrame])
     def traced(scan: Scan) -> bool:
         return scan.prefix in events or scan.participant_id in elsewhere or outputs.prediction(scan).is_file()
 
-    said = f"{len(gone)} participants of {root} are no longer in {place} and are left out: {some(gone)}."
+    said = f"{len(gone)} participants of {root.name} are no longer in {place.name} and are left out: {some(gone)}."
     scans = tuple(scan for scan in dataset.scans if traced(scan))
     return Member(dataclasses.replace(dataset, scans=scans), outputs, (said,) if gone else ())
 

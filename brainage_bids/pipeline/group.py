@@ -93,7 +93,8 @@ def run_group(options: GroupOptions) -> None:
     from brainage_bids.pipeline.pages import is_phantom
 
     prepare_output(outputs, first, __version__)
-    record = RunRecord(outputs, "group", options.command, {"options": dataclasses.asdict(options)})
+    settings = {"options": dataclasses.asdict(options)}
+    record = RunRecord(outputs, "group", options.command, settings, options.query.bids_dir)
     record.faults = [str(fault) for member in members for fault in member.dataset.faults]
     with record.kept():
         for member in members:

@@ -90,7 +90,7 @@ def participant_pages(
         "software": software(),
         "phantom": is_phantom(dataset) or any(card.get("phantom") for card in cards),
         "notices": notices(cards),
-        "command": options.command,
+        "command": record.places.command(options.command),
     }
     decided = read_qc(outputs.qc_table)
     sections: dict[str, list[ScanSection]] = {}

@@ -146,7 +146,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
 
     prepare_output(outputs, dataset, __version__)
     keep_templates(plan.templates, outputs)
-    record = RunRecord(outputs, "participant", options.command, _settings(options))
+    record = RunRecord(outputs, "participant", options.command, _settings(options), options.query.bids_dir)
     record.faults = [str(fault) for fault in dataset.faults]
     with record.kept():
         for note in filter(None, (*dataset.notes, choice_of(dataset.scans))):

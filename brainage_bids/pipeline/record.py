@@ -21,6 +21,7 @@ from pathlib import Path
 from brainage_bids import __version__
 from brainage_bids.bids.files import read_json, write_json
 from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.shareable import Places
 from brainage_bids.errors import BadDataError, BrainageError, ParticipantsFailed
 from brainage_bids.schema import Scan
 
@@ -40,6 +41,7 @@ class RunRecord:
     level: str
     command: str
     settings: dict
+    bids_dir: Path | None = None
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     events: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -67,7 +69,7 @@ class RunRecord:
                 "prefix": scan.prefix,
                 "step": step,
                 "status": status,
-                "reason": reason,
+                "reason": None if reason is None else self.places.text(str(reason)),
             }
         )
         if status == "failed":
@@ -80,6 +82,11 @@ class RunRecord:
         LOG.log(logging.WARNING if alike <= FEW else logging.DEBUG, "%s failed at %s: %s", prefix, step, reason)
         if alike == FEW + 1:
             LOG.warning("more scans that fail so are counted at the end and listed in %s", self.folder / "run.json")
+
+    @property
+    def places(self) -> Places:
+        """By which text that others will read tells where something lies."""
+        return Places(self.outputs.root, self.bids_dir)
 
     @property
     def failures(self) -> list[dict]:
@@ -140,12 +147,16 @@ def software() -> dict[str, str]:
 def last_events(outputs: Outputs) -> dict[str, dict]:
     """Return, per scan prefix, the newest event of all participant runs in OUTPUT_DIR."""
     newest: dict[str, dict] = {}
+    places = Places(outputs.root)  # earlier versions kept whole paths
     for path in sorted((outputs.root / "logs").glob("*/run.json")):
         try:
             record = read_json(path)
         except BadDataError:
             continue  # a record that a killed machine left half written says nothing
         newest.update(_by_prefix(record.get("Events", [])))
+    for event in newest.values():
+        if event.get("reason"):
+            event["reason"] = places.text(str(event["reason"]))
     return newest
 
 

@@ -1,9 +1,10 @@
 import json
+import os
 
 import pytest
 
-from brainage_bids.bids.derivative import prepare_output
-from brainage_bids.bids.files import read_json
+from brainage_bids.bids.derivative import prepare_output, source_of
+from brainage_bids.bids.files import read_json, write_json
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.bids.reuse import parse_derivatives
@@ -165,8 +166,17 @@ def test_the_description_names_the_derivative_also_after_a_run_without_it(toy, p
     prepare_output(outputs, read(toy, prep("sub-01")), "1")
     prepare_output(outputs, read(toy), "1")
     told = read_json(outputs.root / "dataset_description.json")
-    assert told["DatasetLinks"] == {"raw": toy.root.as_uri(), "fmriprep": (tmp_path / "prep").as_uri()}
-    assert [source["URL"] for source in told["SourceDatasets"]] == [toy.root.as_uri(), (tmp_path / "prep").as_uri()]
+    raw = os.path.relpath(toy.root, outputs.root)
+    assert told["DatasetLinks"] == {"raw": raw, "fmriprep": "../prep"}
+    assert [source["URL"] for source in told["SourceDatasets"]] == [raw, "../prep"]
+    assert source_of(outputs.root)[1] == toy.root.resolve()
+    # what an earlier version wrote is understood, and written anew
+    told["DatasetLinks"] = {"raw": toy.root.as_uri(), "fmriprep": (tmp_path / "prep").as_uri(), "other": "doi:10.1/x"}
+    write_json(outputs.root / "dataset_description.json", told)
+    assert source_of(outputs.root)[1] == toy.root.resolve()
+    prepare_output(outputs, read(toy), "1")
+    links = {"raw": raw, "fmriprep": "../prep", "other": "doi:10.1/x"}
+    assert read_json(outputs.root / "dataset_description.json")["DatasetLinks"] == links
 
 
 def test_a_derivative_whose_description_is_not_fetched_is_told_so(prep, tmp_path):
