@@ -119,10 +119,12 @@ def load_image(path: str | Path, way_out: str = "replace it") -> nib.Nifti1Image
     Raises
     ------
     BadDataError
-        When it is no whole NIfTI image.
+        When it is no whole NIfTI image, or holds colours or complex numbers.
     """
     stored = open_stored(path, way_out)
     values = stored.values()
+    if values.dtype.kind in "cV":
+        raise BadDataError(f"{path} holds colours or complex numbers ({values.dtype}); {way_out}")
     dtype = values.dtype if values.dtype.kind in "iu" else None  # nibabel wants to be asked for 64-bit integers
     return nib.Nifti1Image(values, stored.affine, dtype=dtype)
 
