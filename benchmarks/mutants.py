@@ -2,8 +2,8 @@
 
 Run ``python benchmarks/mutants.py [--draw 400] [--seed 1] [--parts stats losses ...]`` (`make mutants`; with mutmut).
 Each part is copied into a temporary folder; mutmut makes every mutant of its functions (an operator, a number, a word,
-an argument, ... of one line is changed) and runs, for each one drawn, the tests that call that function. A mutant that
-makes them run out of time counts as killed. Prints a table, and the changes that no test noticed.
+an argument, ... of one line is changed) and runs, for each one drawn, the files of tests that call that function. A
+mutant that makes them run out of time counts as killed. Prints a table, and the changes that no test noticed.
 """
 
 import argparse
@@ -65,6 +65,19 @@ def exit_codes(folder):
     return found
 
 
+def widen(folder):
+    """Let all tests of a file try a mutant that one of them calls: the first that asks makes a fixture for all."""
+    path = folder / "mutants" / "mutmut-stats.json"
+    kept = json.loads(path.read_text())
+    of_file = {}
+    for test in kept["duration_by_test"]:
+        of_file.setdefault(test.split("::")[0], []).append(test)
+    for function, tests in kept["tests_by_mangled_function_name"].items():
+        files = sorted({test.split("::")[0] for test in tests})
+        kept["tests_by_mangled_function_name"][function] = [test for file in files for test in of_file[file]]
+    path.write_text(json.dumps(kept))
+
+
 def tried(folder, part, draw, seed):
     """Return how many mutants a part has, and mutant -> exit code of those drawn."""
     files, tests = PARTS[part]
@@ -76,6 +89,7 @@ def tried(folder, part, draw, seed):
     names = sorted(exit_codes(folder))
     if not names:
         raise SystemExit(f"no mutant of {part} was made:\n{first.stdout[-3000:]}{first.stderr[-3000:]}")
+    widen(folder)
     drawn = sorted(random.Random(seed).sample(names, min(draw, len(names))))
     done = mutmut(folder, "run", "--max-children", "1", *drawn)
     codes = exit_codes(folder)

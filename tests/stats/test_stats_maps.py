@@ -112,6 +112,17 @@ def test_one_person_spans_zero_to_one_inside_the_mask_only(tmp_path, mask):
     assert list(table.columns) == ["model", "subset", "n", "n_empty", "kind", "path"]
 
 
+def test_maps_above_zero_everywhere_span_zero_to_one_too(tmp_path, mask):
+    maps = [3 + np.abs(values) for values in random_maps(2)]
+    records = people(tmp_path, maps).assign(age=[15.0, 25.0], group="CN")
+    table = mean_maps(records, GRID, mask, lambda s, k: tmp_path / f"{s}-{k}.nii", "m", ["CN"])
+    one = load(table, "age=<20", "mean").get_fdata()[mask]
+    assert (one.min(), one.max()) == pytest.approx((0, 1), abs=1e-6)
+    both = load(table, "group=all", "mean").get_fdata()[mask]
+    other = load(table, "age=[20,40)", "mean").get_fdata()[mask]
+    np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
+
+
 def test_flat_map_has_no_contrast_and_counts_as_empty(tmp_path, mask):
     table = mean_maps(people(tmp_path, [np.ones((3, 4, 3))]), GRID, mask, lambda s, k: tmp_path / f"{s}-{k}.nii", "m")
     assert table["n_empty"].tolist()[:2] == [1, 1]
