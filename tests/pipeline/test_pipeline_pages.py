@@ -1,38 +1,126 @@
-"""The pages of a real run: every link leads somewhere, and a browser has nothing to say against them."""
+"""A page is current when it was made from what is there now, whatever its time of change."""
+
+import os
+import shutil
 
 import pytest
-from browser import broken_links, browse, needs_browser
+from prepared import make_prepared, participant, shared_model
+
+from brainage_bids.bids.files import read_json, write_json
+from brainage_bids.pipeline import pages
+from brainage_bids.report.html import made_from_of
 
 
-def pages(study):
-    found = sorted(study.out.glob("*.html"))
-    assert {"group.html", "qc.html", "sub-001.html", "sub-003.html", "training_rnc-demo.html"} <= {
-        p.name for p in found
-    }
-    return found
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    root = tmp_path_factory.mktemp("done")
+    place = make_prepared(root)
+    participant(place, "--model", shared_model(root / "shared"))
+    return place
 
 
-def test_every_link_and_part_is_there(study):
-    assert {page.name: broken_links(page) for page in pages(study) if broken_links(page)} == {}
+@pytest.fixture
+def own(done, tmp_path, monkeypatch):
+    """The same to write into; pages from now on hold only what they were made from."""
+
+    def quick(path, page):
+        said = [row["model"] for section in page.sessions for row in section.predictions]
+        path.write_text(f'<meta name="made-from" content="{page.made_from}">{[s.label for s in page.sessions]} {said}')
+
+    monkeypatch.setattr(pages, "write_participant_page", quick)
+    root = shutil.copytree(done.out.parent, tmp_path / "own")
+    return type(done)(root / "bids", root / "out"), root / "shared"
 
 
-@needs_browser
-@pytest.mark.parametrize("name", ["group", "qc", "sub-001", "sub-003", "training_rnc-demo"])
-def test_pages_load_without_a_word_on_the_console(own_study, tmp_path, name):
-    """``sub-003`` is the page of a scan that failed."""
-    page = own_study.out / f"{name}.html"
-    _, source = browse(page, tmp_path)
-    assert broken_links(page, source) == []
+def written(place):
+    """Return the pages and their times of change."""
+    return {path.name: path.stat().st_mtime_ns for path in place.out.glob("*.html")}
 
 
-@needs_browser
-def test_the_viewer_and_the_table_of_a_real_group_page_answer(own_study, tmp_path):
-    act = """later(function () {
-      document.getElementById("viewer-peak").click();
-      var kind = document.getElementById("viewer-kind");
-      kind.value = kind.options[kind.options.length - 1].value; kind.dispatchEvent(new Event("change"));
-      document.querySelectorAll("#scans th span")[1].click();
-      var box = document.getElementById("needle"); box.value = "sub-00"; box.dispatchEvent(new Event("input")); });"""
-    shown, _ = browse(own_study.out / "group.html", tmp_path, "", act)
-    assert "Crosshair at x" in shown["viewer-value"]
-    assert "8 of 13" in shown["hits"]  # sub-001 to sub-009 without sub-003, which failed
+def test_pages_tell_what_they_were_made_from(done):
+    found = {made_from_of(path) for path in done.out.glob("*.html")}
+    assert len(found) == 3
+    assert None not in found
+
+
+def test_nothing_to_do_writes_no_page_also_where_the_folder_was_copied(own):
+    place, folder = own
+    for path in place.out.rglob("*"):
+        os.utime(path)  # as a copy has it
+    before = written(place)
+    participant(place, "--model", folder)
+    assert written(place) == before
+    assert set(before) == {"sub-01.html", "sub-02.html", "qc.html"}
+
+
+def test_a_run_interrupted_between_prediction_and_pages_leaves_no_old_page(own, tmp_path, monkeypatch):
+    place, folder = own
+    other = shared_model(tmp_path / "later9", bias=12.0)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupted(*_):
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "participant_pages", interrupted)
+        with pytest.raises(Interrupted):
+            participant(place, "--model", folder, "--model", other)
+    assert "later9" not in (place.out / "sub-01.html").read_text()
+    participant(place, "--model", folder, "--model", other)
+    for name in ("sub-01.html", "sub-02.html"):
+        assert "['later9', 'shared']" in (place.out / name).read_text()
+
+
+def test_a_decision_changes_the_page_of_its_participant_and_that_of_the_quality(own):
+    place, folder = own
+    before, path = written(place), place.out / "qc.tsv"
+    header, first, *rest = path.read_text().splitlines()
+    cells = first.split("\t")
+    cells[header.split("\t").index("qc_decision")] = "fail"
+    path.write_text("\n".join([header, "\t".join(cells), *rest]) + "\n")
+    participant(place, "--model", folder)
+    after = written(place)
+    assert {name for name in before if after[name] != before[name]} == {"sub-01.html", "qc.html"}
+
+
+def test_quality_numbers_of_a_volume_are_those_on_the_pages(own):
+    place, folder = own
+    path = next(place.out.glob("sub-02/anat/*_desc-preproc_T1w.json"))
+    before = written(place)
+    write_json(path, read_json(path) | {"QC": {"snr": 12.0}})
+    participant(place, "--model", folder)
+    after = written(place)
+    assert {name for name in before if after[name] != before[name]} == {"sub-02.html", "qc.html"}
+
+
+@pytest.mark.parametrize("lost", ["removed", "of_an_earlier_version", "cut_short"])
+def test_a_page_that_is_lost_or_tells_nothing_is_written(lost, own):
+    place, folder = own
+    page = place.out / "sub-01.html"
+    page.unlink()
+    if lost != "removed":
+        page.write_text("<html><head><title>x</title></head>" if lost == "of_an_earlier_version" else "")
+    participant(place, "--model", folder)
+    assert made_from_of(page) is not None
+
+
+def test_reports_only_writes_all(own):
+    place, _ = own
+    before = written(place)
+    participant(place, "--reports-only")
+    after = written(place)
+    assert {name for name in before if after[name] != before[name]} == {"sub-01.html", "sub-02.html"}
+
+
+def test_a_run_over_one_session_keeps_the_others_on_the_page(tmp_path, monkeypatch):
+    place = make_prepared(tmp_path, people=1, sessions=("ses-1", "ses-2"))
+    folder = shared_model(tmp_path / "shared")
+    kept = {}
+    monkeypatch.setattr(pages, "write_participant_page", lambda path, page: kept.update({path.name: page}))
+    participant(place, "--model", folder)
+    assert [section.label for section in kept.pop("sub-01.html").sessions] == ["sub-01_ses-1", "sub-01_ses-2"]
+    shared_model(folder, bias=12.0)
+    participant(place, "--model", folder, "--session-label", "2")
+    assert [section.label for section in kept.pop("sub-01.html").sessions] == ["sub-01_ses-1", "sub-01_ses-2"]
