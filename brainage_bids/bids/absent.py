@@ -70,7 +70,8 @@ def _no_participants(root: Path, found: Found) -> str | None:
     datasets = [name for name in inside[:LOOKED] if _is_dataset(root / name)]
     raw = [name for name in datasets if name.lower() not in ("derivatives", "sourcedata", "code")]
     if raw:
-        return f"the dataset lies in a folder below: give {some((root / name for name in raw), 3)} as BIDS_DIR"
+        folders = " or ".join(str(root / name) for name in raw[:3])  # whole: they are the way out
+        return f"the dataset lies in a folder below: give {folders} as BIDS_DIR"
     unnamed = [name for name in inside if name.lower() not in _NOT_PEOPLE and _holds_a_person(root / name)]
     if unnamed:
         return f"its folders {some(unnamed, 3)} are not named as participants; rename them as in sub-01, files too"
