@@ -26,7 +26,7 @@ from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import Recipe, load_recipe
 from brainage_bids.model.settings import effective_settings, resolve_precision
 from brainage_bids.model.split import make_split
-from brainage_bids.model.train import train_model
+from brainage_bids.model.train import _progress, train_model
 from brainage_bids.schema import HISTORY_COLUMNS, VolumeSpec
 
 QUIET = ModelOptions(device="cpu", progress=False)
@@ -398,3 +398,14 @@ def test_a_model_of_several_datasets_knows_its_people_by_dataset_and_id(folds_mo
     for dataset, flags in (("here", ["in_training"]), ("there", ["out_of_fold"]), ("elsewhere", [])):
         scan.attrs["dataset"] = dataset
         assert predict_table(several, scan, QUIET, saliency=False)["flags"][0] == flags
+
+
+def test_a_progress_bar_shows_the_epoch_and_its_error(capsys):
+    row = {"member": "fold-1", "stage": "head", "epoch": 2, "loss": 1.25, "val_mae": 4.4}
+    with _progress(True, 3, "rnc-demo") as report:
+        report(row)
+        report(2)
+    assert "rnc-demo fold-1 head 2: loss 1.250, validation MAE 4.4 y" in " ".join(capsys.readouterr().out.split())
+    with _progress(False, 3, "rnc-demo") as report:
+        report(row)
+    assert capsys.readouterr().out == ""
