@@ -51,14 +51,16 @@ def prepared(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
     UsageError
         When an argument is not text, an option has no value or the config file cannot be understood.
     """
-    refuse_bytes(argv)
+    refuse_odd(argv)
     whole = from_config(renamed(argv, known), known)
-    refuse_bytes(whole)
+    refuse_odd(whole)
     return spread(renamed(whole, known))
 
 
-def refuse_bytes(argv: Iterable[str]) -> None:
-    """Refuse arguments that are not UTF-8, or hold a NUL: such a path could be written into no page and no table.
+def refuse_odd(argv: Iterable[str]) -> None:
+    """Refuse arguments that are empty, not UTF-8, or hold a NUL.
+
+    An empty path would be the folder one is in; one of the others could be written into no page and no table.
 
     Raises
     ------
@@ -71,8 +73,27 @@ def refuse_bytes(argv: Iterable[str]) -> None:
         except UnicodeEncodeError:
             shown = shorten(arg.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
             raise UsageError(f"{shown!r} holds bytes that are not UTF-8; rename the file or folder") from None
+        if not arg or re.fullmatch(r"--[\w-]+=", arg):
+            name = arg.rstrip("=") or "an argument"
+            raise UsageError(f"{name} is empty, as an unset variable of the shell; give a value, or leave it out")
         if "\0" in arg:
             raise UsageError(f"{shorten(arg)!r} holds a NUL character, which no path and no name can; write it anew")
+
+
+def resolved(path: Path) -> Path:
+    """Return a path without links and dots.
+
+    Raises
+    ------
+    UsageError
+        When a link on the way leads back to itself.
+    """
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError) as error:
+        raise UsageError(
+            f"{shorten(path)} cannot be followed: a link leads back to itself, or it is too long"
+        ) from error
 
 
 def renamed(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:

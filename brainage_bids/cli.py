@@ -24,6 +24,7 @@ from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
 
 LEVELS = ("participant", "group")
+MOST_CORES, MOST, LARGEST_SEED = 4096, 1_000_000, 2**32 - 1  # what numbers may be at most: more is a slip
 LOG = logging.getLogger("brainage_bids")
 
 # Parameters that only one level looks at, in the order of the options; every other one belongs to both.
@@ -94,18 +95,20 @@ def bids_app(
     train_on: Annotated[
         str | None, typer.Option(help="who trains, e.g. 'age > 40 and group == \"CN\"'; default: the healthy controls")
     ] = None,
-    folds: Annotated[int | None, typer.Option(min=2, help="out-of-fold prediction for everyone")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, max=MOST, help="out-of-fold prediction for everyone")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16")] = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="people per batch, instead of the recipe's")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="people per batch, instead of the recipe's")
+    ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="epochs of the first stage, instead of the recipe's")
+        int | None, typer.Option(min=1, max=MOST, help="epochs of the first stage, instead of the recipe's")
     ] = None,
     set_: Annotated[
         list[str], typer.Option("--set", help="any value of the recipe, SECTION.KEY=VALUE, e.g. training.lr=0.1")
     ] = [],  # noqa: B006
     chunk_size: Annotated[
-        int | None, typer.Option(min=2, help="images of a batch in memory at once; default: as many as fit")
+        int | None, typer.Option(min=2, max=MOST, help="images of a batch in memory at once; default: as many as fit")
     ] = None,
     activation_checkpointing: Annotated[
         bool, typer.Option("--activation-checkpointing", help="train in less memory and a third more time")
@@ -152,7 +155,8 @@ def bids_app(
         str, typer.Option(help="regions of the Grad-RAM tables: aal2, aal, a path, ... (docs/usage.md); none")
     ] = "aal2",
     saliency_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="a region with this mean of the normalised map is called relevant")
+        float,
+        typer.Option(min=0, max=1, help="a region with this mean of the normalised map is called relevant"),
     ] = 0.8,
     work_dir: Annotated[Path | None, typer.Option("--work-dir", "-w", help="default: OUTPUT_DIR/work")] = None,
     nprocs: Annotated[
@@ -163,10 +167,11 @@ def bids_app(
             "--n-cpus",
             "--n_cpus",
             min=1,
+            max=MOST_CORES,
             help="cores in all, default every one; this / omp-nthreads scans at a time",
         ),
     ] = None,
-    omp_nthreads: Annotated[int, typer.Option(min=1, help="threads of one scan")] = 1,
+    omp_nthreads: Annotated[int, typer.Option(min=1, max=MOST_CORES, help="threads of one scan")] = 1,
     mem: Annotated[str | None, typer.Option(help="memory to stay under, a bare number is GB")] = None,
     low_mem: Annotated[
         bool, typer.Option("--low-mem", help="one scan at a time, networks released between scans")
@@ -188,7 +193,7 @@ def bids_app(
     clean_workdir: Annotated[
         bool, typer.Option("--clean-workdir", help="empty the work directory before starting")
     ] = False,
-    random_seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = DEFAULT_SEED,
+    random_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="seed of everything random")] = DEFAULT_SEED,
     config_file: Annotated[Path | None, typer.Option(help="TOML file of options; the command line wins")] = None,
     verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="more words; twice: tracebacks")] = 0,
     notrack: Annotated[
@@ -229,9 +234,9 @@ def bids_app(
 
     if engine not in ENGINE_VERSIONS:
         raise UsageError(f"--engine {engine!r} is not known; use one of {', '.join(ENGINE_VERSIONS)}")
-    bids_dir, output_dir = bids_dir.resolve(), output_dir.resolve()
-    work = (work_dir or output_dir / "work").resolve()
-    argv.refuse_bytes(map(str, (bids_dir, output_dir, work)))
+    bids_dir, output_dir = argv.resolved(bids_dir), argv.resolved(output_dir)
+    work = argv.resolved(work_dir or output_dir / "work")
+    argv.refuse_odd(map(str, (bids_dir, output_dir, work)))
     held = [parse_score_option(text, "--covariate") for text in covariate if "=" in text]
     query = DatasetQuery(
         bids_dir=bids_dir,

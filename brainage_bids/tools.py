@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from brainage_bids.argv import refuse_bytes, spread
-from brainage_bids.cli import log_to_screen, run_application, run_inside
+from brainage_bids.argv import refuse_odd, resolved, spread
+from brainage_bids.cli import LARGEST_SEED, MOST_CORES, log_to_screen, run_application, run_inside
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED
 
@@ -27,30 +27,30 @@ tools_app = typer.Typer(
 @tools_app.command(help="Make a phantom cohort: synthetic heads with planted ageing, disease effects and scores.")
 def phantom(
     out_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset to write")],
-    n: Annotated[int, typer.Option("--n", min=6, help="people")] = 60,
-    voxel_mm: Annotated[float, typer.Option(min=1.0, help="voxel size, mm")] = 3.0,
-    random_seed: Annotated[int, typer.Option(min=0, help="seed")] = DEFAULT_SEED,
+    n: Annotated[int, typer.Option("--n", min=6, max=100_000, help="people")] = 60,
+    voxel_mm: Annotated[float, typer.Option(min=1.0, max=20.0, help="voxel size, mm")] = 3.0,
+    random_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="seed")] = DEFAULT_SEED,
 ) -> None:
     """Write a phantom BIDS dataset."""
     from brainage_bids.phantom.cohort import make_cohort
 
     log_to_screen(0)
-    make_cohort(out_dir.resolve(), n=n, seed=random_seed, voxel_mm=voxel_mm)
+    make_cohort(resolved(out_dir), n=n, seed=random_seed, voxel_mm=voxel_mm)
     LOG.info("phantom cohort of %d people: %s (the truth is in planted.json)", n, out_dir)
 
 
 @tools_app.command(help="The whole path on a phantom cohort: preprocess, train rnc-demo, predict, group pages.")
 def demo(
     out_dir: Annotated[Path, typer.Argument(help="folder to write everything into")] = Path("demo"),
-    n: Annotated[int, typer.Option("--n", min=24, help="people")] = 60,
-    nprocs: Annotated[int | None, typer.Option(min=1, help="scans at the same time")] = None,
-    random_seed: Annotated[int, typer.Option(min=0, help="seed")] = DEFAULT_SEED,
+    n: Annotated[int, typer.Option("--n", min=24, max=100_000, help="people")] = 60,
+    nprocs: Annotated[int | None, typer.Option(min=1, max=MOST_CORES, help="scans at the same time")] = None,
+    random_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="seed")] = DEFAULT_SEED,
 ) -> None:
     """Run the demo."""
     from brainage_bids.pipeline.demo import run_demo
 
     log_to_screen(0)
-    run_demo(out_dir.resolve(), n=n, nprocs=nprocs or own_cores(), seed=random_seed)
+    run_demo(resolved(out_dir), n=n, nprocs=nprocs or own_cores(), seed=random_seed)
 
 
 @tools_app.command(
@@ -86,7 +86,7 @@ def study(
     from brainage_bids.pipeline.study import StudyOptions, list_runs, run_study
 
     log_to_screen(0)
-    options = StudyOptions(kind, bids_dir.resolve(), output_dir.resolve(), train, tuple(values), tuple(seeds),
+    options = StudyOptions(kind, resolved(bids_dir), resolved(output_dir), train, tuple(values), tuple(seeds),
                            tuple(context.args))  # fmt: skip
     if show:
         typer.echo("\n".join(list_runs(options)))
@@ -96,7 +96,7 @@ def study(
 
 def prepared(typed: list[str]) -> list[str]:
     """Return the arguments as typer takes them."""
-    refuse_bytes(typed)
+    refuse_odd(typed)
     return spread(typed)
 
 

@@ -52,6 +52,8 @@ PARTICIPANT_MEANINGS = {
     "group": {"Description": "group as written in the source dataset"},
 }
 
+OVERWRITTEN = ("README.md", ".bidsignore", "descriptions.tsv", "group.html")  # others' are kept
+
 README = """# Brain age
 
 Brain ages, brain age gaps and Grad-RAM maps of `{name}`, made by {app} {version} from T1-weighted images.
@@ -183,6 +185,8 @@ def check_output(root: Path, dataset: Dataset) -> None:
     if not os.path.lexists(path):
         if any(root.glob("sub-*")) or (root / "participants.tsv").exists():
             raise UsageError(f"OUTPUT_DIR {root} holds a dataset that {APP} did not make; choose an empty folder")
+        if taken := [file for file in OVERWRITTEN if os.path.lexists(root / file)]:
+            raise UsageError(f"OUTPUT_DIR {root} holds a {taken[0]} that {APP} did not make; choose an empty folder")
         return
     told, makers = _told(path)
     if told.get("DatasetType") != "derivative" or APP not in makers:
@@ -197,6 +201,8 @@ def check_output(root: Path, dataset: Dataset) -> None:
 def _check_apart(root: Path, bids_dir: Path) -> None:
     """Raise when results would lie among the images of BIDS_DIR, or BIDS_DIR among results."""
     here, bids = (Path(os.path.realpath(path)) for path in (root, bids_dir))
+    if here == here.parent:
+        raise UsageError(f"OUTPUT_DIR {root} is the root of the file system; choose a folder of its own")
     instead = f"choose another, for instance {bids}/derivatives/{APP}"
     if here == bids:
         raise UsageError(f"OUTPUT_DIR {root} is BIDS_DIR; {instead}")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from brainage_bids import __version__
 from brainage_bids.bids.files import atomic, read_json, write_json, write_text, write_tsv
-from brainage_bids.errors import BrainageError, CannotCreateError, UsageError
+from brainage_bids.errors import BrainageError, CannotCreateError, UsageError, shorten
 from brainage_bids.phantom.anatomy import Anatomy, build_anatomy
 from brainage_bids.phantom.head import check_voxel, draw_body, render
 from brainage_bids.phantom.people import GROUPS, Group, Person, design_people, population, realised
@@ -147,7 +147,10 @@ def _claim(out: Path, description: dict) -> None:
         taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
         same = taken and path.is_file() and read_json(path) == description
     except (OSError, BrainageError) as error:
-        raise CannotCreateError(f"cannot use {out} for the phantom cohort ({error}); choose another folder") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CannotCreateError(
+            f"cannot use {shorten(out, 200)} for the phantom cohort ({reason}); choose another folder"
+        ) from error
     if taken and not same:
         raise CannotCreateError(f"{out} is not empty and holds something else; choose another folder or remove it")
     write_json(path, description)

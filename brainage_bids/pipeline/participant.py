@@ -121,6 +121,10 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     plan = make_plan(options, outputs)
     check_output(outputs.root, dataset)
     check_work_dir(options.preprocess.work_dir, outputs.root, dataset.bids_dir)
+    if options.preprocess.plugin_file is not None and not (options.reports_only or options.boilerplate_only):
+        from brainage_bids.preprocess.plugins import read_plugin_file
+
+        read_plugin_file(options.preprocess.plugin_file)
     if plan.recipe is not None and not (options.dry_run or options.reports_only or options.boilerplate_only):
         check_training(options, dataset, plan.recipe, 1 if world is None else world.size)
     # a decision that cannot be understood stops the run now, not after hours

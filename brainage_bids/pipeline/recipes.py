@@ -32,7 +32,8 @@ def show_recipe(name: str) -> str:
     BrainageError
         When there is none of that name.
     """
-    from brainage_bids.model.recipe import recipe_text
+    from brainage_bids.model.recipe import load_recipe, recipe_text
 
+    load_recipe(name)  # a file that is none is refused
     content, plain = recipe_text(name)
     return content + ("\n# and without its augmentation: augmentation.enabled=false\n" if plain else "")

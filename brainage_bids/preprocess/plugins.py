@@ -24,6 +24,7 @@ PRELOAD = (
     "brainage_bids.preprocess.steps",
 )
 POLL_HERE_S, POLL_SCHEDULER_S = 0.05, 2.0
+LIMITS = {"n_procs": (int, 4096), "memory_gb": (int | float, 1e6)}  # settings nipype reckons with: kind and most
 SCHEDULERS = {"SLURM": "sbatch", "SGE": "qsub", "PBS": "qsub", "LSF": "bsub", "OAR": "oarsub"}
 
 
@@ -100,7 +101,11 @@ def read_plugin_file(path: Path) -> tuple[str, dict]:
         raise UsageError(f"--use-plugin {path} has no 'plugin' entry; write for example: plugin: MultiProc")
     name, settings = str(values["plugin"]), values.get("plugin_args") or {}
     if not isinstance(settings, dict):
-        raise UsageError(f"--use-plugin {path}: plugin_args {settings!r} is no list of names and values")
+        raise UsageError(f"--use-plugin {path}: plugin_args {shorten(settings)!r} is no list of names and values")
+    for key, (kind, most) in LIMITS.items():
+        value = settings.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not 0 < value <= most):
+            raise UsageError(f"--use-plugin {path}: {key} is {shorten(value)!r}; give a number above 0")
     if name.endswith("Graph"):
         raise UsageError(
             f"--use-plugin {path}: {name} submits everything at once and never reports a failure, so that a lost "
@@ -112,7 +117,7 @@ def read_plugin_file(path: Path) -> tuple[str, dict]:
         return name, settings
     if name not in SCHEDULERS:
         known = ", ".join(["Linear", "MultiProc", *SCHEDULERS])
-        raise UsageError(f"--use-plugin {path}: plugin {name!r} is not known; use one of {known}")
+        raise UsageError(f"--use-plugin {path}: plugin {shorten(name)!r} is not known; use one of {known}")
     if shutil.which(SCHEDULERS[name]) is None:
         raise UsageError(f"--use-plugin {path}: {name} needs {SCHEDULERS[name]}, which is not on this machine's PATH")
     if name == "SLURM":

@@ -53,7 +53,7 @@ def test_multiproc_is_the_steady_pool(tmp_path, name):
         ("n_procs: 2\n", "no 'plugin' entry"),
         ("plugin: Dask\n", "'Dask' is not known; use one of Linear, MultiProc, SLURM"),
         ("plugin: SLURMGraph\n", "never reports a failure.*use SLURM"),
-        ("plugin: MultiProc\nplugin_args: 4\n", "plugin_args 4 is no list"),
+        ("plugin: MultiProc\nplugin_args: 4\n", "plugin_args '4' is no list"),
         ("plugin: [\n", "cannot be read"),
     ],
 )
@@ -116,6 +116,13 @@ def test_missing_plugin_file_and_missing_scheduler_are_named(tmp_path, monkeypat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="SLURM needs sbatch"):
         plugins.read_plugin_file(write_plugin(tmp_path, "plugin: SLURM\n"))
+
+
+@pytest.mark.parametrize("value", ["n_procs: x", "n_procs: 0", "n_procs: true", "n_procs: 1.5", "memory_gb: -1",
+                                   "memory_gb: .nan", "n_procs: 99999999999"])  # fmt: skip
+def test_settings_that_are_no_numbers_are_refused(tmp_path, value):
+    with pytest.raises(UsageError, match=f"{value.split(':')[0]} is .*; give a number above 0"):
+        plugins.read_plugin_file(write_plugin(tmp_path, f"plugin: MultiProc\nplugin_args:\n  {value}\n"))
 
 
 def test_low_memory_means_one_at_a_time(tmp_path):
