@@ -22,6 +22,7 @@ from brainage_bids import __version__, argv
 from brainage_bids.errors import BrainageError, InputOutputError, UnknownLevelError, UsageError, cut_lines, shorten
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
+from brainage_bids.stops import Stopped, heeded
 
 LEVELS = ("participant", "group")
 MOST_CORES, MOST, LARGEST_SEED = 4096, 1_000_000, 2**32 - 1  # what numbers may be at most: more is a slip
@@ -372,8 +373,11 @@ def run_application(application: typer.Typer, prepare: Callable[[list[str]], lis
     os.environ.setdefault("NO_ET", "1")
     os.environ.setdefault("NIPYPE_NO_ET", "1")
     try:
-        code = application(prepare(sys.argv[1:]), standalone_mode=False, prog_name=program)
+        with heeded(lambda stop: typer.echo(f"brainage-bids: {stop}", err=True)):
+            code = application(prepare(sys.argv[1:]), standalone_mode=False, prog_name=program)
         sys.exit(code if isinstance(code, int) else 0)
+    except Stopped as stop:  # its sentence is said by now
+        sys.exit(stop.exit_code)
     except BrainageError as error:
         _fail(error, error.exit_code, show_traceback)
     except (typer.TyperException, typer.Abort) as error:
@@ -385,10 +389,18 @@ def run_application(application: typer.Typer, prepare: Callable[[list[str]], lis
         if error.errno == errno.ENAMETOOLONG:
             words = f"{shorten(error.filename)} is longer than a path may be; check the options"
             _fail(error, UsageError.exit_code, show_traceback, words)
-        _fail(error, InputOutputError.exit_code, show_traceback)
+        _fail(error, InputOutputError.exit_code, show_traceback, _of_the_system(error))
     except Exception as error:  # a mistake of ours; 70 is EX_SOFTWARE
         words = f"unexpected {type(error).__name__}: {error}; this is a mistake in brainage-bids, -v -v shows where"
         _fail(error, 70, show_traceback, words)
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return in one sentence what the system refused."""
+    from brainage_bids.bids.files import no_room
+
+    where = f"{error.filename}: " if error.filename else ""
+    return no_room(error) or f"{where}{error.strerror or error}; check the path, its permissions and the disk"
 
 
 def _fail(error: BaseException, code: int, show_traceback: bool, words: str | None = None) -> None:

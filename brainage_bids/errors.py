@@ -84,7 +84,20 @@ class InputOutputError(BrainageError):
     exit_code = 74
 
 
+class NoRoomError(InputOutputError):
+    """There is no room for what is written: a full disk, a used-up quota. It ends a run, whatever is left to do."""
+
+
 class TryAgainError(BrainageError):
     """A passing condition (a lock, memory) stopped the run; running again may work."""
 
     exit_code = 75
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code that an error becomes; 70 is a mistake of ours."""
+    if isinstance(error, BrainageError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return InputOutputError.exit_code if isinstance(error, OSError) else 70

@@ -15,14 +15,14 @@ RUN = """
 import os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from brainage_bids.processes import end_with_parent
+from brainage_bids.processes import begin_worker
 
 def work():
     print(os.getpid(), flush=True)
     time.sleep(600)
 
 if __name__ == "__main__":
-    initializer = end_with_parent if sys.argv[1] == "bound" else None
+    initializer = begin_worker if sys.argv[1] == "bound" else None
     with ProcessPoolExecutor(1, mp_context=get_context("forkserver"), initializer=initializer) as pool:
         pool.submit(work).result()
 """

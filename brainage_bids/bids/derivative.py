@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlparse
 
@@ -17,13 +16,12 @@ from brainage_bids.bids.files import MISSING, read_json, read_tsv, write_json, w
 from brainage_bids.bids.outputs import Outputs, model_label
 from brainage_bids.bids.parse import natural_key
 from brainage_bids.bids.read import Dataset
+from brainage_bids.bids.runs import locked
 from brainage_bids.bids.text import NotFetched, Unreadable
 from brainage_bids.errors import (
     BadDataError,
     CannotCreateError,
-    InputOutputError,
     NoInputError,
-    TryAgainError,
     UsageError,
     shorten,
 )
@@ -89,7 +87,8 @@ def prepare_output(outputs: Outputs, dataset: Dataset, version: str) -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotCreateError(f"OUTPUT_DIR {root} cannot be created: {error.strerror}; choose another") from error
-    write_json(root / "dataset_description.json", _description(root, dataset, name, version))
+    with locked(root):
+        write_json(root / "dataset_description.json", _description(root, dataset, name, version))
     write_text(root / "README.md", README.format(name=dataset.name, app=APP, version=version))
     write_text(root / ".bidsignore", "\n".join(IGNORED) + "\n")
     with locked(root):
@@ -270,31 +269,3 @@ def _merge(path: Path, key: str, rows: Mapping[str, Mapping]) -> None:
     ordered = [merged[name] for name in sorted(merged, key=natural_key)]
     filled = {column: pd.Series([row.get(column, MISSING) for row in ordered], dtype="object") for column in columns}
     write_tsv(path, pd.DataFrame(filled))
-
-
-@contextlib.contextmanager
-def locked(root: Path, patience: float = 60.0) -> Iterator[None]:
-    """Hold the lock of OUTPUT_DIR, so that parallel runs lose none of each other's rows.
-
-    A file created exclusively works on network file systems too. One older than ``patience`` seconds was left by a
-    killed run: the work under the lock takes milliseconds.
-    """
-    lock = root / ".lock"
-    deadline = time.monotonic() + 2 * patience
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            break
-        except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - lock.stat().st_mtime > patience:
-                    lock.unlink()
-            if time.monotonic() > deadline:
-                raise TryAgainError(f"{lock} is held by another run; try again, or remove it if none runs") from None
-            time.sleep(0.02)
-        except OSError as error:
-            raise InputOutputError(f"OUTPUT_DIR {root} cannot be written to: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)

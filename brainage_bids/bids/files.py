@@ -7,6 +7,7 @@ reader never meets half a file and a killed run leaves nothing that looks finish
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -19,14 +20,15 @@ import numpy as np
 import pandas as pd
 
 from brainage_bids.bids.text import Unreadable, read_json, read_text, split_lines
-from brainage_bids.errors import CannotCreateError, shorten
+from brainage_bids.errors import BrainageError, CannotCreateError, InputOutputError, NoRoomError, shorten
 
 __all__ = [
-    "MISSING", "as_written", "atomic", "cell_text", "cell_value", "harmless", "numbers", "read_json", "read_rows",
-    "read_tsv", "write_json", "write_text", "write_tsv",
+    "MISSING", "TEMPORARY", "as_written", "atomic", "cell_text", "cell_value", "harmless", "is_full", "no_room",
+    "not_written", "numbers", "read_json", "read_rows", "read_tsv", "write_json", "write_text", "write_tsv",
 ]  # fmt: skip
 
 MISSING = "n/a"
+TEMPORARY = ".tmp-"  # begins the name of a file that is being written
 # A spreadsheet takes a cell that begins so for a formula, and runs it; a plain number begins so too, and is none.
 _FORMULA = re.compile(r"['\"]*[=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
@@ -42,23 +44,69 @@ def is_file(path: str | Path) -> bool:
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path (same folder, same extension) that becomes ``path`` when the block ends well."""
+    """Yield a temporary path (same folder, same extension) that becomes ``path`` when the block ends well.
+
+    Raises
+    ------
+    CannotCreateError
+        When there may be no such file.
+    InputOutputError
+        When the disk is full or fails.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix="-" + path.name, dir=path.parent)
     except OSError as error:
-        raise CannotCreateError(
-            f"cannot create {path}: {error.strerror}; check the permissions and the free space of {path.parent}"
-        ) from error
+        raise not_written(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+    except OSError as error:
+        ours = error.errno is not None and error.filename in (None, name, temporary)
+        if not (is_full(error) or ours):  # something else that the block read or wrote
+            raise
+        raise not_written(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Say whether there was no room: a full disk, a used-up quota, a limit on the size of files."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def no_room(error: BaseException | None) -> str | None:
+    """Return why there was no room to write, where an error says so; nipype hands errors on as text."""
+    while error is not None:
+        if isinstance(error, NoRoomError):
+            return str(error)
+        if isinstance(error, OSError) and is_full(error):
+            return str(not_written(Path(error.filename or "a file"), error))
+        lines = [line.strip() for line in str(error).splitlines()]
+        for line in reversed(lines):
+            if found := re.match(r"(?:\w+\.)*NoRoomError: (.+)", line):
+                return found[1]
+            if found := re.match(r"OSError: \[Errno (\d+)\] [^:]+(?:: '(.+)')?", line):
+                told = OSError(int(found[1]), os.strerror(int(found[1])))
+                if is_full(told):
+                    return str(not_written(Path(found[2] or "a file"), told))
+        error = error.__cause__
+    return None
+
+
+def not_written(path: Path, error: OSError) -> BrainageError:
+    """Return the error of a file that could not be written: which, why, and the way out."""
+    why = error.strerror or str(error)
+    if is_full(error):
+        return NoRoomError(f"{path} cannot be written: {why}; make room there, then start the same command again")
+    if error.errno == errno.EIO:
+        return InputOutputError(f"{path} cannot be written: {why}; check the disk, then start the same command again")
+    return CannotCreateError(f"cannot create {path}: {why}; check the permissions and the free space of {path.parent}")
 
 
 def write_text(path: str | Path, text: str) -> Path:

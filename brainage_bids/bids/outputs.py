@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainage_bids.bids.runs import FOLDER
 from brainage_bids.schema import Scan, VolumeSpec
 
 
@@ -18,6 +20,11 @@ def model_label(name: str) -> str:
 def sidecar_path(path: Path) -> Path:
     """Return the JSON file beside an image or table: ``x.nii.gz``, ``x.nii`` and ``x.tsv`` -> ``x.json``."""
     return path.with_name(path.name.removesuffix(".gz").rsplit(".", 1)[0] + ".json")
+
+
+def scan_claim(scan: Scan) -> str:
+    """Return the name under which a run claims a scan (see `runs`)."""
+    return f"scan-{scan.prefix}"
 
 
 STUDY_RUN = re.compile(r"_seed-\d+$")
@@ -121,6 +128,15 @@ class Outputs:
     def template_mask(self, name: str) -> Path:
         """Brain mask of that template."""
         return self.root / f"tpl-{name}" / f"tpl-{name}_desc-brain_mask.nii.gz"
+
+    def places(self, scans: Iterable[Scan]) -> list[Path]:
+        """Folders that a run over these scans writes into."""
+        group = self.group_figures.parent
+        places = [self.root, self.root / FOLDER, self.root / "logs", group, *map(group.joinpath, ("figures", "maps"))]
+        places += [self.study("x").parent, *self.models.glob("*"), *self.root.glob("tpl-*")]
+        people = {scan.participant_id for scan in scans}
+        places += [self.participant_figures(person) for person in people]
+        return [*places, *{self.anat(scan) for scan in scans}]
 
     # --- the whole dataset --------------------------------------------------------------------------------------
 

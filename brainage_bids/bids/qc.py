@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brainage_bids.bids.derivative import locked
 from brainage_bids.bids.files import MISSING, as_written, cell_text, harmless, write_text
 from brainage_bids.bids.ids import id_key
 from brainage_bids.bids.parse import natural_key
+from brainage_bids.bids.runs import locked
 from brainage_bids.bids.sessions import session_key, unpadded
 from brainage_bids.bids.text import Unreadable, not_fetched, read_text, split_lines
 from brainage_bids.errors import BadDataError, shorten

@@ -10,12 +10,10 @@ import contextlib
 import dataclasses
 import logging
 import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from multiprocessing import get_context
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 
 import torch
@@ -28,7 +26,7 @@ from brainage_bids.model.member import Member, silent
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.settings import set_threads
 from brainage_bids.model.world import ALONE, World, joined, world_from_environment
-from brainage_bids.processes import end_with_parent
+from brainage_bids.processes import begin_worker, worker_pool
 
 LOG = logging.getLogger("brainage_bids")
 Result = tuple[dict, list[dict]]  # weights, history
@@ -103,37 +101,21 @@ def taken_part(options: ModelOptions) -> Iterator[World]:
 
 
 def _side_by_side(members: Sequence[Member], work_dir: Path, workers: int, report: Callable[[dict], None]) -> None:
-    # forkserver: a process forked after torch has started threads can hang
-    context = get_context("forkserver")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
-    with context.Manager() as manager, pool:
-        rows, over = manager.Queue(), manager.Event()
-        tell = partial(_tell, rows, over)
+    manager = SyncManager(ctx=get_context("forkserver"))
+    manager.start(begin_worker)  # it too ends with the run
+    with manager, worker_pool(workers) as pool:
+        rows = manager.Queue()
         jobs = [
-            pool.submit(_train, dataclasses.replace(member, report=tell), _file(work_dir, member)) for member in members
+            pool.submit(_train, dataclasses.replace(member, report=rows.put), _file(work_dir, member))
+            for member in members
         ]
-        try:
-            while not (all(job.done() for job in jobs) and rows.empty()):
-                _pass_on(rows, report)
-                for job in jobs:
-                    if job.done():
-                        job.result()  # one failure ends all
+        while not (all(job.done() for job in jobs) and rows.empty()):
+            _pass_on(rows, report)
             for job in jobs:
-                job.result()
-        except BaseException:
-            over.set()  # the others stop after their epoch
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-class _Over(Exception):
-    """Another member has failed."""
-
-
-def _tell(rows: queue.Queue, over: threading.Event, row: dict) -> None:
-    if over.is_set():
-        raise _Over
-    rows.put(row)
+                if job.done():
+                    job.result()  # one failure ends all; their finished epochs are kept
+        for job in jobs:
+            job.result()
 
 
 def _pass_on(rows: queue.Queue, report: Callable[[dict], None]) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainage_bids.bids.grouptables import BY_MODEL
-from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.outputs import Outputs, scan_claim
 from brainage_bids.bids.qc import FAIL, effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
+from brainage_bids.bids.runs import claimed
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.bias import UNKNOWN_FOLD
 from brainage_bids.pipeline.models import WEIGHTS_KEY, read_cards, trained_as, weights_now
@@ -75,14 +76,10 @@ def collect(
     trainings = {name: {card.get("fingerprint"), trained_as(card)} for name, card in cards.items()}
     weights: dict[str, str | None] = {}
     grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items()}
-    events, decided = last_events(outputs), read_qc(outputs.qc_table)
+    events, decided, busy = last_events(outputs), read_qc(outputs.qc_table), claimed(outputs.root)
     for scan in dataset.scans:
-        sidecars, unreadable = volume_sidecars(scan, outputs), None
+        sidecars, told, everything, unreadable = _left(scan, outputs)
         now = {volume_identity(values) for _, values in sidecars}
-        try:
-            told, everything = about_predictions(outputs.prediction(scan)), prediction_rows(outputs.prediction(scan))
-        except BadDataError as error:  # it concerns this scan only
-            told, everything, unreadable = {}, [], str(error)
         written = [row for row in everything if not only or row["model"] in only]
         for name in {row["model"] for row in written} - weights.keys():
             if name in broken:
@@ -94,7 +91,8 @@ def collect(
         if not predictions and scan.participant_id not in elsewhere:
             by_others = [row["model"] for row in everything]
             failure = _outdated(scan) if written else _failure(scan, events.get(scan.prefix), by_others)
-            failed.append(failure | ({"step": "predict", "reason": unreadable} if unreadable else {}))
+            failure |= {"step": "predict", "reason": unreadable} if unreadable else {}
+            failed.append(_in_work(scan) if scan_claim(scan) in busy else failure)
             continue
         if not predictions:
             foreign.append((len(rows), scan))
@@ -163,6 +161,21 @@ def collect(
     )
 
 
+def _left(scan: Scan, outputs: Outputs) -> tuple[list[tuple[VolumeSpec, dict]], dict, list[dict], str | None]:
+    """Return the volumes of a scan, what is told of its predictions, the predictions, and why they cannot be read.
+
+    A run that writes puts the table before its sidecar, and here the sidecar is read first: it is never the newer one.
+    """
+    try:
+        sidecars = volume_sidecars(scan, outputs)
+        told, everything = about_predictions(outputs.prediction(scan)), prediction_rows(outputs.prediction(scan))
+    except FileNotFoundError:  # another run makes it anew this very moment
+        return [], {}, [], None
+    except BadDataError as error:  # it concerns this scan only
+        return volume_sidecars(scan, outputs), {}, [], str(error)
+    return sidecars, told, everything, None
+
+
 def _scan_columns(scan: Scan, qc_pass: int | None) -> dict:
     return {
         "participant_id": scan.participant_id,
@@ -191,6 +204,11 @@ def _failure(scan: Scan, event: dict | None, others: Sequence[str] = ()) -> dict
     else:
         step, reason = "predict", "preprocessed, but no model has predicted it yet"
     return {"participant_id": scan.participant_id, "session_id": scan.session_id, "step": step, "reason": reason}
+
+
+def _in_work(scan: Scan) -> dict:
+    reason = "in work by another run when the group level read it: run the group level again afterwards"
+    return {**_failure(scan, None), "reason": reason}
 
 
 def _outdated(scan: Scan) -> dict:

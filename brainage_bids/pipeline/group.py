@@ -19,8 +19,9 @@ from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, check_decisions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
+from brainage_bids.bids.runs import claimed, sweep
 from brainage_bids.devices import AUTO
-from brainage_bids.errors import BadDataError, NoInputError, UsageError
+from brainage_bids.errors import BadDataError, NoInputError, TryAgainError, UsageError
 from brainage_bids.pipeline.bias import bias_corrected
 from brainage_bids.pipeline.collect import Collected, collect
 from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
@@ -28,7 +29,7 @@ from brainage_bids.pipeline.imported import add_external, refuse_no_ages, refuse
 from brainage_bids.pipeline.models import model_cards
 from brainage_bids.pipeline.participant import say_faults
 from brainage_bids.pipeline.qc import write_qc
-from brainage_bids.pipeline.record import RunRecord
+from brainage_bids.pipeline.record import PAGES, RunRecord
 from brainage_bids.pipeline.together import join, keyed, template_root, unkeyed
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, SPLIT_COLUMNS
 
@@ -61,15 +62,29 @@ class GroupOptions:
 
 
 def run_group(options: GroupOptions) -> None:
-    """Run the group level.
+    """Run the group level; a participant run may be at work in the same OUTPUT_DIR.
 
     Raises
     ------
+    TryAgainError
+        When that run replaced a file while it was being read.
     NoInputError
         When no participant has a prediction.
     BrainageError
         When the dataset or an option makes the numbers unsafe.
     """
+    try:
+        _run(options)
+    except (FileNotFoundError, NoInputError) as error:
+        others = {str(who) for who in claimed(options.output_dir).values() if not who.mine}
+        if not others or str(options.output_dir) not in str(error):
+            raise
+        raise TryAgainError(
+            f"{error}: another run ({min(others)}) is at work in {options.output_dir}; try again when it has ended"
+        ) from error
+
+
+def _run(options: GroupOptions) -> None:
     outputs = Outputs(options.output_dir)
     members, dataset, collected = gather(options)
     first = members[0].dataset
@@ -96,11 +111,13 @@ def run_group(options: GroupOptions) -> None:
     settings = {"options": dataclasses.asdict(options)}
     record = RunRecord(outputs, "group", options.command, settings, options.query.bids_dir)
     record.faults = [str(fault) for member in members for fault in member.dataset.faults]
-    with record.kept():
+    with record.kept(), record.run.having(outputs.root, "group", "the group level"):
+        sweep(outputs.root, outputs.places([]))
         for member in members:
             for note in member.dataset.notes:
                 record.note(f"{member.dataset.name}: {note}" if options.also else note)
-        write_qc(outputs, first, record, is_phantom(first))
+        with record.run.having(outputs.root, PAGES, "the page of the image quality"):
+            write_qc(outputs, first, record, is_phantom(first))
         _run_steps(options, outputs, dataset, collected, record)
     LOG.info("group page: %s", outputs.group_page)
 

@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +27,7 @@ from brainage_bids.pipeline.predictions import (
 from brainage_bids.pipeline.qc import quality_rows, scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
 from brainage_bids.pipeline.together import confounding, template_root
-from brainage_bids.processes import end_with_parent
+from brainage_bids.processes import worker_pool
 from brainage_bids.report.group import GroupPage, write_group_page
 from brainage_bids.report.html import content_hash, made_from_of
 from brainage_bids.report.methods import citation_text, group_methods, participant_methods
@@ -143,9 +141,7 @@ def _write_pages(jobs: Sequence[tuple[Path, ParticipantPage]], nprocs: int) -> N
         for path, page in jobs:
             write_participant_page(path, page)
         return
-    # forkserver: a fork after torch has started threads can hang.
-    context = get_context("forkserver")
-    with ProcessPoolExecutor(min(nprocs, len(jobs)), mp_context=context, initializer=end_with_parent) as pool:
+    with worker_pool(min(nprocs, len(jobs))) as pool:
         for future in [pool.submit(write_participant_page, path, page) for path, page in jobs]:
             future.result()
 

@@ -20,6 +20,7 @@ from brainage_bids.bids.faults import WARNING, format_faults
 from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.bids.qc import check_decisions
 from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors, read_dataset, scans_table
+from brainage_bids.bids.runs import sweep
 from brainage_bids.devices import AUTO, CPU, pick_device
 from brainage_bids.errors import BrainageError, NothingSelectedError, ParticipantsFailed, UsageError
 from brainage_bids.model.artifact import read_card
@@ -34,7 +35,7 @@ from brainage_bids.pipeline.models import (
 )
 from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, predict_scans, prediction_is_current
 from brainage_bids.pipeline.query import rows_where
-from brainage_bids.pipeline.record import RunRecord
+from brainage_bids.pipeline.record import PAGES, RunRecord
 from brainage_bids.pipeline.templates import (
     asked_template,
     check_templates,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from brainage_bids.model.world import World
     from brainage_bids.preprocess.options import PreprocessOptions
     from brainage_bids.preprocess.template import Template
+    from brainage_bids.preprocess.workflow import Outcome
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -153,10 +155,12 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     record = RunRecord(outputs, "participant", options.command, _settings(options), options.query.bids_dir)
     record.faults = [str(fault) for fault in dataset.faults]
     with record.kept():
+        sweep(outputs.root, outputs.places(dataset.scans))
         for note in filter(None, (*dataset.notes, choice_of(dataset.scans))):
             record.note(note)
         _run_steps(options, outputs, dataset, plan, record, world)
-        write_qc(outputs, dataset, record, is_phantom(dataset))
+        with record.run.having(outputs.root, PAGES, "the page of the image quality"):
+            write_qc(outputs, dataset, record, is_phantom(dataset))
     if record.failures:
         names = sorted({event["prefix"] for event in record.failures})
         raise ParticipantsFailed(
@@ -177,11 +181,13 @@ def _run_steps(
 
     if options.reports_only:
         scans = [scan for scan in dataset.scans if outputs.prediction(scan).is_file()]
-        participant_pages(options, outputs, dataset, record, scans)
+        with record.run.having(outputs.root, PAGES, "the pages"):
+            participant_pages(options, outputs, dataset, record, scans)
         return
     with work_in(options.preprocess.work_dir, outputs.root, options.clean_workdir):
         scans = _make(options, outputs, dataset, plan, record, world)
-    participant_pages(options, outputs, dataset, record, scans)
+    with record.run.having(outputs.root, PAGES, "the pages"):  # who writes last has read what all have written
+        participant_pages(options, outputs, dataset, record, scans)
 
 
 def _make(
@@ -196,12 +202,14 @@ def _make(
     from brainage_bids.preprocess.workflow import preprocess
 
     room = dataclasses.replace(options.preprocess, work_dir=options.preprocess.work_dir / "preprocess")
-    outcomes = preprocess(dataset.scans, plan.specs, outputs, room)
-    for outcome in outcomes:
+
+    def keep(outcome: Outcome) -> None:
         record.event(outcome.scan, outcome.step or "preprocess", outcome.status, outcome.reason)
-        if outcome.status != "skipped":
+        if outcome.status in ("done", "failed"):
             forget_other_grids(outcome.scan, plan.specs, outputs, room.engine)
             forget_stale(outcome.scan, outputs)
+
+    outcomes = preprocess(dataset.scans, plan.specs, outputs, room, keep, record.run)
     ready = [outcome.scan for outcome in outcomes if outcome.status != "failed"]
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     record.note(
@@ -363,17 +371,21 @@ def train_recipe(
     table["trainable"] = chosen & pd.Series(passing(scans, outputs), index=table.index)
     table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
     table.attrs |= {"dataset": dataset.identity, "phantom": is_phantom(dataset)}
-    work = options.preprocess.work_dir / "train" / recipe.name
-    if options.rerun:
-        shutil.rmtree(work, ignore_errors=True)
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")
     # a study compares settings on validation people: none of its runs looks at the test people
     room = dataclasses.replace(options.model, test=not is_study_model(recipe.name))
-    train_model(table, recipe, outputs.model(recipe.name), work, room, world=world, again=options.rerun)
-    if training_page(outputs, recipe.name, table, options.model.device):
-        record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
-    shutil.rmtree(work, ignore_errors=True)
+    place, what = options.preprocess.work_dir / "train", f"the training {recipe.name}"
+    with record.run.having(place, recipe.name, what), record.run.having(outputs.root, f"model-{recipe.name}", what):
+        sweep(place, [place / recipe.name])
+        work = place / recipe.name
+        if options.rerun:
+            shutil.rmtree(work, ignore_errors=True)
+        train_model(table, recipe, outputs.model(recipe.name), work, room, world=world, again=options.rerun)
+        if training_page(outputs, recipe.name, table, options.model.device):
+            record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
+        shutil.rmtree(work, ignore_errors=True)
+    record.run.leave(place)
 
 
 def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainage_bids.bids.files import read_json, read_rows, write_json, write_tsv
-from brainage_bids.bids.outputs import Outputs, model_label, sidecar_path
+from brainage_bids.bids.outputs import Outputs, model_label, scan_claim, sidecar_path
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.model.artifact import BELIEVABLE, volume_spec
@@ -176,7 +176,7 @@ def predict_scans(
     todo = [scan for scan in scans if options.rerun or not current[scan]]
     record.note(f"prediction with {name}: {len(todo)} to do, {len(scans) - len(todo)} already there")
     if any(current.values()):
-        _note_weights([scan for scan in scans if current[scan]], model, outputs)
+        _note_weights([scan for scan in scans if current[scan]], model, outputs, record)
         register_model(model, outputs)
     if not todo:
         return
@@ -185,25 +185,28 @@ def predict_scans(
     # a model that was trained in this OUTPUT_DIR knows these very people
     known_as = model.card.get("dataset") if folder == outputs.model(name) else dataset.identity
     for scan in todo:
-        one = pd.DataFrame(
-            {
-                "participant_id": [scan.participant_id],
-                "prefix": [scan.prefix],
-                "age": pd.Series([scan.age], dtype="float64"),
-                "volume": [str(outputs.volume(scan, model.spec))],
-                "saliency": [str(outputs.saliency(scan, model.spec, name))],
-            }
-        )
-        one.attrs["dataset"] = known_as
-        try:
-            row = predict_table(loaded, one, options.model, name=name).iloc[0].to_dict()
-        except (BadDataError, NoInputError) as error:
-            record.event(scan, f"predict:{name}", "failed", str(error))
-            if not current[scan]:
-                _forget(scan, [name], outputs)
-            continue
-        _keep(scan, model, row, outputs)
-        record.event(scan, f"predict:{name}", "done")
+        with record.run.having(outputs.root, scan_claim(scan), scan.prefix) as waited:
+            if waited and not options.rerun and prediction_is_current(scan, model, outputs):
+                continue  # the other run has done it
+            one = pd.DataFrame(
+                {
+                    "participant_id": [scan.participant_id],
+                    "prefix": [scan.prefix],
+                    "age": pd.Series([scan.age], dtype="float64"),
+                    "volume": [str(outputs.volume(scan, model.spec))],
+                    "saliency": [str(outputs.saliency(scan, model.spec, name))],
+                }
+            )
+            one.attrs["dataset"] = known_as
+            try:
+                row = predict_table(loaded, one, options.model, name=name).iloc[0].to_dict()
+            except (BadDataError, NoInputError) as error:
+                record.event(scan, f"predict:{name}", "failed", str(error))
+                if not current[scan]:
+                    _forget(scan, [name], outputs)
+                continue
+            _keep(scan, model, row, outputs)
+            record.event(scan, f"predict:{name}", "done")
         if not worked:
             register_model(model, outputs)
             worked = True
@@ -224,12 +227,14 @@ def _keep(scan: Scan, model: Model, row: Mapping, outputs: Outputs) -> None:
     _write_row(outputs.prediction(scan), values, told)
 
 
-def _note_weights(scans: Iterable[Scan], model: Model, outputs: Outputs) -> None:
+def _note_weights(scans: Iterable[Scan], model: Model, outputs: Outputs, record: RunRecord) -> None:
     """Note the weights where an earlier version did not, so that other weights are seen from now on."""
     for scan in scans:
         table = outputs.prediction(scan)
-        told = about_predictions(table)
-        if model.name not in told.get("Weights", {}):
+        if model.name in about_predictions(table).get("Weights", {}):
+            continue
+        with record.run.having(outputs.root, scan_claim(scan), scan.prefix):
+            told = about_predictions(table)
             known = {**told.get("Weights", {}), model.name: model.weights}
             write_json(sidecar_path(table), {**told, "Weights": known})
 

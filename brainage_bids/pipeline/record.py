@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
-import os
 import platform
 import re
-import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,14 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from brainage_bids import __version__
-from brainage_bids.bids.files import read_json, write_json
+from brainage_bids.bids.files import not_written, read_json, write_json
 from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.runs import Run
 from brainage_bids.bids.shareable import Places
-from brainage_bids.errors import BadDataError, BrainageError, ParticipantsFailed
+from brainage_bids.errors import BadDataError, BrainageError, ParticipantsFailed, exit_code
 from brainage_bids.schema import Scan
+from brainage_bids.stops import Stopped, last_words
 
 LOG = logging.getLogger("brainage_bids")
 PACKAGES = "numpy scipy pandas nibabel nilearn nipype SimpleITK deepbet torch statsmodels matplotlib".split()
+PAGES = "pages"  # what a run claims while it reads what is there and writes pages of it
 
 
 FEW = 5  # scans that failed for one reason that are told one by one
@@ -47,13 +48,12 @@ class RunRecord:
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)  # what is wrong with the dataset, all of it
     told: dict[tuple[str, str], int] = field(default_factory=dict)  # failures by step and reason without names
-    tag: str = field(default_factory=lambda: secrets.token_hex(2))
+    run: Run = field(default_factory=Run)
 
     @property
     def folder(self) -> Path:
         """``logs/<run_id>``: sorts by time; unique, also where containers start together under the same number."""
-        when = self.started.replace("-", "").replace(":", "")[:15]
-        return self.outputs.run_log(f"{when}-{os.getpid()}-{self.tag}")
+        return self.outputs.run_log(self.run.id)
 
     def note(self, text: str) -> None:
         """Say something to the user and keep it."""
@@ -61,7 +61,10 @@ class RunRecord:
         self.notes.append(text)
 
     def event(self, scan: Scan, step: str, status: str, reason: str | None = None) -> None:
-        """Keep what a step did with a scan; ``status`` is ``done``, ``skipped`` or ``failed``."""
+        """Keep what a step did with a scan; ``status`` is ``done``, ``skipped``, ``failed`` or ``stopped``.
+
+        ``stopped`` is a scan that was in work when the run was told to end: nothing is wrong with it.
+        """
         self.events.append(
             {
                 "participant_id": scan.participant_id,
@@ -114,23 +117,48 @@ class RunRecord:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep the log while the block runs, and write the record however it ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(self.folder / "brainage.log", encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        LOG.addHandler(handler)
-        code = 1
-        try:
-            yield
-            code = ParticipantsFailed.exit_code if self.failures else 0
-        except BrainageError as error:
-            code = error.exit_code
-            self.note(f"stopped: {error}")
-            raise
-        finally:
-            self.save(code)
-            LOG.removeHandler(handler)
-            handler.close()
+        """Keep the log while the block runs, and write the record however it ends; other runs see this one."""
+        with self.run, last_words(lambda stop: self.run.end()):
+            self.run.enter(self.outputs.root)
+            handler = _LogFile(_made(self.folder) / "brainage.log", encoding="utf-8", errors="backslashreplace")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            LOG.addHandler(handler)
+            try:
+                with last_words(self._stopped):
+                    yield
+                    self.save(ParticipantsFailed.exit_code if self.failures else 0)
+            except (Exception, KeyboardInterrupt) as error:
+                self._note_end(f"stopped: {error if isinstance(error, BrainageError) else repr(error)}")
+                with contextlib.suppress(BrainageError, OSError):  # it would hide the first error
+                    self.save(exit_code(error))
+                raise
+            finally:
+                LOG.removeHandler(handler)
+                handler.close()
+
+    def _stopped(self, stop: Stopped) -> None:
+        self._note_end(str(stop))
+        self.save(stop.exit_code)
+
+    def _note_end(self, text: str) -> None:
+        """Keep why the run ends; the command line says it."""
+        LOG.debug("%s", text)
+        self.notes.append(text)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk does not make noisy: what is said is on the terminal too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Go on without the line."""
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(folder, error) from error
+    return folder
 
 
 def software() -> dict[str, str]:

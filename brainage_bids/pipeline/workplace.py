@@ -15,6 +15,7 @@ from pathlib import Path
 
 from brainage_bids.bids.derivative import RESULTS
 from brainage_bids.bids.files import write_text
+from brainage_bids.bids.runs import FOLDER, claimed, is_run, living_in
 from brainage_bids.errors import UsageError
 
 FOLDERS = ("preprocess", "train")
@@ -61,16 +62,16 @@ def is_ours(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     inside = list(folder.iterdir())
-    return not inside or (folder / MARKER).is_file() or all(map(_left_by_a_former_version, inside))
+    return not inside or (folder / MARKER).is_file() or all(map(_left_by_a_run, inside))
 
 
-def _left_by_a_former_version(path: Path) -> bool:
+def _left_by_a_run(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
     if _OF_SCANS.fullmatch(path.name):
         return True
     names = os.listdir(path)
-    return "status.json" in names or all(map(_OF_TRAINING.fullmatch, names))
+    return is_run(path.name) or "status.json" in names or all(map(_OF_TRAINING.fullmatch, names))
 
 
 @contextlib.contextmanager
@@ -89,7 +90,7 @@ def work_in(work: Path, output_dir: Path, clean: bool) -> Iterator[None]:
     made = not work.exists()
     for folder in map(work.joinpath, FOLDERS):
         if clean and folder.is_dir() and is_ours(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            _empty(folder)
         write_text(folder / MARKER, _WORDS)
     try:
         yield
@@ -99,6 +100,18 @@ def work_in(work: Path, output_dir: Path, clean: bool) -> Iterator[None]:
         if made or work.is_relative_to(output_dir):
             with contextlib.suppress(OSError):  # not empty
                 work.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder of ours, but what other runs work in."""
+    busy = claimed(folder)
+    for path in folder.iterdir():
+        if path.name == FOLDER or path.name in busy or living_in(folder, path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _leave(folder: Path) -> None:

@@ -6,6 +6,7 @@ runs them. Knows nothing of the programs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,8 +16,10 @@ from nipype.interfaces.base import BaseInterface, CommandLine, DynamicTraitedSpe
 from nipype.interfaces.io import add_traits
 from nipype.pipeline.engine.nodes import NodeExecutionError
 
+from brainage_bids import stops
 from brainage_bids.errors import BadDataError
-from brainage_bids.preprocess.job import Job
+from brainage_bids.preprocess.job import LEAST_GB, Job
+from brainage_bids.stops import Stopped
 
 # nipype reports every node on the terminal, in the workers too; outcomes and crash files say it better
 for _name in ("nipype.workflow", "nipype.utils", "nipype.interface", "nipype.filemanip"):
@@ -50,15 +53,17 @@ class Step(BaseInterface):
         self._job, self._name, self._run = job, name, run
         self._input_names, self._output_names = list(inputs), list(outputs)
         self._made: dict[str, Any] = {}
+        self.stopped: BaseException | None = None
         add_traits(self.inputs, self._input_names)
 
     def _run_interface(self, runtime: Any) -> Any:
         values = {name: getattr(self.inputs, name) for name in self._input_names}
-        if self._name is None:
-            self._made = self._run(self._job, **values) or {}
-        else:
-            with self._job.step(self._name):
+        try:
+            with contextlib.nullcontext() if self._name is None else self._job.step(self._name):
                 self._made = self._run(self._job, **values) or {}
+        except (KeyboardInterrupt, SystemExit, Stopped) as error:
+            self.stopped = error
+            raise
         return runtime
 
     def _outputs(self) -> Any:
@@ -69,11 +74,24 @@ class Step(BaseInterface):
 
 
 class ScanNode(Node):
-    """A node that knows its scan, so that what it leaves can be removed when the scan is finished or failed."""
+    """A node that knows its scan, so that what it leaves can be removed when the scan is finished or failed.
 
-    def __init__(self, job: Job, interface: Any, name: str, **settings: Any):
-        super().__init__(interface, name=name, **settings)
+    ``mem_gb`` is meant for a matrix of 1 mm; a finer one has more set aside in proportion.
+    """
+
+    def __init__(self, job: Job, interface: Any, name: str, mem_gb: float = LEAST_GB, **settings: Any):
+        super().__init__(interface, name=name, mem_gb=mem_gb * job.memory_gb / LEAST_GB, **settings)
         self.job = job
+
+    def run(self, updatehash: bool = False) -> Any:
+        """Run the node; nipype makes a failure of the scan of every exception, also of the end of the whole run."""
+        try:
+            return super().run(updatehash)
+        except Exception:
+            stops.check()
+            if getattr(self.interface, "stopped", None) is not None:
+                raise self.interface.stopped from None
+            raise
 
 
 class ToolNode(ScanNode):

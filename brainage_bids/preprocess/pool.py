@@ -1,9 +1,9 @@
 """nipype's MultiProc and batch schedulers with their gaps closed. Knows nothing of scans.
 
 MultiProc: a worker that dies (out of memory) makes its tasks fail instead of hanging the run, and a fresh pool takes
-the rest; tasks further down their chain go first, so that one scan is finished before many are begun; `close` ends the
-workers. Schedulers: a job that was killed fails alone instead of ending the whole run, and a scheduler that does not
-answer is asked again instead of its jobs being given up.
+the rest; tasks further down their chain go first, so that one scan is finished before many are begun. Schedulers: a job
+that was killed fails alone instead of ending the whole run, and a scheduler that does not answer is asked again instead
+of its jobs being given up. `close` ends the workers and takes back the jobs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import signal
+import shutil
+import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,21 +22,13 @@ from typing import Any
 import numpy as np
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
-from brainage_bids.processes import end_with_parent
+from brainage_bids.processes import end_workers, new_pool
 
 LOG = logging.getLogger("brainage_bids")
 DIED = "the worker process died"
+CANCEL = {"SLURM": "scancel", "SGE": "qdel", "PBS": "qdel", "LSF": "bkill", "OAR": "oardel"}
+CANCEL_S = 3.0  # a scheduler that does not answer must not hold up the end
 REFUSALS, MANY_REFUSALS, LONGEST_WAIT_S = 8, 2000, 60.0  # in a row, with none of our jobs waiting or running; with some
-
-
-def _begin_worker(folder: str) -> None:
-    """Start a worker: in the folder of the run, and bound to end with it, also when the run is killed by signal 9.
-
-    It leads a process group of its own, so that the programs it starts end with it.
-    """
-    os.chdir(folder)
-    os.setpgid(0, 0)
-    end_with_parent(lambda: os.killpg(0, signal.SIGKILL))
 
 
 class SteadyPoolPlugin(MultiProcPlugin):
@@ -48,8 +41,7 @@ class SteadyPoolPlugin(MultiProcPlugin):
         self.pool = self._fresh_pool()  # nipype's own has started no worker yet
 
     def _fresh_pool(self) -> ProcessPoolExecutor:
-        context = get_context("forkserver")
-        return ProcessPoolExecutor(self.processors, context, initializer=_begin_worker, initargs=(os.getcwd(),))
+        return new_pool(self.processors, os.getcwd())
 
     def _async_callback(self, args: Any) -> None:
         """Results are read in `_get_result`, where the death of a worker shows."""
@@ -81,13 +73,7 @@ class SteadyPoolPlugin(MultiProcPlugin):
 
     def close(self) -> None:
         """End the workers, also in the middle of a task."""
-        workers = list((getattr(self.pool, "_processes", None) or {}).values())
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            try:
-                os.killpg(worker.pid, signal.SIGTERM)  # with the programs it runs
-            except ProcessLookupError:  # too young to lead its group, or gone
-                worker.terminate()
+        end_workers(self.pool)
 
 
 def steady_scheduler(name: str, settings: dict[str, Any]) -> Any:
@@ -123,5 +109,12 @@ def steady_scheduler(name: str, settings: dict[str, Any]) -> Any:
             if result and isinstance(result["traceback"], str):  # of a killed job; nipype itself stumbles over it
                 result["traceback"] = result["traceback"].splitlines(keepends=True)
             return result
+
+        def close(self) -> None:
+            """Take back the jobs that wait or run: nobody would fetch their results."""
+            jobs = [str(taskid) for taskid in self._pending]
+            if jobs and shutil.which(CANCEL[name]):
+                subprocess.run([CANCEL[name], *jobs], capture_output=True, timeout=CANCEL_S, check=False)
+                LOG.warning("%s: %d jobs are taken back", name, len(jobs))
 
     return Steady(plugin_args=settings)

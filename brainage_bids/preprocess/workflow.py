@@ -12,17 +12,17 @@ import logging
 import os
 import re
 import shutil
-import signal
-import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainage_bids.bids.outputs import Outputs
-from brainage_bids.errors import UsageError
+from brainage_bids.bids.files import no_room
+from brainage_bids.bids.outputs import Outputs, scan_claim
+from brainage_bids.bids.runs import LOOK_S, Run, Who, is_run, living_in, running, sweep
+from brainage_bids.errors import NoRoomError, UsageError
 from brainage_bids.preprocess.done import is_done
 from brainage_bids.preprocess.engines import choose
 from brainage_bids.preprocess.job import Job
@@ -31,8 +31,9 @@ from brainage_bids.preprocess.plugins import at_once, choose_plugin
 from brainage_bids.preprocess.progress import progress
 from brainage_bids.preprocess.steps import remove_outputs
 from brainage_bids.preprocess.template import template_of
-from brainage_bids.processes import release_heap
+from brainage_bids.processes import end_descendants, release_heap
 from brainage_bids.schema import DEFAULT_TEMPLATE, Scan, VolumeSpec
+from brainage_bids.stops import last_words
 
 if TYPE_CHECKING:
     from nipype import Workflow
@@ -40,15 +41,16 @@ if TYPE_CHECKING:
     from brainage_bids.preprocess.interfaces import ScanNode
 
 LOG = logging.getLogger("brainage_bids")
-NIPYPE = "nipype-"
-BUILTIN_MEMORY_GB = 1.9  # of one scan at 1 mm
+NIPYPE = "nipype"  # what nipype keeps of a run
+STOPPED_EARLY = "not finished: the run stopped at the first failure"
 DIED = "the worker process died (killed, perhaps out of memory); run again with more memory or a smaller --nprocs"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan: ``done``, ``skipped`` (already there) or ``failed`` at ``step`` for ``reason``.
+    """What became of one scan: ``done``, ``skipped`` (already there), ``failed`` at ``step`` for ``reason``.
 
+    A scan in work when the run was told to end, or when the disk was full, is ``stopped``: nothing is wrong with it.
     ``seconds`` is the time its steps took; ``peak_gb`` the memory its worker had needed up to then.
     """
 
@@ -60,10 +62,35 @@ class Outcome:
     peak_gb: float = 0.0
 
 
+class _Results:
+    """What became of each scan: told as soon as it is known, and the scan given free for other runs."""
+
+    def __init__(self, told: Callable[[Outcome], None], free: Callable[[Scan], None]):
+        self._told, self._free = told, free
+        self.of: dict[Scan, Outcome] = {}
+
+    def keep(self, outcome: Outcome) -> None:
+        if outcome.scan not in self.of:
+            self.of[outcome.scan] = outcome
+            self._told(outcome)
+            self._free(outcome.scan)
+
+    @property
+    def failed(self) -> bool:
+        return any(outcome.status == "failed" for outcome in self.of.values())
+
+
 def preprocess(
-    scans: Sequence[Scan], specs: Sequence[VolumeSpec], outputs: Outputs, options: PreprocessOptions
+    scans: Sequence[Scan],
+    specs: Sequence[VolumeSpec],
+    outputs: Outputs,
+    options: PreprocessOptions,
+    told: Callable[[Outcome], None] = lambda outcome: None,
+    run: Run | None = None,
 ) -> list[Outcome]:
     """Preprocess every scan to every grid.
+
+    A scan that another run works on is waited for, after the others; what that run made of it is kept.
 
     Parameters
     ----------
@@ -75,12 +102,24 @@ def preprocess(
         Where volumes, sidecars and pictures go.
     options
         How to run.
+    told
+        Takes each outcome as soon as it is known, while no other run can touch the scan.
+    run
+        This run as others see it; by default one that ends with this call.
 
     Returns
     -------
     list of Outcome
         One per scan, in the order of ``scans``.
+
+    Raises
+    ------
+    NoRoomError
+        When there is no room for what is written; all scans would fail for it.
     """
+    if run is None:
+        with running() as run:
+            return preprocess(scans, specs, outputs, options, told, run)
     # nodes run in folders of their own: relative paths would lead elsewhere
     outputs = Outputs(Path(outputs.root).absolute())
     options = dataclasses.replace(options, work_dir=Path(options.work_dir).absolute())
@@ -89,44 +128,93 @@ def preprocess(
     for spec in specs:
         if spec.template != DEFAULT_TEMPLATE:
             template_of(spec, outputs.root)  # fails here rather than once a scan
-    outcomes = {}
-    jobs = []
+    results = _Results(told, lambda scan: run.free(outputs.root, scan_claim(scan)))
+    todo, waits = list(scans), False
+    while todo:
+        jobs, others = _claimed(todo, specs, outputs, options, run, results)
+        todo = list(others)
+        if jobs:
+            _run_all(jobs, options, run, results)
+        if todo and options.stop_on_first_crash and results.failed:
+            for scan in todo:
+                results.keep(Outcome(scan, "failed", "brain", STOPPED_EARLY))
+            break
+        if todo and not waits:
+            who = others[todo[0]]
+            LOG.info("another run (%s) works on %s of the scans; waiting for it", who, len(todo))
+            waits = True
+        if todo and not jobs:
+            time.sleep(LOOK_S * (1 + len(todo) / 50))
+    return [results.of[scan] for scan in scans]
+
+
+def _claimed(
+    scans: Sequence[Scan],
+    specs: Sequence[VolumeSpec],
+    outputs: Outputs,
+    options: PreprocessOptions,
+    run: Run,
+    results: _Results,
+) -> tuple[list[Job], dict[Scan, Who]]:
+    """Return the jobs of the scans that are to do and now ours, and the scans that another run works on, and which."""
+    jobs, others = [], {}
     for scan in scans:
-        if scan.prepared and scan.prepared.fault:
+        done = partial(is_done, scan, specs, outputs, options.engine)
+        fault = scan.prepared.fault if scan.prepared else None
+        if not (options.rerun or fault) and done():
+            results.keep(Outcome(scan, "skipped"))
+            continue
+        if not (jobs or others):  # before anything is written
+            choose.check(options.engine, options.work_dir, options.plugin_file is not None)
+        if (other := run.take(outputs.root, scan_claim(scan))) is not None:
+            others[scan] = other
+        elif fault:
             remove_outputs(scan, specs, outputs)
-            outcomes[scan] = Outcome(scan, "failed", "reuse", scan.prepared.fault)
-        elif not options.rerun and is_done(scan, specs, outputs, options.engine):
-            outcomes[scan] = Outcome(scan, "skipped")
+            results.keep(Outcome(scan, "failed", "reuse", fault))
+        elif not options.rerun and done():  # another run has finished it in between
+            results.keep(Outcome(scan, "skipped"))
         else:
-            jobs.append(make_job(scan, specs, outputs, options))
-    said = ""
-    if jobs:
-        choose.check(options.engine, options.work_dir, options.plugin_file is not None)
-        said = _run_all(jobs, options)
-    outcomes |= {job.scan: _outcome(job, options, said) for job in jobs}
-    _clean(jobs, options)
-    return [outcomes[scan] for scan in scans]
+            jobs.append(make_job(scan, specs, outputs, options, run))
+    return jobs, others
 
 
-def make_job(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs, options: PreprocessOptions) -> Job:
-    """Return what a worker needs to make one scan's volumes."""
-    folder = options.work_dir / scan.prefix
+def make_job(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs, options: PreprocessOptions, run: Run) -> Job:
+    """Return what a worker needs to make one scan's volumes; its folder is of this run alone."""
+    folder = options.work_dir / run.id / scan.prefix
     return Job(scan, tuple(specs), outputs, folder, options.engine, options.omp_nthreads, options.device)
 
 
-def _run_all(jobs: Sequence[Job], options: PreprocessOptions) -> str:
-    """Run the jobs; return what nipype said when it could not finish."""
+def _run_all(jobs: Sequence[Job], options: PreprocessOptions, run: Run, results: _Results) -> None:
+    """Run the jobs and keep what became of each, also where the run is told to end or the disk is full."""
     LOG.info("preprocessing %d scans%s", len(jobs), "" if options.plugin_file else f", {at_once(options)} at a time")
+    run.enter(options.work_dir)
+    _remove_left(options)
+    try:
+        with last_words(lambda stop: _keep_stopped(jobs, options, results, str(stop))):
+            said = _run(jobs, options, run, results)
+            lost = [job for job in jobs if "reason" not in job.status and not job.status.get("finished")]
+            here = options.plugin_file is None and at_once(options) > 1
+            if lost and here and not options.stop_on_first_crash:
+                # a dying worker takes its neighbours along: one at a time, only the guilty scan dies again
+                LOG.warning("a worker died; %d scans are tried again, one at a time", len(lost))
+                said = _run(lost, options, run, results, alone=True)
+            for job in jobs:
+                results.keep(_outcome(job, options, said))
+    except NoRoomError as error:
+        _keep_stopped(jobs, options, results, str(error))
+        raise
+    finally:
+        _clean(jobs, options, run)
+
+
+def _keep_stopped(jobs: Sequence[Job], options: PreprocessOptions, results: _Results, reason: str) -> None:
+    """Keep what became of the jobs that were begun when the run ends early."""
     for job in jobs:
-        remove_outputs(job.scan, job.specs, job.outputs)
-    said = _run(jobs, options)
-    lost = [job for job in jobs if "reason" not in job.status and not job.status.get("finished")]
-    here = options.plugin_file is None and at_once(options) > 1
-    if lost and here and not options.stop_on_first_crash:
-        # a dying worker takes its neighbours along: one at a time, only the guilty scan dies again
-        LOG.warning("a worker died; %d scans are tried again, one at a time", len(lost))
-        said = _run(lost, options, alone=True)
-    return said
+        status = job.status
+        if status.get("finished") or ("reason" in status and not status.get("no_room")):
+            results.keep(_outcome(job, options, ""))
+        elif status:
+            results.keep(Outcome(job.scan, "stopped", status.get("step"), reason))
 
 
 def _outcome(job: Job, options: PreprocessOptions, said: str) -> Outcome:
@@ -136,23 +224,22 @@ def _outcome(job: Job, options: PreprocessOptions, said: str) -> Outcome:
         return Outcome(job.scan, "failed", step, status["reason"], *cost)
     if status.get("finished") and is_done(job.scan, job.specs, job.outputs, job.engine):
         return Outcome(job.scan, "done", None, None, *cost)
-    reason = "not finished: the run stopped at the first failure" if options.stop_on_first_crash else DIED
+    reason = STOPPED_EARLY if options.stop_on_first_crash else DIED
     if said and not options.stop_on_first_crash:
         reason += f"; nipype said: {said}"
     return Outcome(job.scan, "failed", step, reason, *cost)
 
 
-def _clean(jobs: Sequence[Job], options: PreprocessOptions) -> None:
-    if not options.clean_workdir:
-        return
-    for job in jobs:
-        shutil.rmtree(job.folder, ignore_errors=True)
+def _clean(jobs: Sequence[Job], options: PreprocessOptions, run: Run) -> None:
+    if options.clean_workdir:
+        shutil.rmtree(options.work_dir / run.id, ignore_errors=True)
+    run.leave(options.work_dir)
     for folder in (options.work_dir / "crash", options.work_dir):
         with contextlib.suppress(OSError):  # not empty, or another run uses it
             folder.rmdir()
 
 
-def build_workflow(jobs: Sequence[Job], options: PreprocessOptions, poll_s: float) -> Workflow:
+def build_workflow(jobs: Sequence[Job], options: PreprocessOptions, folder: Path, poll_s: float) -> Workflow:
     """Return the nipype workflow: the builtin engine is one node a scan, the others are chains of nodes.
 
     Parameters
@@ -161,6 +248,8 @@ def build_workflow(jobs: Sequence[Job], options: PreprocessOptions, poll_s: floa
         The scans.
     options
         ``engine``, ``work_dir``, ``omp_nthreads``, ``stop_on_first_crash``.
+    folder
+        Where nipype keeps what it knows of this run.
     poll_s
         How often nipype looks at running nodes, s.
     """
@@ -169,7 +258,7 @@ def build_workflow(jobs: Sequence[Job], options: PreprocessOptions, poll_s: floa
     from brainage_bids.preprocess.interfaces import ScanNode, Step
     from brainage_bids.preprocess.steps import run_builtin
 
-    workflow = Workflow(name="nipype", base_dir=str(_own_folder(options)))
+    workflow = Workflow(name=NIPYPE, base_dir=str(folder))
     workflow.config["execution"].update(
         stop_on_first_crash=str(options.stop_on_first_crash).lower(),
         crashdump_dir=str(options.work_dir / "crash"),
@@ -184,8 +273,7 @@ def build_workflow(jobs: Sequence[Job], options: PreprocessOptions, poll_s: floa
         job.folder.mkdir(parents=True)
         name = partial(node_name, job.scan)
         if options.engine == "builtin":
-            needs = {"mem_gb": BUILTIN_MEMORY_GB, "n_procs": options.omp_nthreads}
-            workflow.add_nodes([ScanNode(job, Step(job, None, run_builtin), name(), **needs)])
+            workflow.add_nodes([ScanNode(job, Step(job, None, run_builtin), name(), n_procs=options.omp_nthreads)])
         else:
             choose.add_scan(workflow, job, name)
     return workflow
@@ -196,83 +284,99 @@ def node_name(scan: Scan, step: str = "") -> str:
     return re.sub(r"\W", "_", f"{scan.prefix}_{step}" if step else scan.prefix)
 
 
-def _run(jobs: Sequence[Job], options: PreprocessOptions, alone: bool = False) -> str:
+def _run(jobs: Sequence[Job], options: PreprocessOptions, run: Run, results: _Results, alone: bool = False) -> str:
+    """Run the jobs once; return what nipype said when it could not finish."""
     os.environ.setdefault("NO_ET", "1")
     os.environ.setdefault("NIPYPE_NO_ET", "1")
     from brainage_bids.preprocess import brain
 
-    options.work_dir.mkdir(parents=True, exist_ok=True)
-    _remove_left(options.work_dir)
     # of chains, nipype's Linear plugin would take the first step of every scan before the second of any
     alone = alone or (options.engine != "builtin" and at_once(options) == 1)
-    plugin, poll_s = choose_plugin(options, _cleaner(options), alone)
-    workflow = build_workflow(jobs, options, poll_s)
-    with progress(jobs, options.progress), _orderly_stop():
+    folder = options.work_dir / run.id
+    watch = _Watch(options, folder / NIPYPE, results)
+    plugin, poll_s = choose_plugin(options, watch, alone)
+    _say_large(jobs, options.mem_gb)
+    workflow = build_workflow(jobs, options, folder, poll_s)
+    close = getattr(plugin["plugin"], "close", lambda: None)
+    with progress(jobs, options.progress), last_words(lambda stop: end_descendants()), last_words(lambda stop: close()):
         try:
             workflow.run(**plugin)
-        except UsageError:
+        except (NoRoomError, UsageError):
             raise
         except Exception as error:  # nipype's way to say that some node failed; the outcomes say which and why
             LOG.debug("nipype: %s", error, exc_info=True)
+            if watch.broken is not None:
+                raise watch.broken from error
+            if full := no_room(error):
+                raise NoRoomError(full) from error
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             return lines[-1] if lines else type(error).__name__
         finally:
-            if hasattr(plugin["plugin"], "close"):
-                plugin["plugin"].close()
+            close()
             brain.release_network()
             release_heap()
-            shutil.rmtree(_own_folder(options), ignore_errors=True)
+            shutil.rmtree(folder / NIPYPE, ignore_errors=True)
     return ""
 
 
-def _own_folder(options: PreprocessOptions) -> Path:
-    """Return where nipype keeps what it knows of this run: several runs may share a work directory."""
-    return options.work_dir / f"{NIPYPE}{socket.gethostname()}-{os.getpid()}"
+def _say_large(jobs: Sequence[Job], allowed: float | None) -> None:
+    large = [job for job in jobs if allowed is not None and job.memory_gb > allowed]
+    if large:
+        most = max(large, key=lambda job: job.memory_gb)
+        LOG.warning(
+            "%d scans take more memory than --mem %g allows, %s about %.1f GB; each of them runs alone",
+            len(large), allowed, most.scan.prefix, most.memory_gb,
+        )  # fmt: skip
 
 
-def _remove_left(work_dir: Path) -> None:
-    """Remove what killed runs on this machine left behind."""
-    for folder in work_dir.glob(f"{NIPYPE}{socket.gethostname()}-*"):
-        number = folder.name.rpartition("-")[2]
-        if number.isdecimal() and (int(number) == os.getpid() or not Path("/proc", number).exists()):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _orderly_stop() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit while the workflow runs, so that its workers are ended too."""
-
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def _remove_left(options: PreprocessOptions) -> None:
+    """Remove the folders of runs that were killed."""
+    sweep(options.work_dir, [])
+    if not options.clean_workdir:
         return
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
+    for path in options.work_dir.iterdir():
+        if is_run(path.name) and not living_in(options.work_dir, path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _cleaner(options: PreprocessOptions) -> Callable[[ScanNode, str], None]:
-    """Return nipype's status callback: removes the intermediate files of a scan once it is finished or failed.
+class _Watch:
+    """nipype's status callback: makes way for a scan's new volumes, keeps what became of it, and tidies up behind it.
 
     What nipype itself keeps of a failed scan stays until the end of the run: the crash file is written from it.
     """
-    ended: dict[Path, list[str]] = {}
 
-    def clean(node: ScanNode, status: str) -> None:
-        if not options.clean_workdir or status == "start":
+    def __init__(self, options: PreprocessOptions, nodes: Path, results: _Results):
+        self.options, self.nodes, self.results = options, nodes, results
+        self.ended: dict[Path, list[str]] = {}  # job folder -> its nodes that have ended
+        self.broken: Exception | None = None  # what went wrong here and not in a scan
+
+    def __call__(self, node: ScanNode, status: str) -> None:
+        try:
+            self._follow(node, status)
+        except Exception as error:
+            self.broken = error
+            raise
+
+    def _follow(self, node: ScanNode, status: str) -> None:
+        job = node.job
+        if status == "start":
+            if job.folder not in self.ended:
+                self.ended[job.folder] = []
+                remove_outputs(job.scan, job.specs, job.outputs)
             return
+        told = job.status
+        if told.get("no_room"):
+            raise NoRoomError(told["reason"])
         if status == "end":
-            ended.setdefault(node.job.folder, []).append(node.name)
-            if not node.job.status.get("finished"):
+            self.ended[job.folder].append(node.name)
+            if not told.get("finished"):
                 return
-            for name in ended.pop(node.job.folder):
-                shutil.rmtree(_own_folder(options) / "nipype" / name, ignore_errors=True)
-        for path in node.job.folder.iterdir():
-            if path.name != "status.json":
-                path.unlink(missing_ok=True)
-
-    return clean
+        if "reason" in told or told.get("finished"):  # without, its worker has died: it gets a second try
+            self.results.keep(_outcome(job, self.options, ""))
+        if self.options.clean_workdir:
+            if status == "end":
+                for name in self.ended[job.folder]:
+                    shutil.rmtree(self.nodes / name, ignore_errors=True)
+            for path in job.folder.iterdir():
+                if path.name != "status.json":
+                    path.unlink(missing_ok=True)

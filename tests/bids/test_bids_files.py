@@ -1,10 +1,14 @@
 """Tables survive writing, reading and writing again."""
 
+import errno
+import gzip
+import os
+
 import pandas as pd
 import pytest
 
-from brainage_bids.bids.files import read_json, read_rows, read_tsv, write_json, write_tsv
-from brainage_bids.errors import BadDataError
+from brainage_bids.bids.files import atomic, no_room, read_json, read_rows, read_tsv, write_json, write_tsv
+from brainage_bids.errors import BadDataError, CannotCreateError, InputOutputError, NoRoomError
 
 
 def test_cells_survive_any_number_of_rewrites(tmp_path):
@@ -56,3 +60,43 @@ def test_what_utf8_cannot_hold_is_written_so_that_it_can_be_read(tmp_path):
     odd = b"/data/\xff".decode("utf-8", "surrogateescape")
     assert read_json(write_json(tmp_path / "x.json", {"path": odd})) == {"path": odd}
     assert list(read_tsv(write_tsv(tmp_path / "x.tsv", pd.DataFrame({"path": [odd]})))["path"]) == ["/data/\\udcff"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_names_the_file_and_the_way_out_and_leaves_nothing(tmp_path, number):
+    def write(temporary):
+        temporary.write_text("half")
+        raise OSError(number, os.strerror(number))  # as a write does, without a name
+
+    said = r"x\.tsv cannot be written: .*; make room there, then start the same"
+    with pytest.raises(NoRoomError, match=said), atomic(tmp_path / "x.tsv") as temporary:
+        write(temporary)
+    assert list(tmp_path.iterdir()) == []
+    assert NoRoomError.exit_code == 74
+
+
+def test_what_the_block_could_not_read_is_not_blamed_on_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone"), atomic(tmp_path / "x.tsv"):
+        (tmp_path / "gone").read_text()
+    with pytest.raises(gzip.BadGzipFile), atomic(tmp_path / "x.tsv"):
+        gzip.decompress(b"no gzip")
+
+
+def test_a_failing_disk_is_74_and_a_forbidden_folder_73(tmp_path):
+    with pytest.raises(InputOutputError, match="check the disk") as caught, atomic(tmp_path / "x"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    assert not isinstance(caught.value, NoRoomError)
+    with pytest.raises(CannotCreateError, match=r"cannot create .*check the permissions"), atomic(tmp_path / "x"):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_no_room_is_known_in_the_words_that_nipype_hands_on():
+    said = "Exception raised while executing Node sub_01.\n\nTraceback:\n\tTraceback (most recent call last):\n"
+    told = "/out/a.nii.gz cannot be written: No space left on device; make room there"
+    assert no_room(RuntimeError(f"{said}\tbrainage_bids.errors.NoRoomError: {told}\n")) == told
+    plain = no_room(RuntimeError(f"{said}\tOSError: [Errno 28] No space left on device: '/work/_node.pklz'\n"))
+    assert plain.startswith("/work/_node.pklz cannot be written: No space left on device")
+    hidden = RuntimeError("2 raised. Re-raising first.")
+    hidden.__cause__ = OSError(errno.ENOSPC, "No space left on device", "/work/x")
+    assert no_room(hidden).startswith("/work/x cannot be written")
+    assert no_room(RuntimeError(f"{said}\tOSError: [Errno 5] Input/output error\n")) is None

@@ -1,9 +1,7 @@
 import dataclasses
 import json
 import os
-import queue
 import shutil
-import threading
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +15,7 @@ from safetensors.torch import load_file
 from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError, TryAgainError, UsageError
-from brainage_bids.model import loop, members, probes, stages
+from brainage_bids.model import loop, probes, stages
 from brainage_bids.model.card import hash_participant, tells_people_apart
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
@@ -335,13 +333,6 @@ def test_a_fold_that_fails_ends_the_others(table, tmp_path):
     recipe = tiny_recipe("l1", optimiser="sgd", lr=100.0, momentum=0.9, epochs=100_000, clip_norm=0.0)
     with pytest.raises(UsageError, match="diverged"):
         train_model(table, recipe, tmp_path / "m", tmp_path / "w", dataclasses.replace(QUIET, folds=3, workers=2))
-    over = threading.Event()
-    rows = queue.Queue()
-    members._tell(rows, over, {"epoch": 1})
-    over.set()
-    with pytest.raises(members._Over):
-        members._tell(rows, over, {"epoch": 2})
-    assert rows.qsize() == 1
 
 
 def test_a_volume_too_small_for_the_network_is_said():

@@ -32,7 +32,7 @@ def study(tmp_path_factory, worker_id):
 @pytest.fixture
 def own_study(study, tmp_path):
     """The same with a copy of OUTPUT_DIR that the test may write into."""
-    return dataclasses.replace(study, out=shutil.copytree(study.out, tmp_path / "copy"))
+    return dataclasses.replace(study, out=shutil.copytree(study.out, tmp_path / "copy"), whole=study.out)
 
 
 def _made(root):

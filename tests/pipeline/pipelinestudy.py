@@ -19,3 +19,4 @@ class Study:
     out: Path
     participant: subprocess.CompletedProcess
     group: subprocess.CompletedProcess
+    whole: Path | None = None  # of a copy that is written into: the OUTPUT_DIR it was copied from

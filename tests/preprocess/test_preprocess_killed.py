@@ -93,7 +93,7 @@ def test_the_programs_of_a_worker_end_with_the_run():
 def workers(folder, process):
     """Wait until a scan is being worked on; return the workers: children of the fork server, itself a child."""
     deadline = time.time() + 120
-    while not list(folder.glob("work2/*/status.json")) and time.time() < deadline:
+    while not list(folder.glob("work2/*/*/status.json")) and time.time() < deadline:
         time.sleep(0.1)
     tree = parents()
     return [pid for pid, parent in tree.items() if tree.get(parent) == process.pid]
@@ -128,7 +128,7 @@ def wait_for_step(folder, step, process):
     """Wait until any scan has reached a step."""
     deadline = time.time() + 120
     while time.time() < deadline and process.poll() is None:
-        for path in folder.glob("work2/*/status.json"):
+        for path in folder.glob("work2/*/*/status.json"):
             with contextlib.suppress(OSError):
                 if read_json(path)["step"] == step:
                     return

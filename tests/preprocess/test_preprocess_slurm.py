@@ -28,10 +28,10 @@ def slurm_is_up():
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not slurm_is_up(), reason="no Slurm runs here")]
 
 
-def cancel(name, begun):
+def cancel(name, work, scan):
     """Kill the job of one scan as soon as its worker has begun."""
     deadline = time.time() + 120
-    while time.time() < deadline and not begun.is_file():
+    while time.time() < deadline and not list(work.glob(f"*/{scan}/status.json")):
         time.sleep(0.05)
     listed = subprocess.run(QUEUE, capture_output=True, text=True, check=True).stdout.split("\n")
     for line in listed:
@@ -47,7 +47,7 @@ def test_scans_run_as_slurm_jobs_and_a_killed_one_is_reported(tmp_path, head, sa
     plugin.write_text("plugin: SLURM\nplugin_args: {sbatch_args: '--mem 2G', max_jobs: 2}\n")
     work = tmp_path / "work"
     options = PreprocessOptions(work, plugin_file=plugin, progress=False)
-    killer = threading.Thread(target=cancel, args=("sub_03", work / "sub-03" / "status.json"))
+    killer = threading.Thread(target=cancel, args=("sub_03", work, "sub-03"))
     killer.start()
     outcomes = preprocess(scans, SPECS, Outputs(tmp_path / "out"), options)
     killer.join()

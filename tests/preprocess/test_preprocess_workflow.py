@@ -1,6 +1,6 @@
+import dataclasses
 import json
 import os
-import socket
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +11,7 @@ from PIL import Image
 
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.runs import Run
 from brainage_bids.errors import UsageError
 from brainage_bids.preprocess import rescue, steps, workflow
 from brainage_bids.preprocess.affine import wide_starts
@@ -164,13 +165,18 @@ def test_unknown_template_is_refused_at_the_door(tmp_path):
         preprocess([], [VolumeSpec.on_grid(4, template="MNI305")], Outputs(tmp_path), options(tmp_path))
 
 
-def test_runs_that_share_a_work_directory_keep_to_their_own_folder(tmp_path):
-    mine, host = workflow._own_folder(options(tmp_path)), socket.gethostname()
-    work = mine.parent
-    for folder in (mine, work / f"nipype-{host}-1", work / f"nipype-{host}-999999999", work / "nipype-elsewhere-1"):
-        folder.mkdir(parents=True)
-    workflow._remove_left(work)
-    assert {path.name for path in work.iterdir()} == {f"nipype-{host}-1", "nipype-elsewhere-1"}
+def test_folders_of_killed_runs_are_removed_and_those_of_living_ones_stay(tmp_path):
+    work, other = tmp_path / "work", Run()
+    work.mkdir()
+    other.enter(work)
+    dead = Run()
+    dead.who = dataclasses.replace(dead.who, born="1", pid=2**22)  # no such process
+    dead.enter(work)
+    for name in (other.id, dead.id, "my own", "20260101T120000-7-abcdef"):
+        (work / name).mkdir()
+    workflow._remove_left(options(tmp_path))
+    assert {path.name for path in work.iterdir()} == {".runs", other.id, "my own"}
+    assert {path.name for path in (work / ".runs").iterdir()} == {f"{other.id}.json", f"{other.id}.beat"}
 
 
 def test_half_written_files_of_a_sibling_are_left_alone(tmp_path):
