@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,16 @@ class Model:
     spec: VolumeSpec
     content: str
     weights: str
+
+    @cached_property
+    def training(self) -> str:
+        """What tells its training from another (`trained_as`)."""
+        return trained_as(self.card)
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """The healthy people whom it held out (`model_calibration`)."""
+        return model_calibration(self.card)
 
 
 def open_model(name: str, folder: Path) -> Model:
@@ -194,8 +205,9 @@ def check_models(models: Iterable[tuple[str, Path]], templates: Sequence[Templat
         from brainage_bids.model.predict import check_answer, load_model
 
         loaded = load_model(folder, "cpu")
-        brain = brains.setdefault(model.spec, _template_brain(model.spec, templates))
-        check_answer(loaded, brain)
+        if model.spec not in brains:
+            brains[model.spec] = _template_brain(model.spec, templates)
+        check_answer(loaded, brains[model.spec])
         del loaded
     release_heap()
 
@@ -226,7 +238,7 @@ def _registered(model: Model, outputs: Outputs) -> bool:
         card = read_card(outputs.foreign_card(model.name))
     except BrainageError:
         return False
-    return trained_as(card) == trained_as(model.card) and card.get(WEIGHTS_KEY) == model.weights
+    return trained_as(card) == model.training and card.get(WEIGHTS_KEY) == model.weights
 
 
 def read_cards(outputs: Outputs) -> tuple[dict[str, dict], dict[str, BadDataError]]:

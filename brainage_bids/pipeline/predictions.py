@@ -21,7 +21,7 @@ from brainage_bids.bids.outputs import Outputs, model_label, scan_claim, sidecar
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.model.artifact import BELIEVABLE, volume_spec
-from brainage_bids.pipeline.models import Model, model_calibration, open_model, register_model, trained_as
+from brainage_bids.pipeline.models import Model, open_model, register_model
 from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
 
@@ -219,11 +219,11 @@ def _keep(scan: Scan, model: Model, row: Mapping, outputs: Outputs) -> None:
         "Folds": row["fold"],
         "Keys": prediction_key(scan, model, outputs),
         "Inputs": volume_identity(about_volume),
-        "Trainings": trained_as(model.card),
+        "Trainings": model.training,
         "Weights": model.weights,
     }
     _forget_other_maps(scan, model.spec, model.name, outputs)
-    values = _row(scan, model.name, row, model_calibration(model.card), about_volume)
+    values = _row(scan, model.name, row, model.calibration, about_volume)
     _write_row(outputs.prediction(scan), values, told)
 
 

@@ -17,7 +17,7 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from brainage_bids.errors import UsageError
+from brainage_bids.errors import UsageError, shorten
 
 MAX_CHARACTERS = 100_000
 MAX_PARTS = 1000  # values of a list are not counted
@@ -71,11 +71,7 @@ def rows_where(table: pd.DataFrame, query: str, option: str) -> pd.Series:
         why = "it is nested too deeply"
     except (TypeError, ValueError, ArithmeticError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:120]
-    raise UsageError(f"{option} {_cut(query)!r} cannot be evaluated: {why}")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    raise UsageError(f"{option} {shorten(query, SHOWN)!r} cannot be evaluated: {why}")
 
 
 # --- text to tree ---------------------------------------------------------------------------------------------------
@@ -164,7 +160,7 @@ def _column(name: str, columns: dict[str, pd.Series | str]) -> pd.Series:
     there = [*near, *(name for name in known if name not in near)]
     listed = ", ".join(there[:LISTED]) + (", ..." if len(there) > LISTED else "")
     quotes = "" if near else " (text stands in quotation marks)"
-    raise _Refused(f"{_cut(found)!r} is not a column{quotes}; there are {listed}")
+    raise _Refused(f"{shorten(found, SHOWN)!r} is not a column{quotes}; there are {listed}")
 
 
 def _truth(value: object) -> pd.Series | np.bool_:
@@ -177,7 +173,7 @@ def _truth(value: object) -> pd.Series | np.bool_:
         if value.dtype == object and value.dropna().map(type).eq(bool).all():
             return value.eq(True)
         raise _Refused(f"{value.name or 'a number'} is no yes or no; compare it with something, as in age > 40")
-    raise _Refused(f"{_cut(str(value))!r} is no yes or no; compare it with a column, as in age > 40")
+    raise _Refused(f"{shorten(value, SHOWN)!r} is no yes or no; compare it with a column, as in age > 40")
 
 
 def _number(value: object) -> object:
@@ -186,7 +182,7 @@ def _number(value: object) -> object:
         if not good:
             raise _Refused(f"{value.name or 'a yes or no'} is no number, and only numbers can be calculated with")
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Refused(f"{_cut(str(value))!r} is no number, and only numbers can be calculated with")
+        raise _Refused(f"{shorten(value, SHOWN)!r} is no number, and only numbers can be calculated with")
     return value
 
 

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
-
 from brainage_bids.bids.files import no_room, read_json, write_json
+from brainage_bids.bids.images import open_stored
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.errors import BadDataError, BrainageError
 from brainage_bids.schema import Scan, VolumeSpec
@@ -57,8 +56,8 @@ class Job:
         """
         path = self.scan.prepared.image if self.scan.prepared else self.scan.path
         try:
-            voxels = math.prod(nib.load(path).shape[:3])
-        except Exception:  # whatever is wrong with the file: it fails when it is read, and is told then
+            voxels = math.prod(open_stored(path).shape[:3])
+        except BadDataError:  # it fails when it is read, and is told then
             voxels = 0
         return max(LEAST_GB, BASE_GB + GB_PER_VOXEL * voxels)
 
