@@ -66,7 +66,7 @@ def moments():
 
 
 @pytest.mark.parametrize(
-    ("stage", "number", "nprocs", "delay"), moments(), ids=lambda value: getattr(value, "name", str(value)[:5])
+    ("stage", "number", "nprocs", "delay"), list(moments()), ids=lambda value: getattr(value, "name", str(value)[:5])
 )
 def test_killed_at_a_drawn_moment_and_run_again(own_study, tmp_path, stage, number, nprocs, delay):
     lose, args, words, _ = STAGES[stage]
