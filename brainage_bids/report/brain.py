@@ -38,6 +38,8 @@ _FIELD_MM = ((-80.0, 80.0), (-116.0, 84.0), (-76.0, 92.0))  # window around an a
 _INK = "#1a1a1a"
 PANEL_WIDTH, SMALL_WIDTH = 210, 140  # pixels of a slice: of one person's map, and of many rows of maps
 BAR_WIDTH, FRAME = 116, 2  # pixels of the colour bar beside the slices, and of white lines
+ROWS_WIDTH, ROWS_SHARE = 11, 0.85  # inches of a figure of rows of maps; share of it that the slices take
+ROWS_DPI = 9 * (SMALL_WIDTH + 2 * FRAME) / (ROWS_WIDTH * ROWS_SHARE)  # at which a pixel of a slice is one of the figure
 GREYS = 1.1  # multiple of the 99.5th percentile that is shown white
 
 
@@ -186,11 +188,11 @@ def map_rows_figure(
     slices = [[_panel(underlay, overlay, cut, limit, signed, 2.0, SMALL_WIDTH) for cut in cuts] for _, overlay in rows]
     tallest = max(panel.shape[0] for panel in slices[0])
     mosaic = np.vstack([np.hstack([_framed(_tall(panel, tallest)) for panel in row]) for row in slices])
-    height = 11 * 0.85 * mosaic.shape[0] / mosaic.shape[1]
+    height = ROWS_WIDTH * ROWS_SHARE * mosaic.shape[0] / mosaic.shape[1]
     whole = height + 0.8
-    figure = Figure(figsize=(11, whole), facecolor="white")
-    axes = figure.add_axes((0.145, 0.8 / whole, 0.85, height / whole))
-    axes.imshow(mosaic, interpolation="antialiased", aspect="auto")
+    figure = Figure(figsize=(ROWS_WIDTH, whole), facecolor="white")
+    axes = figure.add_axes((0.145, 0.8 / whole, ROWS_SHARE, height / whole))
+    axes.imshow(mosaic, interpolation="none", aspect="auto")
     axes.set_axis_off()
     for row, (title, _) in enumerate(rows):
         middle = 1 - (row + 0.5) / len(rows)

@@ -50,7 +50,14 @@ class Album:
         self.paths: list[Path] = []
 
     def add(
-        self, name: str, figure: Figure, caption: str, alt: str, lossless: bool = True, narrow: bool = False
+        self,
+        name: str,
+        figure: Figure,
+        caption: str,
+        alt: str,
+        lossless: bool = True,
+        narrow: bool = False,
+        dpi: float = 200,
     ) -> dict:
         """Write a figure under a name made of letters and digits only; return what the template needs."""
         stem, taken = name, {path.stem for path in self.paths}
@@ -58,9 +65,9 @@ class Album:
             if stem not in taken:
                 break
             stem = f"{name}-{i}"
-        content, paths = save_both(figure, self._folder / stem)
+        picture, paths = save_both(figure, self._folder / stem, dpi)
         self.paths += paths
-        src = embed_image(content, lossless=lossless, max_width=1500)
+        src = embed_image(picture, lossless=lossless, max_width=1500)
         files = [(path.suffix[1:].upper(), address(path, self._page_folder)) for path in paths]
         return {"src": src, "alt": alt, "caption": caption, "narrow": narrow, "files": files}
 
@@ -368,7 +375,7 @@ def _map_figure(underlay, members: list[dict], names: tuple[str, str, str], limi
     caption += f" {empty} maps without any positive value count as zero." if empty and not signed else ""
     alt = f"Mean Grad-RAM maps of model {model} by {title}, {'signed' if signed else 'normalised'}, nine slices each"
     stem = f"map-{model_label(model)}-{kind}-{model_label(title.removesuffix(' within the controls'))}"
-    return album.add(stem, figure, caption, alt, lossless=False)
+    return album.add(stem, figure, caption, alt, lossless=False, dpi=brain.ROWS_DPI)
 
 
 def _wrapped(label: str, width: int = 18) -> str:

@@ -103,13 +103,13 @@ def paragraphs(source: str) -> Markup:
     return Markup("\n").join(parts)
 
 
-def embed_image(source: str | Path | bytes | Image.Image, lossless: bool = False, max_width: int = 1800) -> Markup:
+def embed_image(source: str | Path | Image.Image, lossless: bool = False, max_width: int = 1800) -> Markup:
     """Return a picture as a WebP data URI.
 
     Parameters
     ----------
     source
-        A picture, its file, or the bytes of one.
+        A picture, or its file.
     lossless
         True for plots (flat colours stay sharp and small), False for pictures of brains.
     max_width
@@ -131,13 +131,12 @@ def embed_image(source: str | Path | bytes | Image.Image, lossless: bool = False
     return Markup("data:image/webp;base64,") + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _read_picture(source: str | Path | bytes) -> Image.Image:
-    name = "the picture" if isinstance(source, bytes) else str(source)
+def _read_picture(path: str | Path) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        with Image.open(path) as opened:
             return opened.convert("RGB")
     except (OSError, UnidentifiedImageError) as error:
-        raise BadDataError(f"{name} cannot be read as a picture ({error}); write it again or leave it out") from error
+        raise BadDataError(f"{path} cannot be read as a picture ({error}); write it again or leave it out") from error
 
 
 def address(path: str | Path, folder: str | Path) -> str:

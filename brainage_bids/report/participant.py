@@ -13,7 +13,7 @@ from typing import Any
 from brainage_bids.errors import BrainageError
 from brainage_bids.report import brain, figures, words
 from brainage_bids.report.html import NOT_AVAILABLE, decimals, embed_image, interval, number, text, write_page
-from brainage_bids.report.pictures import png_bytes
+from brainage_bids.report.pictures import draw_picture
 
 UNKNOWN_TO_MODEL = {"age_extrapolated": "an age", "contrast_extrapolated": "a contrast"}
 _PICTURES = {
@@ -227,7 +227,7 @@ def _graphic(scan: ScanSection) -> dict[str, str] | None:
     said = [f"{row['model']}: corrected gap {decimals(row['gap'], 2, True)} years" for row in rows]
     bands = any(row["half"] is not None for row in rows)
     alt = "Corrected brain age gap against the band of healthy people. " + "; ".join(said)
-    return {"src": embed_image(png_bytes(figures.interval_graphic(rows)), lossless=True), "alt": alt, "bands": bands}
+    return {"src": embed_image(draw_picture(figures.interval_graphic(rows)), lossless=True), "alt": alt, "bands": bands}
 
 
 def _metric(value: Any) -> str:

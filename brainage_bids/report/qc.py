@@ -20,7 +20,7 @@ from brainage_bids.errors import BrainageError
 from brainage_bids.report import words
 from brainage_bids.report.figures import COLOURS, GRID, INK
 from brainage_bids.report.html import NOT_AVAILABLE, count, embed_image, number, write_page
-from brainage_bids.report.pictures import png_bytes
+from brainage_bids.report.pictures import draw_picture
 
 Gates = Mapping[str, Mapping[str, tuple[float, float]]]
 
@@ -244,9 +244,9 @@ def _figure(rows: Sequence[QcRow], gates: Gates) -> dict[str, str] | None:
     drawn = [name for name in SHOWN if np.isfinite(_numbers(rows, [name])).any()]
     if not drawn:
         return None
-    content = png_bytes(strips(rows, drawn, gates), dpi=110)
+    picture = draw_picture(strips(rows, drawn, gates), dpi=110)
     names = ", ".join(words.metric_name(name).lower() for name in drawn)
-    return {"src": embed_image(content, lossless=True), "alt": f"One strip of points per metric: {names}"}
+    return {"src": embed_image(picture, lossless=True), "alt": f"One strip of points per metric: {names}"}
 
 
 def strips(rows: Sequence[QcRow], names: Sequence[str], gates: Gates) -> Figure:

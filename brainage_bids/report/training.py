@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from brainage_bids.report.figures import COLOURS, GRID, INK, MARKERS
 from brainage_bids.report.html import embed_image, number, write_page
-from brainage_bids.report.pictures import png_bytes
+from brainage_bids.report.pictures import draw_picture
 
 STAGES = {
     "encoder": "Encoder: loss above its lower bound",
@@ -164,7 +164,7 @@ def examples_figure(rows: Sequence[Sequence[np.ndarray]]) -> Figure:
 
 
 def _shown(figure: Figure, alt: str) -> dict[str, str]:
-    return {"src": embed_image(png_bytes(figure), lossless=True), "alt": alt}
+    return {"src": embed_image(draw_picture(figure), lossless=True), "alt": alt}
 
 
 def _plain(axes: Axes) -> None:

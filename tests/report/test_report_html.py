@@ -58,10 +58,9 @@ def test_paragraphs_escape_and_structure():
     assert made == "<h4>Head &lt;b&gt;</h4>\n<p>one two &lt;script&gt;</p>\n<ul><li>a</li><li>b</li></ul>"
 
 
-def test_embedded_picture_keeps_its_colours_and_shrinks():
-    buffer = io.BytesIO()
-    Image.new("RGB", (400, 100), (0, 114, 178)).save(buffer, "PNG")
-    src = html.embed_image(buffer.getvalue(), lossless=True, max_width=200)
+def test_embedded_picture_keeps_its_colours_and_shrinks(tmp_path):
+    Image.new("RGB", (400, 100), (0, 114, 178)).save(tmp_path / "x.png")
+    src = html.embed_image(tmp_path / "x.png", lossless=True, max_width=200)
     picture = Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2])))
     assert picture.size == (200, 50)
     assert picture.convert("RGB").getpixel((100, 25)) == (0, 114, 178)
