@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from filelock import FileLock
+from interrupted import end_all
 from pipelinestudy import TRAIN, Study, run
 
 from brainage_bids.phantom.cohort import make_cohort
@@ -33,6 +34,12 @@ def study(tmp_path_factory, worker_id):
 def own_study(study, tmp_path):
     """The same with a copy of OUTPUT_DIR that the test may write into."""
     return dataclasses.replace(study, out=shutil.copytree(study.out, tmp_path / "copy"), whole=study.out)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_at_work():
+    yield
+    end_all()
 
 
 def _made(root):

@@ -1,6 +1,9 @@
 """What the tests of ended runs share: a run that is sent a signal at some moment, what it left, and its results."""
 
+import contextlib
 import hashlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from brainage_bids.pipeline.workplace import MARKER
 
+BEGUN = []
 PROMISED_S, SLACK_S = 10.0, 30.0  # a loaded machine may take longer to end a process
 
 
@@ -49,7 +53,16 @@ def begin(folder, *args, program=("-m", "brainage_bids")):
     said = Path(folder) / f"said-{time.monotonic_ns()}.txt"
     with said.open("w") as file:
         command = [sys.executable, *program, *map(str, args)]
-        return Begun(subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True), said)
+        begun = Begun(subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True), said)
+    BEGUN.append(begun.process)
+    return begun
+
+
+def end_all():
+    """Kill what the runs of a test that failed have left at work."""
+    while BEGUN:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(BEGUN.pop().pid, signal.SIGKILL)
 
 
 def session(number):
