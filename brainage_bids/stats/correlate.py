@@ -198,7 +198,7 @@ def correlations(
             variants = _variants(covariates, places)
             for model in models:
                 for row in _score_rows(part, model, score, variants, seed):
-                    primary = row["primary"] and (label != ALL or not labels)
+                    primary = row.pop("primary") and (label != ALL or not labels)
                     family = FAMILY if primary else SENSITIVITY
                     note = joined([row["note"], pooled])
                     rows.append({"model": model, "group": label, "score": score, **row, "family": family, "note": note})

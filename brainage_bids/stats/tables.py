@@ -100,7 +100,15 @@ def joined(notes: Iterable[str]) -> str:
 
 
 def frame(rows: list[dict], columns: Sequence[str]) -> pd.DataFrame:
-    """Return rows as a table with exactly ``columns``: counts int64, other numbers float64 with NaN, text as str."""
+    """Return rows as a table with exactly ``columns``: counts int64, other numbers float64 with NaN, text as str.
+
+    Raises
+    ------
+    KeyError
+        When a row has a value that no column holds: it would be lost without a word.
+    """
+    if lost := {name for row in rows for name in row}.difference(columns):
+        raise KeyError(f"{', '.join(sorted(lost))}: no column of {', '.join(columns)}")
     table = pd.DataFrame(rows, columns=list(columns))
     for name in columns:
         if name in TEXT_COLUMNS:

@@ -68,7 +68,7 @@ def moments():
 @pytest.mark.parametrize(
     ("stage", "number", "nprocs", "delay"), list(moments()), ids=lambda value: getattr(value, "name", str(value)[:5])
 )
-def test_killed_at_a_drawn_moment_and_run_again(own_study, tmp_path, stage, number, nprocs, delay):
+def test_killed_at_a_drawn_moment_and_run_again(own_study, tmp_path, record_property, stage, number, nprocs, delay):
     lose, args, words, _ = STAGES[stage]
     bids, out = own_study.bids, own_study.out
     lose(out)
@@ -79,6 +79,7 @@ def test_killed_at_a_drawn_moment_and_run_again(own_study, tmp_path, stage, numb
     at_work = begun.process.poll() is None
     if at_work:
         took = begun.send(number)
+        record_property("seconds to the end", round(took, 2))
         assert took < PROMISED_S + SLACK_S
     ended = {-number, 128 + number, 0, 1} if number is signal.SIGKILL else {128 + number}
     assert begun.process.returncode in (ended if at_work else {0, 1}), begun.text

@@ -12,6 +12,7 @@ from brainage_bids.stats.correlate import correlation, correlations, partial_cor
 from brainage_bids.stats.longitudinal import mixed_model
 from brainage_bids.stats.roc import roc, roc_curve
 from brainage_bids.stats.site import site_effect
+from brainage_bids.stats.tables import frame
 
 KNOWN = {
     "ok", "ok_no_ci", "skipped", "insufficient_n", "zero_variance", "constant_input", "rank_deficient", "confounded",
@@ -259,3 +260,8 @@ def test_a_group_without_a_test_does_not_end_the_others():
     table = pd.DataFrame(rows).assign(bag_m=lambda d: d["predicted_age_m"] - d["age"], run=None, qc_pass=1.0)
     found = longitudinal.longitudinal(table.assign(in_training=0.0), ["m"], ["CN"])
     assert {"XX-CN", "ZZ-CN"} <= set(found["term"])
+
+
+def test_a_value_that_no_column_holds_is_not_lost():
+    with pytest.raises(KeyError, match="ci_low: no column of n, p"):
+        frame([{"n": 3, "p": 0.5}, {"n": 3, "ci_low": 0.1}], ["n", "p"])
