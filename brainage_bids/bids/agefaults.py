@@ -64,7 +64,10 @@ def _way_out(tables: Tables, root: Path, people: Collection[str], asked: bool) -
         parts.append(f"perhaps {told} holds it: name{other or ' it'} with --age-column {table.name}:{name}[:UNIT]")
     if births:
         dates = " and acq_time" if tables.times else ""
-        parts.append(f"{some(births, 2)}{dates} tell it: write the years between birth and scan into a column age")
+        parts.append(
+            f"{some(births, 2)}{dates} tell it: write the years between birth and scan into a column age, or name "
+            "one with --age-column FILE:COLUMN[:UNIT]"
+        )
     if weeks:
         parts.append(f"{some(weeks, 2)} counts weeks from conception and is not used")
     if not near and not births:

@@ -20,7 +20,10 @@ CODES: dict[str, tuple[str, str]] = {
     "DESCRIPTION_INCOMPLETE": (WARNING, "dataset_description.json lacks Name or BIDSVersion"),
     "DERIVATIVE_AS_INPUT": (WARNING, "BIDS_DIR says that it is a derivative; raw images are expected"),
     "DATABASE_OLD": (WARNING, "images are not in the database of --bids-database-dir; they are left out"),
-    "FOLDER_UNREADABLE": (WARNING, "the folder of a participant, a session or images cannot be read; it is left out"),
+    "FOLDER_UNREADABLE": (
+        WARNING,
+        "the folder of a participant, a session, images or phenotype tables cannot be read; it is left out",
+    ),
     "FOLDER_NAME": (WARNING, "a folder is nearly named as one of a participant or session; it is left out"),
     "IMAGE_IGNORED": (WARNING, ".bidsignore names images or folders of participants, which are ignored"),
     "IMAGE_EMPTY": (WARNING, "an image has 0 bytes"),

@@ -51,9 +51,7 @@ def read_tables(
     joined = _joined_sessions(root, sessions, faults, is_ignored)
     alone = _unless_ignored(root / "sessions.tsv", root, faults, is_ignored)
     phenotype = [
-        _unless_ignored(path, root, faults, is_ignored, severity=WARNING)
-        for path in sorted(root.glob("phenotype/*.tsv"))
-        if not path.name.startswith(".")
+        _unless_ignored(path, root, faults, is_ignored, severity=WARNING) for path in _phenotype_files(root, faults)
     ]
     if participants:
         participants = _as_folders(participants, sessions)
@@ -84,6 +82,19 @@ def _unless_ignored(
         faults.append(make_fault("TABLE_IGNORED", shown_name(path, root), "is named in .bidsignore and is not read"))
         return None
     return read_table(path, root, faults, participant, severity)
+
+
+def _phenotype_files(root: Path, faults: list[Fault]) -> list[Path]:
+    folder = root / "phenotype"
+    try:
+        names = os.listdir(folder)  # glob says nothing of a folder that may not be read
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        message = f"cannot be read ({error.strerror}); check its permissions and links"
+        faults.append(make_fault("FOLDER_UNREADABLE", folder.name, message))
+        return []
+    return [folder / name for name in sorted(names) if name.endswith(".tsv") and not name.startswith(".")]
 
 
 def _participants(root: Path, faults: list[Fault], is_ignored: Callable[[str], bool]) -> Table | None:

@@ -163,9 +163,10 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
             write_qc(outputs, dataset, record, is_phantom(dataset))
     if record.failures:
         names = sorted({event["prefix"] for event in record.failures})
+        others = "; the others are finished" if len(names) < len(dataset.scans) else ""
         raise ParticipantsFailed(
-            f"{len(names)} of {len(dataset.scans)} scans failed (the first: {', '.join(names[:10])}); the others"
-            f" are finished; the reasons are in {record.folder / 'run.json'}"
+            f"{len(names)} of {len(dataset.scans)} scans failed (the first: {', '.join(names[:10])}){others}; "
+            f"the reasons are in {record.folder / 'run.json'}"
         )
 
 

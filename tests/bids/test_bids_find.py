@@ -128,6 +128,25 @@ def test_a_folder_that_may_not_be_read_concerns_its_participant(toy, monkeypatch
     assert "sub-02" not in found.sessions
 
 
+def test_a_folder_of_tables_that_may_not_be_read_is_named(toy, monkeypatch):
+    toy.image("sub-01")
+    toy.table("participants.tsv", "participant_id|age", "sub-01|30")
+    toy.table("phenotype/moca.tsv", "participant_id|moca", "sub-01|25")
+    listdir = os.listdir
+
+    def refuse(path="."):
+        if os.path.basename(path) == "phenotype":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    dataset = read_dataset(DatasetQuery(toy.root))
+    assert [(f.code, f.file) for f in dataset.faults if "Permission" in f.message] == [
+        ("FOLDER_UNREADABLE", "phenotype")
+    ]
+    assert [scan.age for scan in dataset.scans] == [30]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_folders_without_permission_stop_neither_the_scan_nor_pybids(toy, tmp_path):
     for person in ("sub-01", "sub-02", "sub-03", "sub-05"):
