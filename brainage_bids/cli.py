@@ -258,7 +258,8 @@ def bids_app(
     )
     command = _command_line()
     if level == "group":
-        from brainage_bids.pipeline.group import GroupOptions, run_group
+        from brainage_bids.pipeline.group import run_group
+        from brainage_bids.pipeline.options import GroupOptions
 
         run_group(
             GroupOptions(
@@ -280,7 +281,8 @@ def bids_app(
             )
         )
         return
-    from brainage_bids.pipeline.participant import ParticipantOptions, run_participant
+    from brainage_bids.pipeline.options import ParticipantOptions
+    from brainage_bids.pipeline.participant import run_participant
 
     run_participant(
         ParticipantOptions(

@@ -6,6 +6,7 @@ compute calls :func:`raise_on_errors` first.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from brainage_bids.bids.text import Unreadable
 from brainage_bids.errors import InvalidDatasetError, NoInputError, UsageError
 from brainage_bids.schema import Scan
 
+LOG = logging.getLogger("brainage_bids")
+
 __all__ = [
     "Dataset",
     "DatasetQuery",
@@ -49,6 +52,7 @@ __all__ = [
     "parse_score_option",
     "raise_on_errors",
     "read_dataset",
+    "say_faults",
     "scans_table",
 ]
 
@@ -226,6 +230,20 @@ def raise_on_errors(dataset: Dataset) -> None:
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise InvalidDatasetError(f"{dataset.bids_dir} has {count}:\n{format_faults(errors)}")
+
+
+def say_faults(dataset: Dataset, groups: bool) -> None:
+    """Print the warnings of the dataset, a line for each kind (the errors are raised together); with -v every fault.
+
+    ``groups`` says whether what follows needs to know who is healthy.
+    """
+    warnings = [fault for fault in dataset.faults if fault.severity == WARNING]
+    if groups and dataset.group_hint:
+        warnings.append(dataset.group_hint)
+    for line in format_faults(warnings).splitlines():
+        LOG.warning("%s", line)
+    for fault in dataset.faults:
+        LOG.debug("%s", fault)
 
 
 def scans_table(scans: Iterable[Scan], score_names: Sequence[str]) -> pd.DataFrame:

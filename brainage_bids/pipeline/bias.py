@@ -11,12 +11,12 @@ import pandas as pd
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.models import model_calibration
+from brainage_bids.pipeline.pooled import keyed, unkeyed
 from brainage_bids.pipeline.query import rows_where
-from brainage_bids.pipeline.together import keyed, unkeyed
 
 if TYPE_CHECKING:
-    from brainage_bids.pipeline.collect import Collected
-    from brainage_bids.pipeline.group import GroupOptions
+    from brainage_bids.pipeline.options import GroupOptions
+    from brainage_bids.pipeline.types import Results
     from brainage_bids.stats.bias import BiasLine
 
 COLE = "cole"
@@ -46,7 +46,7 @@ class Corrected:
     calibrated: dict[str, pd.DataFrame | None]
 
 
-def bias_corrected(collected: Collected, dataset: Dataset, options: GroupOptions) -> Corrected:
+def bias_corrected(results: Results, dataset: Dataset, options: GroupOptions) -> Corrected:
     """Fit the line of every model and correct every gap by it.
 
     Raises
@@ -57,10 +57,10 @@ def bias_corrected(collected: Collected, dataset: Dataset, options: GroupOptions
     from brainage_bids.stats.bias import corrected_gap
     from brainage_bids.stats.conformal import calibrated
 
-    table, lines, intervals = keyed(collected.table).copy(), {}, {}
+    table, lines, intervals = keyed(results.table).copy(), {}, {}
     fitters, fitting = _asked_for(table, options.bias_query)
-    for name in collected.models:
-        source = _source(name, table, collected, dataset, options, fitters)
+    for name in results.models:
+        source = _source(name, table, results, dataset, options, fitters)
         if isinstance(source, str):
             table[f"bag_corrected_{name}"] = table[f"conformal_p_{name}"] = float("nan")
             warnings = [source] if source else []
@@ -81,7 +81,7 @@ def bias_corrected(collected: Collected, dataset: Dataset, options: GroupOptions
         except BadDataError as error:
             table[f"bag_corrected_{name}"] = float("nan")
             lines[name] |= {"method": "none", "warnings": [*line.warnings, f"no corrected gap: {error}"]}
-    return Corrected(unkeyed(table, collected.table), lines, fitting, intervals)
+    return Corrected(unkeyed(table, results.table), lines, fitting, intervals)
 
 
 def _asked_for(table: pd.DataFrame, query: str | None) -> tuple[pd.Index, pd.Index]:
@@ -104,7 +104,7 @@ def _asked_for(table: pd.DataFrame, query: str | None) -> tuple[pd.Index, pd.Ind
 def _source(
     name: str,
     table: pd.DataFrame,
-    collected: Collected,
+    results: Results,
     dataset: Dataset,
     options: GroupOptions,
     fitters: pd.Index,
@@ -118,15 +118,15 @@ def _source(
         people, source = rows.loc[fitters], f"query: {options.bias_query}"
     elif options.bias_fit == "none":
         return ""
-    elif options.bias_fit == "controls" or name not in collected.cards:
+    elif options.bias_fit == "controls" or name not in results.cards:
         if not dataset.controls:
             return "no control group to fit the line on"
         rows, people = crossfit_folds(table, name, dataset.controls, seed=options.seed)
         source = "controls_crossfit"
         note = "the line of all controls; each control was corrected by the line of the others (5 folds)"
     else:
-        people, source = model_calibration(collected.cards[name]), "model_card"
-        rows["fold"] = pd.Series(collected.folds.get(name, {}), dtype=object).reindex(table.index)
+        people, source = model_calibration(results.cards[name]), "model_card"
+        rows["fold"] = pd.Series(results.folds.get(name, {}), dtype=object).reindex(table.index)
         rows.loc[rows["fold"] == UNKNOWN_FOLD, "age"] = float("nan")  # the person may stand among those who calibrate
         if people["fold"].notna().any():
             note = "the line of all folds; the gap of each person was corrected without the person's own fold"

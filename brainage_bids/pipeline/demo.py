@@ -17,8 +17,9 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
     from brainage_bids.bids.read import DatasetQuery
     from brainage_bids.model.options import ModelOptions
     from brainage_bids.phantom.cohort import make_cohort
-    from brainage_bids.pipeline.group import GroupOptions, run_group
-    from brainage_bids.pipeline.participant import ParticipantOptions, run_participant
+    from brainage_bids.pipeline.group import run_group
+    from brainage_bids.pipeline.options import GroupOptions, ParticipantOptions
+    from brainage_bids.pipeline.participant import run_participant
     from brainage_bids.preprocess.options import PreprocessOptions
 
     begin = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,47 +17,23 @@ from brainage_bids.bids.grouptables import write_group_table
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
 from brainage_bids.bids.qc import EXCLUDED, check_decisions
-from brainage_bids.bids.read import Dataset, DatasetQuery, raise_on_errors
+from brainage_bids.bids.read import Dataset, raise_on_errors, say_faults
 from brainage_bids.bids.runs import claimed, sweep
 from brainage_bids.devices import AUTO
 from brainage_bids.errors import BadDataError, NoInputError, TryAgainError, UsageError
 from brainage_bids.pipeline.bias import bias_corrected
-from brainage_bids.pipeline.collect import Collected, collect
 from brainage_bids.pipeline.datasets import Member, read_members, share_predictions
 from brainage_bids.pipeline.imported import add_external, refuse_no_ages, refuse_strangers
 from brainage_bids.pipeline.models import model_cards
-from brainage_bids.pipeline.participant import say_faults
+from brainage_bids.pipeline.options import GroupOptions
+from brainage_bids.pipeline.pooled import join, keyed, template_root, unkeyed
 from brainage_bids.pipeline.qc import write_qc
 from brainage_bids.pipeline.record import PAGES, RunRecord
-from brainage_bids.pipeline.together import join, keyed, template_root, unkeyed
+from brainage_bids.pipeline.results import read_results
+from brainage_bids.pipeline.types import Results
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, SPLIT_COLUMNS
 
 LOG = logging.getLogger("brainage_bids")
-
-
-@dataclass(frozen=True)
-class GroupOptions:
-    """What the group level was asked to do; made by the command line."""
-
-    query: DatasetQuery
-    output_dir: Path
-    models: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-    predictions: tuple[str, ...] = ()
-    covariates: tuple[str, ...] = ("age", "sex")
-    bias_fit: str = "model"
-    bias_query: str | None = None
-    bias_method: str = "beheshti"
-    session_select: str = "first"
-    atlas: str = "aal2"
-    saliency_threshold: float = 0.8
-    seed: int = 0
-    dry_run: bool = False
-    command: str = "brainage-bids"
-
-    def scores(self, dataset: Dataset) -> list[str]:
-        """Return the scores that are correlated with the gap: all but those that are held constant."""
-        return [name for name in dataset.score_names if name not in self.covariates]
 
 
 def run_group(options: GroupOptions) -> None:
@@ -86,7 +61,7 @@ def run_group(options: GroupOptions) -> None:
 
 def _run(options: GroupOptions) -> None:
     outputs = Outputs(options.output_dir)
-    members, dataset, collected = gather(options)
+    members, dataset, results = gather(options)
     first = members[0].dataset
     check_output(outputs.root, first)
     for name in options.covariates:
@@ -95,14 +70,14 @@ def _run(options: GroupOptions) -> None:
                 f"--covariate {name!r} is neither a column of group/brainage.tsv nor a score; take it from a table "
                 f"with --covariate {name}=participants.tsv:COLUMN"
             )
-    if not collected.models:
+    if not results.models:
         raise NoInputError(
             f"no prediction is in {outputs.root}: run the participant level first, or give --predictions NAME=FILE"
         )
     if options.dry_run:
         print(
-            f"{len(collected.table)} scans with a result, {len(collected.failed)} without; "
-            f"models: {', '.join(collected.models)}"
+            f"{len(results.table)} scans with a result, {len(results.failed)} without; "
+            f"models: {', '.join(results.models)}"
         )
         return
     from brainage_bids.pipeline.pages import is_phantom
@@ -118,7 +93,7 @@ def _run(options: GroupOptions) -> None:
                 record.note(f"{member.dataset.name}: {note}" if options.also else note)
         with record.run.having(outputs.root, PAGES, "the page of the image quality"):
             write_qc(outputs, first, record, is_phantom(first))
-        _run_steps(options, outputs, dataset, collected, record)
+        _run_steps(options, outputs, dataset, results, record)
     LOG.info("group page: %s", outputs.group_page)
 
 
@@ -133,7 +108,7 @@ def _external(given: Sequence[str]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
+def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Results]:
     """Read what the participant level left of every dataset; return the datasets, and them and their results as one."""
     external = _external(options.predictions)
     members = read_members(options.query, Outputs(options.output_dir), options.also, external)
@@ -144,63 +119,61 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Collected]:
     shares = share_predictions(external, members)
     only = {Path(model).name for model in options.models if model != AUTO}
     parts = [
-        add_external(collect(m.dataset, m.outputs, own, only), own) for m, own in zip(members, shares, strict=True)
+        add_external(read_results(m.dataset, m.outputs, own, only), own) for m, own in zip(members, shares, strict=True)
     ]
-    dataset, collected = join(members, parts, external)
-    refuse_strangers(external, collected.table, (s.participant_id for m in members for s in m.dataset.scans))
-    refuse_no_ages(external, collected.table)
-    if unknown := sorted(only - set(collected.models)):
+    dataset, results = join(members, parts, external)
+    refuse_strangers(external, results.table, (s.participant_id for m in members for s in m.dataset.scans))
+    refuse_no_ages(external, results.table)
+    if unknown := sorted(only - set(results.models)):
         there = sorted({name for member in members for name in model_cards(member.outputs)})
         raise UsageError(
             f"--model {unknown[0]}: no prediction of it that can be used is in {options.output_dir}; models known "
             f"there: {', '.join(there) or 'none'}"
         )
-    return members, dataset, collected
+    return members, dataset, results
 
 
-def _run_steps(
-    options: GroupOptions, outputs: Outputs, dataset: Dataset, collected: Collected, record: RunRecord
-) -> None:
+def _run_steps(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: Results, record: RunRecord) -> None:
     from brainage_bids.pipeline.pages import group_page
     from brainage_bids.pipeline.regions import group_saliency
     from brainage_bids.stats.cohort import select_rows, session_choices
     from brainage_bids.stats.longitudinal import rate_sessions
 
-    corrected = bias_corrected(collected, dataset, options)
+    corrected = bias_corrected(results, dataset, options)
     table, lines, fitting = corrected.table.drop(columns=QC_WARNINGS), corrected.lines, corrected.fitting
     write_group_table(outputs, "brainage", table if table[RATE_AGE].notna().any() else table.drop(columns=RATE_AGE))
     write_json(outputs.bias_correction, lines)
-    write_group_table(outputs, "failed", collected.failed)
+    write_group_table(outputs, "failed", results.failed)
     people = keyed(corrected.table)
     tested = people[~people.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
     choice = choice_note(session_choices(selected, left_out))
     if choice:
         record.note(choice)
-    left_out.loc[left_out.index.isin(collected.excluded), "reason"] = EXCLUDED
-    selected = with_test_people(selected, outputs, collected.models)
+    left_out.loc[left_out.index.isin(results.excluded), "reason"] = EXCLUDED
+    selected = with_test_people(selected, outputs, results.models)
     fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
     left_out = pd.concat([unkeyed(left_out, table), fitted], ignore_index=True)
-    tables = statistics(selected, tested, people, collected, dataset, options, lines)
+    tables = statistics(selected, tested, people, results, dataset, options, lines)
     tables["calibration"] = covered(selected, corrected.calibrated, dataset)
-    tables |= described(people, tables, collected, options.scores(dataset), dataset.controls)
+    tables |= described(people, tables, results, options.scores(dataset), dataset.controls)
     for name, result in tables.items():
         write_group_table(outputs, name, result)
     columns = ["participant_id", "session_id", "run", *([DATASET] if DATASET in table else []), "reason"]
     write_group_table(outputs, "leftout", left_out[columns])
     saliency = group_saliency(
         selected,
-        collected.maps,
-        collected.cards,
+        results.maps,
+        results.cards,
         outputs,
-        lambda spec: template_root(collected, outputs, spec),
+        lambda spec: template_root(results, outputs, spec),
         dataset.controls,
         options,
     )
-    sessions = rate_sessions(tested, collected.models)
+    sessions = rate_sessions(tested, results.models)
     shown = {**tables, "left_out": left_out, "sessions": sessions, "selected": selected, "choice": choice}
-    group_page(options, outputs, dataset, collected, table, shown, lines, saliency, record)
+    group_page(options, outputs, dataset, results, table, shown, lines, saliency, record)
 
 
 def with_test_people(selected: pd.DataFrame, outputs: Outputs, models: Sequence[str]) -> pd.DataFrame:
@@ -229,7 +202,7 @@ def statistics(
     selected: pd.DataFrame,
     tested: pd.DataFrame,
     table: pd.DataFrame,
-    collected: Collected,
+    results: Results,
     dataset: Dataset,
     options: GroupOptions,
     lines: Mapping[str, dict],
@@ -245,8 +218,8 @@ def statistics(
     from brainage_bids.stats.roc import roc, roc_curves
     from brainage_bids.stats.site import site_effect
 
-    models, controls = list(collected.models), list(dataset.controls)
-    means = {name: card["training"]["age_mean"] for name, card in collected.cards.items()}
+    models, controls = list(results.models), list(dataset.controls)
+    means = {name: card["training"]["age_mean"] for name, card in results.cards.items()}
     scores = options.scores(dataset)
     return {
         "cohort": cohort_by_dataset(table),
@@ -266,7 +239,7 @@ def statistics(
 def described(
     table: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
-    collected: Collected,
+    results: Results,
     scores: Sequence[str],
     controls: Sequence[str],
 ) -> dict[str, pd.DataFrame]:
@@ -276,8 +249,8 @@ def described(
     return {
         "cohortsites": cohort_sites(table),
         "patients": patients(tables["accuracy"], tables["correlations"], list(controls)),
-        "missing": missing_data(table, collected.models, scores),
-        "flags": flag_counts(collected.flags, table),
+        "missing": missing_data(table, results.models, scores),
+        "flags": flag_counts(results.flags, table),
     }
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,10 +18,8 @@ from brainage_bids.bids.faults import some
 from brainage_bids.bids.ids import how_ids_differ
 from brainage_bids.bids.sessions import session_key, unpadded
 from brainage_bids.errors import BadDataError, UsageError
-from brainage_bids.pipeline.collect import refuse_same_columns
-
-if TYPE_CHECKING:
-    from brainage_bids.pipeline.collect import Collected
+from brainage_bids.pipeline.results import refuse_same_columns
+from brainage_bids.pipeline.types import Results
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -47,7 +44,7 @@ class _Row:
     shown: str
 
 
-def add_external(collected: Collected, predictions: Mapping[str, pd.DataFrame]) -> Collected:
+def add_external(results: Results, predictions: Mapping[str, pd.DataFrame]) -> Results:
     """Add the columns of predictions made elsewhere, matched by participant, session and entities.
 
     Raises
@@ -55,8 +52,8 @@ def add_external(collected: Collected, predictions: Mapping[str, pd.DataFrame]) 
     UsageError, BadDataError
         When the name is taken; when two rows are equally good for a scan.
     """
-    table, models, flags = collected.table.copy(), list(collected.models), [collected.flags]
-    people = {*table["participant_id"], *collected.failed["participant_id"]}
+    table, models, flags = results.table.copy(), list(results.models), [results.flags]
+    people = {*table["participant_id"], *results.failed["participant_id"]}
     for name, external in predictions.items():
         if name in models:
             raise UsageError(f"--predictions {name}: there is a model of that name already; choose another name")
@@ -67,8 +64,8 @@ def add_external(collected: Collected, predictions: Mapping[str, pd.DataFrame]) 
         table[f"bag_{name}"] = ages - table["age"]
         table[f"bag_corrected_{name}"] = float("nan")
         flags.append(_flags(table, name))
-    flags = pd.concat(flags, ignore_index=True) if predictions else collected.flags
-    return dataclasses.replace(collected, table=table, models=tuple(models), flags=flags)
+    flags = pd.concat(flags, ignore_index=True) if predictions else results.flags
+    return dataclasses.replace(results, table=table, models=tuple(models), flags=flags)
 
 
 def _matched(table: pd.DataFrame, external: pd.DataFrame, people: Iterable[str], name: str) -> list[float]:

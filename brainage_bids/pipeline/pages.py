@@ -17,6 +17,7 @@ from brainage_bids.bids.read import Dataset, DatasetQuery, read_dataset
 from brainage_bids.errors import BadDataError
 from brainage_bids.model.artifact import CARD, read_model_json
 from brainage_bids.pipeline.models import model_calibration, model_cards, trained_as
+from brainage_bids.pipeline.pooled import confounding, template_root
 from brainage_bids.pipeline.predictions import (
     about_predictions,
     engine_of,
@@ -26,7 +27,6 @@ from brainage_bids.pipeline.predictions import (
 )
 from brainage_bids.pipeline.qc import quality_rows, scan_warnings, volume_id
 from brainage_bids.pipeline.record import RunRecord, last_events, software
-from brainage_bids.pipeline.together import confounding, template_root
 from brainage_bids.processes import worker_pool
 from brainage_bids.report.group import GroupPage, write_group_page
 from brainage_bids.report.html import content_hash, made_from_of
@@ -40,10 +40,9 @@ from brainage_bids.stats.correlate import primary_statistic
 if TYPE_CHECKING:
     import pandas as pd
 
-    from brainage_bids.pipeline.collect import Collected
-    from brainage_bids.pipeline.group import GroupOptions
-    from brainage_bids.pipeline.participant import ParticipantOptions
+    from brainage_bids.pipeline.options import GroupOptions, ParticipantOptions
     from brainage_bids.pipeline.regions import Saliency
+    from brainage_bids.pipeline.types import Results
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -255,7 +254,7 @@ def group_page(
     options: GroupOptions,
     outputs: Outputs,
     dataset: Dataset,
-    collected: Collected,
+    results: Results,
     table: pd.DataFrame,
     tables: dict[str, pd.DataFrame],
     lines: dict[str, dict],
@@ -264,16 +263,16 @@ def group_page(
 ) -> None:
     """Write ``group.html`` and its figures."""
     maps = saliency.maps
-    together = collected.together
-    places = [(m.outputs, m.dataset) for m in together.members] if together else [(outputs, dataset)]
-    cards = [collected.cards[name] for name in collected.models if name in collected.cards]
+    pooled = results.pooled
+    places = [(m.outputs, m.dataset) for m in pooled.members] if pooled else [(outputs, dataset)]
+    cards = [results.cards[name] for name in results.models if name in results.cards]
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
-    values = methods_values(specs, cards, collected.engines)
+    values = methods_values(specs, cards, results.engines)
     scores = options.scores(dataset)
     methods = group_methods(
         {
             **values,
-            "models": [*values["models"], *_external(collected)],
+            "models": [*values["models"], *_external(results)],
             "controls": sorted(set(dataset.controls) & set(tables["selected"]["group"].dropna())),
             "groups": sorted(table["group"].dropna().unique()),
             "scores": scores,
@@ -282,7 +281,7 @@ def group_page(
             "session_select": options.session_select,
             "seed": options.seed,
             "lines": [
-                {"name": name, **line, "who": collected.cards.get(name, {}).get("who")} for name, line in lines.items()
+                {"name": name, **line, "who": results.cards.get(name, {}).get("who")} for name, line in lines.items()
             ],
             "maps": not maps.empty,
             "atlas": saliency.atlas,
@@ -292,14 +291,14 @@ def group_page(
                 f"{what}s": bool(((tables["site"].effect == what) & (tables["site"].status == "ok")).any())
                 for what in ("site", "dataset")
             },
-            "together": list(together.names) if together and len(together.names) > 1 else None,
+            "together": list(pooled.names) if pooled and len(pooled.names) > 1 else None,
         }
     )
     page = GroupPage(
         title=f"Brain age in {dataset.name}",
         version=__version__,
         table=table.reset_index(),
-        models=list(collected.models),
+        models=list(results.models),
         controls=list(dataset.controls),
         **{name: tables[name] for name in GROUP_TABLES},
         bias=lines,
@@ -307,23 +306,23 @@ def group_page(
         regions=saliency.regions,
         contrasts=saliency.contrasts,
         atlas=saliency.atlas,
-        underlay=_underlay(maps, specs, outputs, collected),
-        failed=collected.failed,
+        underlay=_underlay(maps, specs, outputs, results),
+        failed=results.failed,
         left_out=tables["left_out"],
         scores=scores,
         methods=methods,
         software=software(),
         references=references_for(methods),
         warnings=[
-            *(confounding(tables["selected"], dataset.controls) if together else ()),
-            *(together.warnings if together else ()),
+            *(confounding(tables["selected"], dataset.controls) if pooled else ()),
+            *(pooled.warnings if pooled else ()),
             *([tables["choice"]] if tables["choice"] else ()),
-            *_warnings(dataset, collected, lines, all(is_phantom(one) for _, one in places)),
+            *_warnings(dataset, results, lines, all(is_phantom(one) for _, one in places)),
             *not_covered(tables["calibration"]),
         ],
         phantom=any(is_phantom(one) for _, one in places) or any(card.get("phantom") for card in cards),
         participant_pages=any(outputs.root.glob("sub-*.html")),
-        links=[together.links.get(key, "") for key in table.index] if together else None,
+        links=[pooled.links.get(key, "") for key in table.index] if pooled else None,
         cohort_sites=tables["cohortsites"],
         **{name: tables[name] for name in ("patients", "missing", "flags")},
         quality=[row for where, _ in places for row in quality_rows(where)],
@@ -333,7 +332,7 @@ def group_page(
         without_scan=sum(len(one.participants_without_scan) for _, one in places),
     )
     write_group_page(outputs.group_page, page, outputs.group_figures)
-    record.note(f"group: {len(table)} scans, {len(collected.failed)} without result, page written")
+    record.note(f"group: {len(table)} scans, {len(results.failed)} without result, page written")
 
 
 def _files(outputs: Outputs) -> dict[str, str]:
@@ -342,21 +341,21 @@ def _files(outputs: Outputs) -> dict[str, str]:
     return {path.stem: path.relative_to(outputs.root).as_posix() for path in sorted(found) if path.is_file()}
 
 
-def _external(collected: Collected) -> list[dict]:
-    return [{"name": name, "external": True} for name in collected.models if name not in collected.cards]
+def _external(results: Results) -> list[dict]:
+    return [{"name": name, "external": True} for name in results.models if name not in results.cards]
 
 
-def _warnings(dataset: Dataset, collected: Collected, lines: Mapping[str, Mapping], phantoms: bool) -> list[str]:
+def _warnings(dataset: Dataset, results: Results, lines: Mapping[str, Mapping], phantoms: bool) -> list[str]:
     warnings = []
     if not dataset.controls:
         warnings.append("No control group was found: there are no group comparisons. Name it with --control VALUE.")
-    if len(collected.failed):
-        warnings.append(f"{len(collected.failed)} scans have no result; they are listed below with the reason.")
+    if len(results.failed):
+        warnings.append(f"{len(results.failed)} scans have no result; they are listed below with the reason.")
     for name, line in lines.items():
         warnings += [f"{name}: {text}" for text in line.get("warnings", ())]
-    warnings += notices([card for name, card in collected.cards.items() if name in collected.models])
-    for name, card in collected.cards.items():
-        if name in collected.models and card.get("phantom") and not phantoms:
+    warnings += notices([card for name, card in results.cards.items() if name in results.models])
+    for name, card in results.cards.items():
+        if name in results.models and card.get("phantom") and not phantoms:
             warnings.append(f"{name} was trained on phantoms: its ages say nothing about people.")
     return warnings
 
@@ -372,11 +371,11 @@ def not_covered(calibration: pd.DataFrame) -> list[str]:
     ]
 
 
-def _underlay(maps: pd.DataFrame, specs: Sequence[VolumeSpec], outputs: Outputs, collected: Collected) -> object | None:
+def _underlay(maps: pd.DataFrame, specs: Sequence[VolumeSpec], outputs: Outputs, results: Results) -> object | None:
     if maps.empty or not specs:
         return None
     from brainage_bids.preprocess.template import template_volume
 
     grid = specs[0].at(2)
-    data, _ = template_volume(grid, template_root(collected, outputs, grid))
+    data, _ = template_volume(grid, template_root(results, outputs, grid))
     return data, grid.affine

@@ -26,7 +26,7 @@ from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
 
 if TYPE_CHECKING:
-    from brainage_bids.pipeline.participant import ParticipantOptions
+    from brainage_bids.pipeline.options import ParticipantOptions
 
 LOG = logging.getLogger("brainage_bids")
 TOLD = ("Folds", "Keys", "Inputs", "Trainings", "Weights")

@@ -21,7 +21,7 @@ from brainage_bids.stats.regions import saliency_contrasts
 from brainage_bids.stats.saliency import RegionReader, Regions, saliency_regions
 
 if TYPE_CHECKING:
-    from brainage_bids.pipeline.group import GroupOptions
+    from brainage_bids.pipeline.options import GroupOptions
 
 LOG = logging.getLogger("brainage_bids")
 NO_ATLAS = "none"

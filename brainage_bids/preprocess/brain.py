@@ -15,6 +15,8 @@ import scipy.ndimage as ndi
 import SimpleITK as sitk
 
 from brainage_bids.errors import BadDataError
+from brainage_bids.preprocess.affine import register
+from brainage_bids.preprocess.foreground import largest_piece, own_mask
 from brainage_bids.preprocess.intake import Native
 from brainage_bids.preprocess.template import Template, load_template
 
@@ -83,8 +85,6 @@ def upright_mask(native: Native, gpu: bool = False) -> np.ndarray:
     BadDataError
         When the network finds nothing that looks like a brain.
     """
-    from brainage_bids.preprocess.affine import register
-
     small, coarse, to_world = _first_look(native, gpu)
     device = "cuda" if gpu else "cpu"
     fit = register(small, coarse, to_world, load_template(), device=device, coarse=True)
@@ -126,7 +126,7 @@ def _first_look(native: Native, gpu: bool) -> tuple[np.ndarray, np.ndarray, np.n
     small = _shrunk(torch.from_numpy(native.data).to(next(network.bbox_model.parameters()).device))
     with torch.no_grad():
         mask = (network.bbox_model(normalize(small, *_range(small))[None, None])[0, 1] > 0.5).cpu().numpy()
-    largest = _largest_piece(mask)
+    largest = largest_piece(mask)
     if largest is None:
         raise BadDataError(NO_BRAIN)
     factor = np.asarray(native.data.shape) / LOOK_SIDE
@@ -173,32 +173,6 @@ def _sampled(data: torch.Tensor, index: np.ndarray, shape: tuple[int, ...]) -> t
     theta = torch.as_tensor(theta[None], dtype=torch.float32, device=data.device)
     grid = affine_grid(theta, [1, 1, *shape], align_corners=True)
     return grid_sample(data[None, None], grid, align_corners=True)[0, 0]
-
-
-def own_mask(native: Native) -> np.ndarray | None:
-    """Return the foreground of an image whose background is one constant, None when there is no such background.
-
-    A whole head with a blank background also has one: compare with :func:`upright_mask` before use.
-    """
-    data = native.data
-    faces = np.concatenate([np.take(data, (0, -1), axis=axis).ravel() for axis in range(3)])
-    values, counts = np.unique(faces, return_counts=True)
-    background = values[counts.argmax()]
-    if counts.max() < 0.9 * faces.size or (data != background).mean() > 0.6:
-        return None
-    distance = np.abs(data - background)
-    # blurred edges leave a halo of small values round a stripped brain
-    foreground = distance > 0.1 * np.percentile(distance[data != background], 90)
-    largest = _largest_piece(foreground)
-    if largest is None:
-        return None
-    closed = ndi.binary_closing(np.pad(largest, 2), iterations=2)[2:-2, 2:-2, 2:-2]
-    return ndi.binary_fill_holes(closed)
-
-
-def _largest_piece(mask: np.ndarray) -> np.ndarray | None:
-    labels, n = ndi.label(mask)
-    return labels == np.bincount(labels.ravel())[1:].argmax() + 1 if n else None
 
 
 def brain_mask(native: Native, gpu: bool = False) -> tuple[np.ndarray, str]:

@@ -18,6 +18,7 @@ import scipy.ndimage as ndi
 from brainage_bids.bids.files import atomic, read_json, write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import BadDataError, UsageError
+from brainage_bids.preprocess.foreground import own_mask
 from brainage_bids.preprocess.intake import read_mask, read_scan
 from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, GRID_EXTENT_MM, GRID_ORIGIN_MM, VolumeSpec
 
@@ -186,8 +187,6 @@ def read_template(image: Path, mask: Path | None, name: str) -> Template:
     BadDataError
         When a file is no usable image.
     """
-    from brainage_bids.preprocess.brain import own_mask
-
     native = read_scan(image, as_stored=True)
     if mask is not None:
         inside, grid = read_mask(mask)

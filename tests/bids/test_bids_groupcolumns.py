@@ -5,7 +5,7 @@ import logging
 import pytest
 from toyreading import read
 
-from brainage_bids.pipeline.participant import say_faults
+from brainage_bids.bids.read import say_faults
 
 
 def study(toy, heading, values, n=12):

@@ -77,14 +77,14 @@ HEADINGS = {
         {"sub-01/ses-01/sub-01_ses-01_scans.tsv": "filename\tacq_time\nanat/x\t2020-01-01T10:00:00\n"},
         ("sub-01_ses-01",),
         ages={"sub-01_ses-01": None},
-        says=("dob.*acq_time", "birth"),
+        says=("dob.*acq_time", "birth.*--age-column"),
     ),
     "year_of_birth": Case(
         "a year of birth",
         ("participant_id|YearOfBirth", "sub-01|1980"),
         scans=ONE,
         ages={"sub-01": None},
-        says=("YearOfBirth.*birth",),
+        says=("YearOfBirth.*birth.*--age-column",),
     ),
 }
 

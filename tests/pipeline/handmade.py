@@ -13,8 +13,9 @@ from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.pipeline.bias import bias_corrected
-from brainage_bids.pipeline.group import GroupOptions, gather, statistics
-from brainage_bids.pipeline.together import keyed
+from brainage_bids.pipeline.group import gather, statistics
+from brainage_bids.pipeline.options import GroupOptions
+from brainage_bids.pipeline.pooled import keyed
 from brainage_bids.schema import PREDICTION_COLUMNS, VolumeSpec
 from brainage_bids.stats.cohort import select_rows
 

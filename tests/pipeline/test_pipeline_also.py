@@ -15,7 +15,7 @@ from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.read import DatasetQuery, parse_column_option, read_dataset
 from brainage_bids.errors import BadDataError, InvalidDatasetError, NoInputError, UsageError
 from brainage_bids.pipeline.datasets import parse_also
-from brainage_bids.pipeline.together import confounding, keyed
+from brainage_bids.pipeline.pooled import confounding, keyed
 from brainage_bids.schema import BRAINAGE_COLUMNS
 from brainage_bids.stats.cohort import every_session, select_rows
 
@@ -250,8 +250,8 @@ def test_people_who_left_the_dataset_are_told(two):
     (b.bids / "sub-06").rename(b.bids / "gone")
     _, collected, _ = together(a, b.out)
     assert len(collected.table) == 11
-    assert "1 participants of" in collected.together.warnings[0]
-    assert "sub-06" in collected.together.warnings[0]
+    assert "1 participants of" in collected.pooled.warnings[0]
+    assert "sub-06" in collected.pooled.warnings[0]
 
 
 def test_scans_that_were_never_asked_for_are_no_failures(two):
@@ -303,7 +303,7 @@ def test_a_label_that_is_control_in_one_dataset_only_is_refused(tmp_path):
     with pytest.raises(UsageError, match="group '1' is a control group in 'A' and not in 'B'"):
         together(a, b.out)
     _, collected, _ = together(a, b.out, controls=("1",))
-    assert collected.together.warnings == ("Group 1, 2 is a code in several datasets; it is taken to mean the same.",)
+    assert collected.pooled.warnings == ("Group 1, 2 is a code in several datasets; it is taken to mean the same.",)
 
 
 def test_predictions_made_elsewhere_name_the_dataset_of_a_label(tmp_path, two):
@@ -327,14 +327,14 @@ def test_datasets_preprocessed_unlike_each_other_are_told(two):
     a, b = two
     for place in two:
         volume(place, scans_of(place)[0])
-    assert not together(a, b.out)[1].together.warnings
+    assert not together(a, b.out)[1].pooled.warnings
     path = sidecar_path(Outputs(b.out).volume(scans_of(b)[0], SPEC))
     write_json(path, {**json.loads(path.read_text()), "Engine": "ants"})
-    assert "builtin 3; B: ants 3" in together(a, b.out)[1].together.warnings[0]
+    assert "builtin 3; B: ants 3" in together(a, b.out)[1].pooled.warnings[0]
 
 
 def test_one_dataset_has_no_dataset_column(two):
     _, collected, _ = together(two[0])
     assert "dataset" not in collected.table
-    assert collected.together is None
+    assert collected.pooled is None
     assert list(collected.table["site"].unique()) == ["1"]

@@ -7,7 +7,7 @@ from brainage_bids.bids.files import write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.read import DatasetQuery, read_dataset, scans_table
 from brainage_bids.cli import run_inside
-from brainage_bids.pipeline.participant import trainable_rows
+from brainage_bids.pipeline.training import trainable_rows
 
 
 def with_more_scans(root, **scans):

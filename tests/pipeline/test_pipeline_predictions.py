@@ -12,7 +12,8 @@ from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.cli import run_inside
 from brainage_bids.errors import BadDataError, ParticipantsFailed, UsageError
 from brainage_bids.pipeline import pages
-from brainage_bids.pipeline.group import GroupOptions, gather
+from brainage_bids.pipeline.group import gather
+from brainage_bids.pipeline.options import GroupOptions
 
 
 @pytest.fixture(autouse=True)

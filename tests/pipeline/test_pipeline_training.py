@@ -4,7 +4,7 @@ import pandas as pd
 from handmade import make
 
 from brainage_bids.bids.read import DatasetQuery, read_dataset, scans_table
-from brainage_bids.pipeline.participant import trainable_rows
+from brainage_bids.pipeline.training import trainable_rows
 
 
 def test_one_age_for_several_sessions_trains_once(tmp_path):

@@ -13,7 +13,8 @@ from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.errors import UsageError
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.pipeline.models import BUNDLED
-from brainage_bids.pipeline.participant import ParticipantOptions, make_plan
+from brainage_bids.pipeline.options import ParticipantOptions
+from brainage_bids.pipeline.plan import make_plan
 from brainage_bids.pipeline.templates import keep_templates
 from brainage_bids.preprocess.options import PreprocessOptions
 from brainage_bids.preprocess.template import load_template

@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import affine, brain, rescue
+from brainage_bids.preprocess.foreground import own_mask
 from brainage_bids.preprocess.intake import Native, read_scan
 from brainage_bids.preprocess.template import load_template
 
@@ -33,7 +34,7 @@ def test_the_mask_moves_with_the_head(head):
 
 
 def test_a_head_that_cannot_be_placed_is_masked_in_its_own_pose(head, monkeypatch):
-    monkeypatch.setattr(affine, "register", lambda *_, **__: affine.Fit(np.eye(4), 0.3))
+    monkeypatch.setattr(brain, "register", lambda *_, **__: affine.Fit(np.eye(4), 0.3))
     native = read_native(head)
     np.testing.assert_array_equal(brain.upright_mask(native), brain.network_mask(native))
 
@@ -80,7 +81,7 @@ def test_stripped_input_keeps_its_own_mask(brain_and_mask):
 
 
 def test_a_whole_head_has_no_own_mask(head):
-    assert brain.own_mask(Native(np.asarray(head.dataobj), head.affine)) is None
+    assert own_mask(Native(np.asarray(head.dataobj), head.affine)) is None
 
 
 def test_an_empty_box_has_no_brain():

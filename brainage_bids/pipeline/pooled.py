@@ -10,9 +10,7 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -23,42 +21,18 @@ from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.datasets import Member
 from brainage_bids.pipeline.models import WEIGHTS_KEY
 from brainage_bids.pipeline.qc import current_volume
+from brainage_bids.pipeline.types import Pooled, Results
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, QC_WARNINGS, RATE_AGE, VolumeSpec
 from brainage_bids.stats.site import apart
-
-if TYPE_CHECKING:
-    from brainage_bids.pipeline.collect import Collected
 
 SAME_YEARS = 0.01  # two numbers of one scan that differ by less are one: devices differ in the last digits
 IDENTITY = ("fingerprint", "volume_spec", "architecture", "members", "calibration")  # of model.json
 PERSON = "{}/{}"  # dataset, participant
 
 
-@dataclass(frozen=True)
-class Together:
-    """What is known of a joined study beside its table.
-
-    Parameters
-    ----------
-    members
-        The datasets in the order given; several may have the same Name.
-    names
-        The distinct Names.
-    links
-        Page of the participant of each row of the table, as seen from the first OUTPUT_DIR; empty where there is none.
-    warnings
-        Sentences for the reader.
-    """
-
-    members: tuple[Member, ...]
-    names: tuple[str, ...]
-    links: Mapping[str, str]
-    warnings: tuple[str, ...]
-
-
 def join(
-    members: Sequence[Member], parts: Sequence[Collected], external: Mapping[str, pd.DataFrame]
-) -> tuple[Dataset, Collected]:
+    members: Sequence[Member], parts: Sequence[Results], external: Mapping[str, pd.DataFrame]
+) -> tuple[Dataset, Results]:
     """Join what the participant level left of each dataset; one dataset alone is returned as it is.
 
     Parameters
@@ -70,7 +44,7 @@ def join(
 
     Returns
     -------
-    Dataset, Collected
+    Dataset, Results
         The first dataset with the controls and scores of all; a table with ``dataset`` after the columns of the
         contract, indexed by dataset and scan. Sites are named by dataset and site.
 
@@ -97,13 +71,13 @@ def join(
             folds.setdefault(model, {}).update({PERSON.format(m.dataset.name, p): fold for p, fold in of_scan.items()})
     excluded = [PERSON.format(m.dataset.name, p) for m, part in zip(members, parts, strict=True) for p in part.excluded]
     warnings = (*(note for m in members for note in m.notes), *_warnings(members, table, models, names))
-    together = Together(tuple(members), names, _links(members, parts), warnings)
+    pooled = Pooled(tuple(members), names, _links(members, parts), warnings)
     title = " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} other datasets"
     dataset = dataclasses.replace(members[0].dataset, name=title, controls=controls, score_names=scores)
     return dataset, dataclasses.replace(
         parts[0], table=table, failed=failed, models=models, cards=cards, maps=maps, excluded=frozenset(excluded),
         flags=flags, folds=folds,
-        engines=tuple(sorted({engine for part in parts for engine in part.engines})), together=together,
+        engines=tuple(sorted({engine for part in parts for engine in part.engines})), pooled=pooled,
     )  # fmt: skip
 
 
@@ -129,9 +103,9 @@ def unkeyed(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(participant_id=table.loc[rows.index, "participant_id"])
 
 
-def template_root(collected: Collected, outputs: Outputs, spec: VolumeSpec) -> Path:
+def template_root(results: Results, outputs: Outputs, spec: VolumeSpec) -> Path:
     """Return the OUTPUT_DIR that has the template of a model; a model may have been used in one of ``--also`` only."""
-    roots = [m.outputs.root for m in collected.together.members] if collected.together else [outputs.root]
+    roots = [m.outputs.root for m in results.pooled.members] if results.pooled else [outputs.root]
     return next((root for root in roots if Outputs(root).template_image(spec.template).is_file()), outputs.root)
 
 
@@ -146,7 +120,7 @@ def confounding(selected: pd.DataFrame, controls: Sequence[str]) -> list[str]:
 
 
 def _table(
-    members: Sequence[Member], parts: Sequence[Collected], models: Sequence[str], scores: Sequence[str]
+    members: Sequence[Member], parts: Sequence[Results], models: Sequence[str], scores: Sequence[str]
 ) -> pd.DataFrame:
     several = len({member.dataset.name for member in members}) > 1
     tables = []
@@ -192,14 +166,14 @@ def _agree(table: pd.DataFrame, predicted: Sequence[str]) -> None:
         )
 
 
-def _failed(member: Member, part: Collected) -> pd.DataFrame:
+def _failed(member: Member, part: Results) -> pd.DataFrame:
     """Return the failures of a dataset, indexed like the table."""
     scans = [scan.prefix for scan in member.dataset.scans if scan.prefix not in part.table.index]
     failed = part.failed.assign(dataset=member.dataset.name)[[*FAILED_COLUMNS, DATASET]]
     return failed.set_axis([PERSON.format(member.dataset.name, prefix) for prefix in scans])
 
 
-def _links(members: Sequence[Member], parts: Sequence[Collected]) -> dict[str, str]:
+def _links(members: Sequence[Member], parts: Sequence[Results]) -> dict[str, str]:
     links: dict[str, str] = {}
     here = members[0].outputs.root
     for member, part in zip(members, parts, strict=True):
@@ -235,7 +209,7 @@ def _controls(members: Sequence[Member]) -> tuple[str, ...]:
 
 
 def _one_model_per_name(
-    members: Sequence[Member], parts: Sequence[Collected], external: Mapping[str, pd.DataFrame]
+    members: Sequence[Member], parts: Sequence[Results], external: Mapping[str, pd.DataFrame]
 ) -> dict[str, dict]:
     """Return the cards of all models; a name that stands for two models is refused."""
     cards: dict[str, dict] = {}

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -31,36 +29,15 @@ from brainage_bids.pipeline.predictions import (
 )
 from brainage_bids.pipeline.qc import gates_passed
 from brainage_bids.pipeline.record import last_events
+from brainage_bids.pipeline.types import Results
 from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, QC_WARNINGS, RATE_AGE, Scan, VolumeSpec
-
-if TYPE_CHECKING:
-    from brainage_bids.pipeline.together import Together
 
 LOG = logging.getLogger("brainage_bids")
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What the participant level left: table, failures, models, their maps, whom a person excluded, the engines.
-
-    ``folds`` holds, by model and scan, the fold that held the person out, where one did.
-    """
-
-    table: pd.DataFrame
-    failed: pd.DataFrame
-    models: tuple[str, ...]
-    cards: dict[str, dict]
-    maps: pd.DataFrame
-    excluded: frozenset[str] = frozenset()
-    folds: dict[str, dict[str, object]] = field(default_factory=dict)
-    engines: tuple[str, ...] = ()
-    flags: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["prefix", "model", "flags"]))
-    together: Together | None = None
-
-
-def collect(
+def read_results(
     dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFrame], only: Collection[str] = ()
-) -> Collected:
+) -> Results:
     """Read every prediction table of the dataset's scans into one table (one row per scan).
 
     Other models than those of ``only`` do as if they had never predicted, unless it is empty. A scan without a
@@ -148,7 +125,7 @@ def collect(
         if c in ("age", RATE_AGE, QC_WARNINGS, *dataset.score_names) or c.startswith(("predicted_age_", "bag_"))
     ]
     table[numeric] = table[numeric].astype("float64")
-    return Collected(
+    return Results(
         table,
         pd.DataFrame(failed, columns=FAILED_COLUMNS),
         tuple(seen),
