@@ -4,7 +4,7 @@ import pytest
 
 from brainage_bids.errors import NothingSelectedError, UsageError
 from brainage_bids.schema import COHORT_COLUMNS
-from brainage_bids.stats.cohort import cohort_by_dataset, cohort_table, natural_key, select_rows
+from brainage_bids.stats.cohort import cohort_by_dataset, cohort_table, natural_key, select_rows, session_choices
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import age_label
 
@@ -45,6 +45,13 @@ def test_defaults_leave_one_row_per_person_and_say_why(table):
 )
 def test_sessions(table, select, rows):
     assert picked(select_rows(table, select)[0]) == rows
+
+
+def test_scans_of_one_session_stand_together_the_one_taken_first(table):
+    more = table.assign(qc_pass=1.0)
+    assert session_choices(*select_rows(more)) == [[3, 1, 2]]
+    assert session_choices(*select_rows(more, "last")) == [[3, 1, 2]]
+    assert session_choices(*select_rows(more.drop(index=[1, 2]))) == []
 
 
 def test_group_is_the_one_of_the_chosen_session(table):

@@ -137,3 +137,10 @@ def test_patients_without_controls_have_it_too():
     row = group_differences(case.assign(group="AD", sex="F"), ["a"], [], lines={"a": line}).set_index("variant")
     row = row.loc["corrected:one-sample"]
     assert row.line_ci_lo < row.ci_lo < row.mean_diff < row.ci_hi < row.line_ci_hi
+
+
+def test_the_mean_by_coles_form_is_in_units_of_the_slope():
+    """At the mean age, where the gap is 0, an error of the slope moves nothing: the level alone is left."""
+    line = {"method": "cole", "n": 12, "residual_sd": 3.0, "age_mean": 60.0, "slope": 0.5, "slope_se": 0.1}
+    found = linerror.of_mean(line, np.array([60.0]), 0.0, 0.0, 0.0)
+    assert found["line_ci_hi"] == pytest.approx(stats.t.ppf(0.975, 10) * 3 / math.sqrt(12) / 0.5)

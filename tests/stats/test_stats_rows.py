@@ -265,3 +265,30 @@ def test_a_group_without_a_test_does_not_end_the_others():
 def test_a_value_that_no_column_holds_is_not_lost():
     with pytest.raises(KeyError, match="ci_low: no column of n, p"):
         frame([{"n": 3, "p": 0.5}, {"n": 3, "ci_low": 0.1}], ["n", "p"])
+
+
+def test_people_without_a_gap_or_a_sex_column_do_not_move_the_adjusted_area(tested):
+    def adjusted(table):
+        return roc(table, ["a"], ["NC"]).set_index(["case", "variant"]).loc[("AD", "adjusted:age+sex")]
+
+    healthy = tested["group"] == "NC"
+    plain = adjusted(tested)
+    more = tested[healthy].head(5).assign(bag_a=np.nan, age=20.0)
+    beside = adjusted(pd.concat([tested, more], ignore_index=True))
+    assert beside["n_missing"] == plain["n_missing"] + 5
+    assert beside["auc"] == plain["auc"]
+    unknown = adjusted(tested.drop(columns="sex"))
+    assert unknown["status"] == "ok"
+    assert unknown["auc"] == adjusted(tested.assign(sex=None))["auc"]
+
+
+def test_two_datasets_are_enough_to_be_tested(tested):
+    two = tested.assign(dataset=np.where(np.arange(len(tested)) % 2, "A", "B"))
+    assert site_effect(two, ["a"], ["NC"])["effect"].tolist() == ["site", "dataset"]
+
+
+def test_a_refused_comparison_of_regions_has_no_numbers():
+    values = pd.DataFrame({"one": np.arange(8.0), "two": np.arange(8.0) ** 2})
+    found = regions.region_differences(values, np.arange(8) < 2, permutations=20)
+    assert found[["mean_diff", "t", "p", "p_perm"]].isna().all(axis=None)
+    assert found[["n_case", "n_control"]].to_numpy().tolist() == [[2, 6], [2, 6]]

@@ -20,6 +20,7 @@ def test_paired_differences_on_the_same_people():
     assert table.mae_diff.isna()[[0, 2, 3]].all()  # itself; other people; not run
     assert list(table.status) == ["ok", "ok", "ok", "skipped"]
     assert table.note[3] == "not run"
+    assert table[["setting", "value", "seed"]].to_numpy().tolist() == [["s", value, 1] for value in "abcd"]
 
 
 @pytest.mark.parametrize(("age", "note"), [([20.0, 30.0], "fewer than 3 people"), ([20.0, 30.0, 40.0], "are equal")])
