@@ -1,7 +1,7 @@
 """The command line: argv and environment become values, values become ONE call of the pipeline, errors exit codes.
 
-Only this file and `tools` know typer. Everything heavy (torch, nipype, pandas) is imported after the arguments are
-understood, so that ``--help`` answers at once.
+Only this file, `option_groups` and `tools` know typer. Everything heavy (torch, nipype, pandas) is imported after the
+arguments are understood, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import typer
 
 from brainage_bids import __version__, argv
 from brainage_bids.errors import BrainageError, InputOutputError, UnknownLevelError, UsageError, cut_lines, shorten
+from brainage_bids.option_groups import ONE_LEVEL, CommandInGroups
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
 from brainage_bids.stops import Stopped, heeded
@@ -27,18 +28,6 @@ from brainage_bids.stops import Stopped, heeded
 LEVELS = ("participant", "group")
 MOST_CORES, MOST, LARGEST_SEED = 4096, 1_000_000, 2**32 - 1  # what numbers may be at most: more is a slip
 LOG = logging.getLogger("brainage_bids")
-
-# Parameters that only one level looks at, in the order of the options; every other one belongs to both.
-ONE_LEVEL = {
-    "participant": (
-        "train train_on folds device precision batch_size epochs set_ chunk_size activation_checkpointing compile_ "
-        "engine template preprocess_only train_only work_dir nprocs omp_nthreads mem low_mem use_plugin rerun "
-        "reports_only boilerplate_only stop_on_first_crash clean_workdir"
-    ).split(),
-    "group": (
-        "covariate predictions also bias_fit bias_method bias_query session_select atlas saliency_threshold"
-    ).split(),
-}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -55,7 +44,11 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.command(help="Brain age, brain age gap and Grad-RAM maps from T1-weighted MRI in BIDS.")
+@app.command(
+    cls=CommandInGroups,
+    help="Brain age, brain age gap and Grad-RAM maps from T1-weighted MRI in BIDS.",
+    context_settings={"max_content_width": 120},
+)
 def bids_app(
     context: typer.Context,
     bids_dir: Annotated[Path, typer.Argument(help="folder of the BIDS dataset")],
@@ -115,7 +108,7 @@ def bids_app(
         bool, typer.Option("--activation-checkpointing", help="train in less memory and a third more time")
     ] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="compile the network (torch.compile)")] = False,
-    engine: Annotated[str, typer.Option(help="preprocessing: builtin, or where installed ants, fsl, minc")] = "builtin",
+    engine: Annotated[str, typer.Option(help="builtin, or where installed ants, fsl, minc")] = "builtin",
     template: Annotated[
         str | None,
         typer.Option(help=f"default {DEFAULT_TEMPLATE}; a TemplateFlow name, or a T1w file (see docs/templates.md)"),
@@ -140,9 +133,7 @@ def bids_app(
         typer.Option(help="all covariates of one further variant (age sex site ...); a column as NAME=FILE:COLUMN"),
     ] = [],  # noqa: B006
     predictions: Annotated[list[str], typer.Option(help="predictions made elsewhere, NAME=FILE[:idcol:agecol]")] = [],  # noqa: B006
-    also: Annotated[
-        list[str], typer.Option(help="group: further datasets, OUTPUT_DIR or BIDS_DIR=OUTPUT_DIR of each")
-    ] = [],  # noqa: B006
+    also: Annotated[list[str], typer.Option(help="further datasets, OUTPUT_DIR or BIDS_DIR=OUTPUT_DIR of each")] = [],  # noqa: B006
     bias_fit: Annotated[str, typer.Option(help="where the age-bias line comes from: model, controls, none")] = "model",
     bias_method: Annotated[str, typer.Option(help="form of the corrected gap: beheshti, cole")] = "beheshti",
     bias_query: Annotated[
@@ -179,14 +170,10 @@ def bids_app(
     ] = False,
     use_plugin: Annotated[Path | None, typer.Option(help="nipype plugin file, as in fMRIPrep")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, write nothing")] = False,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="participant: do again what is already done, training too")
-    ] = False,
-    reports_only: Annotated[
-        bool, typer.Option("--reports-only", help="participant: only write the pages again")
-    ] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="do again what is already done, training too")] = False,
+    reports_only: Annotated[bool, typer.Option("--reports-only", help="only write the pages again")] = False,
     boilerplate_only: Annotated[
-        bool, typer.Option("--boilerplate-only", help="participant: only write logs/CITATION.md, the methods text")
+        bool, typer.Option("--boilerplate-only", help="only write logs/CITATION.md, the methods text")
     ] = False,
     stop_on_first_crash: Annotated[
         bool, typer.Option("--stop-on-first-crash", help="stop at the first failure")
@@ -196,7 +183,9 @@ def bids_app(
     ] = False,
     random_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="seed of everything random")] = DEFAULT_SEED,
     config_file: Annotated[Path | None, typer.Option(help="TOML file of options; the command line wins")] = None,
-    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="more words; twice: tracebacks")] = 0,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, show_default=False, help="more words; twice: tracebacks")
+    ] = 0,
     notrack: Annotated[
         bool, typer.Option("--notrack", help="accepted for compatibility: there is no telemetry")
     ] = False,

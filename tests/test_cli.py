@@ -1,13 +1,14 @@
 """The command line understands what users of BIDS Apps type, answers fast, and every ending has its exit code."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 
 import pytest
 import typer
 
-from brainage_bids import cli, errors, tools
+from brainage_bids import cli, errors, option_groups, tools
 
 
 def run(*args):
@@ -81,6 +82,20 @@ VALUES = {"bias_fit": "none", "bias_method": "cole", "engine": "ants", "covariat
           "age_column": "a.tsv:b", "sex_column": "a.tsv:b"}  # fmt: skip
 
 
+def test_help_shows_every_option_once_in_a_group_and_says_of_which_level_it_is():
+    said = run("--help").stdout
+    shown = [name for names in option_groups.GROUPS.values() for name in names]
+    assert sorted(shown) == sorted({*OPTIONS, "help"})
+    parts = dict(zip(option_groups.GROUPS, re.split(r"^(?:\w.*):$", said, flags=re.M)[2:], strict=True))
+    for title, names in option_groups.GROUPS.items():
+        for name in set(names) - {"help"}:
+            assert re.search(rf"^  .*{OPTIONS[name].opts[0]}\b", parts[title], re.M), name
+    assert "Training (participant level):" in said
+    assert "Group statistics (group level):" in said
+    assert re.search(r"--engine <str> +participant: builtin", said)
+    assert "x<=" not in said
+
+
 def handed_over(monkeypatch, folder, level, *more):
     """What a level is asked to do by a command line."""
     asked = []
@@ -102,7 +117,7 @@ def test_a_level_takes_an_option_or_names_it_as_ignored(name, tmp_path, monkeypa
         taken = handed_over(monkeypatch, tmp_path, level, *given) != without
         ignored = f"{parameter.opts[0]}: of the" in capsys.readouterr().err
         assert taken != ignored, f"{level}: taken {taken}, named {ignored}"
-        assert ignored == (name in cli.ONE_LEVEL["group" if level == "participant" else "participant"])
+        assert ignored == (name in option_groups.ONE_LEVEL["group" if level == "participant" else "participant"])
 
 
 def test_group_says_which_options_it_ignores(tmp_path):
