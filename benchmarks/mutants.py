@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,17 @@ from pathlib import Path
 from statsmodels.stats.proportion import proportion_confint
 
 ROOT = Path(__file__).parents[1]
+# Tests of reading that concern no age, unit, session, heading or cell, or take long.
+ASIDE = ("derivative", "files", "images", "predictions", "query", "reuse", "runs", "shareable")
+READING = [
+    *(
+        f"tests/bids/{path.name}"
+        for path in sorted((ROOT / "tests" / "bids").glob("test_bids_*.py"))
+        if path.stem.removeprefix("test_bids_") not in ASIDE
+    ),
+    "tests/corpus",
+]
+CASES = ("ages", "columns", "reading", "tables")  # topics of the corpus that are tried; the others take long
 # part -> files with the mutants, tests that must notice them
 PARTS = {
     "stats": (["brainage_bids/stats/*.py"], ["tests/stats"]),
@@ -27,13 +39,17 @@ PARTS = {
     "ages": (
         [
             f"brainage_bids/bids/{name}.py"
-            for name in ("ages", "agecolumns", "agetimes", "units", "sessions", "headings")
+            for name in (
+                *("agebook", "agecolumns", "agefaults", "ages", "agetimes", "asked"),
+                *("groupcolumns", "headings", "sessions", "units"),
+            )
         ],
-        ["tests/bids", "tests/corpus"],
+        READING,
     ),
-    "parse": (["brainage_bids/bids/parse.py"], ["tests/bids", "tests/corpus"]),
+    "parse": (["brainage_bids/bids/parse.py"], READING),
 }
 KILLED, TIMEOUT = {1, 3}, {36, -24, 24, 152, 255}  # exit codes that mutmut keeps
+CALLED = "mutants/mutmut-stats.json"  # which test calls which function; written where all tests pass
 CONFIG = """[mutmut]
 source_paths=brainage_bids
 also_copy=
@@ -48,6 +64,8 @@ pytest_add_cli_args=
     no:cacheprovider
     -o
     filterwarnings=
+    -k
+    not test_corpus or {cases}
 """
 
 
@@ -55,6 +73,13 @@ def mutmut(folder, *args):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
     command = [sys.executable, "-m", "mutmut", *args]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace")
+
+
+def printed(done):
+    """Return the end of what mutmut printed, without its spinner."""
+    lines = (done.stdout + done.stderr).replace("\r", "\n").splitlines()
+    kept = [line for line in lines if line.strip() and not re.match(r"[\u2800-\u28ff] ", line)]
+    return "\n".join(kept[-60:])
 
 
 def exit_codes(folder):
@@ -67,7 +92,7 @@ def exit_codes(folder):
 
 def widen(folder):
     """Let all tests of a file try a mutant that one of them calls: the first that asks makes a fixture for all."""
-    path = folder / "mutants" / "mutmut-stats.json"
+    path = folder / CALLED
     kept = json.loads(path.read_text())
     of_file = {}
     for test in kept["duration_by_test"]:
@@ -84,17 +109,21 @@ def tried(folder, part, draw, seed):
     for name in ("brainage_bids", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "setup.cfg").write_text(CONFIG.format(files="\n    ".join(files), tests="\n    ".join(tests)))
+    cases = " or ".join(f"test_case[{name}" for name in CASES)
+    config = CONFIG.format(files="\n    ".join(files), tests="\n    ".join(tests), cases=cases)
+    (folder / "setup.cfg").write_text(config)
     first = mutmut(folder, "run", "--max-children", "1", "makes them all and tries none")
     names = sorted(exit_codes(folder))
     if not names:
-        raise SystemExit(f"no mutant of {part} was made:\n{first.stdout[-3000:]}{first.stderr[-3000:]}")
+        raise SystemExit(f"no mutant of {part} was made:\n{printed(first)}")
+    if not (folder / CALLED).exists():
+        raise SystemExit(f"the tests of {part} fail in a copy of the package without a mutant:\n{printed(first)}")
     widen(folder)
     drawn = sorted(random.Random(seed).sample(names, min(draw, len(names))))
     done = mutmut(folder, "run", "--max-children", "1", *drawn)
     codes = exit_codes(folder)
     if all(codes[name] is None for name in drawn):
-        raise SystemExit(f"no mutant of {part} was tried:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        raise SystemExit(f"no mutant of {part} was tried:\n{printed(done)}")
     return len(names), {name: codes[name] for name in drawn}
 
 

@@ -6,7 +6,6 @@ a short flag that says why, and never a guess.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +21,6 @@ from brainage_bids.bids.aliases import (
 )
 from brainage_bids.bids.units import UNITS_PER_YEAR, unit_name
 from brainage_bids.errors import UsageError, shorten
-from brainage_bids.schema import AGE_BINS
 
 MISSING_TEXT = frozenset({"", "n/a", "N/A", "nan", "NaN"})  # for text cells: a site may be called NA, a group None
 MISSING_NUMBER = frozenset({"", "n/a", "na", "nan", "none", "null", "."})  # compared in lower case
@@ -141,16 +139,6 @@ def is_age_sentinel(number: float, unit: str) -> bool:
     return number in {-1.0, -4.0, -8.0, -9.0, -99.0, -999.0, -9999.0} or (unit == "year" and number in {999.0, 9999.0})
 
 
-def age_bin(age: float | None) -> str:
-    """Return the half-open age bin (years): ``<20``, ``20-40``, ``40-60``, ``60-80``, ``80+``; else ``n/a``."""
-    if age is None or not math.isfinite(age):
-        return "n/a"
-    for low, high in AGE_BINS:
-        if low <= age < high:
-            return f"{low:g}+" if math.isinf(high) else f"{low:g}-{high:g}"
-    return f"<{AGE_BINS[0][0]:g}"
-
-
 # --- numbers and scores ---------------------------------------------------------------------------------------------
 
 
@@ -198,13 +186,6 @@ def check_score(name: str, value: float) -> tuple[float | None, str | None]:
     if rule and not (rule.low <= value <= rule.high and (not rule.step or (value / rule.step).is_integer())):
         return None, "out_of_range"
     return value, None
-
-
-def parse_score(name: str, text: Any) -> float | None:
-    """Read one clinical score; missing, sentinel and impossible values are None."""
-    cell = clean(text)
-    value, _ = parse_number(cell, decimal_comma="," in cell)
-    return None if value is None else check_score(name, value)[0]
 
 
 # --- sex and group --------------------------------------------------------------------------------------------------

@@ -26,12 +26,9 @@ def test_sex_reference_cases():
 
 def test_score_reference_cases():
     case = CASES["score_sentinel"]
-    assert [parse.parse_score(case["name"], text) for text in case["values"]] == case["expect"]
-
-
-def test_bins_reference_cases():
-    case = CASES["bins_edges"]
-    assert [parse.age_bin(age) for age in case["age"]] == case["expect"]
+    numbers, _ = parse.parse_numbers(case["values"])
+    checked = [None if number is None else parse.check_score(case["name"], number)[0] for number in numbers]
+    assert checked == case["expect"]
 
 
 @pytest.mark.parametrize(
@@ -131,15 +128,23 @@ def test_decimal_comma_only_when_the_whole_column_has_it():
     assert parse.parse_numbers(["1e2", "-3.5", "many"]) == ([100.0, -3.5, None], [2])
 
 
-def test_scores_know_their_sentinels():
-    assert parse.parse_score("updrs3", "101") == 101.0  # a possible total, not "unable to rate"
-    assert parse.parse_score("NHY", "101") is None
-    assert parse.parse_score("hy", "1.25") is None
-    assert parse.parse_score("adas11", "10.67") == 10.67
-    assert parse.parse_score("mmse", "31") is None
-    assert parse.parse_score("BDI", "999") == 999.0
-    assert parse.parse_score("BDI", "-4") is None
-    assert parse.check_score("moca", -1.0) == (None, "sentinel")
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("updrs3", 101.0, (101.0, None)),  # a possible total, not "unable to rate"
+        ("NHY", 101.0, (None, "sentinel")),
+        ("hy", 1.25, (None, "out_of_range")),
+        ("adas11", 10.67, (10.67, None)),
+        ("mmse", 31.0, (None, "out_of_range")),
+        ("mmse", 30.0, (30.0, None)),
+        ("mmse", 0.0, (0.0, None)),
+        ("BDI", 999.0, (999.0, None)),
+        ("BDI", -4.0, (None, "sentinel")),
+        ("moca", -1.0, (None, "sentinel")),
+    ],
+)
+def test_scores_know_their_sentinels_and_ranges(name, value, expected):
+    assert parse.check_score(name, value) == expected
 
 
 def test_lookalikes_are_not_recognised():
