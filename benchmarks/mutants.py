@@ -66,6 +66,7 @@ pytest_add_cli_args=
     filterwarnings=
     -k
     not test_corpus or {cases}
+    --hypothesis-profile=ci
 """
 
 

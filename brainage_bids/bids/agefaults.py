@@ -60,8 +60,8 @@ def _way_out(tables: Tables, root: Path, people: Collection[str], asked: bool) -
     if near:
         table, name = near[0]
         told = some((f"{column!r} ({t.name})" for t, column in near), 4)
-        other = ", another column" if asked else ""
-        parts.append(f"perhaps {told} holds it: name{other or ' it'} with --age-column {table.name}:{name}[:UNIT]")
+        which = "another column" if asked else "it"
+        parts.append(f"perhaps {told} holds it: name {which} with --age-column {table.name}:{name}[:UNIT]")
     if births:
         dates = " and acq_time" if tables.times else ""
         parts.append(
