@@ -151,8 +151,8 @@ def test_ages_with_decimals_are_no_codes(toy):
         (
             "age", {"Description": "postmenstrual age"}, ("40",),
             ("AGE_UNIT_UNKNOWN", "warning", None,
-             "'age' is counted from conception (weeks of gestation), not from birth; its ages are missing: give the age "
-             "since birth"),
+             "'age' is counted from conception (weeks of gestation), not from birth; its ages are missing: give the "
+             "age since birth"),
         ),
         (
             "age_months", {"Units": "years", "Description": "age in weeks or in days"}, ("84",),
