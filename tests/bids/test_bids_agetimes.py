@@ -67,3 +67,63 @@ def test_one_date_for_all_tells_nothing_and_one_session_is_kept():
 def test_years():
     assert years_between(START, START + timedelta(days=365.25)) == pytest.approx(1.0)
     assert years_between(START + timedelta(days=365.25), START) == pytest.approx(-1.0)
+
+
+YEAR = 365.25
+
+
+@pytest.mark.parametrize(
+    ("days", "more", "doubt"),
+    [
+        ((YEAR, 0), {}, "ses-2 is dated 1.0 years before ses-1"),
+        ((0, YEAR * 29.9), {}, None),
+        ((0, YEAR * 30), {}, "ses-2 is dated 30.0 years after ses-1"),
+        ((0, 1, YEAR * 31), {}, "ses-3 is dated 31.0 years after ses-1"),
+        ((YEAR * 29.9, 0), {"sessions": ["ses-post", "ses-pre"]}, None),
+        ((YEAR * 30, 0), {"sessions": ["ses-post", "ses-pre"]}, "ses-pre is dated 30.0 years before ses-post"),
+        # the later session stands first
+        ((YEAR, 0), {"sessions": ["ses-2", "ses-1"]}, None),
+        ((0, YEAR), {"sessions": ["ses-2", "ses-1"]}, "ses-2 is dated 1.0 years before ses-1"),
+        # a visit may be a year and a quarter of the time late or early
+        ((0, YEAR * 6.1), {"sessions": ["ses-M000", "ses-M048"]},
+         "ses-M048 is dated 6.1 years after ses-M000, their names say 4.0"),
+        ((0, YEAR * 6), {"sessions": ["ses-M000", "ses-M048"]}, None),
+        ((0, YEAR * 2), {"sessions": ["ses-M000", "ses-M048"]}, None),
+        ((0, YEAR * 1.9), {"sessions": ["ses-M000", "ses-M048"]},
+         "ses-M048 is dated 1.9 years after ses-M000, their names say 4.0"),
+        ((0, YEAR * 2), {"sessions": ["ses-M012", "ses-M060"]}, None),
+        ((0, YEAR * 1.9), {"sessions": ["ses-M012", "ses-M060"]},
+         "ses-M060 is dated 1.9 years after ses-M012, their names say 4.0"),
+        # both ages may be rounded
+        ((0, YEAR * 3.9), {"ages": (60.0, 62.0)}, None),
+        ((0, YEAR * 4), {"ages": (60.0, 62.0)}, "ses-2 is dated 4.0 years after ses-1, the ages say 2.0"),
+        ((0, YEAR * 4), {"ages": (60.0, None)}, None),
+        ((0, YEAR), {"ages": (60.0, 58.0)}, "ses-2 is dated 1.0 years after ses-1, the ages say -2.0"),
+        # nobody is older than 120
+        ((0, YEAR * 5), {"age": 115.0}, None),
+        ((0, YEAR * 6), {"age": 115.0}, "ses-2 is dated 6.0 years after ses-1 of a person of 115 years"),
+        ((0, YEAR * 6), {"age": 115.0, "ages": (60.0, None)},
+         "ses-2 is dated 6.0 years after ses-1 of a person of 115 years"),
+        ((0, YEAR * 6), {"age": 115.0, "ages": (60.0, 66.0)}, None),
+    ],
+)  # fmt: skip
+def test_the_whole_sentence_on_dates_that_cannot_be_true(days, more, doubt):
+    kept, doubts = believed(days, **more)
+    assert doubts == ([] if doubt is None else [f"sub-1 ({doubt})"])
+    assert len(kept) == (len(days) if doubt is None else 0)
+
+
+def test_the_doubt_of_one_person_costs_nobody_else_the_dates():
+    times = {
+        (person, session): START + timedelta(days=day)
+        for person, days in {"sub-1": (9, 0), "sub-2": (0, 9), "sub-3": (0, 0), "sub-4": (5,)}.items()
+        for session, day in zip(("ses-1", "ses-2"), days, strict=False)
+    }
+    kept, doubts = believable_times(times, {}, lambda *_: None, lambda _: None)
+    assert doubts == ["sub-1 (ses-2 is dated 0.0 years before ses-1)"]
+    assert kept == {key: time for key, time in times.items() if key[0] in ("sub-2", "sub-4")}
+
+
+def test_dates_of_sessions_that_nobody_knows_are_not_compared():
+    times = {("sub-1", "ses-1"): START, ("sub-1", "ses-0"): START + timedelta(days=1)}
+    assert believable_times(times, {"sub-1": ("ses-1",)}, lambda *_: None, lambda _: None) == (times, [])
