@@ -31,7 +31,7 @@ READING = [
     ),
     "tests/corpus",
 ]
-CASES = ("ages", "columns", "reading", "tables")  # topics of the corpus that are tried; the others take long
+CASES = ("ages", "columns")  # topics of the corpus that are tried; the others take long
 # part -> files with the mutants, tests that must notice them
 PARTS = {
     "stats": (["brainage_bids/stats/*.py"], ["tests/stats"]),

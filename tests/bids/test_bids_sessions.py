@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainage_bids.bids.sessions import follows, label_years, session_key, session_tails, tells_days, wide_names
+from brainage_bids.bids.sessions import (
+    bare,
+    follows,
+    label_years,
+    session_key,
+    session_tails,
+    tells_days,
+    unpadded,
+    wide_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +83,78 @@ def test_spellings_of_one_session():
     for spelling in ("ses-01", "1", "Visit 1", "V01", "wave1", "Wave 01", "timepoint1", "session-1"):
         assert session_key(spelling) == "1"
     assert len({session_key(label) for label in ("ses-w1", "ses-1", "ses-M1", "ses-d1")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("label", "years"),
+    [
+        ("M000", 0.0), ("ses-mo12", 1.0), ("ses-months12", 1.0), ("ses-M999", 83.25), ("ses-days365", 365 / 365.25),
+        ("ses-d99999", 99999 / 365.25), ("ses-wk52", 52 * 7 / 365.25), ("ses-weeks52", 52 * 7 / 365.25),
+        ("ses-weeks1000", None), ("ses-2yrFU", 2.0), ("ses-fu2y", 2.0), ("ses-followup18months", 1.5),
+        ("ses-6weeksFU", 6 * 7 / 365.25), ("ses-30dfu", 30 / 365.25), ("ses-fu30days", 30 / 365.25),
+        ("ses-4YearFollowUpYArm1", 4.0), ("ses-12345dfu", None), ("ses-Base-line", 0.0), ("ses-", None), ("", None),
+        ("ses-xM012", None), ("ses-M012x", None), ("ses-baselineYear2Arm1", None), ("ses-24", None), ("ses-24m", None),
+    ],
+)  # fmt: skip
+def test_spellings_of_time_since_entry(label, years):
+    assert label_years(label) == (None if years is None else pytest.approx(years))
+
+
+@pytest.mark.parametrize(
+    ("label", "tails"),
+    [
+        (None, set()), ("ses-", set()),
+        ("ses-7", {"ses7", "sess7", "session7", "examses7", "visit7", "v7", "wave7", "timepoint7", "tp7", "scan7",
+                   "mri7", "mr7"}),
+        ("ses-x", {"x", "sesx", "sessx", "sessionx", "examsesx"}),
+        ("ses-fu", {p + w for p in ("", "ses", "sess", "session", "examses") for w in ("fu", "followup")}),
+        ("ses-fu2", {p + w for p in ("", "ses", "sess", "session", "examses") for w in ("fu2", "followup2")}),
+        ("ses-d010", {p + w for p in ("", "ses", "sess", "session", "examses") for w in ("d10", "day10", "days10")}),
+        ("ses-yr2", {p + w for p in ("", "ses", "sess", "session", "examses")
+                     for w in ("year2", "years2", "yr2", "y2", "2year", "2years", "2yr", "2y")}),
+        ("ses-mo6", {p + w for p in ("", "ses", "sess", "session", "examses")
+                     for w in ("month6", "months6", "mo6", "m6", "6month", "6months", "6mo", "6m")}),
+        ("ses-V2", {p + w for p in ("", "ses", "sess", "session", "examses")
+                    for w in ("visit2", "v2", "session2", "sess2", "ses2")}),
+    ],
+)  # fmt: skip
+def test_every_name_of_a_session(label, tails):
+    assert session_tails(label) == tails
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "found"),
+    [
+        ("age_w1", (), ("w1", "")), ("age_w01", (), ("w1", "")), ("age_w1_mri", (), ("w1", "")),
+        ("age_w1_scan", (), ("w1", "")), ("age_w1_anat", (), ("w1", "")), ("age_w1_years", ("years",), ("w1", "years")),
+        ("age_years_w1", ("years",), ("w1", "years")), ("age_w1_mri_years", ("years",), ("w1", "years")),
+        ("age_w1_years", (), None), ("age_w12", (), None), ("w1_age", (), ("w1", "")), ("bl_age", (), None),
+        ("age_bl", (), ("bl", "")), ("bage_w1", (), None), ("age", (), None), ("age_w1_x", ("years",), None),
+    ],
+)  # fmt: skip
+def test_a_heading_that_names_a_session(name, beside, found):
+    tails = session_tails("ses-w1") | session_tails("ses-bl")
+    assert wide_names((name,), ("age",), tails, beside) == ([] if found is None else [(found[0], name, found[1])])
+
+
+def test_columns_of_sessions_come_as_the_aliases_go():
+    found = wide_names(("age_w1", "scanage_w1"), ("scanage", "age"), session_tails("ses-w1"))
+    assert found == [("w1", "scanage_w1", ""), ("w1", "age_w1", "")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "after"),
+    [("ses-2", "ses-1", True), ("ses-1", "ses-1", False), ("ses-M012", "ses-M006", True),
+     ("ses-M006", "ses-M006", False), ("ses-10", "ses-9", True), ("ses-a2", "ses-b1", False),
+     ("ses-2", "ses-M006", False), ("ses-2a", "ses-1a", False)],
+)  # fmt: skip
+def test_order_of_two_labels(first, second, after):
+    assert follows(first, second) is after
+
+
+def test_what_spellings_share():
+    assert [session_key(text) for text in (None, "ses-", "TP-02", "sess3", "v", "visit 10", "M012", "ses-sess1")] == [
+        "", "", "2", "3", "v", "10", "m12", "1"
+    ]  # fmt: skip
+    assert [bare(text) for text in (None, "ses-A_1", "B 2")] == ["", "a1", "b2"]
+    assert [unpadded(text) for text in ("007", "a0b00", "100", "0", "m01x010")] == ["7", "a0b0", "100", "0", "m1x10"]
