@@ -8,6 +8,7 @@ from toyreading import ages, read
 from brainage_bids.bids.asked import parse_column_option
 
 ADD = "add a column age, or name one with --age-column FILE:COLUMN[:UNIT]"
+BIRTH = "write the years between birth and scan into a column age, or name one with --age-column FILE:COLUMN[:UNIT]"
 UNIT = "write Units into the JSON sidecar, or name the column with its unit: --age-column FILE:COLUMN:UNIT"
 CODES = "its ages are missing: give exact ages, or name another column with --age-column FILE:COLUMN"
 
@@ -289,14 +290,14 @@ def test_scans_without_an_age_are_counted_and_the_first_are_named(toy):
             "perhaps 'age_of_volunteer' (participants.tsv) holds it: name it with --age-column "
             "participants.tsv:age_of_volunteer[:UNIT]",
         ),
-        ("dob", "1980", "'dob' (participants.tsv) tell it: write the years between birth and scan into a column age"),
+        ("dob", "1980", f"'dob' (participants.tsv) tell it: {BIRTH}"),
         ("dob", "n/a", ADD),
         ("pma", "40", f"'pma' (participants.tsv) counts weeks from conception and is not used; {ADD}"),
         (
             "pma|dob|Alter", "40|1980|30",
             "perhaps 'Alter' (participants.tsv) holds it: name it with --age-column participants.tsv:Alter[:UNIT]; "
-            "'dob' (participants.tsv) tell it: write the years between birth and scan into a column age; 'pma' "
-            "(participants.tsv) counts weeks from conception and is not used",
+            f"'dob' (participants.tsv) tell it: {BIRTH}; 'pma' (participants.tsv) "
+            "counts weeks from conception and is not used",
         ),
     ],
 )  # fmt: skip
@@ -306,7 +307,7 @@ def test_what_may_hold_the_missing_ages(toy, heading, cells, way):
 
 def test_dates_of_birth_and_of_scans_tell_ages_together(toy):
     toy.table("sub-1/sub-1_scans.tsv", "filename|acq_time", "anat/sub-1_T1w.nii.gz|2000-01-01")
-    way = "'dob' (participants.tsv) and acq_time tell it: write the years between birth and scan into a column age"
+    way = f"'dob' (participants.tsv) and acq_time tell it: {BIRTH}"
     assert missing(people(toy, "dob", "1980"))[1] == way
 
 

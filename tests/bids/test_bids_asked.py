@@ -166,3 +166,11 @@ def test_a_file_without_any_table_and_a_broken_file(toy):
     dataset = asking(toy, "broken.tsv:x")
     assert told(dataset) == []
     assert [(f.code, f.severity) for f in dataset.faults if f.file == "broken.tsv"] == [("TABLE_ID_MISSING", "error")]
+
+
+def test_a_unit_that_the_user_names_settles_that_whole_numbers_are_ages(toy):
+    toy.image("sub-1")
+    toy.table("participants.tsv", "participant_id|age", "sub-1|30")
+    toy.text("participants.json", '{"age": {"Description": "age group"}}')
+    assert ages(asking(toy, "participants.tsv:age")) == {"sub-1": None}
+    assert ages(asking(toy, "participants.tsv:age:years")) == {"sub-1": 30.0}
