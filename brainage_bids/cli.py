@@ -29,7 +29,7 @@ LEVELS = ("participant", "group")
 MOST_CORES, MOST, LARGEST_SEED = 4096, 1_000_000, 2**32 - 1  # what numbers may be at most: more is a slip
 LOG = logging.getLogger("brainage_bids")
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _spellings() -> dict[str, str]:

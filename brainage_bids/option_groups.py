@@ -33,7 +33,8 @@ GROUPS = {
     ).split(),
     "Resources": "nprocs omp_nthreads mem low_mem use_plugin work_dir clean_workdir".split(),
     "Running": (
-        "dry_run rerun reports_only boilerplate_only stop_on_first_crash random_seed config_file verbose version help"
+        "dry_run rerun reports_only boilerplate_only stop_on_first_crash random_seed config_file verbose version "
+        "install_completion show_completion help"
     ).split(),
     "Compatibility": "skip_bids_validation notrack resource_monitor".split(),
 }

@@ -16,7 +16,6 @@ from brainage_bids.schema import DEFAULT_SEED
 LOG = logging.getLogger("brainage_bids")
 
 tools_app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,

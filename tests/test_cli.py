@@ -1,6 +1,7 @@
 """The command line understands what users of BIDS Apps type, answers fast, and every ending has its exit code."""
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -76,7 +77,9 @@ def test_wrong_use_ends_with_its_code_and_one_sentence(tmp_path, monkeypatch, ar
 COMMAND = typer.main.get_command(cli.app)
 OPTIONS = {parameter.name: parameter for parameter in COMMAND.params if parameter.opts[0].startswith("-")}
 # what changes the screen, is understood before, or is accepted for compatibility
-OF_NO_LEVEL = {"config_file", "verbose", "notrack", "resource_monitor", "version", "help"}
+OF_NO_LEVEL = {
+    "config_file", "verbose", "notrack", "resource_monitor", "version", "help", "install_completion", "show_completion",
+}  # fmt: skip
 VALUES = {"bias_fit": "none", "bias_method": "cole", "engine": "ants", "covariate": "age", "score": "a=b.tsv:c",
           "mem": "1", "precision": "float32", "saliency_threshold": "0.1", "derivatives": "a=b",
           "age_column": "a.tsv:b", "sex_column": "a.tsv:b"}  # fmt: skip
@@ -94,6 +97,17 @@ def test_help_shows_every_option_once_in_a_group_and_says_of_which_level_it_is()
     assert "Group statistics (group level):" in said
     assert re.search(r"--engine <str> +participant: builtin", said)
     assert "x<=" not in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_the_options(shell):
+    typed = "brainage-bids /d /o participant --particip"
+    settings = {"_BRAINAGE_BIDS_COMPLETE": f"complete_{shell}", "COMP_WORDS": typed, "COMP_CWORD": "4",
+                "_TYPER_COMPLETE_ARGS": typed}  # fmt: skip
+    program = [sys.executable, "-c", "from brainage_bids.cli import main; main()"]
+    done = subprocess.run(program, env={**os.environ, **settings}, capture_output=True, text=True)
+    assert "--participant-label" in done.stdout
+    assert "--train" not in done.stdout
 
 
 def handed_over(monkeypatch, folder, level, *more):
