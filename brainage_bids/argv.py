@@ -1,4 +1,4 @@
-"""Make the arguments as people type them the arguments that typer takes; knows no option's meaning but memory."""
+"""Make the arguments as people type them the arguments that typer takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which device a run computes on. Knows the names of devices; imports torch only when asked."""
+"""Which device a run computes on. Imports torch only when asked."""
 
 from __future__ import annotations
 

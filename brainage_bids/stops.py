@@ -2,7 +2,7 @@
 
 The first SIGTERM, SIGINT (Ctrl-C) or SIGHUP raises `Stopped` in the main thread. Where Python cannot get through,
 because a long call of a library does not return or swallows it, a thread says the last words and ends the process
-`GRACE_S` later. A second Ctrl-C does so at once. Knows nothing of what is being done.
+`GRACE_S` later. A second Ctrl-C does so at once.
 
 Signals belong to the process, so what is kept here does too: the only such state in the program.
 """

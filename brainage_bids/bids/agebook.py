@@ -1,6 +1,6 @@
 """Every age column of a dataset, and what is needed to move an age from one session to another.
 
-Knows which heading is which kind of age, and whose sessions have images and dates; `ages` asks it for ages.
+`ages` asks it for ages.
 """
 
 from __future__ import annotations

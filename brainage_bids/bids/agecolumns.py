@@ -1,7 +1,4 @@
-"""Read the ages of one column: in which unit they are, and whether they are ages at all.
-
-Knows one column and what its sidecar, its heading and the columns of gestation tell of it; not sessions or dates.
-"""
+"""Read the ages of one column: in which unit they are, and whether they are ages at all."""
 
 from __future__ import annotations
 

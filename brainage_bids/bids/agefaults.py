@@ -1,6 +1,6 @@
 """Say where the ages of a dataset come from, which are missing, and which columns may hold them.
 
-Knows scans and tables after they were read; changes no age.
+Changes no age.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Find the age of a person on the day of a scan, and say where it came from.
 
-Knows sessions and dates; not images, groups or scores. The order is that of a careful reader: the age written for that
-session, else an earlier age plus the time that passed, else the age in participants.tsv, with a flag when the person
-was scanned more than once.
+The order is that of a careful reader: the age written for that session, else an earlier age plus the time that passed,
+else the age in participants.tsv, with a flag when the person was scanned more than once.
 """
 
 from __future__ import annotations

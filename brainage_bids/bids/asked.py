@@ -1,7 +1,4 @@
-"""Columns that a user names on the command line: ``[NAME=]FILE:COLUMN[:UNIT]``, and the tables a FILE means.
-
-Knows tables, not what an age, a sex or a score is.
-"""
+"""Columns that a user names on the command line: ``[NAME=]FILE:COLUMN[:UNIT]``, and the tables a FILE means."""
 
 from __future__ import annotations
 

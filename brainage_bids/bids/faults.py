@@ -1,6 +1,6 @@
 """What can be wrong with a dataset: stable codes, their severity and their wording.
 
-Knows nothing of how faults are found. An ``error`` makes numbers unsafe and stops the run; a ``warning`` is told.
+An ``error`` makes numbers unsafe and stops the run; a ``warning`` is told.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Write a file whole or not at all, and read and write the tables of BIDS.
 
-Knows nothing of what the files mean. A file is written under a temporary name in its own folder and renamed, so a
-reader never meets half a file and a killed run leaves nothing that looks finished.
+A file is written under a temporary name in its own folder and renamed, so a reader never meets half a file and a killed
+run leaves nothing that looks finished.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Read a small table of text that another program wrote: its separator, its quotes, its comments, its row names.
 
-Knows no column by its meaning. What would put a cell under another column is refused, never repaired.
+What would put a cell under another column is refused, never repaired.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Columns that may hold the diagnosis where no heading of a group is recognised.
 
-Knows tables; chooses nothing: the user does, with ``--group-column``.
+Chooses nothing: the user does, with ``--group-column``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Say how the ids of a table differ from the folders of a dataset.
 
-Knows labels only. Rows are never given to a folder that is named otherwise: 1 and 01 may be two people.
+Rows are never given to a folder that is named otherwise: 1 and 01 may be two people.
 """
 
 from __future__ import annotations

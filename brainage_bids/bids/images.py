@@ -1,7 +1,7 @@
 """NIfTI images from anywhere: what the header says, told and bounded before a voxel is read, and the true fault.
 
 A header can declare anything and a gzip file of a megabyte can unfold to a gigabyte, so the header is read by itself,
-its numbers are compared with the bytes that are there, and only then are voxels read. Knows nothing of heads.
+its numbers are compared with the bytes that are there, and only then are voxels read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Turn the cells of BIDS tables into ages, sexes, scores, groups and labels.
 
-Plain functions on text: this module opens no file and knows no table. What cannot be read becomes None, together with
-a short flag that says why, and never a guess.
+Plain functions on text: this module opens no file and knows no table. What cannot be read becomes None, together with a
+short flag that says why, and never a guess.
 """
 
 from __future__ import annotations

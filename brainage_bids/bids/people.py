@@ -1,6 +1,6 @@
 """Find the sex, group, site and family of the person behind a scan.
 
-Knows tables and JSON sidecars of images; not ages, scores or dates. Groups and sites stay as written in the data.
+Groups and sites stay as written in the data.
 """
 
 from __future__ import annotations

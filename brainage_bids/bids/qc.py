@@ -1,8 +1,7 @@
 """``qc.tsv``: one row per scan with its quality numbers, and two columns in which a person decides.
 
 What a person wrote is never lost or changed: the file is read as plain text, without quoting or type guessing, and
-written back cell by cell (an apostrophe goes before what a spreadsheet would run as a formula). Knows rows and
-decisions, not what a metric means or where the numbers come from.
+written back cell by cell (an apostrophe goes before what a spreadsheet would run as a formula).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Every run leaves two small files in ``.runs`` of a folder while it lasts: who it is, and one that it touches again and
 again. What it works on (a scan, a training, the pages) is a third kind, ``<thing>.claim``, created exclusively, which
 works on network file systems where locks of files do not. A claim of a run that died here is void at once, one of
-another machine after `SILENT_S` without a sign of life. Knows nothing of what is claimed.
+another machine after `SILENT_S` without a sign of life.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Find the clinical scores that belong to a scan.
 
-Knows tables and the time between sessions; not images or groups. A score counts for a scan when it was taken at the
-same session, else at the nearest one within a gap; a column of baseline values counts for baseline scans only.
+A score counts for a scan when it was taken at the same session, else at the nearest one within a gap; a column of
+baseline values counts for baseline scans only.
 """
 
 from __future__ import annotations

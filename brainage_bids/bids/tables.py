@@ -1,6 +1,6 @@
 """The tables of a BIDS dataset as they are asked: by participant, session and column.
 
-Knows rows, labels and sidecars, not what an age or a score is; opens no file (`tablefile` reads one, `tableset` all).
+Opens no file (`tablefile` reads one, `tableset` all).
 """
 
 from __future__ import annotations

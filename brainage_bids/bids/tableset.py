@@ -1,7 +1,4 @@
-"""Read the tables of a dataset: participants, sessions, phenotype, and the times in scans tables.
-
-Knows where BIDS keeps tables and how those of many participants are joined, not what an age or a score is.
-"""
+"""Read the tables of a dataset: participants, sessions, phenotype, and the times in scans tables."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Read text that others wrote: whole, as UTF-8, or not at all; and say why not, and where.
 
-Knows bytes and JSON, not what a file means. What is no text (a pointer to content that was not fetched, a spreadsheet,
-a web page, UTF-16) is named as what it is: read by another rule it would give other letters and numbers.
+What is no text (a pointer to content that was not fetched, a spreadsheet, a web page, UTF-16) is named as what it is:
+read by another rule it would give other letters and numbers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Read the unit of an age from words: the Units and the free text of a JSON sidecar.
 
-Plain functions on text; knows no table. What words leave open is said to be open, never guessed.
+Plain functions on text. What words leave open is said to be open, never guessed.
 """
 
 from __future__ import annotations

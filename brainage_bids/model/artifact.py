@@ -1,7 +1,7 @@
 """A model folder read back: every key of ``model.json`` that anything relies on is checked before anything does.
 
-Knows plain values and the hash of the weights; opens no weights and knows nothing of torch, so that the group level and
-the plan of a run can ask it, too. What the weights themselves must be is checked in `predict`.
+Opens no weights and knows nothing of torch, so that the group level and the plan of a run can ask it, too. What the
+weights themselves must be is checked in `predict`.
 """
 
 from __future__ import annotations

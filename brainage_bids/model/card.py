@@ -1,7 +1,6 @@
 """What a model folder says about its model: ``model.json`` for programs, ``MODEL_CARD.md`` for readers.
 
-Knows tables and numbers; knows nothing of networks. People appear as salted hashes of their
-labels, which are pseudonymous and can be guessed: the salt stands beside them.
+People appear as salted hashes of their labels, which are pseudonymous and can be guessed: the salt stands beside them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Checkpoints of a running training, and the weights file of a finished model.
 
-Knows plain dicts of tensors and numbers; knows nothing of recipes or cohorts. Checkpoints are read with
-``weights_only``, so a file from elsewhere cannot run code.
+Checkpoints are read with ``weights_only``, so a file from elsewhere cannot run code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Whether a scan has a contrast that a model knows, by the median intensity inside the brain.
 
 After the intensity rule this is a matter of how bright grey matter is against white: of scanner and sequence more than
-of age. Networks that were not trained with changes of contrast read it as years (docs/measured.md). Knows volumes and
-the content of ``model.json``.
+of age. Networks that were not trained with changes of contrast read it as years (docs/measured.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Volumes from disk, once, and only those made for the model that reads them.
-
-Knows NIfTI, sidecars and `VolumeSpec`; knows nothing of networks.
-"""
+"""Volumes from disk, once, and only those made for the model that reads them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Grad-RAM: how many years each cell of the last stage adds to the predicted age.
 
-Knows a network and a volume; knows nothing of training or of BIDS. The map is signed and in years; what is shown or
-averaged (rectified, scaled to [0, 1]) is derived from it elsewhere.
+The map is signed and in years; what is shown or averaged (rectified, scaled to [0, 1]) is derived from it elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The volumes of a training on their way to the device: held on the GPU where they fit, else read ahead from disk.
-
-Knows the file of `dataset.cache_volumes` and devices; knows nothing of augmentation, batches or losses.
-"""
+"""The volumes of a training on their way to the device: held on the GPU where they fit, else read ahead from disk."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """The classical yardstick: principal components of smoothed voxels and ridge regression, as one weight a voxel.
 
-A network must beat it to earn its keep. Knows volumes and ages; knows nothing of training loops. Principal components
-and Bayesian ridge (MacKay 1992: the strength that makes the ages of the training people most likely) come from
-scikit-learn. Smoothing is linear, too, so the fitted model is a map of weights, its age a sum over voxels, and its
-Grad-RAM map the terms of that sum.
+A network must beat it to earn its keep. Principal components and Bayesian ridge (MacKay 1992: the strength that makes
+the ages of the training people most likely) come from scikit-learn. Smoothing is linear, too, so the fitted model is a
+map of weights, its age a sum over voxels, and its Grad-RAM map the terms of that sum.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The training of one member: its stages one after the other, epoch by epoch, from its last checkpoint on.
 
-Knows a recipe, a network and checkpoints; what an epoch does is in `stages`. Every epoch draws its randomness from
-(seed, member, stage, epoch), so that a resumed run goes on as if it had never stopped.
+What an epoch does is in `stages`. Every epoch draws its randomness from (seed, member, stage, epoch), so that a resumed
+run goes on as if it had never stopped.
 """
 
 from __future__ import annotations

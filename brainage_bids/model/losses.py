@@ -1,7 +1,6 @@
 """The Rank-N-Contrast loss, its lower bound, and the L1 loss in years.
 
-Written from the formula in the paper (section 2.4.2; Zha et al. 2023, equations 1-2). Knows tensors of features and
-ages; knows nothing of networks, files or training.
+Written from the formula in the paper (section 2.4.2; Zha et al. 2023, equations 1-2).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One network to train and the data it sees: plain values, sent as they are to whatever process trains it.
-
-Knows arrays, a recipe and settings; knows nothing of tables, of loops or of other members.
-"""
+"""One network to train and the data it sees: plain values, sent as they are to whatever process trains it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Train the members of a model one after the other or side by side; the result is the same.
 
-Knows members; knows nothing of tables. On the CPU every member of a K-fold model trains on one thread: small networks
-gain nothing from more, and the weights then do not depend on how many members run at once.
+On the CPU every member of a K-fold model trains on one thread: small networks gain nothing from more, and the weights
+then do not depend on how many members run at once.
 """
 
 from __future__ import annotations

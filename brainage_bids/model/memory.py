@@ -1,7 +1,7 @@
 """How many views fit into memory at once: counted from the network, not tried out.
 
-Knows networks and machines; knows nothing of data. What a training step keeps for its backward pass is counted on
-torch's ``meta`` device, where tensors have shapes and no content: exact for the activations, at once, on any machine.
+What a training step keeps for its backward pass is counted on torch's ``meta`` device, where tensors have shapes and no
+content: exact for the activations, at once, on any machine.
 """
 
 from __future__ import annotations

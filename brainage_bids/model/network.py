@@ -1,7 +1,4 @@
-"""What every network here is: an encoder, global average pooling and one linear layer, so that Grad-RAM is exact.
-
-Knows layers; knows nothing of losses, files or training.
-"""
+"""What every network here is: an encoder, global average pooling and one linear layer, so that Grad-RAM is exact."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ages and Grad-RAM maps from a model folder.
 
-Knows model folders and volumes; knows nothing of how a model was trained, nor of BIDS. A person whom a model of several
-members held out is predicted by that one member only, so that nobody is predicted by a network that saw the person.
+A person whom a model of several members held out is predicted by that one member only, so that nobody is predicted by a
+network that saw the person.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How well an encoder's features tell the age, asked in two simple ways; for information while it trains.
-
-Knows arrays; knows nothing of networks.
-"""
+"""How well an encoder's features tell the age, asked in two simple ways; for information while it trains."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A recipe: every number that defines how a model is trained, read from a TOML file and checked key by key.
-
-Knows the packaged recipes; knows nothing of torch or of data.
-"""
+"""A recipe: every number that defines how a model is trained, read from a TOML file and checked key by key."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""3D residual networks (He et al. 2016; paper section 2.4.1) that turn a brain volume into an age.
-
-Knows layers and shapes; knows nothing of losses, files or training.
-"""
+"""3D residual networks (He et al. 2016; paper section 2.4.1) that turn a brain volume into an age."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the choices of the user come to on this machine: device, precision, batch size, epochs, threads.
-
-Knows devices and recipes; knows nothing of data or files.
-"""
+"""What the choices of the user come to on this machine: device, precision, batch size, epochs, threads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The Simple Fully Convolutional Network with one regression output (Peng et al. 2021; Leonardsen et al. 2022).
-
-Knows layers and shapes; knows nothing of losses, files or training.
-"""
+"""The Simple Fully Convolutional Network with one regression output (Peng et al. 2021; Leonardsen et al. 2022)."""
 
 from __future__ import annotations
 

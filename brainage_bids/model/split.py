@@ -1,7 +1,4 @@
-"""Who trains, who validates, who is held out: decided by person and family, before anything else.
-
-Knows the scans table; knows nothing of images or models.
-"""
+"""Who trains, who validates, who is held out: decided by person and family, before anything else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What one epoch does: encoder with Rank-N-Contrast, linear head, or the whole network with L1.
 
-Knows arrays, a recipe and a network; knows nothing of checkpoints, tables or folders. Every process draws the same
-random numbers and takes its share of the people of each batch; losses see the features of all.
+Every process draws the same random numbers and takes its share of the people of each batch; losses see the features of
+all.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 A GPU multiplies blocks of at least 32 channels, and a brain volume has one channel: most of the plain 7^3 convolution
 is wasted. So the volume is rearranged: two neighbours along each of the first two axes and the eight voxels that a
 kernel reaches along the third (seven and an empty one) become 32 channels, and the kernel 4 x 4 x 1 steps of one.
-Knows layers; knows nothing of networks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Train a recipe on a table of volumes and write the model folder.
 
-Knows tables, recipes and folders; the loops themselves are in `loop`. A finished member is never trained again, a
-killed run goes on from its last finished epoch, and ``model.json`` is written last, so its presence means complete.
+The loops themselves are in `loop`. A finished member is never trained again, a killed run goes on from its last
+finished epoch, and ``model.json`` is written last, so its presence means complete.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a person wants to see of a training: the embedding as a map, and what augmentation does to a brain.
 
-Knows a model folder and volumes; draws nothing.
+Draws nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The processes that train one network together (``torchrun``): who this one is, and what they exchange.
 
-Knows tensors and process groups; knows nothing of networks or data. With one process every exchange gives back what it
-was given. Every process holds the same weights; each works on its share of the people of a batch.
+With one process every exchange gives back what it was given. Every process holds the same weights; each works on its
+share of the people of a batch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One phantom head: draws a body and a scanner from a seed, and renders the T1w image through one resampling.
-
-Knows nothing of cohorts, scores or files.
-"""
+"""One phantom head: draws a body and a scanner from a seed, and renders the T1w image through one resampling."""
 
 from __future__ import annotations
 

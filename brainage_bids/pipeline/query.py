@@ -1,8 +1,8 @@
 """Rows of a table by a query such as ``group == "CN" and age > 40``: pandas' answers, without pandas' reach.
 
 ``DataFrame.query`` can call what Python can call (``@pd.io...``), and a query may come from a file that somebody else
-wrote. So a query is parsed and worked out here: columns, numbers, text, lists, comparisons, arithmetic and
-``and or not in``; nothing else has a meaning. Knows tables and nothing of what they hold.
+wrote. So a query is parsed and worked out here: columns, numbers, text, lists, comparisons, arithmetic and ``and or not
+in``; nothing else has a meaning.
 """
 
 from __future__ import annotations

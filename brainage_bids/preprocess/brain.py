@@ -1,6 +1,6 @@
 """Brain mask (deepbet, or the input's own when it is already skull-stripped) and N4 bias correction, native space.
 
-Plain functions on arrays in RAS+ order; knows nothing of files, of the user's template or of nipype.
+Plain functions on arrays in RAS+ order.
 """
 
 from __future__ import annotations

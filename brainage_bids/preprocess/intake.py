@@ -1,7 +1,4 @@
-"""Read one T1w image safely: RAS+ order, float32, refused in one sentence when it cannot be a head.
-
-Knows nothing of how brains are found, of templates or outputs.
-"""
+"""Read one T1w image safely: RAS+ order, float32, refused in one sentence when it cannot be a head."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Thin nipype wrappers: a node that calls a plain function on one scan, and a node that runs a program.
 
 Both leave what they do and why they failed in the scan's ``status.json``, as the builtin engine does, whatever plugin
-runs them. Knows nothing of the programs.
+runs them.
 """
 
 from __future__ import annotations

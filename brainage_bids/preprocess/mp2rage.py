@@ -1,7 +1,7 @@
 """Take the noise from round the head of an MP2RAGE image (UNIT1), whose every voxel of air holds a random value.
 
 A UNIT1 image is the ratio of two inversions, ``Re(INV1* INV2) / (INV1^2 + INV2^2)``, from -0.5 to 0.5, often stored as
-0 to 4095. Where there is no signal the ratio is noise over noise. Knows arrays, no files.
+0 to 4095. Where there is no signal the ratio is noise over noise.
 """
 
 from __future__ import annotations

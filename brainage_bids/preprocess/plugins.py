@@ -1,7 +1,4 @@
-"""Which nipype plugin runs the nodes: in line, on the cores of this machine, or a scheduler from ``--use-plugin``.
-
-Knows nothing of scans.
-"""
+"""Which nipype plugin runs the nodes: in line, on the cores of this machine, or a scheduler from ``--use-plugin``."""
 
 from __future__ import annotations
 

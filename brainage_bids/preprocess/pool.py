@@ -1,4 +1,4 @@
-"""nipype's MultiProc and batch schedulers with their gaps closed. Knows nothing of scans.
+"""nipype's MultiProc and batch schedulers with their gaps closed.
 
 MultiProc: a worker that dies (out of memory) makes its tasks fail instead of hanging the run, and a fresh pool takes
 the rest; tasks further down their chain go first, so that one scan is finished before many are begun. Schedulers: a job

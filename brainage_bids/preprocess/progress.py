@@ -1,4 +1,4 @@
-"""A progress bar that follows the state files of the jobs; knows nothing of nipype or images."""
+"""A progress bar that follows the state files of the jobs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Slices of a brain with a coarse map on top, cut in world space.
 
 Both images are sampled at the same world positions (mm, RAS+) through their own affines, so neither the storage order
-nor the grid of either matters, and a Grad-RAM cell lands where its affine says. Knows nothing of models or tables.
-Pictures follow the neurological convention: the left of an axial or coronal picture is the left of the person.
+nor the grid of either matters, and a Grad-RAM cell lands where its affine says. Pictures follow the neurological
+convention: the left of an axial or coronal picture is the left of the person.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Plots of the group level and the interval graphic of one person: plain functions from numbers to a Figure.
 
-Knows nothing of files or HTML; no statistic of the tables is computed here, only what a picture needs to be drawn
-(a regression line with its band, a mean with its interval). No pyplot, no global state.
+No statistic of the tables is computed here, only what a picture needs (a regression line with its band, a mean with its
+interval). No pyplot, no global state.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Who was left out and why, as a flow diagram in the manner of CONSORT: boxes and arrows from counts.
 
-One layout, drawn twice: as SVG inside the page (by the template) and as a Figure for the files. Knows no tables.
+One layout, drawn twice: as SVG inside the page (by the template) and as a Figure for the files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The page of the whole study: who is in it, how accurate the models are, and what the gap has to do with anything.
 
 Numbers come from the tables of the group level; here they are only rounded, sorted and drawn. A part that is missing
-(no groups, no scores, no controls, no maps) becomes a sentence. Knows nothing of where files belong.
+(no groups, no scores, no controls, no maps) becomes a sentence.
 """
 
 from __future__ import annotations

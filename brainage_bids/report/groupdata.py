@@ -1,7 +1,4 @@
-"""What the group page is made of, which rows of the study enter its pictures, and as which numbers.
-
-Knows the columns of ``group/brainage.tsv``, nothing of pictures or HTML.
-"""
+"""What the group page is made of, which rows of the study enter its pictures, and as which numbers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The figures of the group page: which are drawn, from which rows, with which words.
 
-Writes each as PNG and SVG and hands back what the page embeds. Knows the columns of the tables, nothing of HTML.
+Writes each as PNG and SVG and hands back what the page embeds.
 """
 
 from __future__ import annotations

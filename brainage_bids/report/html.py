@@ -1,7 +1,7 @@
 """From values to one self-contained page: the template environment, number formats and embedded pictures.
 
-Knows nothing of brains or statistics. Autoescape is always on, because participant labels, group names and file
-names come from the data; pictures travel inside the page; nothing is fetched from the net.
+Autoescape is always on, because participant labels, group names and file names come from the data; pictures travel
+inside the page; nothing is fetched from the net.
 """
 
 from __future__ import annotations

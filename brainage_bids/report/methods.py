@@ -1,6 +1,5 @@
 """Methods paragraphs to copy into a paper, and the references they cite.
 
-Knows nothing of files or HTML: plain values in, plain text out (``#`` headings, blank lines between paragraphs).
 A sentence whose value is not given is left out, so that nothing is claimed that was not done.
 """
 

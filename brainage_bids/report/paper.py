@@ -1,6 +1,6 @@
 """Tables that a paper about the study needs: people by site, models and patients in short, what is missing or flagged.
 
-Rounds and words what the group level computed; knows nothing of files or pictures.
+Rounds and words what the group level computed.
 """
 
 from __future__ import annotations

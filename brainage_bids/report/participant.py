@@ -1,6 +1,6 @@
 """The page of one participant: one section per scan with its numbers, their uncertainty and its pictures.
 
-Computes nothing but roundings and pictures; every number comes from the tables. Knows nothing of where files belong.
+Computes nothing but roundings and pictures; every number comes from the tables.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""From a Figure to a picture and to files, the same bytes every time.
-
-Knows nothing of what is drawn.
-"""
+"""From a Figure to a picture and to files, the same bytes every time."""
 
 from __future__ import annotations
 

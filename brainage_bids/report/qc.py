@@ -1,7 +1,6 @@
 """The page to look at before any number is believed: every scan with its quality, the worst first.
 
-Shows and sorts what the tables say; computes nothing but roundings, the order, and how far a scan lies from the
-others. Knows nothing of where files belong.
+Shows and sorts what the tables say; computes nothing but roundings, the order, and how far a scan lies from the others.
 """
 
 from __future__ import annotations

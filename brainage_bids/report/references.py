@@ -1,4 +1,4 @@
-"""The works that the methods paragraphs cite, in full. Knows nothing else."""
+"""The works that the methods paragraphs cite, in full."""
 
 from __future__ import annotations
 

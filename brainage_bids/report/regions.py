@@ -1,6 +1,6 @@
 """What the group page says of the regions of an atlas: which the models relied on, in whom, and where groups differ.
 
-Knows the columns of the tables, nothing of HTML or files. The page shows the first regions; the TSV files hold all.
+The page shows the first regions; the TSV files hold all.
 """
 
 from __future__ import annotations

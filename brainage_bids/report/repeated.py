@@ -1,7 +1,4 @@
-"""What the group page says of people scanned more than once, and of sites: tables in words, one figure a model.
-
-Knows the columns of the tables, nothing of HTML or files.
-"""
+"""What the group page says of people scanned more than once, and of sites: tables in words, one figure a model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Statistic tables as the page shows them: rounded, in words, an estimate with its n and its interval beside every p.
 
-Knows the columns of `brainage_bids.schema`, nothing of HTML or pictures. A table is a dict with ``caption``,
-``columns`` (``title``, ``kind``: ``n`` number, ``w`` no wrap, ``long`` text) and ``rows`` of cells (``text``,
-``style``).
+A table is a dict with ``caption``, ``columns`` (``title``, ``kind``: ``n`` number, ``w`` no wrap, ``long`` text) and
+``rows`` of cells (``text``, ``style``).
 """
 
 from __future__ import annotations

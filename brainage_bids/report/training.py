@@ -1,6 +1,6 @@
 """The page of one training: curves, learning rate, the embedding as a map, examples of augmentation.
 
-Draws what it is given; computes nothing but medians for the axes. Knows nothing of networks or of where files belong.
+Draws what it is given; computes nothing but medians for the axes.
 """
 
 from __future__ import annotations

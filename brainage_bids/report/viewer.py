@@ -2,7 +2,7 @@
 
 Both are sampled in world space (mm, RAS+) on axis-aligned grids that cover an adult brain. Maps of deep networks are
 smooth (cells of 16 to 64 mm, interpolated), so a coarse grid of bytes says the same as the file; the page says how
-coarse. Knows nothing of HTML or of how maps were made.
+coarse.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What codes mean in words a clinician reads: flags, scores, subsets, statuses and test variants.
-
-Knows no numbers and no HTML.
-"""
+"""What codes mean in words a clinician reads: flags, scores, subsets, statuses and test variants."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """How well predicted ages match true ages, by subset, and which of two models is closer.
 
-Knows the table and names of groups; corrected gaps are never used here (a "corrected" accuracy measures the age
-it was given: Butler 2021, de Lange 2022).
+Corrected gaps are never used here (a "corrected" accuracy measures the age it was given: Butler 2021, de Lange 2022).
 """
 
 from __future__ import annotations

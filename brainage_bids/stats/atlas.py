@@ -1,7 +1,6 @@
 """An atlas of brain regions: where its image and names come from, and its labels on the grid of the maps.
 
-Knows label images, lists of names and a template grid; nothing of people or maps. The default is an AAL that comes
-with a pip package; nothing is fetched unless a name asks for it.
+The default is an AAL that comes with a pip package; nothing is fetched unless a name asks for it.
 """
 
 from __future__ import annotations

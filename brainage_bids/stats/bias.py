@@ -1,7 +1,7 @@
 """The age-bias line, the corrected brain age gap and the conformal interval.
 
-Knows ages and predicted ages of healthy held-out people; never fits on patients or on training predictions
-(science: regression dilution makes every age regressor predict towards the mean age, also in health).
+Never fits on patients or on training predictions (science: regression dilution makes every age regressor predict
+towards the mean age, also in health).
 """
 
 from __future__ import annotations

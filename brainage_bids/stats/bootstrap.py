@@ -1,7 +1,7 @@
 """Bootstrap (BCa) intervals of correlations: resamples as counts, so that nothing is ever sorted twice.
 
 A resample is how often each person was drawn, ``(b, n)``; moments are then matrix products, and the mid-ranks of a
-resample follow from cumulated counts. Knows arrays only.
+resample follow from cumulated counts.
 """
 
 from __future__ import annotations

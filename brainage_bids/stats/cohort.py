@@ -1,4 +1,4 @@
-"""Which rows enter the statistics, and who they are; knows nothing of predictions beyond the row they stand in."""
+"""Which rows enter the statistics, and who they are."""
 
 from __future__ import annotations
 

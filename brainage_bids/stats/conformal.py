@@ -1,7 +1,7 @@
 """Are the intervals honest here? Coverage of the split-conformal intervals in the study's own controls.
 
-Knows ages, predicted ages and who may calibrate whom. The residuals are those of the age-bias line (Beheshti's form)
-whichever form of corrected gap is reported: the width then is one around the bias-corrected predicted age, in years.
+The residuals are those of the age-bias line (Beheshti's form) whichever form of corrected gap is reported: the width
+then is one around the bias-corrected predicted age, in years.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The brain age gap against clinical scores: raw, bias-corrected and partial correlations.
 
-Knows the table and the names of scores. The primary row of each group and score is the raw gap with age and sex
-partialled out; the others are sensitivity rows and carry no q.
+The primary row of each group and score is the raw gap with age and sex partialled out; the others are sensitivity rows
+and carry no q.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Does a score go with one model's gap more than with another's? Two correlations that share people and score.
 
-Knows the table and the names of scores. Raw gaps are primary, because they are what a correlation of the paper is made
-of; the test says nothing of how large either correlation is.
+Raw gaps are primary, because they are what a correlation of the paper is made of; the test says nothing of how large
+either correlation is.
 """
 
 from __future__ import annotations

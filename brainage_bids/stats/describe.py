@@ -1,6 +1,6 @@
 """Tables that describe a study beside its tests: people by site, patients in one table, missing values, flags.
 
-Knows the columns of ``group/brainage.tsv`` and of the result tables; computes no test of its own.
+Computes no test of its own.
 """
 
 from __future__ import annotations

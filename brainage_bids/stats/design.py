@@ -1,7 +1,4 @@
-"""Covariates as a design matrix: text becomes dummies, useless columns are dropped and said so.
-
-Knows tables and columns; nothing of which statistic is adjusted.
-"""
+"""Covariates as a design matrix: text becomes dummies, useless columns are dropped and said so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benjamini-Hochberg false discovery rate within one family of tests; knows nothing of what was tested."""
+"""Benjamini-Hochberg false discovery rate within one family of tests."""
 
 from __future__ import annotations
 

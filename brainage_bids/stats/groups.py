@@ -1,7 +1,7 @@
 """Patients against healthy controls: Welch tests, effect sizes and the age-adjusted difference.
 
-Knows the table and which group labels are controls. The primary row is ``ancova:age+sex``: raw gaps of groups that
-differ in age differ without any disease (regression dilution), so unadjusted rows are for comparison only.
+The primary row is ``ancova:age+sex``: raw gaps of groups that differ in age differ without any disease (regression
+dilution), so unadjusted rows are for comparison only.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The intervals of the ``corrected`` rows take the line as exact, as the literature does; in simulations they cover the
 truth in 90 % of studies (``docs/simulation.md``). Those made here count the line: margins are joined as the roots of
 summed squares (Zou and Donner 2008, Stat Med 27:1693, "MOVER"), which keeps intervals that are not symmetric as they
-are. Knows a line as ``biascorrection.json`` holds it; with the folds of a model, the line of all folds.
+are. The line is the one of ``biascorrection.json``; where a model has folds, that of all folds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How the brain age gap changes within people: rates per person, rates by group, and one mixed model.
-
-Knows tables of sessions; knows nothing of how a session was chosen elsewhere.
-"""
+"""How the brain age gap changes within people: rates per person, rates by group, and one mixed model."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Mean Grad-RAM maps of groups of people on the template grid.
 
-Knows NIfTI maps on a model's coarse cells and a template grid; nothing of how the maps were made. Cells are placed in
-world space: image resizers put them up to 13 mm off (their first cell centre is not the first voxel).
+Cells are placed in world space: image resizers put them up to 13 mm off (their first cell centre is not the first
+voxel).
 """
 
 from __future__ import annotations

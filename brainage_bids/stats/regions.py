@@ -1,7 +1,4 @@
-"""Do two groups differ in what a model relied on, region by region? Welch tests, FDR, and permutations with max-T.
-
-Knows one number per person and region and a table of the people; nothing of maps, atlases or files.
-"""
+"""Do two groups differ in what a model relied on, region by region? Welch tests, FDR, and permutations with max-T."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Does a second scan of the same brain give the same brain age? Agreement of scans that are at most 90 days apart.
-
-Knows rows of scans; nothing of models or files.
-"""
+"""Does a second scan of the same brain give the same brain age? Agreement of scans that are at most 90 days apart."""
 
 from __future__ import annotations
 

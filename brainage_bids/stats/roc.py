@@ -1,6 +1,6 @@
 """How well the brain age gap tells patients from controls: area under the ROC curve with DeLong's interval.
 
-Knows the table and which labels are controls; calls no threshold optimal.
+Calls no threshold optimal.
 """
 
 from __future__ import annotations

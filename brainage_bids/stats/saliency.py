@@ -1,7 +1,6 @@
 """Regions of an atlas on Grad-RAM maps: one value a person and region, and the table of every group.
 
-Knows signed maps on a model's coarse cells, labels on a template grid and a table of people; nothing of where an atlas
-comes from. Interpolation is linear in the cells, so a region's mean is a fixed weighting of them.
+Interpolation is linear in the cells, so a region's mean is a fixed weighting of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Do sites, and datasets, differ in the gap of healthy people? One F test per model, age and sex held.
-
-Knows the table and which group labels are controls.
-"""
+"""Do sites, and datasets, differ in the gap of healthy people? One F test per model, age and sex held."""
 
 from __future__ import annotations
 

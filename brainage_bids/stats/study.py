@@ -1,7 +1,4 @@
-"""Compare trainings that differ in one setting, on the people whom none of them trained on.
-
-Knows errors and numbers; knows nothing of models or files.
-"""
+"""Compare trainings that differ in one setting, on the people whom none of them trained on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Small things every statistics table shares: subsets, missing cells, constant input, result rows.
-
-Knows nothing of files, models or reports.
-"""
+"""Small things every statistics table shares: subsets, missing cells, constant input, result rows."""
 
 from __future__ import annotations
 

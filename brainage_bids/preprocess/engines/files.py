@@ -2,7 +2,7 @@
 
 Every program sees the same plain image, whatever the scan's header says: a RAS+ array, voxels along the axes of a world
 whose zero is the middle of the grid. So no program's way with oblique, sheared or contradicting headers plays a part;
-the way back to the scan's own world is kept in ``scan.json``. Knows nothing of nipype and runs no program.
+the way back to the scan's own world is kept in ``scan.json``.
 """
 
 from __future__ import annotations
