@@ -122,10 +122,17 @@ def test_table_describes_every_group(tmp_path, regions):
     want = (left["mean"] - right["mean"]) / (left["mean"] + right["mean"])
     assert left["laterality_index"] == right["laterality_index"] == pytest.approx(want)
     assert np.isnan(everyone[everyone.name == "Tiny"]["laterality_index"].iloc[0])
-    gone = table[table.name == "Gone"]
-    assert set(gone.status) == {"skipped"}
-    assert gone["mean"].isna().all()
-    assert "one cell" in table[table.name == "Tiny"].note.iloc[0]
+    gone, tiny = (table[table.name == name].iloc[0] for name in ("Gone", "Tiny"))
+    without = {"model", "group_by", "group", "n", "n_empty", "index", "name", "hemisphere", "volume_ml", "n_cells"}
+    assert set(gone[gone.notna()].index) == without | {"status", "note"}
+    assert (gone["status"], gone["note"]) == (
+        "skipped", "no voxel of this region inside the brain on the grid of the maps"
+    )  # fmt: skip
+    assert (tiny["status"], tiny["note"]) == (
+        "ok", "one cell of the map: the model cannot tell the region from its neighbours"
+    )  # fmt: skip
+    assert (row["status"], row["note"], row["hemisphere"], row["index"]) == ("ok", "", "L", 11)
+    assert set(row[row.notna()].index) == set(SALIENCY_REGION_COLUMNS)
 
 
 def test_group_norm_is_the_mean_map_normalised_once(tmp_path, regions):
@@ -157,6 +164,8 @@ def test_ranks_have_an_interval_that_narrows_with_people(tmp_path, regions):
 
 def test_few_people_have_no_interval(tmp_path, regions):
     _, records = people(tmp_path)
+    assert saliency_regions(run(tmp_path, regions, records.iloc[:5]), "m")["rank_ci"].notna().any()
+    assert saliency_regions(run(tmp_path, regions, records.iloc[:4]), "m")["rank_ci"].isna().all()
     records = records.iloc[:1].assign(group=None, sex=None)
     table = saliency_regions(run(tmp_path, regions, records), "m")
     row = table[table.name == "Part_L"].iloc[0]
