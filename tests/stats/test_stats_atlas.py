@@ -174,6 +174,12 @@ def test_nilearn_gives_labels_by_its_table(monkeypatch, tmp_path):
     atlas = find_atlas("aal")
     assert dict(atlas.names) == {2001: "Precentral_L"}
 
+    for missing in ({}, {"lut": None}):
+        bare = types.SimpleNamespace(maps=image, **missing)
+        monkeypatch.setattr(datasets, "fetch_atlas_aal", lambda verbose, bare=bare: bare)
+        with pytest.raises(UsageError, match="has no table of labels in nilearn; give a label image with --atlas PATH"):
+            find_atlas("aal")
+
     def offline(verbose):
         raise ConnectionError("no network")
 

@@ -250,3 +250,26 @@ def test_cole_is_refused_when_one_fold_has_no_slope():
     data = people(n=60, slope=0.0)
     with pytest.raises(BadDataError, match="divides by the slope"):
         bias.corrected_gap(data, data, "cole")
+
+
+def test_controls_are_split_into_five_unless_told_otherwise():
+    for told, folds in (({}, 5), ({"k": 3}, 3)):
+        calibration = bias.crossfit_folds(study(), "m", ["CN"], **told)[1]
+        sizes = calibration["fold"].value_counts()
+        assert len(sizes) == folds
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_an_offset_and_no_line_hold_what_they_know():
+    age, gap = np.array([60.0, 61, 62, 63]), np.array([1.0, 2, 4, 5])
+    line = bias.fit_line(age, age + gap, "here")
+    assert (line.method, line.slope, line.intercept, line.n, line.age_min, line.age_max, line.source) == (
+        "offset", 1.0, 3.0, 4, 60.0, 63.0, "here"
+    )  # fmt: skip
+    assert line.residual_sd == pytest.approx(np.sqrt(10 / 3))
+    assert np.isnan([line.slope_se, line.r]).all()
+    assert line.warnings == ("offset only: 4 people of 60 to 63 years (a line needs 15 people and 5 years)",)
+    none = bias.fit_line(age[:2], age[:2])
+    assert (none.method, none.n, none.source) == ("none", 2, "none")
+    assert none.warnings == ("only 2 healthy held-out people: no age-bias correction",)
+    assert np.isnan([none.slope, none.intercept, none.residual_sd, none.age_min, none.age_max]).all()

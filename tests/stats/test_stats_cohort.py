@@ -93,7 +93,10 @@ def test_cohort_counts_people(table):
     assert ["group", *result.columns] == COHORT_COLUMNS
     assert result.loc["all", ["n", "n_with_age", "n_female", "n_male"]].tolist() == [4, 3, 1, 3]
     assert result.loc["CN", "age_sd"] == pytest.approx(np.std([50, 60], ddof=1))
-    assert result.loc["AD", "status"] == "insufficient_n"
+    assert result.loc["AD", ["status", "note"]].tolist() == ["insufficient_n", "fewer than 2 ages: no SD"]
+    assert result.loc["CN", ["status", "note", "n", "n_with_age"]].tolist() == ["ok", "", 3, 2]
+    assert result.loc["CN", ["age_mean", "age_min", "age_max"]].tolist() == [55.0, 50.0, 60.0]
+    assert result.loc["all", ["status", "note"]].tolist() == ["ok", "7 rows, the first of each participant described"]
 
 
 def test_cohort_counts_other_sex_and_people_without_group():
@@ -101,7 +104,10 @@ def test_cohort_counts_other_sex_and_people_without_group():
     result = cohort_table(table)
     assert result["group"].tolist() == ["CN", None, "all"]
     assert result["n_sex_unknown"].tolist() == [1, 1, 2]
-    assert "another sex" in result["note"][0]
+    few = "fewer than 2 ages: no SD"
+    other = "1 of another sex counted in n_sex_unknown"
+    assert result["note"].tolist() == [f"{other}; {few}", few, other]
+    assert result["status"].tolist() == ["insufficient_n", "insufficient_n", "ok"]
 
 
 def test_age_bins(edge_cases):

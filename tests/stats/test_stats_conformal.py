@@ -87,6 +87,15 @@ def test_what_cannot_be_computed_keeps_its_row():
     assert ten.loc[95, "status"] == "insufficient_n"
     assert ten.loc[95, "note"] == "10 calibration people, 95 % needs 19"
     assert ten.loc[90, "status"] == "ok"
-    assert set(coverage({"m": calibrated(people(5), people(30))}, np.zeros(5, bool))["status"]) == {"no_controls"}
-    assert set(coverage({"m": None}, np.ones(5, bool))["status"]) == {"skipped"}
+    assert len(ten.loc[95].dropna()) == 5  # model, both counts, status and note
+    nobody = ("no_controls", "no control with a corrected gap is in the tests")
+    for found, (status, note) in (
+        (coverage({"m": calibrated(people(5), people(30))}, np.zeros(5, bool)), nobody),
+        (coverage({"m": None}, np.ones(5, bool)), ("skipped", "no age-bias line")),
+    ):
+        assert found["level"].tolist() == [95, 90, 80]
+        assert (found["status"] == status).all()
+        assert (found["note"] == note).all()
+        assert (found[["n_calibration", "n_controls"]] == 0).all(axis=None)
+        assert found[["half_width", "covered", "coverage", "wilson_lo", "wilson_hi"]].isna().all(axis=None)
     assert set(coverage({"m": calibrated(people(5), people(2))}, np.ones(5, bool))["status"]) == {"no_controls"}

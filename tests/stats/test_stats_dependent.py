@@ -16,9 +16,21 @@ def test_reference(tested, expected):
 def test_edges():
     x = np.arange(8.0)
     noise = np.array([1.0, -1, 2, 0, 1, -2, 0, 1])
-    assert williams_t(noise, x, 2 * x)["status"] == "degenerate"
-    assert williams_t(noise[:3], x[:3], x[:3])["status"] == "insufficient_n"
-    assert williams_t(np.ones(8), x, noise)["status"] == "constant_input"
+    for row, status, note, known in (
+        (
+            williams_t(noise, x, 2 * x),
+            "degenerate",
+            "the two gaps are the same up to scale",
+            {"r_a", "r_b", "r_between"},
+        ),
+        (williams_t(noise[:3], x[:3], x[:3]), "insufficient_n", "fewer than 4 complete rows", set()),
+        (williams_t(np.ones(8), x, noise), "constant_input", "a variable is constant", set()),
+    ):
+        assert (row["status"], row["note"]) == (status, note)
+        numbers = ("r_a", "r_b", "r_between", "t", "df", "p")
+        assert {name for name in numbers if np.isfinite(row[name])} == known
+        assert set(numbers) <= set(row)
+    assert williams_t(noise[:4], x[:4], x[:4] ** 2)["status"] == "ok"
     same = williams_t(x, noise + x, noise[::-1] + x)
     swapped = williams_t(x, noise[::-1] + x, noise + x)
     assert same["t"] == pytest.approx(-swapped["t"])

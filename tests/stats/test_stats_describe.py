@@ -33,7 +33,9 @@ def test_cohort_by_site(small):
     assert found.age_mean[2] == 65.0
     one_group = cohort_sites(small[small.group == "NC"])
     assert one_group.group.tolist() == ["NC"]  # not once more as everyone
-    assert cohort_sites(small.assign(site=None)).empty
+    nowhere = cohort_sites(small.assign(site=None))
+    assert nowhere.empty
+    assert list(nowhere.columns) == schema.COHORT_SITES_COLUMNS
 
 
 def test_missing_values_are_counted_by_group(small):
@@ -69,7 +71,9 @@ def test_flags_are_counted_per_model_and_group(small):
         ("top_coded", "k", "AD"): (1, 1),
         ("top_coded", "k", "all"): (1, 2),
     }
-    assert flag_counts(flags.iloc[:0], small).empty
+    nothing = flag_counts(flags.iloc[:0], small)
+    assert nothing.empty
+    assert list(nothing.columns) == schema.FLAGS_COLUMNS
 
 
 def test_patients_hold_the_numbers_of_the_tests(tested, expected):
@@ -86,6 +90,13 @@ def test_patients_hold_the_numbers_of_the_tests(tested, expected):
     assert row["bag_sd"] == pytest.approx(people["bag_a"].std(ddof=1))
     primary = found.query("group == 'AD' and model == 'a' and score == 'adas11' and variant != 'raw'").iloc[0]
     assert primary["variant"] == "partial:age+sex"
+    asked = (related["group"] == "AD") & (related["model"] == "a") & (related["score"] == "adas11")
+    of_test = related[asked & (related["variant"] == "partial:age+sex") & (related["statistic"] == "pearson")].iloc[0]
+    named = ["corr_n", "corr", "corr_ci_lo", "corr_ci_hi", "corr_p"]
+    assert primary[named].tolist() == of_test[["n", "estimate", "ci_lo", "ci_hi", "p"]].tolist()
+    of_error = errors[(errors["subset"] == "group=AD") & (errors["model"] == "a")].iloc[0]
+    shared = ["n", "mae", "ae_sd", "bag_mean", "bag_sd", "bag_ci_lo", "bag_ci_hi", "bag_p", "status", "note"]
+    assert primary[shared].tolist() == of_error[shared].tolist()
     assert primary["corr"] == pytest.approx(0.659044, abs=1e-6)
     assert set(found.query("score == 'hy'").statistic) == {"spearman"}
 
@@ -95,3 +106,11 @@ def test_patients_without_scores_keep_a_row(tested):
     found = patients(errors, correlations(tested, ["a"], [], controls=["NC"]), ["NC"])
     assert found.group.tolist() == ["AD", "PD"]
     assert found.score.isna().all()
+
+
+def test_pooled_controls_are_no_patients(tested):
+    two = tested.assign(group=np.where((tested["group"] == "NC") & (tested["sex"] == "F"), "CN", tested["group"]))
+    errors = accuracy(two, ["a"], ["CN", "NC"])
+    assert "group=CN+NC" in set(errors["subset"])
+    found = patients(errors, correlations(two, ["a"], [], controls=["CN", "NC"]), ["CN", "NC"])
+    assert found.group.tolist() == ["AD", "PD"]

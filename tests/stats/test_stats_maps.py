@@ -183,3 +183,15 @@ def test_ages_and_sexes_are_those_of_the_controls_where_there_are_any():
     assert found["group=AD"] == [False, False, True, True]
     assert "age=[80,inf)" not in found  # only a patient
     assert dict(subsets(records))["age=[80,inf)"].tolist() == [False, False, False, True]
+
+
+def test_a_faint_map_counts_like_a_strong_one(tmp_path, mask):
+    (strong,) = random_maps(1)
+    found = []
+    for name, values in (("strong", strong), ("faint", strong * 1e-8)):
+        table = mean_maps(
+            people(tmp_path, [values]), GRID, mask, lambda s, k, n=name: tmp_path / f"{n}{s}-{k}.nii", "m"
+        )
+        assert table["n_empty"].tolist() == [0] * len(table)
+        found.append(load(table, "group=all", "mean").get_fdata())
+    np.testing.assert_allclose(*found, atol=1e-6)

@@ -6,6 +6,7 @@ from references import REFERENCE
 
 from brainage_bids.bids.files import numbers, read_tsv
 from brainage_bids.stats import regions
+from brainage_bids.stats.regions import saliency_contrasts
 
 
 @pytest.fixture
@@ -99,3 +100,26 @@ def test_the_same_seed_gives_the_same_numbers(wide):
     values, is_case = wide
     one, two = (regions.region_differences(values, is_case, permutations=300) for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
+
+
+def test_contrasts_hold_age_and_sex_as_a_regression_does():
+    rng = np.random.default_rng(9)
+    n = 40
+    records = pd.DataFrame({"age": rng.uniform(60, 80, n), "sex": rng.choice(["F", "M"], n),
+                            "group": ["CN"] * 20 + ["AD"] * 20})  # fmt: skip
+    values = rng.normal(0.5, 0.1, (n, 1)) + 0.1 * (records["sex"] == "M").to_numpy()[:, None]
+    found = saliency_contrasts(records, values, {7: "a"}, "m", ["CN"]).set_index(["contrast", "variant"])
+    male, case = (records["sex"] == "M").to_numpy(float), (records["group"] == "AD").to_numpy(float)
+    ones, healthy = np.ones(n), case == 0
+    both = sm.OLS(values[:, 0], np.column_stack([ones, case, records["age"], male])).fit()
+    sexes = sm.OLS(values[healthy, 0], np.column_stack([ones, male, records["age"]])[healthy]).fit()
+    for key, fit in ((("AD-CN", "adjusted:age+sex"), both), (("M-F", "adjusted:age"), sexes)):
+        row = found.loc[key]
+        assert row[["mean_diff", "t", "df", "p"]].tolist() == pytest.approx(
+            [fit.params[1], fit.tvalues[1], fit.df_resid, fit.pvalues[1]]
+        )
+        assert row[["index", "region", "status", "note"]].tolist() == [7, "a", "ok", "10000 permutations"]
+        assert row["family"] == f"regions:{key[0]}:m"
+    assert found["family"].tolist().count("sensitivity") == 2
+    assert found.loc[[("AD-CN", "raw"), ("M-F", "raw")], "q_fdr"].isna().all()
+    assert found["n_case"].tolist() == [20, 20, int(male[healthy].sum()), int(male[healthy].sum())]

@@ -69,6 +69,30 @@ def test_one_pair_a_person_and_natural_order_of_runs():
     assert rel.scan_pairs(table) == [(2, 1)]
 
 
+@pytest.mark.parametrize(
+    ("runs", "pairs"),
+    [
+        (["acq-a_run-1", "acq-a_run-2"], [(0, 1)]),
+        (["acq-a_run-1", "acq-b_run-1"], []),
+        (["acq-a", None], []),
+        (["acq-a", "acq-b_run-1", "acq-b_run-2"], [(1, 2)]),
+    ],
+)
+def test_only_scans_of_one_acquisition_are_compared(runs, pairs):
+    table = pd.DataFrame({"participant_id": "sub-1", "session_id": "ses-1", "run": runs, "age": 50.0,
+                          "age_source": "x"})  # fmt: skip
+    assert rel.scan_pairs(table) == pairs
+
+
+def test_the_fifth_pair_is_enough():
+    rng = np.random.default_rng(6)
+    pairs = rng.normal(60, 10, (5, 1)) + rng.normal(0, 1, (5, 2))
+    assert rel.agreement(pairs)["status"] == "ok"
+    assert rel.agreement(pairs[:4]) == {
+        "n": 4, "status": "insufficient_n", "note": "fewer than 5 people with two such scans"
+    }  # fmt: skip
+
+
 def test_no_spread_gives_no_icc():
     same = np.repeat(np.arange(6.0)[:, None], 2, axis=1)
     assert rel.agreement(same)["status"] == "zero_variance"
