@@ -1,4 +1,4 @@
-"""The age-bias line of every model at the group level: who fits it, who is corrected by it, who calibrates whom."""
+"""The age-bias line of every model at the group level: who fits it, and whose gaps it corrects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The participant level: dataset -> volumes -> (training) -> ages and maps -> pages, each through its room's door."""
+"""The participant level: dataset -> volumes -> (training) -> ages and maps -> pages."""
 
 from __future__ import annotations
 

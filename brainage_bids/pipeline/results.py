@@ -40,7 +40,7 @@ def read_results(
 ) -> Results:
     """Read every prediction table of the dataset's scans into one table (one row per scan).
 
-    Other models than those of ``only`` do as if they had never predicted, unless it is empty. A scan without a
+    Unless ``only`` is empty, models that it does not name are left out. A scan without a
     prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
     """
     elsewhere = {person for table in external.values() for person in table["participant_id"]}

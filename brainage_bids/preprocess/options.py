@@ -1,4 +1,4 @@
-"""The options of the preprocess room: one frozen record, made by the command line and unpacked at the door.
+"""The options of preprocessing: one frozen record, made by the command line.
 
 Must not import anything heavy: it is built before any scan is looked at.
 """

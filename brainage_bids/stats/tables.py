@@ -19,7 +19,7 @@ TEXT_COLUMNS = frozenset([*_TEXT.split(), *_STUDY.split()])
 ALL = "all"
 PLACES = ("site", "dataset")  # columns of where the scans come from
 # of corrected gaps: in simulations these intervals cover 90 %, line_ci_lo to line_ci_hi 95 % (docs/simulation.md)
-LINE_EXACT = "line_ci, on the page, counts the error of the age-bias line; p, ci_lo and ci_hi take it as exact"
+LINE_EXACT = "p, ci_lo and ci_hi take the age-bias line as exact; line_ci_lo and line_ci_hi count its error"
 
 
 def age_label(age: float) -> str | None:
