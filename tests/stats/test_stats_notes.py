@@ -11,7 +11,7 @@ from brainage_bids.stats.correlate import correlation, correlations, partial_cor
 from brainage_bids.stats.groups import ancova, group_differences, welch
 from brainage_bids.stats.longitudinal import mixed_model
 from brainage_bids.stats.regions import region_differences
-from brainage_bids.stats.roc import area, roc
+from brainage_bids.stats.roc import adjusted_area, area, roc
 
 RNG = np.random.default_rng(8)
 NOISE = RNG.normal(0, 4, 12).round(3)
@@ -115,6 +115,8 @@ def test_errors_and_gaps_without_spread_are_said_in_one_note():
     equal = "all gaps are equal: no test of their mean; no CI of the mean error: all errors are equal"
     assert said(row) == ("zero_variance", equal)
     assert math.isnan(row["bag_dz"])
+    assert np.ptp(AGES + 0.1 - AGES) > 0  # alike but for rounding
+    assert np.isnan([accuracy_of(AGES, AGES + 0.1)[name] for name in ("agebias_r", "agebias_p")]).all()
     one_age = accuracy_of(np.full(6, 50.0), 50 + NOISE[:6])
     assert said(one_age) == ("zero_variance", "all ages are equal: no R2, correlation or age slope")
     assert "r2" not in one_age
@@ -254,3 +256,28 @@ def test_scores_say_where_they_are_few_mixed_outside_or_at_an_edge():
     kendall = rows.loc[("AD", "partial:age", "kendall")]
     assert said(kendall) == ("skipped", "no partial Kendall; see partial Spearman")
     assert kendall[["n", "n_missing"]].tolist() == [0, 6]
+
+
+def test_an_intercept_alone_changes_nothing_of_an_area():
+    values, is_case = np.append(NOISE, np.nan), np.arange(13) < 5
+    found = adjusted_area(values, np.ones((13, 1)), is_case, ~is_case)
+    plain = area(NOISE[:5], NOISE[5:])
+    assert plain["status"] == "ok"
+    assert found.keys() == plain.keys()
+    for name, value in plain.items():
+        assert found[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-9)), name
+
+
+def test_rows_of_some_ages_count_only_gaps_that_are_missing():
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"age": [*range(50, 60), *range(55, 65)], "sex": ["F", "M"] * 10,
+                          "group": ["NC"] * 10 + ["AD"] * 10, "bag_m": rng.normal(size=20)})  # fmt: skip
+    table.loc[[1, 12, 13], "bag_m"] = np.nan
+    rows = group_differences(table, ["m"], ["NC"]).set_index("variant")
+    assert rows.loc["raw", ["n_case", "n_control", "n_missing"]].tolist() == [8, 9, 3]
+    for variant, counts in (("raw:age-overlap", [3, 5, 3]), ("raw:age-matched", [4, 4, 3])):
+        assert rows.loc[variant, ["n_case", "n_control", "n_missing"]].tolist() == counts
+    apart = group_differences(table.assign(age=[*range(20, 30), *range(80, 90)]), ["m"], ["NC"]).set_index("variant")
+    few = "fewer than 3 people on a side"
+    assert said(apart.loc["raw:age-overlap"]) == ("insufficient_n", f"{few}; no age is shared")
+    assert said(apart.loc["raw:age-matched"]) == ("insufficient_n", f"{few}; 0 pairs within 2 years of age")
