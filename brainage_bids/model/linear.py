@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from scipy.linalg import helmert
 from scipy.ndimage import gaussian_filter
-from sklearn.decomposition import PCA
-from sklearn.linear_model import BayesianRidge
 from torch import Tensor, nn
 
 from brainage_bids.model.network import BrainNetwork
@@ -89,6 +87,8 @@ class LinearMap(BrainNetwork):
         change = gaussian_filter(change, sigma, mode="constant").ravel()
         if ignore_contrast:
             take_out(flat, change)
+        from sklearn.decomposition import PCA  # a second to import, and only a training needs it
+
         pca = PCA(min(components or len(flat) - 1, len(flat) - 1), svd_solver="full")
         by_component, strength = most_likely_ridge(pca.fit_transform(flat), ages)
         weight = by_component @ pca.components_.astype(np.float64)
@@ -134,6 +134,8 @@ def most_likely_ridge(scores: np.ndarray, ages: np.ndarray) -> tuple[np.ndarray,
     """
     scores = np.asarray(scores, dtype=np.float64)
     unit, contrasts = np.sqrt(scores.var(axis=0).sum()), helmert(len(scores))  # (n - 1, n), orthonormal
+    from sklearn.linear_model import BayesianRidge
+
     ridge = BayesianRidge(max_iter=MAX_ITER, tol=TOLERANCE, fit_intercept=False)
     ridge.fit(contrasts @ (scores / unit), contrasts @ np.asarray(ages, dtype=np.float64))
     return ridge.coef_ / unit, float(ridge.lambda_ / ridge.alpha_)

@@ -87,7 +87,7 @@ class BrainNetwork(nn.Module):
 def start_convolutions(network: nn.Module) -> None:
     """Draw the weights of all convolutions (He et al. 2015, fan out); their biases start at zero."""
     for module in network.modules():
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, nn.Conv3d) and not module.weight.is_meta:  # drawing shapes imports torch's compiler
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

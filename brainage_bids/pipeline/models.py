@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,12 +174,17 @@ def bundled_model() -> str:
 # --- checked --------------------------------------------------------------------------------------------------------
 
 
-def check_models(models: Iterable[tuple[str, Path]], templates: Sequence[Template], outputs: Outputs) -> None:
+def check_models(
+    models: Iterable[tuple[str, Path]],
+    templates: Sequence[Template],
+    outputs: Outputs,
+    has_worked: Callable[[Model], bool] = lambda _: False,
+) -> None:
     """Raise unless every model can be loaded whole and gives an age for the brain of its template.
 
     Called before any scan is touched, so that a broken model costs nothing. One that is registered here with these very
-    weights has worked before and is not asked again, nor is one of the package: to read a network takes seconds. The
-    processor computes, because a graphics card may be kept for the workers.
+    weights, or has predicted here with them, is not asked again, nor is one of the package: to read a network takes
+    seconds. The processor computes, because a graphics card may be kept for the workers.
 
     Parameters
     ----------
@@ -189,6 +194,8 @@ def check_models(models: Iterable[tuple[str, Path]], templates: Sequence[Templat
         Those that the models need, without the embedded one.
     outputs
         Where models are registered.
+    has_worked
+        Whether a model as it is now has predicted here before.
 
     Raises
     ------
@@ -200,7 +207,7 @@ def check_models(models: Iterable[tuple[str, Path]], templates: Sequence[Templat
     brains: dict[VolumeSpec, np.ndarray] = {}
     for name, folder in models:
         model = open_model(name, folder)
-        if (model.content, model.weights) in TESTED or _registered(model, outputs):
+        if (model.content, model.weights) in TESTED or _registered(model, outputs) or has_worked(model):
             continue
         from brainage_bids.model.predict import check_answer, load_model
 

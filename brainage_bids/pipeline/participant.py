@@ -22,7 +22,7 @@ from brainage_bids.pipeline.models import (
 )
 from brainage_bids.pipeline.options import ParticipantOptions
 from brainage_bids.pipeline.plan import Plan, describe_plan, make_plan
-from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, predict_scans
+from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, has_predicted, predict_scans
 from brainage_bids.pipeline.record import PAGES, RunRecord
 from brainage_bids.pipeline.templates import (
     keep_templates,
@@ -82,7 +82,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     check_decisions(outputs.qc_table, dataset.scans, dataset.bids_dir)
     if not (options.preprocess_only or options.reports_only or options.boilerplate_only):
         trained = [model for model in plan.models if plan.recipe is None or model[0] != plan.recipe.name]
-        check_models(trained, plan.templates, outputs)
+        check_models(trained, plan.templates, outputs, lambda model: has_predicted(model, dataset.scans, outputs))
     if options.dry_run:
         print(describe_plan(options, outputs, dataset, plan))
         return

@@ -156,6 +156,15 @@ def prediction_is_current(scan: Scan, model: Model, outputs: Outputs) -> bool:
         return False
 
 
+def has_predicted(model: Model, scans: Iterable[Scan], outputs: Outputs) -> bool:
+    """Say whether a current prediction of one of the scans notes these very weights."""
+    return any(
+        prediction_is_current(scan, model, outputs)
+        and about_predictions(outputs.prediction(scan)).get("Weights", {}).get(model.name) == model.weights
+        for scan in scans
+    )
+
+
 def predict_scans(
     name: str,
     folder: Path,
@@ -169,8 +178,6 @@ def predict_scans(
 
     A scan that fails is recorded and does not stop the others; what is finished is kept when the run is killed.
     """
-    from brainage_bids.model.predict import load_model, predict_table
-
     model = open_model(name, folder)
     current = {scan: prediction_is_current(scan, model, outputs) for scan in scans}
     todo = [scan for scan in scans if options.rerun or not current[scan]]
@@ -180,6 +187,8 @@ def predict_scans(
         register_model(model, outputs)
     if not todo:
         return
+    from brainage_bids.model.predict import load_model, predict_table
+
     loaded, worked = load_model(folder, options.model.device), False
     record.note(f"prediction with {name}: on {loaded.device}, float32")
     # a model that was trained in this OUTPUT_DIR knows these very people
