@@ -200,7 +200,7 @@ def level_meaning(text: Any, levels: Mapping[str, Any] | None) -> str | None:
     key = keys.get(cell.casefold())
     if key is None and re.fullmatch(r"\d+\.0+", cell):
         key = keys.get(cell.split(".")[0])
-    meaning = levels.get(key) if key is not None else None
+    meaning = levels.get(key)
     if isinstance(meaning, Mapping):
         meaning = meaning.get("Description") or meaning.get("LongName")
     return clean(meaning) if meaning is not None else None

@@ -328,6 +328,14 @@ def test_tables_that_are_read_for_nothing_else_may_hold_ages_too(toy):
     )
 
 
+@pytest.mark.parametrize("name", ["participants.tsv", "sessions.tsv"])
+def test_a_table_that_is_ignored_is_no_hint(toy, name):
+    toy.image("sub-1")
+    toy.table(name, "participant_id|session_id|Alter", "sub-1|ses-1|30")
+    toy.text(".bidsignore", f"{name}\n")
+    assert missing(read(toy))[1] == ADD
+
+
 def test_columns_of_people_with_an_age_are_no_hint(toy):
     assert missing(people(toy, "age|Alter", "30|30", "n/a|n/a")) == ["1 of 2 scans have no age: sub-2", ADD]
 

@@ -118,8 +118,8 @@ def test_columns_with_a_decimal_comma(cells, comma):
 
 
 def test_cells_are_text_without_blanks_and_quotation_marks():
-    assert [parse.clean(text) for text in (None, ' "a b" ', '"', '""', '"a', "\xa0a\xa0", 3)] == [
-        "", "a b", '"', "", '"a', "a", "3"
+    assert [parse.clean(text) for text in (None, ' "a b" ', '"', '""', '"a', "\xa0a\xa0b", 3)] == [
+        "", "a b", '"', "", '"a', "a b", "3"
     ]  # fmt: skip
     assert [parse.parse_text(text) for text in ("", "n/a", "N/A", "nan", "NaN", "NA", "None", " x ")] == [
         None, None, None, None, None, "NA", "None", "x"
