@@ -153,7 +153,7 @@ def may_be_age(name: str) -> bool:
 def _joined_to_age(word: str) -> bool:
     """Say whether a word is an age and another word run together: ``agescan``, ``mriage``; not agent, language."""
     for rest in (word.removeprefix("age"), word.removesuffix("age")):
-        if rest != word and len(rest) > 1 and not any(no in rest for no in _NO_AGES if len(no) > 2):
+        if rest != word and not any(no in rest for no in _NO_AGES if len(no) > 2):
             known = rest.startswith(_STARTS) if word.startswith("age") else rest in _STARTS
             if known:
                 return True

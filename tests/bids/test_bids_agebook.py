@@ -158,6 +158,8 @@ def test_visits_of_ppmi(label, years, flags):
 def test_no_age_at_all():
     assert resolved(book(), "ses-1") == (None, None, ())
     assert resolved(AgeBook((), (), (), (), {}, {}, {}), None) == (None, None, ())
+    of_another = column({("sub-2", None): 50.0})
+    assert resolved(book(participant=[of_another], baseline=[of_another]), "ses-1") == (None, None, ())
 
 
 # --- ages of sessions -----------------------------------------------------------------------------------------------

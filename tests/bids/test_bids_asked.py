@@ -152,6 +152,14 @@ def test_what_is_not_there_is_told(study, text, fault):
     assert told(asking(study, text)) == [(code, "error", file, None, message)]
 
 
+def test_ten_of_the_tables_that_are_there_are_named(study):
+    for number in range(9):
+        study.table(f"phenotype/t{number}.tsv", "participant_id|x", "sub-1|1")
+    (fault,) = told(asking(study, "nowhere.tsv:x"))
+    assert "phenotype/moca.tsv, phenotype/t0.tsv" in fault[-1]
+    assert fault[-1].endswith("phenotype/t6.tsv and 2 more); check the path")
+
+
 def test_a_column_asked_for_in_vain_hides_no_other(study):
     dataset = asking(study, "other=participants.tsv:x", "nowhere.tsv:x", "participants.tsv:xyz", "sessions.tsv:lived")
     assert sorted(file for _, _, file, *_ in told(dataset)) == ["nowhere.tsv", "participants.tsv", "participants.tsv"]

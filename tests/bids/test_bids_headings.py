@@ -59,6 +59,7 @@ def test_units_that_name_none(text, nothing):
 
 
 def test_what_a_description_tells():
+    assert about_age("Age at session months") == Told(frozenset({"month"}))
     assert about_age("age_in_months") == Told(frozenset({"month"}), False, False)
     assert about_age("postmenstrual age in weeks, age group") == Told(frozenset({"week"}), True, True)
     assert about_age(None) == Told(frozenset(), False, False)
