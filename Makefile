@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 NPROCS ?= $(shell nproc)
 DEMO ?= demo
+PYTEST := $(BIN)/pytest
 
 .PHONY: demo test coverage test-processors test-slow test-gpu mutants lint bench bench-gpu bench-simulation bench-real docs clean
 
@@ -22,12 +23,12 @@ demo: $(VENV)/.installed
 	$(BIN)/brainage-tools demo $(DEMO)
 
 test: $(VENV)/.test-installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(NPROCS) --dist worksteal -q
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(NPROCS) --dist worksteal -q
 
 # the same tests; fails when they run fewer lines of the package than pyproject.toml asks for
 coverage: $(VENV)/.test-installed
 	rm -rf .coverage && mkdir .coverage
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(NPROCS) --dist worksteal -q
+	$(MAKE) test PYTEST='$(BIN)/coverage run -m pytest'
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
