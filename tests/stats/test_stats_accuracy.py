@@ -212,3 +212,9 @@ def test_interval_of_a_mean_of_few_values_covers_as_it_says(monkeypatch):
         low, high, _ = mean_interval(np.abs(np.random.default_rng([8, study]).normal(0, 5, 10)), study)
         covered += low <= truth <= high
     assert 0.92 <= covered / 400 <= 0.975  # 0.90 with resamples taken as they are
+
+
+def test_without_controls_the_sexes_of_everyone_are_compared(tested):
+    row = accuracy(tested, ["a"], []).set_index("subset").loc["sex=M-F"]
+    want = stats.ttest_ind(*(tested["bag_a"][tested["sex"] == sex] for sex in "MF"), equal_var=False)
+    assert (row["n"], row["bag_p"]) == (len(tested), pytest.approx(want.pvalue))

@@ -1,7 +1,10 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from references import REFERENCE
+from scipy import stats
 
 from brainage_bids.bids.files import numbers, read_tsv
 from brainage_bids.stats import longitudinal as lg
@@ -146,3 +149,17 @@ def test_ages_for_rates_replace_whole_years_where_a_person_has_them_for_every_se
     assert people.loc["sub-1", "age"].tolist() == pytest.approx([70.0, 71.7, 73.2])
     assert people.loc["sub-2", "bag_m"].tolist() == pytest.approx(5 + 0.3 * (dated + 0.2))
     assert lg.rate_sessions(table.drop(columns="age_for_rates"), ["m"]).age.tolist() == table.age.tolist()
+
+
+def test_a_model_that_nobody_has_twice_does_not_end_the_next(sessions):
+    two = sessions.assign(predicted_age_none=np.nan)
+    found = lg.longitudinal(two, ["none", "a"], ["NC"])
+    pd.testing.assert_frame_equal(found, lg.longitudinal(sessions, ["a"], ["NC"]))
+
+
+def test_the_sandwich_p_is_that_of_its_error(sessions):
+    row = rows_of(lg.longitudinal(sessions, ["a"], ["NC"]), "mixed").loc["time"]
+    se, p = re.search(r"sandwich se (\S+) p (\S+)", row["note"]).groups()
+    people = lg.usable_people(sessions, "a")["participant_id"].nunique()
+    df = people - len(rows_of(lg.longitudinal(sessions, ["a"], ["NC"]), "mixed").filter(regex="^(?!var_)", axis=0))
+    assert float(p) == pytest.approx(2 * stats.t.sf(abs(row["estimate"] / float(se)), df), rel=0.02)
