@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from brainage_bids.schema import SALIENCY_REGION_COLUMNS, VolumeSpec
+from brainage_bids.stats import saliency
 from brainage_bids.stats.maps import axis_weights, mean_maps, resample, subsets
 from brainage_bids.stats.regions import saliency_contrasts
 from brainage_bids.stats.saliency import RegionReader, Regions, saliency_regions
@@ -201,3 +202,9 @@ def test_contrasts_are_the_tests_of_regions(tmp_path):
     alone = saliency_contrasts(records, values, {1: "a", 2: "b", 3: "c"}, "m", [])
     assert set(alone.contrast) == {"M-F"}
     assert alone["n_case"].iloc[0] == 20
+
+
+def test_equal_means_share_the_better_rank_and_missing_ones_have_none():
+    ranks = saliency._ranks(np.array([0.4, 0.9, np.nan, 0.9, 0.1]))
+    assert ranks[[0, 1, 3, 4]].tolist() == [3, 1, 1, 4]
+    assert np.isnan(ranks[2])
