@@ -65,7 +65,7 @@ def _way_out(tables: Tables, root: Path, people: Collection[str], asked: bool) -
     if births:
         dates = " and acq_time" if tables.times else ""
         parts.append(
-            f"{some(births, 2)}{dates} tell it: write the years between birth and scan into a column age, or name "
+            f"{some(births, 2)}{dates} can tell it: write the years between birth and scan into a column age, or name "
             "one with --age-column FILE:COLUMN[:UNIT]"
         )
     if weeks:

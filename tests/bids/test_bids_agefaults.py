@@ -290,13 +290,13 @@ def test_scans_without_an_age_are_counted_and_the_first_are_named(toy):
             "perhaps 'age_of_volunteer' (participants.tsv) holds it: name it with --age-column "
             "participants.tsv:age_of_volunteer[:UNIT]",
         ),
-        ("dob", "1980", f"'dob' (participants.tsv) tell it: {BIRTH}"),
+        ("dob", "1980", f"'dob' (participants.tsv) can tell it: {BIRTH}"),
         ("dob", "n/a", ADD),
         ("pma", "40", f"'pma' (participants.tsv) counts weeks from conception and is not used; {ADD}"),
         (
             "pma|dob|Alter", "40|1980|30",
             "perhaps 'Alter' (participants.tsv) holds it: name it with --age-column participants.tsv:Alter[:UNIT]; "
-            f"'dob' (participants.tsv) tell it: {BIRTH}; 'pma' (participants.tsv) "
+            f"'dob' (participants.tsv) can tell it: {BIRTH}; 'pma' (participants.tsv) "
             "counts weeks from conception and is not used",
         ),
     ],
@@ -307,7 +307,7 @@ def test_what_may_hold_the_missing_ages(toy, heading, cells, way):
 
 def test_dates_of_birth_and_of_scans_tell_ages_together(toy):
     toy.table("sub-1/sub-1_scans.tsv", "filename|acq_time", "anat/sub-1_T1w.nii.gz|2000-01-01")
-    way = f"'dob' (participants.tsv) and acq_time tell it: {BIRTH}"
+    way = f"'dob' (participants.tsv) and acq_time can tell it: {BIRTH}"
     assert missing(people(toy, "dob", "1980"))[1] == way
 
 
