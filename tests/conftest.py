@@ -1,5 +1,11 @@
-"""For all tests: commands they start hear Ctrl-C, also where the tests themselves run in the background of a shell."""
+"""For all tests: which processes hear Ctrl-C, and which are measured."""
 
+import os
 import signal
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # such a shell ignores it, which every command would inherit
+# A shell ignores Ctrl-C for what runs in its background, which every command that a test starts would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# `make coverage` measures the processes of pytest. The commands that tests start would take a third longer.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
