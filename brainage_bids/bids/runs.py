@@ -190,6 +190,7 @@ class Run:
         with contextlib.suppress(OSError):  # gone with the folder; or another run is at work
             for path in (*claims, place / f"{self.id}.json", place / f"{self.id}.beat"):
                 path.unlink(missing_ok=True)
+            _forget_dead(place)
             place.rmdir()
 
     def end(self) -> None:
@@ -253,14 +254,8 @@ def sweep(folder: Path, places: Iterable[Path]) -> None:
 
     A half-written file older than every living run is nobody's.
     """
-    lives, begun = folder / FOLDER, time.time()
-    for path in lives.glob("*.json"):
-        with contextlib.suppress(OSError):
-            if _living(lives, path.stem):
-                begun = min(begun, path.stat().st_mtime)
-            else:
-                path.unlink()
-                path.with_suffix(".beat").unlink(missing_ok=True)
+    lives = folder / FOLDER
+    begun = _forget_dead(lives)
     for path in lives.glob("*.claim"):
         if _holder(path) is None:
             _discard(folder, path)
@@ -269,6 +264,19 @@ def sweep(folder: Path, places: Iterable[Path]) -> None:
             for entry in entries:
                 if entry.name.startswith(TEMPORARY) and entry.stat().st_mtime < begun:
                     os.unlink(entry.path)
+
+
+def _forget_dead(lives: Path) -> float:
+    """Remove the signs of life of runs that are dead; return when the first of the others began, now without any."""
+    begun = time.time()
+    for path in lives.glob("*.json"):
+        with contextlib.suppress(OSError):
+            if _living(lives, path.stem):
+                begun = min(begun, path.stat().st_mtime)
+            else:
+                path.unlink()
+                path.with_suffix(".beat").unlink(missing_ok=True)
+    return begun
 
 
 def _discard(folder: Path, claim: Path) -> None:

@@ -69,6 +69,16 @@ def test_what_a_killed_run_held_is_free_at_once_and_its_files_are_swept(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_ends_takes_with_it_what_a_run_killed_meanwhile_has_left(tmp_path, other):
+    with running() as run:
+        sweep(tmp_path, [tmp_path])
+        assert run.take(tmp_path, "scan-sub-01").pid == other.pid
+        other.kill()
+        other.wait()
+        assert run.take(tmp_path, "scan-sub-01") is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_half_written_files_of_living_runs_stay(tmp_path, other):
     (tmp_path / ".tmp-abc-sub-01.tsv").write_text("being written")
     with running() as run:
