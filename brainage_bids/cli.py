@@ -324,11 +324,14 @@ def bids_app(
 
 def say_ignored(context: typer.Context, level: str) -> None:
     """Name the options that were given and are of the other level."""
-    for other, names in ONE_LEVEL.items():
-        options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
-        given = [name for name in names if context.get_parameter_source(name).name != "DEFAULT"]
-        if given and other != level:
-            LOG.warning("%s: of the %s level, ignored by %s", ", ".join(options[name] for name in given), other, level)
+    (other,) = set(LEVELS) - {level}
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in ONE_LEVEL[other] and context.get_parameter_source(parameter.name).name != "DEFAULT"
+    ]
+    if given:
+        LOG.warning("%s: of the %s level, ignored by %s", ", ".join(given), other, level)
 
 
 class OnScreen(logging.Formatter):

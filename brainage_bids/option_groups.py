@@ -7,17 +7,6 @@ import re
 import typer
 from typer.core import TyperCommand
 
-# Parameters that only one level looks at; every other one belongs to both.
-ONE_LEVEL = {
-    "participant": (
-        "train train_on folds device precision batch_size epochs set_ chunk_size activation_checkpointing compile_ "
-        "engine template preprocess_only train_only work_dir nprocs omp_nthreads mem low_mem use_plugin rerun "
-        "reports_only boilerplate_only stop_on_first_crash clean_workdir"
-    ).split(),
-    "group": (
-        "covariate predictions also bias_fit bias_method bias_query session_select atlas saliency_threshold"
-    ).split(),
-}
 GROUPS = {
     "Data": (
         "participant_label exclude_participant_label session_label bids_filter_file bids_database_dir t1w_suffix "
@@ -38,6 +27,16 @@ GROUPS = {
     ).split(),
     "Compatibility": "skip_bids_validation notrack resource_monitor".split(),
 }
+# Parameters that only one level looks at; every other one belongs to both.
+ONE_LEVEL = {
+    "participant": {
+        *GROUPS["Training"],
+        *GROUPS["Resources"],
+        *"engine template preprocess_only device precision rerun reports_only boilerplate_only".split(),
+        "stop_on_first_crash",
+    },
+    "group": set(GROUPS["Group statistics"]),
+}
 
 
 class CommandInGroups(TyperCommand):
@@ -45,23 +44,20 @@ class CommandInGroups(TyperCommand):
 
     def format_options(self, ctx: typer.Context, formatter: object) -> None:
         """Write the arguments and the groups."""
-        found = {parameter.name: parameter for parameter in self.get_params(ctx)}
-        told = {name: _plain(*record) for name, one in found.items() if (record := one.get_help_record(ctx))}
-        level_of = {name: level for level, names in ONE_LEVEL.items() for name in names}
-        arguments = [told.pop(name) for name, one in found.items() if one.param_type_name == "argument"]
+        parameters = {parameter.name: parameter for parameter in self.get_params(ctx)}
+        told = {name: _plain(*one.get_help_record(ctx)) for name, one in parameters.items()}
         with formatter.section("Arguments"):
-            formatter.write_dl(arguments)
+            formatter.write_dl([told[n] for n, one in parameters.items() if one.param_type_name == "argument"])
         for title, names in GROUPS.items():
-            levels = {level_of.get(name) for name in names}
-            alone = levels.pop() if len(levels) == 1 else None
-            with formatter.section(f"{title} ({alone} level)" if alone else title):
-                formatter.write_dl(
-                    [
-                        (option, f"{level_of[name]}: {words}" if name in level_of and not alone else words)
-                        for name in names
-                        for option, words in [told.pop(name)]
-                    ]
-                )
+            whole = next((level for level, those in ONE_LEVEL.items() if those.issuperset(names)), None)
+            with formatter.section(f"{title} ({whole} level)" if whole else title):
+                formatter.write_dl([told[name] if whole else _of_level(name, *told[name]) for name in names])
+
+
+def _of_level(name: str, option: str, words: str) -> tuple[str, str]:
+    """Return an option and its words, with the level before them where only one looks at it."""
+    level = next((level for level, those in ONE_LEVEL.items() if name in those), None)
+    return option, f"{level}: {words}" if level else words
 
 
 def _plain(option: str, words: str) -> tuple[str, str]:

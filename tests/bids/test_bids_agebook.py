@@ -265,20 +265,19 @@ def test_sessions_of_folders_and_tables_in_natural_order():
     assert known_sessions(tables, folders) == {"sub-1": ("ses-2", "ses-3", "ses-10"), "sub-2": (None,)}
 
 
-def test_a_first_scan_is_an_age_of_the_person_only_without_sessions(toy):
+@pytest.mark.parametrize(
+    ("heading", "value", "beside_an_age"),
+    [
+        ("age_at_first_scan", 60.2, 60.2),
+        ("age_at_exam", 70.0, 60.0),
+    ],  # an age at a visit counts where there is no other
+)
+def test_an_age_of_the_first_scan_or_of_a_visit_with_and_without_an_age(toy, heading, value, beside_an_age):
     toy.image("sub-1")
-    toy.table("participants.tsv", "participant_id|age_at_first_scan|age", "sub-1|60.2|60")
-    assert ages(read(toy)) == {"sub-1": 60.2}
-    toy.table("participants.tsv", "participant_id|age_at_first_scan", "sub-1|60.2")
-    assert ages(read(toy)) == {"sub-1": 60.2}
-
-
-def test_an_age_at_a_visit_is_asked_only_where_there_is_none_at_a_scan(toy):
-    toy.image("sub-1")
-    toy.table("participants.tsv", "participant_id|age_at_exam|age", "sub-1|70|60")
-    assert ages(read(toy)) == {"sub-1": 60.0}
-    toy.table("participants.tsv", "participant_id|age_at_exam", "sub-1|70")
-    assert ages(read(toy)) == {"sub-1": 70.0}
+    toy.table("participants.tsv", f"participant_id|{heading}|age", f"sub-1|{value:g}|60")
+    assert ages(read(toy)) == {"sub-1": beside_an_age}
+    toy.table("participants.tsv", f"participant_id|{heading}", f"sub-1|{value:g}")
+    assert ages(read(toy)) == {"sub-1": value}
 
 
 def test_columns_of_one_session_stand_before_those_of_a_person(toy):

@@ -18,7 +18,6 @@ from scipy import ndimage
 
 from brainage_bids import schema
 from brainage_bids.bids.files import read_tsv
-from brainage_bids.cli import run_inside
 from brainage_bids.preprocess.template import template_volume
 
 
@@ -256,21 +255,6 @@ def test_running_again_repeats_nothing_also_where_the_folder_was_moved(own_study
     assert len(images) > 20
     assert {name: before[name] for name in images} == {name: after[name] for name in images}
     assert "13 already there" in done.stderr
-
-
-def test_a_model_that_has_predicted_is_read_again_only_when_its_weights_are_others(own_study, monkeypatch):
-    read = []
-    monkeypatch.setattr("brainage_bids.model.predict.load_model", lambda *args: read.append(args) or 1 / 0)
-    command = [str(own_study.bids), str(own_study.out), "participant", "--dry-run"]
-    run_inside(command)
-    assert not read
-    weights = own_study.out / "models" / "rnc-demo" / "weights.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(ZeroDivisionError):
-        run_inside(command)
-    assert len(read) == 1
 
 
 def test_dry_run_writes_nothing_and_shows_the_plan(study, tmp_path):

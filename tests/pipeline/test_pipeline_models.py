@@ -44,3 +44,18 @@ def test_after_a_refusal_the_group_level_works(place, tmp_path):
         run_inside([str(place.bids), str(place.out), "participant", "--model", str(folder)])
     run_inside([str(place.bids), str(place.out), "group", "--atlas", "none"])
     assert (place.out / "group.html").is_file()
+
+
+def test_a_model_that_has_predicted_is_read_again_only_when_its_weights_are_others(own_study, monkeypatch):
+    read = []
+    monkeypatch.setattr("brainage_bids.model.predict.load_model", lambda *args: read.append(args) or 1 / 0)
+    command = [str(own_study.bids), str(own_study.out), "participant", "--dry-run"]
+    run_inside(command)
+    assert not read
+    weights = own_study.out / "models" / "rnc-demo" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ZeroDivisionError):
+        run_inside(command)
+    assert len(read) == 1
