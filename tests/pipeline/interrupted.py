@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainage_bids.bids.files import read_json
 from brainage_bids.pipeline.workplace import MARKER
 
 BEGUN = []
@@ -83,6 +84,11 @@ def results(out):
     names = ("sub-*/**/*.nii.gz", "sub-*/**/*.tsv", "models/*/weights.safetensors", "group/**/*.tsv", "qc.tsv")
     paths = [path for name in names for path in Path(out).glob(name) if not path.name.startswith(".")]
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def last_record(out):
+    """Return the record of the run that ended last; runs of one second have no order by name."""
+    return read_json(max(Path(out).glob("logs/*/run.json"), key=lambda path: path.stat().st_mtime_ns))
 
 
 def leavings(out):

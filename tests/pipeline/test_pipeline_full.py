@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 
 import pytest
-from interrupted import leavings, results
+from interrupted import last_record, leavings, results
 from pipelinestudy import run
 
 from brainage_bids.bids import files
@@ -83,7 +83,7 @@ def assert_ended_and_finished(study, full, args, names):
             run_inside(command)
         assert re.search(name, str(caught.value))
         assert str(caught.value).endswith("No space left on device; make room there, then start the same command again")
-        record = read_json(sorted(out.glob("logs/*/run.json"))[-1])
+        record = last_record(out)
         assert record["ExitCode"] == NoRoomError.exit_code == 74
         assert str(caught.value) in record["Notes"][-1]
         assert not [event for event in record["Events"] if event["status"] == "failed"]

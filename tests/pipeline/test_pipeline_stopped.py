@@ -5,17 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from interrupted import PROMISED_S, SLACK_S, begin, leavings, results
+from interrupted import PROMISED_S, SLACK_S, begin, last_record, leavings, results
 from pipelinestudy import TRAIN, run
-
-from brainage_bids.bids.files import read_json
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 LONG = [word if word != "2" or TRAIN[at - 1] != "--epochs" else "5000" for at, word in enumerate(TRAIN)]
-
-
-def last_record(out):
-    return read_json(sorted(out.glob("logs/*/run.json"))[-1])
 
 
 def in_work(out):
