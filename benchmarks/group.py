@@ -33,7 +33,7 @@ STEPS = {  # what the breakdown times: module -> functions
     "pipeline.datasets": "read_dataset",
     "pipeline.group": "read_predictions read_results bias_corrected write_qc write_tsv",
     "pipeline.regions": "mean_maps saliency_regions saliency_contrasts",
-    "pipeline.pages": "group_page write_group_page",
+    "pipeline.group_page": "group_page write_group_page",
     "stats.accuracy": "accuracy model_comparison",
     "stats.correlate": "correlations",
     "stats.dependent": "correlation_comparison",

@@ -114,7 +114,7 @@ def volumes(work: Path, bids: Path, out: str, table_name: str, grids: tuple[floa
     """
     from brainage_bids.bids.outputs import Outputs
     from brainage_bids.bids.read import DatasetQuery, read_dataset, scans_table
-    from brainage_bids.pipeline.pages import is_phantom
+    from brainage_bids.pipeline.page_values import is_phantom
     from brainage_bids.pipeline.qc import passing
     from brainage_bids.preprocess.options import PreprocessOptions
     from brainage_bids.preprocess.workflow import preprocess

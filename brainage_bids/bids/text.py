@@ -76,9 +76,13 @@ def not_fetched(path: str | Path) -> str | None:
             head = stream.read(POINTER_SIZE)
     except OSError:
         return None  # whoever reads it tells why it cannot be read
-    if _ANNEX.match(head):
+    return _pointer(head)
+
+
+def _pointer(content: bytes) -> str | None:
+    if _ANNEX.match(content):
         return f"is not fetched: it is a git-annex pointer; {_FETCH}"
-    if head.startswith(_LFS):
+    if content.startswith(_LFS):
         return "is not fetched: it is a git LFS pointer; fetch it with `git lfs pull`"
     return None
 
@@ -107,21 +111,48 @@ def read_text(path: str | Path, keep_bytes: bool = False) -> str:
     Unreadable
         When it is not fetched, cannot be opened, or is no UTF-8 text; the reason tells the line.
     """
-    if reason := not_fetched(path):
-        raise NotFetched(path, reason)
+    return decode(read_bytes(path), path, keep_bytes)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a file of a dataset.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    Unreadable
+        When it is not fetched, or cannot be opened.
+    """
     try:
         if stat.S_ISCHR(os.stat(path).st_mode):
             raise Unreadable(path, "is a device, not a file; give the path of a file")
         raw = Path(path).read_bytes()
     except IsADirectoryError as error:
         raise Unreadable(path, "is a folder, not a file; rename or remove it") from error
-    except (FileNotFoundError, NotADirectoryError):
-        raise
     except PermissionError as error:
         raise Unreadable(path, f"cannot be read ({error.strerror}); check its permissions") from error
-    except (OSError, ValueError) as error:  # a loop of links, a name too long or with a NUL, a disk that fails
-        reason = getattr(error, "strerror", None) or error
-        raise Unreadable(shorten(path, 200), f"cannot be read ({reason}); check its path and its disk") from error
+    except OSError as error:
+        if reason := _broken_link(os.fspath(path)):
+            raise NotFetched(path, reason) from error
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise
+        raise _not_read(path, error) from error
+    except ValueError as error:
+        raise _not_read(path, error) from error
+    if len(raw) < POINTER_SIZE and (reason := _pointer(raw)):
+        raise NotFetched(path, reason)
+    return raw
+
+
+def _not_read(path: str | Path, error: OSError | ValueError) -> Unreadable:
+    """Return the error of a loop of links, a name too long or with a NUL, a disk that fails."""
+    reason = getattr(error, "strerror", None) or error
+    return Unreadable(shorten(path, 200), f"cannot be read ({reason}); check its path and its disk")
+
+
+def decode(raw: bytes, path: str | Path, keep_bytes: bool = False) -> str:
+    """Return the text of a file from its bytes (`read_text`)."""
     for start, reason in _FORMATS.items():
         if raw.startswith(start):
             raise Unreadable(path, reason)
@@ -183,7 +214,11 @@ def read_json(path: str | Path, odd: list[str] | None = None) -> Any:
     Unreadable
         When it cannot be read or is not JSON; the reason tells the place.
     """
-    text = read_text(path)
+    return parse_json(read_text(path), path, odd)
+
+
+def parse_json(text: str, path: str | Path, odd: list[str] | None = None) -> Any:
+    """Return the value of a JSON text (`read_json`); ``path`` is where it stood."""
     found: list[str] = []
 
     def no_number(word: str) -> None:

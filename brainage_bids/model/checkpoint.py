@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from brainage_bids.bids.files import atomic
+from brainage_bids.bids.jsonchecks import WAY_OUT
 from brainage_bids.bids.text import NotFetched, not_fetched
 from brainage_bids.errors import BadDataError, InputOutputError, shorten
-from brainage_bids.model.artifact import WAY_OUT, no_weights
+from brainage_bids.model.artifact import no_weights
 
 
 def save_checkpoint(path: Path, values: Mapping[str, Any]) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 from brainage_bids.bids.files import atomic, read_json
 from brainage_bids.bids.images import load_image
 from brainage_bids.bids.outputs import sidecar_path
+from brainage_bids.bids.volumes import volume_spec
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError
-from brainage_bids.model.artifact import volume_spec
 from brainage_bids.schema import VolumeSpec
 
 

@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 
 from brainage_bids.bids.files import read_rows, write_json
+from brainage_bids.bids.jsonchecks import WAY_OUT
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError, NoInputError, shorten
-from brainage_bids.model.artifact import ANSWERS, BELIEVABLE, CARD, WAY_OUT, WEIGHTS, read_model_json, recipe_of
+from brainage_bids.model.artifact import ANSWERS, BELIEVABLE, CARD, WEIGHTS, read_model_json, recipe_of
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import hash_participant, software_versions, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights

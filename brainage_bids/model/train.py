@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from brainage_bids.bids.files import read_json, write_json, write_text, write_tsv
 from brainage_bids.bids.outputs import sidecar_path
+from brainage_bids.bids.volumes import VolumeIdentity
 from brainage_bids.errors import BadDataError, BrainageError
 from brainage_bids.model.artifact import CARD, WEIGHTS
 from brainage_bids.model.build import build_network
@@ -308,9 +309,10 @@ def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, o
 
 def _made_from(path: Path) -> tuple:
     """Return what tells one content of a volume from another: the hash of its scan and the engine, else its time."""
-    told = read_json(sidecar_path(path)) if sidecar_path(path).is_file() else {}
-    if told.get("InputHash"):
-        return path.name, told["InputHash"], told.get("Engine"), told.get("EngineVersion")
+    sidecar = sidecar_path(path)
+    known = VolumeIdentity.of(read_json(sidecar) if sidecar.is_file() else {})
+    if known.input_hash:
+        return path.name, *known.made_by
     return (path.name, path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (path.name,)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ from brainage_bids.bids.faults import Fault, some
 from brainage_bids.bids.find import UNIT1
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset, DatasetQuery, read_dataset
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 from brainage_bids.pipeline.record import last_events
 from brainage_bids.schema import DATASET, Scan
@@ -36,6 +38,11 @@ class Member:
     dataset: Dataset
     outputs: Outputs
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def on_disk(self) -> ScanRecords:
+        """What OUTPUT_DIR holds of the scans."""
+        return ScanRecords(self.outputs)
 
 
 def parse_also(text: str) -> tuple[Path | None, Path]:

@@ -80,7 +80,7 @@ def _run(options: GroupOptions) -> None:
             f"models: {', '.join(results.models)}"
         )
         return
-    from brainage_bids.pipeline.pages import is_phantom
+    from brainage_bids.pipeline.page_values import is_phantom
 
     prepare_output(outputs, first, __version__)
     settings = {"options": dataclasses.asdict(options)}
@@ -92,7 +92,7 @@ def _run(options: GroupOptions) -> None:
             for note in member.dataset.notes:
                 record.note(f"{member.dataset.name}: {note}" if options.also else note)
         with record.run.having(outputs.root, PAGES, "the page of the image quality"):
-            write_qc(outputs, first, record, is_phantom(first))
+            write_qc(members[0].on_disk, first, record, is_phantom(first))
         _run_steps(options, outputs, dataset, results, record)
     LOG.info("group page: %s", outputs.group_page)
 
@@ -119,7 +119,7 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Results]:
     shares = share_predictions(external, members)
     only = {Path(model).name for model in options.models if model != AUTO}
     parts = [
-        add_external(read_results(m.dataset, m.outputs, own, only), own) for m, own in zip(members, shares, strict=True)
+        add_external(read_results(m.dataset, m.on_disk, own, only), own) for m, own in zip(members, shares, strict=True)
     ]
     dataset, results = join(members, parts, external)
     refuse_strangers(external, results.table, (s.participant_id for m in members for s in m.dataset.scans))
@@ -134,7 +134,7 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Results]:
 
 
 def _run_steps(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: Results, record: RunRecord) -> None:
-    from brainage_bids.pipeline.pages import group_page
+    from brainage_bids.pipeline.group_page import group_page
     from brainage_bids.pipeline.regions import group_saliency
     from brainage_bids.stats.cohort import select_rows, session_choices
     from brainage_bids.stats.longitudinal import rate_sessions

@@ -22,7 +22,7 @@ from brainage_bids.bids.derivative import describe_model
 from brainage_bids.bids.files import write_json
 from brainage_bids.bids.outputs import Outputs, model_label
 from brainage_bids.errors import BadDataError, BrainageError, NoInputError, UsageError, shorten
-from brainage_bids.model.artifact import CARD, read_card, read_model_json, weights_hash
+from brainage_bids.model.artifact import CARD, card_hash, read_card, read_model_json, weights_hash
 from brainage_bids.schema import VolumeSpec
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def open_model(name: str, folder: Path) -> Model:
     NoInputError, BadDataError
         When a file of it is missing or broken.
     """
-    card = read_model_json(folder / CARD)
-    content = hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
+    card, content = read_model_json(folder / CARD), card_hash(folder / CARD)
     return Model(name, folder, card, VolumeSpec.from_dict(card["volume_spec"]), content, weights_hash(folder))
 
 

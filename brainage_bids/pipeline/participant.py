@@ -14,19 +14,16 @@ from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.qc import check_decisions
 from brainage_bids.bids.read import Dataset, raise_on_errors, read_dataset, say_faults
 from brainage_bids.bids.runs import sweep
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.devices import AUTO, CPU, pick_device
 from brainage_bids.errors import NothingSelectedError, ParticipantsFailed, UsageError
 from brainage_bids.model.artifact import read_card
-from brainage_bids.pipeline.models import (
-    check_models,
-)
+from brainage_bids.pipeline.models import check_models, open_model
 from brainage_bids.pipeline.options import ParticipantOptions
 from brainage_bids.pipeline.plan import Plan, describe_plan, make_plan
 from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, has_predicted, predict_scans
 from brainage_bids.pipeline.record import PAGES, RunRecord
-from brainage_bids.pipeline.templates import (
-    keep_templates,
-)
+from brainage_bids.pipeline.templates import keep_templates
 from brainage_bids.pipeline.training import check_training, train_recipe
 from brainage_bids.pipeline.workplace import check_work_dir, work_in
 from brainage_bids.schema import Scan
@@ -64,6 +61,7 @@ def run_participant(options: ParticipantOptions) -> None:
 
 def _run(options: ParticipantOptions, world: World | None) -> None:
     outputs = Outputs(options.output_dir)
+    on_disk = ScanRecords(outputs)
     dataset = read_dataset(options.query)
     say_faults(dataset, groups=bool(options.train) and not options.train_on)
     raise_on_errors(dataset)
@@ -82,12 +80,12 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     check_decisions(outputs.qc_table, dataset.scans, dataset.bids_dir)
     if not (options.preprocess_only or options.reports_only or options.boilerplate_only):
         trained = [model for model in plan.models if plan.recipe is None or model[0] != plan.recipe.name]
-        check_models(trained, plan.templates, outputs, lambda model: has_predicted(model, dataset.scans, outputs))
+        check_models(trained, plan.templates, outputs, lambda model: has_predicted(model, dataset.scans, on_disk))
     if options.dry_run:
-        print(describe_plan(options, outputs, dataset, plan))
+        print(describe_plan(options, on_disk, dataset, plan))
         return
     if options.boilerplate_only:
-        from brainage_bids.pipeline.pages import write_citation
+        from brainage_bids.pipeline.page_values import write_citation
 
         cards = [folder / "model.json" for _, folder in plan.models]
         texts = [read_card(card) for card in cards if card.is_file()]
@@ -96,7 +94,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     if options.model.device not in (AUTO, CPU):
         pick_device(options.model.device)  # said once, before every scan fails for it
     # what draws pages imports slowly, and a plan needs none of it
-    from brainage_bids.pipeline.pages import is_phantom
+    from brainage_bids.pipeline.page_values import is_phantom
     from brainage_bids.pipeline.qc import write_qc
 
     prepare_output(outputs, dataset, __version__)
@@ -107,9 +105,9 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
         sweep(outputs.root, outputs.places(dataset.scans))
         for note in filter(None, (*dataset.notes, choice_of(dataset.scans))):
             record.note(note)
-        _run_steps(options, outputs, dataset, plan, record, world)
+        _run_steps(options, on_disk, dataset, plan, record, world)
         with record.run.having(outputs.root, PAGES, "the page of the image quality"):
-            write_qc(outputs, dataset, record, is_phantom(dataset))
+            write_qc(on_disk, dataset, record, is_phantom(dataset))
     if record.failures:
         names = sorted({event["prefix"] for event in record.failures})
         others = "; the others are finished" if len(names) < len(dataset.scans) else ""
@@ -121,28 +119,29 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
 
 def _run_steps(
     options: ParticipantOptions,
-    outputs: Outputs,
+    on_disk: ScanRecords,
     dataset: Dataset,
     plan: Plan,
     record: RunRecord,
     world: World | None = None,
 ) -> None:
-    from brainage_bids.pipeline.pages import participant_pages
+    from brainage_bids.pipeline.participant_pages import participant_pages
 
+    outputs = on_disk.outputs
     if options.reports_only:
         scans = [scan for scan in dataset.scans if outputs.prediction(scan).is_file()]
         with record.run.having(outputs.root, PAGES, "the pages"):
-            participant_pages(options, outputs, dataset, record, scans)
+            participant_pages(options, on_disk, dataset, record, scans)
         return
     with work_in(options.preprocess.work_dir, outputs.root, options.clean_workdir):
-        scans = _make(options, outputs, dataset, plan, record, world)
+        scans = _make(options, on_disk, dataset, plan, record, world)
     with record.run.having(outputs.root, PAGES, "the pages"):  # who writes last has read what all have written
-        participant_pages(options, outputs, dataset, record, scans)
+        participant_pages(options, on_disk, dataset, record, scans)
 
 
 def _make(
     options: ParticipantOptions,
-    outputs: Outputs,
+    on_disk: ScanRecords,
     dataset: Dataset,
     plan: Plan,
     record: RunRecord,
@@ -151,15 +150,16 @@ def _make(
     """Make volumes, models and predictions; return the scans whose pages may have changed."""
     from brainage_bids.preprocess.workflow import preprocess
 
+    outputs = on_disk.outputs
     room = dataclasses.replace(options.preprocess, work_dir=options.preprocess.work_dir / "preprocess")
 
     def keep(outcome: Outcome) -> None:
         record.event(outcome.scan, outcome.step or "preprocess", outcome.status, outcome.reason)
         if outcome.status in ("done", "failed"):
-            forget_other_grids(outcome.scan, plan.specs, outputs, room.engine)
-            forget_stale(outcome.scan, outputs)
+            forget_other_grids(outcome.scan, plan.specs, on_disk, room.engine)
+            forget_stale(outcome.scan, on_disk)
 
-    outcomes = preprocess(dataset.scans, plan.specs, outputs, room, keep, record.run)
+    outcomes = preprocess(dataset.scans, plan.specs, outputs, room, keep, record.run, on_disk)
     ready = [outcome.scan for outcome in outcomes if outcome.status != "failed"]
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     record.note(
@@ -175,11 +175,11 @@ def _make(
         return [] if stopped else list(dataset.scans)
     if not options.preprocess_only:
         if plan.recipe is not None:
-            train_recipe(options, outputs, dataset, plan.recipe, ready, record, world)
+            train_recipe(options, on_disk, dataset, plan.recipe, ready, record, world)
         if options.train_only:
             return []
         for name, folder in plan.models:
-            predict_scans(name, folder, ready, dataset, outputs, options, record)
+            predict_scans(open_model(name, folder), ready, dataset, on_disk, options, record)
     return list(dataset.scans)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from brainage_bids.bids.choice import choice_of
 from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.bids.read import Dataset
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.devices import AUTO
 from brainage_bids.errors import BrainageError, UsageError
 from brainage_bids.pipeline.models import (
@@ -103,7 +104,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     return Plan(recipe, tuple(models), tuple(dict.fromkeys(specs)), check_templates(templates, outputs))
 
 
-def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Dataset, plan: Plan) -> str:
+def describe_plan(options: ParticipantOptions, on_disk: ScanRecords, dataset: Dataset, plan: Plan) -> str:
     """Return the plan as text: which scan, which age and from where, which model, what is already done."""
     from brainage_bids.preprocess.done import is_done
 
@@ -120,10 +121,10 @@ def describe_plan(options: ParticipantOptions, outputs: Outputs, dataset: Datase
     lines += [f"start from: {derivative.name} ({derivative.root})" for derivative in dataset.derivatives]
     lines.append("scan\tage\tage_source\tgroup\tvolume\tprediction")
     for scan in dataset.scans:
-        volume = "done" if is_done(scan, plan.specs, outputs, options.preprocess.engine) else "to do"
+        volume = "done" if is_done(scan, plan.specs, on_disk, options.preprocess.engine) else "to do"
         if scan.prepared and scan.prepared.fault:
             volume = f"fails: {scan.prepared.fault}"
-        current = bool(models) and all(m is not None and prediction_is_current(scan, m, outputs) for m in models)
+        current = bool(models) and all(m is not None and prediction_is_current(scan, m, on_disk) for m in models)
         prediction = "not asked" if options.preprocess_only else ("done" if current else "to do")
         age = "n/a" if scan.age is None else f"{scan.age:g}"
         flags = f" [{', '.join(scan.age_flags)}]" if scan.age_flags else ""

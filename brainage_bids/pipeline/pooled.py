@@ -20,7 +20,6 @@ from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.datasets import Member
 from brainage_bids.pipeline.models import WEIGHTS_KEY
-from brainage_bids.pipeline.qc import current_volume
 from brainage_bids.pipeline.types import Pooled, Results
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, QC_WARNINGS, RATE_AGE, VolumeSpec
 from brainage_bids.stats.site import apart
@@ -259,5 +258,6 @@ def _warnings(members: Sequence[Member], table: pd.DataFrame, models: Sequence[s
 
 
 def _engines(member: Member) -> set[str]:
-    volumes = (current_volume(scan, member.outputs)[0] for scan in member.dataset.scans)
-    return {f"{values['Engine']} {values.get('EngineVersion', '')}".strip() for values in volumes if "Engine" in values}
+    found = (member.on_disk.volumes(scan) for scan in member.dataset.scans)
+    finest = [volumes[0].identity for volumes in found if volumes]
+    return {f"{one.engine} {one.engine_version or ''}".strip() for one in finest if one.engine}

@@ -6,8 +6,6 @@ The sidecars of the volumes hold the numbers and the verdict of the gates; ``qc.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from brainage_bids.bids.files import MISSING, write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.qc import DECISION, Key, QcTable, effective_pass, is_outdated, read_qc, scan_key, update_qc
 from brainage_bids.bids.read import Dataset
-from brainage_bids.pipeline.predictions import volume_sidecars
+from brainage_bids.bids.scan_records import ScanRecords, Volume
 from brainage_bids.pipeline.record import RunRecord, last_events
 from brainage_bids.report.html import content_hash, made_from_of
 from brainage_bids.report.qc import QcPage, QcRow, write_qc_page
@@ -35,30 +33,17 @@ def scan_warnings(scan: Scan, values: Mapping) -> list[str]:
     return [*values.get("qc_warn", ()), *(["age below 18 years: the template is an adult's"] if young else [])]
 
 
-def volume_id(values: Mapping) -> str:
-    """Return what tells a volume from an earlier one of the same scan; the letter keeps spreadsheets from counting."""
-    template = (values.get("VolumeSpec") or {}).get("template")
-    parts = [values.get("InputHash"), values.get("Engine"), values.get("EngineVersion"), template]
-    return "v" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
-
-
-def current_volume(scan: Scan, outputs: Outputs) -> tuple[dict, bool | None]:
-    """Return the sidecar of a scan's finest volume (empty without one) and whether all its volumes passed the gates."""
-    sidecars = [values for _, values in volume_sidecars(scan, outputs)]
-    return (sidecars[0] if sidecars else {}), gates_passed(sidecars)
-
-
-def gates_passed(sidecars: Sequence[Mapping]) -> bool | None:
+def gates_passed(volumes: Sequence[Volume]) -> bool | None:
     """Return whether all volumes of a scan passed the gates; None: it has no volume."""
-    return all(bool(values.get("qc_pass")) for values in sidecars) if sidecars else None
+    return all(bool(volume.sidecar.get("qc_pass")) for volume in volumes) if volumes else None
 
 
-def may_be_used(scan: Scan, outputs: Outputs, table: QcTable) -> bool | None:
+def may_be_used(scan: Scan, on_disk: ScanRecords, table: QcTable) -> bool | None:
     """Return whether a scan enters training and statistics: the gates, overruled by ``qc.tsv``; None: no volume."""
-    return effective_pass(current_volume(scan, outputs)[1], table.decision(scan_key(scan)).verdict)
+    return effective_pass(gates_passed(on_disk.volumes(scan)), table.decision(scan_key(scan)).verdict)
 
 
-def write_qc(outputs: Outputs, dataset: Dataset, record: RunRecord, phantom: bool = False) -> None:
+def write_qc(on_disk: ScanRecords, dataset: Dataset, record: RunRecord, phantom: bool = False) -> None:
     """Bring ``qc.tsv`` and ``qc.html`` up to date; a person's decisions and comments stay.
 
     Raises
@@ -66,9 +51,10 @@ def write_qc(outputs: Outputs, dataset: Dataset, record: RunRecord, phantom: boo
     BadDataError
         When ``qc.tsv`` was edited into something that cannot be understood; it is left as it is.
     """
+    outputs = on_disk.outputs
     events = [event for event in last_events(outputs).values() if event["status"] == "failed"]
     reasons = {event["prefix"]: str(event["reason"]) for event in [*events, *record.failures]}
-    rows = [row for scan in dataset.scans if (row := _row(scan, outputs, reasons)) is not None]
+    rows = [row for scan in dataset.scans if (row := _row(scan, on_disk.volumes(scan), reasons)) is not None]
     if not rows:
         return
     table = update_qc(outputs.qc_table, tuple(QC_COLUMNS), rows)
@@ -109,17 +95,17 @@ def column_meanings() -> dict[str, dict]:
     return meanings
 
 
-def _row(scan: Scan, outputs: Outputs, reasons: Mapping[str, str]) -> dict | None:
+def _row(scan: Scan, volumes: Sequence[Volume], reasons: Mapping[str, str]) -> dict | None:
     """Return the row of a scan; None when it was never processed."""
-    values, passed = current_volume(scan, outputs)
     row = {"participant_id": scan.participant_id, "session_id": scan.session_id, "run": scan.run}
-    if passed is None:
+    if not volumes:
         reason = reasons.get(scan.prefix)
         empty = dict.fromkeys(QC_METRICS)
         return None if reason is None else {**row, "qc_pass": 0, "qc_warn": reason, **empty, "qc_volume": REFUSED}
+    values, volume = volumes[0].sidecar, volumes[0].identity.decision_key
     numbers = {name: values.get("QC", {}).get(name) for name in QC_METRICS}
     words = SEPARATOR.join(scan_warnings(scan, values)) or None
-    return {**row, "qc_pass": int(passed), "qc_warn": words, **numbers, "qc_volume": volume_id(values)}
+    return {**row, "qc_pass": int(bool(gates_passed(volumes))), "qc_warn": words, **numbers, "qc_volume": volume}
 
 
 def _say(table: QcTable, now: Mapping[Key, str], record: RunRecord) -> None:
@@ -190,7 +176,7 @@ def _address(path: Path, outputs: Outputs) -> str:
     return path.relative_to(outputs.root).as_posix()
 
 
-def passing(scans: Sequence[Scan], outputs: Outputs) -> list[bool]:
+def passing(scans: Sequence[Scan], on_disk: ScanRecords) -> list[bool]:
     """Say for each scan whether it may train a model (:func:`may_be_used`)."""
-    table = read_qc(outputs.qc_table)
-    return [bool(may_be_used(scan, outputs, table)) for scan in scans]
+    table = read_qc(on_disk.outputs.qc_table)
+    return [bool(may_be_used(scan, on_disk, table)) for scan in scans]

@@ -11,21 +11,17 @@ from collections.abc import Collection, Mapping, Sequence
 import pandas as pd
 
 from brainage_bids.bids.grouptables import BY_MODEL
-from brainage_bids.bids.outputs import Outputs, scan_claim
+from brainage_bids.bids.outputs import scan_claim
 from brainage_bids.bids.qc import FAIL, effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
 from brainage_bids.bids.runs import claimed
+from brainage_bids.bids.scan_records import Predictions, ScanRecords, Volume
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.bias import UNKNOWN_FOLD
 from brainage_bids.pipeline.models import WEIGHTS_KEY, read_cards, trained_as, weights_now
 from brainage_bids.pipeline.predictions import (
-    about_predictions,
     believable,
-    engine_of,
     is_of,
-    prediction_rows,
-    volume_identity,
-    volume_sidecars,
 )
 from brainage_bids.pipeline.qc import gates_passed
 from brainage_bids.pipeline.record import last_events
@@ -36,13 +32,14 @@ LOG = logging.getLogger("brainage_bids")
 
 
 def read_results(
-    dataset: Dataset, outputs: Outputs, external: Mapping[str, pd.DataFrame], only: Collection[str] = ()
+    dataset: Dataset, on_disk: ScanRecords, external: Mapping[str, pd.DataFrame], only: Collection[str] = ()
 ) -> Results:
     """Read every prediction table of the dataset's scans into one table (one row per scan).
 
     Unless ``only`` is empty, models that it does not name are left out. A scan without a
     prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
     """
+    outputs = on_disk.outputs
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
     rows, failed, maps, flags, seen, engines = [], [], [], [], {}, set()
     foreign: list[tuple[int, Scan]] = []  # rows without a prediction of ours
@@ -55,28 +52,34 @@ def read_results(
     grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items()}
     events, decided, busy = last_events(outputs), read_qc(outputs.qc_table), claimed(outputs.root)
     for scan in dataset.scans:
-        sidecars, told, everything, unreadable = _left(scan, outputs)
-        now = {volume_identity(values) for _, values in sidecars}
-        written = [row for row in everything if not only or row["model"] in only]
+        volumes, predicted, unreadable = _left(scan, on_disk)
+        now = {volume.identity.key for volume in volumes}
+        written = [row for row in predicted.rows if not only or row["model"] in only]
         for name in {row["model"] for row in written} - weights.keys():
             if name in broken:
                 raise BadDataError(f"{broken[name]}; or leave the model out: name the others with --model")
             weights[name] = weights_now(name, cards.get(name, {}), outputs)
-        predictions = [row for row in written if believable(row) and is_of(told, row["model"], now, trainings, weights)]
+        predictions = [
+            row for row in written
+            if believable(row)
+            and is_of(
+                predicted.origin_of(row["model"]), now, trainings.get(row["model"], {None}), weights[row["model"]]
+            )
+        ]  # fmt: skip
         outdated += [(scan, row["model"]) for row in written if row not in predictions]
-        engines.update(engine_of(values) for _, values in sidecars[:1])
+        engines.update(volume.engine for volume in volumes[:1])
         if not predictions and scan.participant_id not in elsewhere:
-            by_others = [row["model"] for row in everything]
+            by_others = [row["model"] for row in predicted.rows]
             failure = _outdated(scan) if written else _failure(scan, events.get(scan.prefix), by_others)
             failure |= {"step": "predict", "reason": unreadable} if unreadable else {}
             failed.append(_in_work(scan) if scan_claim(scan) in busy else failure)
             continue
         if not predictions:
             foreign.append((len(rows), scan))
-        usable = effective_pass(gates_passed([v for _, v in sidecars]), decided.decision(scan_key(scan)).verdict)
+        usable = effective_pass(gates_passed(volumes), decided.decision(scan_key(scan)).verdict)
         row = _scan_columns(scan, None if usable is None else int(usable))
-        row[QC_WARNINGS] = len(sidecars[0][1].get("qc_warn", ())) if sidecars else float("nan")
-        held_out = told.get("Folds", {})
+        row[QC_WARNINGS] = len(volumes[0].sidecar.get("qc_warn", ())) if volumes else float("nan")
+        held_out = predicted.origin.get("Folds", {})
         for values in predictions:
             name = values["model"]
             seen[name] = None
@@ -92,7 +95,7 @@ def read_results(
             }
             used = {"in_training", "in_validation"} & set(values["flags"].split(";"))
             row["in_training"] = max(row["in_training"], int(bool(used)))
-            for spec, _ in sidecars:
+            for spec in [volume.spec for volume in volumes]:
                 path = outputs.saliency(scan, spec, name)
                 of_this_grid = name not in grids or path == outputs.saliency(scan, grids[name], name)
                 if of_this_grid and path.is_file():
@@ -138,19 +141,12 @@ def read_results(
     )
 
 
-def _left(scan: Scan, outputs: Outputs) -> tuple[list[tuple[VolumeSpec, dict]], dict, list[dict], str | None]:
-    """Return the volumes of a scan, what is told of its predictions, the predictions, and why they cannot be read.
-
-    A run that writes puts the table before its sidecar, and here the sidecar is read first: it is never the newer one.
-    """
+def _left(scan: Scan, on_disk: ScanRecords) -> tuple[tuple[Volume, ...], Predictions, str | None]:
+    """Return the volumes of a scan, its predictions, and why these cannot be read."""
     try:
-        sidecars = volume_sidecars(scan, outputs)
-        told, everything = about_predictions(outputs.prediction(scan)), prediction_rows(outputs.prediction(scan))
-    except FileNotFoundError:  # another run makes it anew this very moment
-        return [], {}, [], None
+        return on_disk.volumes(scan), on_disk.predictions(scan), None
     except BadDataError as error:  # it concerns this scan only
-        return volume_sidecars(scan, outputs), {}, [], str(error)
-    return sidecars, told, everything, None
+        return on_disk.volumes(scan), Predictions(), str(error)
 
 
 def _scan_columns(scan: Scan, qc_pass: int | None) -> dict:

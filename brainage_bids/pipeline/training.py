@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from brainage_bids import __version__
 from brainage_bids.bids.choice import second_choice
+from brainage_bids.bids.files import read_tsv
 from brainage_bids.bids.outputs import Outputs, is_study_model
 from brainage_bids.bids.read import Dataset, scans_table
 from brainage_bids.bids.runs import sweep
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import UsageError
+from brainage_bids.model.artifact import CARD, read_model_json
+from brainage_bids.pipeline.models import trained_as
 from brainage_bids.pipeline.options import ParticipantOptions
 from brainage_bids.pipeline.query import rows_where
 from brainage_bids.pipeline.record import RunRecord
@@ -84,7 +89,7 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
 
 def train_recipe(
     options: ParticipantOptions,
-    outputs: Outputs,
+    on_disk: ScanRecords,
     dataset: Dataset,
     recipe: Recipe,
     scans: Sequence[Scan],
@@ -96,12 +101,13 @@ def train_recipe(
     ``world`` are the processes that help; None without them.
     """
     from brainage_bids.model.train import train_model
-    from brainage_bids.pipeline.pages import is_phantom, training_page
+    from brainage_bids.pipeline.page_values import is_phantom
     from brainage_bids.pipeline.qc import passing
 
+    outputs = on_disk.outputs
     table = scans_table(scans, dataset.score_names)
     chosen, rule = trainable_rows(table, dataset, options.train_on)
-    table["trainable"] = chosen & pd.Series(passing(scans, outputs), index=table.index)
+    table["trainable"] = chosen & pd.Series(passing(scans, on_disk), index=table.index)
     table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
     table.attrs |= {"dataset": dataset.identity, "phantom": is_phantom(dataset)}
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
@@ -119,3 +125,25 @@ def train_recipe(
             record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
         shutil.rmtree(work, ignore_errors=True)
     record.run.leave(place)
+
+
+def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str) -> bool:
+    """Write the page of a training, unless there is one of this very model or its history was removed; say whether.
+
+    ``table`` is the one that `train_model` had.
+    """
+    from brainage_bids.model.views import augmented_examples, embedding_map
+    from brainage_bids.report.html import made_from_of
+    from brainage_bids.report.training import TrainingPage, write_training_page
+
+    folder, path = outputs.model(name), outputs.training_page(name)
+    values = read_model_json(folder / CARD)
+    made_from = trained_as(values)
+    if made_from_of(path) == made_from or not (folder / "history.tsv").is_file():
+        return False
+    points, shares = (None, ()) if values["recipe"]["method"] == "ridge" else embedding_map(folder, table, device)
+    history = read_tsv(folder / "history.tsv")
+    examples = augmented_examples(folder, table)
+    page = TrainingPage(name, __version__, values, history, points, shares, examples, made_from)
+    write_training_page(path, page)
+    return True

@@ -6,11 +6,12 @@ An input whose size and time of change are as recorded is taken as unchanged; ot
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 from collections.abc import Sequence
 
 from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.preprocess.options import ENGINE_VERSIONS
 from brainage_bids.schema import Scan, VolumeSpec
 
@@ -31,24 +32,17 @@ def input_stat(scan: Scan) -> list[list[int]]:
     return [[stat.st_size, stat.st_mtime_ns] for stat in found]
 
 
-def is_done(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs, engine: str = "builtin") -> bool:
+def is_done(scan: Scan, specs: Sequence[VolumeSpec], on_disk: ScanRecords, engine: str = "builtin") -> bool:
     """Say whether every volume of a scan is there, made from this very input to these specs by this engine."""
     known: dict[str, object] = {}
     for spec in specs:
-        volume = outputs.volume(scan, spec)
-        if not (os.path.exists(volume) and os.path.exists(outputs.mask(scan, spec))):
+        image, mask = on_disk.outputs.volume(scan, spec), on_disk.outputs.mask(scan, spec)
+        if not (os.path.exists(image) and os.path.exists(mask)):
             return False
-        try:
-            with open(sidecar_path(volume), "rb") as stream:
-                values = json.load(stream)
-        except (OSError, ValueError):
+        volume = on_disk.volume(scan, spec)
+        if volume is None or volume.spec != spec or not _same_input(scan, volume.sidecar, known):
             return False
-        wanted = {
-            "Engine": engine,
-            "EngineVersion": ENGINE_VERSIONS[engine],
-            "VolumeSpecFingerprint": spec.fingerprint,
-        }
-        if any(values.get(key) != value for key, value in wanted.items()) or not _same_input(scan, values, known):
+        if volume.identity.made_by[1:] != (engine, ENGINE_VERSIONS[engine]):
             return False
     return True
 
@@ -65,3 +59,17 @@ def _same_input(scan: Scan, values: dict, known: dict) -> bool:
     except OSError:  # an input that is not there any more is not the same
         return False
     return values.get("InputHash") == known["hash"]
+
+
+def remove_outputs(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) -> None:
+    """Remove what an earlier run made of this scan, so that a failure leaves nothing that looks current."""
+    stale = [outputs.qc_figure(scan, name) for name in ("mask", "template")]
+    for spec in specs:
+        volume, mask = outputs.volume(scan, spec), outputs.mask(scan, spec)
+        transform = outputs.transform(scan, spec.template)
+        stale += [sidecar_path(volume), volume, sidecar_path(mask), mask, transform, transform.with_suffix(".json")]
+    half = re.compile(rf"-{re.escape(scan.prefix)}_(space|from|desc)-")  # not those of sub-01_acq-x beside sub-01
+    for folder in {path.parent for path in stale}:  # half-written files of a killed run
+        stale += [path for path in folder.glob(f".tmp-*-{scan.prefix}_*") if half.search(path.name)]
+    for path in stale:
+        path.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ The other engines find brain and affine in their own way and end in `finish` too
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +21,7 @@ from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import quality, recognise, resample
-from brainage_bids.preprocess.done import input_hash, input_stat
+from brainage_bids.preprocess.done import input_hash, input_stat, remove_outputs
 from brainage_bids.preprocess.intake import Brain, Native, read_prepared, read_scan
 from brainage_bids.preprocess.job import Job
 from brainage_bids.preprocess.options import ENGINE_VERSIONS
@@ -271,20 +270,6 @@ def write_transform(path: Path, matrix: np.ndarray, sources: Sequence[str], temp
     meaning = "Resamples the T1w image to the template; as a map of points (LPS+ mm) it goes from template to T1w (ITK)"
     sidecar = {"Sources": sources, "Description": meaning, "Template": template, "MatrixRAS": matrix}
     write_json(path.with_suffix(".json"), sidecar)
-
-
-def remove_outputs(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) -> None:
-    """Remove what an earlier run made of this scan, so that a failure leaves nothing that looks current."""
-    stale = [outputs.qc_figure(scan, name) for name in ("mask", "template")]
-    for spec in specs:
-        volume, mask = outputs.volume(scan, spec), outputs.mask(scan, spec)
-        transform = outputs.transform(scan, spec.template)
-        stale += [sidecar_path(volume), volume, sidecar_path(mask), mask, transform, transform.with_suffix(".json")]
-    half = re.compile(rf"-{re.escape(scan.prefix)}_(space|from|desc)-")  # not those of sub-01_acq-x beside sub-01
-    for folder in {path.parent for path in stale}:  # half-written files of a killed run
-        stale += [path for path in folder.glob(f".tmp-*-{scan.prefix}_*") if half.search(path.name)]
-    for path in stale:
-        path.unlink(missing_ok=True)
 
 
 def sources_of(scan: Scan) -> list[str]:

@@ -22,15 +22,14 @@ from typing import TYPE_CHECKING
 from brainage_bids.bids.files import no_room
 from brainage_bids.bids.outputs import Outputs, scan_claim
 from brainage_bids.bids.runs import LOOK_S, Run, Who, is_run, living_in, running, sweep
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import NoRoomError, UsageError
-from brainage_bids.preprocess.done import is_done
+from brainage_bids.preprocess.done import is_done, remove_outputs
 from brainage_bids.preprocess.engines import choose
 from brainage_bids.preprocess.job import Job
 from brainage_bids.preprocess.options import PreprocessOptions
 from brainage_bids.preprocess.plugins import at_once, choose_plugin
 from brainage_bids.preprocess.progress import progress
-from brainage_bids.preprocess.steps import remove_outputs
-from brainage_bids.preprocess.template import template_of
 from brainage_bids.processes import end_descendants, release_heap
 from brainage_bids.schema import DEFAULT_TEMPLATE, Scan, VolumeSpec
 from brainage_bids.stops import last_words
@@ -87,6 +86,7 @@ def preprocess(
     options: PreprocessOptions,
     told: Callable[[Outcome], None] = lambda outcome: None,
     run: Run | None = None,
+    on_disk: ScanRecords | None = None,
 ) -> list[Outcome]:
     """Preprocess every scan to every grid.
 
@@ -106,6 +106,8 @@ def preprocess(
         Takes each outcome as soon as it is known, while no other run can touch the scan.
     run
         This run as others see it; by default one that ends with this call.
+    on_disk
+        What is there already, where the caller has read it.
 
     Returns
     -------
@@ -119,7 +121,7 @@ def preprocess(
     """
     if run is None:
         with running() as run:
-            return preprocess(scans, specs, outputs, options, told, run)
+            return preprocess(scans, specs, outputs, options, told, run, on_disk)
     # nodes run in folders of their own: relative paths would lead elsewhere
     outputs = Outputs(Path(outputs.root).absolute())
     options = dataclasses.replace(options, work_dir=Path(options.work_dir).absolute())
@@ -127,11 +129,14 @@ def preprocess(
         raise UsageError(f"--engine {options.engine} cannot start from --derivatives, builtin can; leave one out")
     for spec in specs:
         if spec.template != DEFAULT_TEMPLATE:
+            from brainage_bids.preprocess.template import template_of
+
             template_of(spec, outputs.root)  # fails here rather than once a scan
+    on_disk = on_disk or ScanRecords(outputs)
     results = _Results(told, lambda scan: run.free(outputs.root, scan_claim(scan)))
     todo, waits = list(scans), False
     while todo:
-        jobs, others = _claimed(todo, specs, outputs, options, run, results)
+        jobs, others = _claimed(todo, specs, outputs, options, run, results, on_disk)
         todo = list(others)
         if jobs:
             _run_all(jobs, options, run, results)
@@ -155,11 +160,12 @@ def _claimed(
     options: PreprocessOptions,
     run: Run,
     results: _Results,
+    on_disk: ScanRecords,
 ) -> tuple[list[Job], dict[Scan, Who]]:
     """Return the jobs of the scans that are to do and now ours, and the scans that another run works on, and which."""
     jobs, others = [], {}
     for scan in scans:
-        done = partial(is_done, scan, specs, outputs, options.engine)
+        done = partial(is_done, scan, specs, on_disk, options.engine)
         fault = scan.prepared.fault if scan.prepared else None
         if not (options.rerun or fault) and done():
             results.keep(Outcome(scan, "skipped"))
@@ -222,7 +228,7 @@ def _outcome(job: Job, options: PreprocessOptions, said: str) -> Outcome:
     step, cost = status.get("step", "brain"), (float(status.get(name, 0.0)) for name in ("seconds", "peak_gb"))
     if "reason" in status:
         return Outcome(job.scan, "failed", step, status["reason"], *cost)
-    if status.get("finished") and is_done(job.scan, job.specs, job.outputs, job.engine):
+    if status.get("finished") and is_done(job.scan, job.specs, ScanRecords(job.outputs), job.engine):
         return Outcome(job.scan, "done", None, None, *cost)
     reason = STOPPED_EARLY if options.stop_on_first_crash else DIED
     if said and not options.stop_on_first_crash:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from brainage_bids.errors import BrainageError
-from brainage_bids.report import brain, figures, words
+from brainage_bids.report import words
 from brainage_bids.report.html import NOT_AVAILABLE, decimals, embed_image, interval, number, text, write_page
-from brainage_bids.report.pictures import draw_picture
 
 UNKNOWN_TO_MODEL = {"age_extrapolated": "an age", "contrast_extrapolated": "a contrast"}
 _PICTURES = {
@@ -227,6 +226,9 @@ def _graphic(scan: ScanSection) -> dict[str, str] | None:
     said = [f"{row['model']}: corrected gap {decimals(row['gap'], 2, True)} years" for row in rows]
     bands = any(row["half"] is not None for row in rows)
     alt = "Corrected brain age gap against the band of healthy people. " + "; ".join(said)
+    from brainage_bids.report import figures
+    from brainage_bids.report.pictures import draw_picture
+
     return {"src": embed_image(draw_picture(figures.interval_graphic(rows)), lossless=True), "alt": alt, "bands": bands}
 
 
@@ -264,6 +266,8 @@ def _maps(scan: ScanSection) -> list[dict[str, str]]:
             "problem": "",
         }
         try:
+            from brainage_bids.report import brain
+
             overlay = brain.load(path)
             underlay = brain.load(scan.volume) if scan.volume is not None else None
             entry["src"] = embed_image(brain.overlay_picture(underlay, overlay))

@@ -12,14 +12,10 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from brainage_bids.errors import BrainageError
 from brainage_bids.report import words
-from brainage_bids.report.figures import COLOURS, GRID, INK
 from brainage_bids.report.html import NOT_AVAILABLE, count, embed_image, number, write_page
-from brainage_bids.report.pictures import draw_picture
 
 Gates = Mapping[str, Mapping[str, tuple[float, float]]]
 
@@ -33,7 +29,6 @@ PICTURE_BYTES = 8_000_000  # of all thumbnails together, as text
 ROWS = 5000
 MIN_SCANS = 8  # below this many, a scan's distance from the others says nothing
 _PICTURES = {"mask": "brain mask on the native scan", "template": "scan on the template"}
-_LINES = {"warn": ("#8a6a00", (0, (1, 1.5))), "fail": ("#b3261e", "-"), "refuse": (INK, (0, (5, 2)))}
 
 
 @dataclass(frozen=True)
@@ -145,7 +140,7 @@ def worst_first(rows: Sequence[QcRow]) -> list[tuple[QcRow, float | None]]:
 
 
 def _distances(rows: Sequence[QcRow]) -> list[float | None]:
-    values = _numbers(rows, SHOWN)
+    values = column_values(rows, SHOWN)
     known = np.isfinite(values)
     if len(rows) < MIN_SCANS:
         return [None] * len(rows)
@@ -159,12 +154,6 @@ def _distances(rows: Sequence[QcRow]) -> list[float | None]:
         if spread > 0:
             largest = np.fmax(largest, away / spread)
     return [float(z) if np.isfinite(z) else None for z in largest]
-
-
-def _numbers(rows: Sequence[QcRow], names: Sequence[str]) -> np.ndarray:
-    """Return the metrics as (rows, names), NaN where there is no number."""
-    found = [[number(row.metrics.get(name)) for name in names] for row in rows]
-    return np.asarray(found, dtype=np.float64).reshape(-1, len(names))  # None becomes NaN
 
 
 def _summary(rows: Sequence[QcRow]) -> list[tuple[str, str]]:
@@ -221,7 +210,7 @@ def rounded(value: Any) -> str:
 
 def _limits(name: str, rows: Sequence[QcRow], gates: Gates) -> dict[str, str]:
     """Return a metric's line in the table of gates: its values in this study and where the gates lie."""
-    values = _numbers(rows, [name])[:, 0]
+    values = column_values(rows, [name])[:, 0]
     values = values[np.isfinite(values)]
     middle = NOT_AVAILABLE
     if values.size:
@@ -239,42 +228,20 @@ def _span(limits: tuple[float, float]) -> str:
     return f"above {rounded(high)}" if np.isinf(low) else f"outside {rounded(low)} to {rounded(high)}"
 
 
+def column_values(rows: Sequence[QcRow], names: Sequence[str]) -> np.ndarray:
+    """Return the metrics as (rows, names), NaN where there is no number."""
+    found = [[number(row.metrics.get(name)) for name in names] for row in rows]
+    return np.asarray(found, dtype=np.float64).reshape(-1, len(names))  # None becomes NaN
+
+
 def _figure(rows: Sequence[QcRow], gates: Gates) -> dict[str, str] | None:
-    drawn = [name for name in SHOWN if np.isfinite(_numbers(rows, [name])).any()]
+    drawn = [name for name in SHOWN if np.isfinite(column_values(rows, [name])).any()]
     if not drawn:
         return None
-    picture = draw_picture(strips(rows, drawn, gates), dpi=110)
+    from brainage_bids.report.pictures import draw_picture
+    from brainage_bids.report.qcfigure import strips
+
+    passed = np.asarray([row.passed for row in rows])
+    picture = draw_picture(strips(column_values(rows, drawn), passed, drawn, gates), dpi=110)
     names = ", ".join(words.metric_name(name).lower() for name in drawn)
     return {"src": embed_image(picture, lossless=True), "alt": f"One strip of points per metric: {names}"}
-
-
-def strips(rows: Sequence[QcRow], names: Sequence[str], gates: Gates) -> Figure:
-    """Draw one strip of points per metric, triangles for the scans that do not pass, lines for the gates."""
-    lines = -(-len(names) // 3)
-    figure = Figure(figsize=(9.2, 1.15 * lines + 0.1))
-    panels = figure.subplots(lines, 3, squeeze=False).ravel()
-    edge = 0.25 / (1.15 * lines + 0.1)
-    figure.subplots_adjust(left=0.02, right=0.98, top=1 - edge, bottom=edge, hspace=1.1, wspace=0.1)
-    passed = np.asarray([row.passed for row in rows])
-    height = (np.arange(len(rows)) * 0.6180339887) % 1  # even, and the same in every run
-    for axes in panels[len(names) :]:
-        axes.set_axis_off()
-    for axes, name in zip(panels, names, strict=False):
-        values = _numbers(rows, [name])[:, 0]
-        for chosen, colour, marker in ((passed, COLOURS[0], "o"), (~passed, COLOURS[1], "^")):
-            axes.scatter(values[chosen], height[chosen], 16, colour, marker=marker, alpha=0.6, linewidths=0)
-        low, high = np.nanmin(values), np.nanmax(values)
-        span = high - low or abs(high) or 1.0
-        for kind, limits in gates.get(name, {}).items():
-            for limit in limits:
-                if low - span <= limit <= high + span and 0 not in (limit, span):
-                    axes.axvline(limit, color=_LINES[kind][0], linestyle=_LINES[kind][1], linewidth=1.2)
-        axes.set_title(words.metric_name(name), fontsize=8.5, loc="left", pad=3)
-        axes.set(ylim=(-0.15, 1.15), yticks=[])
-        axes.tick_params(labelsize=7.5)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="x", color=GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
-        for side in ("left", "right", "top"):
-            axes.spines[side].set_visible(False)
-    return figure

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from scipy import optimize, special, stats
+from statsmodels.regression.linear_model import OLS
 
 from brainage_bids.schema import GROUPDIFF_COLUMNS
 from brainage_bids.stats import linerror
@@ -185,7 +185,7 @@ def ancova(case: pd.DataFrame, control: pd.DataFrame, outcome: str, covariates: 
         return row | {"status": "insufficient_n", "note": joined([*notes, "no degrees of freedom left"])}
     if not has_full_rank(design):
         return row | {"status": "rank_deficient", "note": joined([*notes, "covariates repeat each other or the group"])}
-    fit = sm.OLS(y, design).fit()
+    fit = OLS(y, design).fit()
     if is_constant(fit.resid):
         return row | {"status": "zero_variance", "note": joined([*notes, "no residual spread: no test"])}
     low, high = fit.conf_int(0.05)[1]
@@ -350,7 +350,7 @@ def _noncentrality(t: float, df: int, share: float) -> float:
 def _robust(y: np.ndarray, design: np.ndarray) -> dict:
     """HC3 standard error of the difference and its p (normal); absent where HC3 does not exist."""
     with np.errstate(all="ignore"):  # a person alone in a site has leverage 1
-        fit = sm.OLS(y, design).fit(cov_type="HC3")
+        fit = OLS(y, design).fit(cov_type="HC3")
         se, p = float(fit.bse[1]), float(fit.pvalues[1])
     return {"se_hc3": se, "p_hc3": p} if math.isfinite(se) and math.isfinite(p) and se > 0 else {}
 
@@ -360,7 +360,7 @@ def _interaction(y: np.ndarray, design: np.ndarray, is_case: np.ndarray, age: np
     full = np.column_stack([design, (is_case - is_case.mean()) * (age - age.mean())])
     if not has_full_rank(full) or len(y) - full.shape[1] < 1:
         return {}, ""
-    p = float(sm.OLS(y, full).fit().pvalues[-1])
+    p = float(OLS(y, full).fit().pvalues[-1])
     if not math.isfinite(p):
         return {}, ""
     return {"p_interaction": p}, "the difference changes with age: one for all ages misleads" if p < 0.05 else ""

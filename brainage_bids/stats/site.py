@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
+from statsmodels.regression.linear_model import OLS
 
 from brainage_bids.schema import SITE_COLUMNS
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
@@ -87,7 +87,7 @@ def _test(controls: pd.DataFrame, outcome: str, effect: str) -> dict:
         return row | {"status": "insufficient_n", "note": joined([*notes, *more, "no degrees of freedom left"])}
     if not has_full_rank(design):
         return row | {"status": "rank_deficient", "note": joined([*notes, *more, f"{effect} repeats age or sex"])}
-    fit = sm.OLS(bag, design).fit()
+    fit = OLS(bag, design).fit()
     test = fit.f_test(np.eye(design.shape[1])[1 : 1 + dummies.shape[1]])
     means = ", ".join(f"{one} {bag[(site == one).to_numpy()].mean():.2f}" for one in levels(site))
     row |= {"f": float(test.fvalue), "df_num": test.df_num, "df_den": test.df_denom, "p": float(test.pvalue)}

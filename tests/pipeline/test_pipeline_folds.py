@@ -13,7 +13,7 @@ from groupstudy import group_level, make_dataset
 
 import brainage_bids
 from brainage_bids.bids.files import write_json, write_tsv
-from brainage_bids.pipeline.pages import not_covered
+from brainage_bids.pipeline.group_page import not_covered
 from brainage_bids.schema import PREDICTION_COLUMNS
 from brainage_bids.stats.bias import correct_with_calibration
 

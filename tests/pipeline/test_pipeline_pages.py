@@ -7,7 +7,7 @@ import pytest
 from prepared import make_prepared, participant, shared_model
 
 from brainage_bids.bids.files import read_json, write_json
-from brainage_bids.pipeline import pages
+from brainage_bids.pipeline import participant_pages as pages
 from brainage_bids.report.html import made_from_of
 
 

@@ -11,7 +11,7 @@ from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.cli import run_inside
 from brainage_bids.errors import BadDataError, ParticipantsFailed, UsageError
-from brainage_bids.pipeline import pages
+from brainage_bids.pipeline import participant_pages as pages
 from brainage_bids.pipeline.group import gather
 from brainage_bids.pipeline.options import GroupOptions
 

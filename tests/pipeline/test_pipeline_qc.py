@@ -8,6 +8,7 @@ import pytest
 from brainage_bids.bids.files import read_tsv, write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.qc import read_qc, scan_key
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import BadDataError
 from brainage_bids.pipeline import qc
 from brainage_bids.pipeline.record import RunRecord
@@ -102,11 +103,11 @@ def test_children_are_flagged_by_their_age(place, age, young):
 def test_the_gates_decide_unless_a_person_does(place):
     for label, passed in (("1", True), ("2", False), ("3", True), ("4", False)):
         place.add(label, sidecar(qc_pass=passed))
-    assert qc.passing(place.scans, place.outputs) == [True, False, True, False]
+    assert qc.passing(place.scans, ScanRecords(place.outputs)) == [True, False, True, False]
     place.write()
     place.decide("3", "exclude")
     place.decide("4", "Accept")
-    assert qc.passing(place.scans, place.outputs) == [True, False, False, True]
+    assert qc.passing(place.scans, ScanRecords(place.outputs)) == [True, False, False, True]
     assert place.write().notes[0].endswith("decided in qc.tsv: 1 pass, 1 fail; look at qc.html")
 
 
@@ -129,7 +130,7 @@ def test_a_pass_given_to_a_refused_scan_is_old_once_there_is_a_volume(place):
     scan = place.add("1")
     place.write([(scan, "empty")])
     place.decide("1", "pass")
-    assert qc.passing([scan], place.outputs) == [False]
+    assert qc.passing([scan], ScanRecords(place.outputs)) == [False]
     place.set(scan, sidecar(qc_pass=False))
     assert "decided on an older volume" in place.write().notes[1]
 

@@ -6,7 +6,7 @@ from prepared import make_prepared, participant, shared_model
 
 from brainage_bids.cli import run_inside
 from brainage_bids.errors import UsageError
-from brainage_bids.pipeline import pages
+from brainage_bids.pipeline import participant_pages as pages
 from brainage_bids.pipeline.workplace import MARKER, is_ours
 
 

@@ -51,7 +51,7 @@ def test_a_model_that_comes_with_the_package_is_used_when_nothing_is_trained(stu
     from brainage_bids.bids.outputs import Outputs
     from brainage_bids.errors import NoInputError, UsageError
     from brainage_bids.pipeline import models
-    from brainage_bids.pipeline.pages import notices
+    from brainage_bids.pipeline.page_values import notices
 
     monkeypatch.setattr(models, "BUNDLED", tmp_path / "bundled")
     with pytest.raises(NoInputError, match="no model is trained here and none is bundled"):

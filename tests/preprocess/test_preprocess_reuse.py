@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import UsageError
 from brainage_bids.preprocess import brain as brain_room
 from brainage_bids.preprocess import recognise, steps
@@ -73,10 +74,10 @@ def test_a_switch_between_raw_and_prepared_is_noticed(made, head):
     path = folder / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(head, path)
-    assert is_done(scan, SPECS, outputs)
-    assert not is_done(dataclasses.replace(scan, prepared=None), SPECS, outputs)
+    assert is_done(scan, SPECS, ScanRecords(outputs))
+    assert not is_done(dataclasses.replace(scan, prepared=None), SPECS, ScanRecords(outputs))
     changed = dataclasses.replace(scan.prepared, mask=scan.prepared.image)
-    assert not is_done(dataclasses.replace(scan, prepared=changed), SPECS, outputs)
+    assert not is_done(dataclasses.replace(scan, prepared=changed), SPECS, ScanRecords(outputs))
 
 
 def test_a_scan_without_prepared_image_fails_and_its_old_volume_goes(made, tmp_path):

@@ -12,10 +12,11 @@ from PIL import Image
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.runs import Run
+from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import UsageError
-from brainage_bids.preprocess import rescue, steps, workflow
+from brainage_bids.preprocess import rescue, workflow
 from brainage_bids.preprocess.affine import wide_starts
-from brainage_bids.preprocess.done import is_done
+from brainage_bids.preprocess.done import is_done, remove_outputs
 from brainage_bids.preprocess.options import PreprocessOptions
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import Scan, VolumeSpec
@@ -143,10 +144,10 @@ def test_pictures_are_small_and_not_blank(finished):
 def test_a_second_run_skips_and_a_changed_input_is_redone(finished, tmp_path):
     folder, scans, outputs, _ = finished
     good = [scans[0], scans[2]]
-    assert all(is_done(scan, SPECS, outputs, "builtin") for scan in good)
-    assert not is_done(scans[1], SPECS, outputs, "builtin")
-    assert not is_done(good[0], SPECS, outputs, "ants")
-    assert not is_done(good[0], (VolumeSpec.on_grid(4, intensity="zscore"),), outputs, "builtin")
+    assert all(is_done(scan, SPECS, ScanRecords(outputs), "builtin") for scan in good)
+    assert not is_done(scans[1], SPECS, ScanRecords(outputs), "builtin")
+    assert not is_done(good[0], SPECS, ScanRecords(outputs), "ants")
+    assert not is_done(good[0], (VolumeSpec.on_grid(4, intensity="zscore"),), ScanRecords(outputs), "builtin")
     stamps = [outputs.volume(scan, SPECS[0]).stat().st_mtime_ns for scan in good]
     again = preprocess(good, SPECS, outputs, options(folder))
     assert [outcome.status for outcome in again] == ["skipped", "skipped"]
@@ -154,7 +155,7 @@ def test_a_second_run_skips_and_a_changed_input_is_redone(finished, tmp_path):
 
     image = nib.load(good[1].path)
     nib.save(nib.Nifti1Image(np.zeros(image.shape, np.int16), image.affine), good[1].path)
-    assert not is_done(good[1], SPECS, outputs, "builtin")
+    assert not is_done(good[1], SPECS, ScanRecords(outputs), "builtin")
     changed = preprocess(good, SPECS, outputs, options(folder))
     assert [outcome.status for outcome in changed] == ["skipped", "failed"]
     assert not outputs.volume(good[1], SPECS[0]).exists()  # the volume of the former input is gone
@@ -187,7 +188,7 @@ def test_half_written_files_of_a_sibling_are_left_alone(tmp_path):
     other = folder / ".tmp-abc12345-sub-01_acq-mprage_space-X_res-4_desc-preproc_T1w.nii.gz"
     for path in (mine, other):
         path.write_bytes(b"")
-    steps.remove_outputs(scan, [SPECS[0]], outputs)
+    remove_outputs(scan, [SPECS[0]], outputs)
     assert not mine.exists()
     assert other.exists()
 

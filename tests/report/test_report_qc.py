@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 from reportpages import check
 
-from brainage_bids.report.qc import QcPage, QcRow, rounded, strips, worst_first, write_qc_page
+from brainage_bids.report.qc import QcPage, QcRow, column_values, rounded, worst_first, write_qc_page
+from brainage_bids.report.qcfigure import strips
 
 GATES = {
     "snr": {"warn": (10.0, np.inf)},
@@ -144,11 +145,15 @@ def test_a_page_without_numbers_says_so(tmp_path):
 
 def test_gates_far_from_the_points_are_not_drawn():
     rows = [scan(metrics={"template_ncc": value}) for value in (0.40, 0.60)]
-    near = strips(rows, ["template_ncc"], GATES).axes[0]
+    near = strips(*_strips_of(rows, "template_ncc")).axes[0]
     drawn = sorted(float(line.get_xdata()[0]) for line in near.lines)
     assert drawn == [0.37, 0.43, 0.51]
-    far = strips([scan(metrics={"snr": value}) for value in (30, 31)], ["snr"], GATES).axes[0]
+    far = strips(*_strips_of([scan(metrics={"snr": value}) for value in (30, 31)], "snr")).axes[0]
     assert not far.lines
+
+
+def _strips_of(rows, name):
+    return column_values(rows, [name]), np.array([row.passed for row in rows]), [name], GATES
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,174 @@
+"""What OUTPUT_DIR holds of each scan: its volumes, what was predicted from them, and how. Read once a run.
+
+A file is read again only when it was replaced since, by this run or by another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from brainage_bids.bids.files import read_json, read_rows
+from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.volumes import VolumeIdentity, volume_spec
+from brainage_bids.errors import BadDataError
+from brainage_bids.schema import Scan, VolumeSpec
+
+LOG = logging.getLogger("brainage_bids")
+BY_MODEL = ("Folds", "Keys", "Inputs", "Trainings", "Weights")  # of the sidecar of a prediction table
+NUMBERS = ("predicted_age", "chronological_age", "bag", "bag_corrected", "pred_lo", "pred_hi")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The prediction table of a scan and its sidecar.
+
+    Parameters
+    ----------
+    rows
+        One per model; ages as float (years), NaN where missing.
+    origin
+        By `BY_MODEL` and model, what each row was made from; empty where no sidecar is there.
+    """
+
+    rows: tuple[dict[str, Any], ...] = ()
+    origin: Mapping[str, Mapping] = field(default_factory=dict)
+
+    def origin_of(self, model: str) -> dict[str, Any]:
+        """Return what is known of the prediction of one model: of `BY_MODEL` those that are noted."""
+        return {name: self.origin[name][model] for name in BY_MODEL if model in self.origin.get(name, {})}
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume of a scan by its sidecar."""
+
+    spec: VolumeSpec
+    sidecar: Mapping[str, Any]
+
+    @property
+    def identity(self) -> VolumeIdentity:
+        """What it was made from."""
+        return VolumeIdentity.of(self.sidecar)
+
+    @property
+    def engine(self) -> str:
+        """The engine that made it; ``prepared`` where another pipeline masked."""
+        return self.sidecar["Engine"] if self.sidecar["Sources"][0].startswith("bids:raw:") else "prepared"
+
+
+class ScanRecords:
+    """The records of the scans of one OUTPUT_DIR."""
+
+    def __init__(self, outputs: Outputs):
+        self.outputs = outputs
+        self._absolute = Outputs(Path(outputs.root).absolute())  # whatever folder a step runs in
+        self._read: dict[str, tuple[tuple, Any]] = {}  # by path: what tells that it was replaced, and its content
+        self._warned: set[str] = set()
+
+    def volumes(self, scan: Scan) -> tuple[Volume, ...]:
+        """Return the volumes of a scan, finest first; a broken one is warned of and left out: it is made again."""
+        folder, begin, end = str(self._absolute.anat(scan)), f"{scan.prefix}_space-", "_desc-preproc_T1w.json"
+        try:
+            names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(end)]
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        found = [self._content(os.path.join(folder, name), _read_volume) for name in names]
+        for error in found:
+            if isinstance(error, BadDataError) and str(error) not in self._warned:
+                self._warned.add(str(error))
+                LOG.warning("%s", error)
+        volumes = [volume for volume in found if isinstance(volume, Volume)]
+        return tuple(sorted(volumes, key=lambda volume: (volume.spec.resolution, volume.spec.template)))
+
+    def volume(self, scan: Scan, spec: VolumeSpec) -> Volume | None:
+        """Return the volume of a scan in the file of this spec; it may have been made to another one."""
+        content = self._content(str(sidecar_path(self._absolute.volume(scan, spec))), _read_volume)
+        return content if isinstance(content, Volume) else None
+
+    def predictions(self, scan: Scan) -> Predictions:
+        """Return what was predicted for a scan (nothing where there is no table).
+
+        Raises
+        ------
+        BadDataError
+            When table or sidecar cannot be read.
+        """
+        # A run that writes puts the table before its sidecar; read first, the sidecar is never the newer one.
+        table = self._absolute.prediction(scan)
+        origin, rows = (
+            self._content(str(path), reader)
+            for path, reader in ((sidecar_path(table), _read_origin), (table, _read_predictions))
+        )
+        for content in (origin, rows):
+            if isinstance(content, BadDataError):
+                raise content
+        return Predictions(rows or (), origin or {})
+
+    def forget(self, scan: Scan) -> None:
+        """Forget what was read of a scan, because this run has written."""
+        folder = str(self._absolute.anat(scan)) + os.sep
+        for path in [path for path in self._read if path.startswith(folder)]:
+            del self._read[path]
+
+    def _content(self, path: str, reader: Any) -> Any:
+        """Return what a reader makes of a file, the error if it cannot, None if there is no file."""
+        try:
+            stat = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        known = self._read.get(path)
+        if known is None or known[0] != state:
+            try:
+                content = reader(path)
+            except FileNotFoundError:  # another run replaces it this very moment
+                return None
+            except BadDataError as error:
+                content = error
+            known = self._read[path] = (state, content)
+        return known[1]
+
+
+def read_sidecar(path: str | Path) -> dict[str, Any]:
+    """Return the content of a sidecar of ours.
+
+    Raises
+    ------
+    BadDataError
+        When it is no table of keys.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise BadDataError(f"{path} is JSON, but no table of keys; remove it and run the participant level again")
+    return values
+
+
+def _read_volume(path: str) -> Volume | None:
+    values = read_sidecar(path)
+    spec = volume_spec(values, path)
+    return Volume(spec, values) if spec else None
+
+
+def _read_origin(path: str) -> dict[str, Mapping]:
+    values = read_sidecar(path)
+    for name in BY_MODEL:
+        if not isinstance(values.get(name, {}), dict):
+            table = Path(path).with_suffix(".tsv").name
+            raise BadDataError(f"{path}: {name} is no table of models; remove {table} and predict again")
+    return {name: values[name] for name in BY_MODEL if name in values}
+
+
+def _read_predictions(path: str) -> tuple[dict[str, Any], ...]:
+    return tuple(row | {name: _number(row[name]) for name in NUMBERS} for row in read_rows(path))
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
