@@ -97,8 +97,9 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
     from brainage_bids.pipeline.page_values import is_phantom
     from brainage_bids.pipeline.qc import write_qc
 
-    prepare_output(outputs, dataset, __version__)
-    keep_templates(plan.templates, outputs)
+    if not options.reports_only:
+        prepare_output(outputs, dataset, __version__)
+        keep_templates(plan.templates, outputs)
     record = RunRecord(outputs, "participant", options.command, _settings(options), options.query.bids_dir)
     record.faults = [str(fault) for fault in dataset.faults]
     with record.kept():
@@ -107,7 +108,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
             record.note(note)
         _run_steps(options, on_disk, dataset, plan, record, world)
         with record.run.having(outputs.root, PAGES, "the page of the image quality"):
-            write_qc(on_disk, dataset, record, is_phantom(dataset))
+            write_qc(on_disk, dataset, record, is_phantom(dataset), page_only=options.reports_only)
     if record.failures:
         names = sorted({event["prefix"] for event in record.failures})
         others = "; the others are finished" if len(names) < len(dataset.scans) else ""

@@ -71,7 +71,7 @@ def participant_pages(
         path = outputs.participant_page(person)
         if options.reports_only or options.rerun or made_from_of(path) != made_from:
             jobs.append((path, dataclasses.replace(page, made_from=made_from)))
-    if jobs or not outputs.citation.is_file():
+    if not options.reports_only and (jobs or not outputs.citation.is_file()):
         write_text(outputs.citation, citation_text(methods))
     if not jobs:
         return

@@ -43,8 +43,10 @@ def may_be_used(scan: Scan, on_disk: ScanRecords, table: QcTable) -> bool | None
     return effective_pass(gates_passed(on_disk.volumes(scan)), table.decision(scan_key(scan)).verdict)
 
 
-def write_qc(on_disk: ScanRecords, dataset: Dataset, record: RunRecord, phantom: bool = False) -> None:
-    """Bring ``qc.tsv`` and ``qc.html`` up to date; a person's decisions and comments stay.
+def write_qc(
+    on_disk: ScanRecords, dataset: Dataset, record: RunRecord, phantom: bool = False, page_only: bool = False
+) -> None:
+    """Bring ``qc.tsv`` and ``qc.html`` up to date, or ``page_only``; a person's decisions and comments stay.
 
     Raises
     ------
@@ -57,11 +59,15 @@ def write_qc(on_disk: ScanRecords, dataset: Dataset, record: RunRecord, phantom:
     rows = [row for scan in dataset.scans if (row := _row(scan, on_disk.volumes(scan), reasons)) is not None]
     if not rows:
         return
-    table = update_qc(outputs.qc_table, tuple(QC_COLUMNS), rows)
-    write_json(sidecar_path(outputs.qc_table), column_meanings())
+    if page_only:
+        table = read_qc(outputs.qc_table)
+        rows = [row for row in rows if (row["participant_id"], row["session_id"], row["run"]) in table.rows]
+    else:
+        table = update_qc(outputs.qc_table, tuple(QC_COLUMNS), rows)
+        write_json(sidecar_path(outputs.qc_table), column_meanings())
     now = {(row["participant_id"], row["session_id"], row["run"]): row["qc_volume"] for row in rows}
     _say(table, now, record)
-    if len(rows) >= PAGE_SHARE * len(table.rows) or not outputs.qc_page.is_file():
+    if table.rows and (len(rows) >= PAGE_SHARE * len(table.rows) or not outputs.qc_page.is_file()):
         shown = [_page_row(key, table, outputs, now.get(key)) for key in table.rows]
         page = QcPage(f"Image quality: {dataset.name}", __version__, shown, gates(), phantom)
         made_from = content_hash(page, [row.get("qc_volume") for row in table.rows.values()])

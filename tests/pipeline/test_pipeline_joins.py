@@ -11,10 +11,12 @@ from handmade import SPEC, card, make, predict, scans_of, tables, together, volu
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.scan_records import ScanRecords
+from brainage_bids.bids.volumes import VolumeIdentity
 from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.group import with_test_people
 from brainage_bids.pipeline.models import trained_as
-from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale, volume_identity
+from brainage_bids.pipeline.predictions import forget_other_grids, forget_stale
 from brainage_bids.schema import VolumeSpec
 
 
@@ -25,7 +27,7 @@ def told(place, scan, **more):
 
 
 def identity(place, scan, **changed):
-    return volume_identity(read_json(sidecar_path(Outputs(place.out).volume(scan, SPEC))) | changed)
+    return VolumeIdentity.of(read_json(sidecar_path(Outputs(place.out).volume(scan, SPEC))) | changed).key
 
 
 def test_predictions_of_other_volumes_or_trainings_are_not_used(tmp_path, caplog):
@@ -116,13 +118,13 @@ def test_a_changed_scan_takes_its_volumes_on_other_grids_along(tmp_path):
     write_json(sidecar_path(old), read_json(sidecar_path(outputs.volume(scan, SPEC))) | {"VolumeSpec": fine.to_dict()})
     old.write_bytes(b"an image")
     outputs.transform(scan, fine.template).write_text("the transform of the new volume")
-    told(place, scan, Inputs={"m": volume_identity(read_json(sidecar_path(old)))})
-    forget_other_grids(scan, [SPEC], outputs, "builtin")
+    told(place, scan, Inputs={"m": VolumeIdentity.of(read_json(sidecar_path(old))).key})
+    forget_other_grids(scan, [SPEC], ScanRecords(outputs), "builtin")
     assert not old.exists()
     assert not sidecar_path(old).exists()
     assert sidecar_path(outputs.volume(scan, SPEC)).exists()
     assert outputs.transform(scan, fine.template).exists()
-    forget_stale(scan, outputs)
+    forget_stale(scan, ScanRecords(outputs))
     assert not outputs.prediction(scan).exists()
 
 

@@ -1,7 +1,10 @@
 """A page is current when it was made from what is there now, whatever its time of change."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from prepared import make_prepared, participant, shared_model
@@ -106,12 +109,57 @@ def test_a_page_that_is_lost_or_tells_nothing_is_written(lost, own):
     assert made_from_of(page) is not None
 
 
-def test_reports_only_writes_all(own):
+def test_reports_only_writes_the_pages_asked_for_and_nothing_else(own):
     place, _ = own
-    before = written(place)
+    before = files_of(place.out)
+    participant(place, "--reports-only", "--participant-label", "02")
+    after = files_of(place.out)
+    assert {name for name in after if after[name] != before.get(name)} == {"sub-02.html"}
     participant(place, "--reports-only")
-    after = written(place)
-    assert {name for name in before if after[name] != before[name]} == {"sub-01.html", "sub-02.html"}
+    assert {name for name, changed in files_of(place.out).items() if changed != after[name]} == {
+        "sub-01.html", "sub-02.html",
+    }  # fmt: skip
+
+
+def files_of(out):
+    """Return the files of OUTPUT_DIR but logs, and their times of change."""
+    paths = [
+        path for path in out.rglob("*") if path.is_file() and path.relative_to(out).parts[0] not in ("logs", ".runs")
+    ]
+    return {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in paths}
+
+
+COUNT_OPENED = """
+import collections, json, sys
+opened = collections.Counter()
+def count(event, args):
+    if event == "open" and isinstance(args[0], str) and (args[1] or "r")[0] == "r":
+        opened[args[0]] += 1
+sys.addaudithook(count)
+from brainage_bids.__main__ import main
+try:
+    main()
+finally:
+    print("OPENED" + json.dumps(opened))
+    print("LOADED" + json.dumps([name for name in ("torch", "nipype", "matplotlib") if name in sys.modules]))
+"""
+
+
+def test_a_run_with_nothing_to_do_reads_each_file_once_and_loads_nothing_heavy(own):
+    place, folder = own
+    participant(place, "--model", folder)  # pages as this fixture draws them
+    command = [sys.executable, "-c", COUNT_OPENED, place.bids, place.out, "participant", "--model", folder]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
+    assert "0 to do, 2 already there" in done.stderr
+    opened = json.loads(next(line[6:] for line in done.stdout.splitlines() if line.startswith("OPENED")))
+    ours = {
+        path: n for path, n in opened.items()
+        if path.endswith((".json", "_pred.tsv")) and ("_T1w.json" in path or "_pred." in path or "model.json" in path)
+    }  # fmt: skip
+    assert sum("_T1w.json" in path for path in ours) == 2
+    assert sum("_pred." in path for path in ours) == 4
+    assert set(ours.values()) == {1}
+    assert json.loads(next(line[6:] for line in done.stdout.splitlines() if line.startswith("LOADED"))) == []
 
 
 def test_a_run_over_one_session_keeps_the_others_on_the_page(tmp_path, monkeypatch):

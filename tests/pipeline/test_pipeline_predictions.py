@@ -183,8 +183,9 @@ def test_a_broken_sidecar_of_a_volume_costs_its_scan_only(spec, own, tmp_path):
     with pytest.raises(ParticipantsFailed, match="1 of 2 scans failed"):
         participant(place, "--model", shared_model(tmp_path / "new"))
     reason = next(event["reason"] for event in last_run(place)["Events"] if event["status"] == "failed")
-    assert "preprocess the scan again" in reason
-    assert (2, "new") in rows(place)
+    assert "is not a NIfTI image" in reason  # its volume was to be made again, and the images here are none
+    assert set(rows(place)) == {(1, "new"), (1, "shared")}  # of sub-02; what sub-01 had was of the broken volume
+    assert not list(place.out.glob("sub-01/anat/*_pred.tsv"))
 
 
 # --- cards in OUTPUT_DIR that cannot be read -------------------------------------------------------------------------

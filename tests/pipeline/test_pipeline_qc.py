@@ -9,6 +9,7 @@ from brainage_bids.bids.files import read_tsv, write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.qc import read_qc, scan_key
 from brainage_bids.bids.scan_records import ScanRecords
+from brainage_bids.bids.volumes import VolumeIdentity
 from brainage_bids.errors import BadDataError
 from brainage_bids.pipeline import qc
 from brainage_bids.pipeline.record import RunRecord
@@ -44,7 +45,7 @@ class Place:
         record = RunRecord(self.outputs, "participant", "x", {})
         for scan, reason in failed:
             record.event(scan, "volumes", "failed", reason)
-        qc.write_qc(self.outputs, SimpleNamespace(name="Study", scans=scans or self.scans), record)
+        qc.write_qc(ScanRecords(self.outputs), SimpleNamespace(name="Study", scans=scans or self.scans), record)
         return record
 
     def decide(self, label, verdict):
@@ -161,6 +162,9 @@ def test_a_broken_table_is_left_alone(place):
 
 
 def test_volumes_of_other_engines_and_inputs_are_other_volumes():
-    ids = {qc.volume_id(sidecar(**change)) for change in ({}, {"InputHash": "b"}, {"Engine": "ants"}, {"QC": {}})}
+    ids = {
+        VolumeIdentity.of(sidecar(**change)).decision_key
+        for change in ({}, {"InputHash": "b"}, {"Engine": "ants"}, {"QC": {}})
+    }
     assert len(ids) == 3
     assert all(name.startswith("v") for name in ids)
