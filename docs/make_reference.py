@@ -124,7 +124,7 @@ def _row(one: Any, context: typer.Context) -> tuple[str, str, str]:
     """Return how an option is typed, its meaning and its default."""
     if one.param_type_name == "argument":
         return f"`{one.name.upper()}`", _plain(one.help), _default(one)
-    names = [f"`{one.opts[0]}{_value(one, context)}`", *(f"`{name}`" for name in one.opts[1:])]
+    names = [f"`{one.opts[0]}{_value(one, context)}`", *(f"`{name}`" for name in one.opts[1:] if "_" not in name)]
     return ", ".join(names), _plain(one.help) + _bounds(one), _default(one)
 
 
