@@ -17,7 +17,7 @@ OTHERS = set(
     "--gpus --nv --rm --cleanenv --rdzv-backend --rdzv-endpoint --rdzv-id --standalone --nnodes --nproc-per-node "
     "--max-restarts --array --wrap --partition --time --mem-per-cpu".split()
 )
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 
 
 def test_every_fault_is_in_the_table():
