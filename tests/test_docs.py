@@ -1,5 +1,6 @@
 """The documentation says what the code knows."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ OTHERS = set(
     "--gpus --nv --rm --cleanenv --rdzv-backend --rdzv-endpoint --rdzv-id --standalone --nnodes --nproc-per-node "
     "--max-restarts --array --wrap --partition --time --mem-per-cpu".split()
 )
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 
 
 def test_every_fault_is_in_the_table():
@@ -41,6 +42,25 @@ def test_every_option_that_is_named_exists(page):
         for one in (command, *getattr(command, "commands", {}).values()):
             known |= {name for option in one.params for name in (*option.opts, *option.secondary_opts)}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())) <= known
+
+
+def test_reference_is_what_the_code_gives():
+    path = ROOT / "docs" / "make_reference.py"
+    spec = importlib.util.spec_from_file_location("make_reference", path)
+    make_reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_reference)
+    told = "docs/reference.md is not what the code gives; run python docs/make_reference.py"
+    assert make_reference.PAGE.read_text(encoding="utf-8") == make_reference.page(), told
+
+
+def test_reference_has_every_option():
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    for application in (cli.app, tools.tools_app):
+        command = typer.main.get_command(application)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            names = {name for option in one.params if option.param_type_name == "option" for name in option.opts}
+            for name in names:
+                assert "_" in name or re.search(rf"`{name}[` ]", text), name  # a _ is said to be as good as a -
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
