@@ -144,7 +144,7 @@ def bids_app(
     ] = "first",
     max_score_gap: Annotated[float, typer.Option(min=0, help="months between scan and score at most")] = 6.0,
     atlas: Annotated[
-        str, typer.Option(help="regions of the Grad-RAM tables: aal2, aal, a path, ... (docs/usage.md); none")
+        str, typer.Option(help="regions of the Grad-RAM tables: aal2, aal, a path, ... (docs/howto.md); none")
     ] = "aal2",
     saliency_threshold: Annotated[
         float,

@@ -17,7 +17,6 @@ from brainage_bids import cli, errors, stops, tools
 from brainage_bids.option_groups import GROUPS, ONE_LEVEL
 
 PAGE = Path(__file__).with_name("reference.md")
-MOVED = {"usage": "howto"}  # pages that the help of an option may still call by their former name
 SIGNALS = {
     "SIGHUP": "the terminal was lost",
     "SIGINT": "Ctrl-C",
@@ -161,7 +160,6 @@ def _plain(words: str | None) -> str:
 
 
 def _link(name: str) -> str:
-    name = MOVED.get(name, name)
     return f"[{name}]({name}.md)"
 
 
