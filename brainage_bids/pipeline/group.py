@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ from brainage_bids.pipeline.pooled import join, keyed, template_root, unkeyed
 from brainage_bids.pipeline.qc import write_qc
 from brainage_bids.pipeline.record import PAGES, RunRecord
 from brainage_bids.pipeline.results import read_results
-from brainage_bids.pipeline.types import Results
+from brainage_bids.pipeline.types import Analysis, Results
+from brainage_bids.result_tables import GROUP_TABLES
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, SPLIT_COLUMNS
 
 LOG = logging.getLogger("brainage_bids")
@@ -136,34 +138,20 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Results]:
 def _run_steps(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: Results, record: RunRecord) -> None:
     from brainage_bids.pipeline.group_page import group_page
     from brainage_bids.pipeline.regions import group_saliency
-    from brainage_bids.stats.cohort import select_rows, session_choices
-    from brainage_bids.stats.longitudinal import rate_sessions
 
-    corrected = bias_corrected(results, dataset, options)
-    table, lines, fitting = corrected.table.drop(columns=QC_WARNINGS), corrected.lines, corrected.fitting
+    analysis = analyse(options, outputs, dataset, results)
+    if analysis.choice:
+        record.note(analysis.choice)
+    table = analysis.table
     write_group_table(outputs, "brainage", table if table[RATE_AGE].notna().any() else table.drop(columns=RATE_AGE))
-    write_json(outputs.bias_correction, lines)
-    write_group_table(outputs, "failed", results.failed)
-    people = keyed(corrected.table)
-    tested = people[~people.index.isin(fitting)]
-    selected, left_out = select_rows(tested, options.session_select)
-    choice = choice_note(session_choices(selected, left_out))
-    if choice:
-        record.note(choice)
-    left_out.loc[left_out.index.isin(results.excluded), "reason"] = EXCLUDED
-    selected = with_test_people(selected, outputs, results.models)
-    fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
-    fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
-    left_out = pd.concat([unkeyed(left_out, table), fitted], ignore_index=True)
-    tables = statistics(selected, tested, people, results, dataset, options, lines)
-    tables["calibration"] = covered(selected, corrected.calibrated, dataset)
-    tables |= described(people, tables, results, options.scores(dataset), dataset.controls)
+    write_json(outputs.bias_correction, analysis.lines)
+    tables = make_tables(analysis) | {"failed": results.failed}
     for name, result in tables.items():
         write_group_table(outputs, name, result)
     columns = ["participant_id", "session_id", "run", *([DATASET] if DATASET in table else []), "reason"]
-    write_group_table(outputs, "leftout", left_out[columns])
+    write_group_table(outputs, "leftout", analysis.left_out[columns])
     saliency = group_saliency(
-        selected,
+        analysis.selected,
         results.maps,
         results.cards,
         outputs,
@@ -171,9 +159,45 @@ def _run_steps(options: GroupOptions, outputs: Outputs, dataset: Dataset, result
         dataset.controls,
         options,
     )
-    sessions = rate_sessions(tested, results.models)
-    shown = {**tables, "left_out": left_out, "sessions": sessions, "selected": selected, "choice": choice}
-    group_page(options, outputs, dataset, results, table, shown, lines, saliency, record)
+    tables |= {"leftout": analysis.left_out}
+    tables |= {"saliency_regions": saliency.regions, "saliency_contrasts": saliency.contrasts}
+    group_page(options, outputs, dataset, results, analysis, tables, saliency, record)
+
+
+def analyse(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: Results) -> Analysis:
+    """Correct the gaps, and decide which scans fit the age-bias line, which are tested, and which are left out."""
+    from brainage_bids.stats.cohort import select_rows, session_choices
+    from brainage_bids.stats.longitudinal import rate_sessions
+
+    corrected = bias_corrected(results, dataset, options)
+    table, fitting = corrected.table.drop(columns=QC_WARNINGS), corrected.fitting
+    people = keyed(corrected.table)
+    tested = people[~people.index.isin(fitting)]
+    selected, left_out = select_rows(tested, options.session_select)
+    choice = choice_note(session_choices(selected, left_out))
+    left_out.loc[left_out.index.isin(results.excluded), "reason"] = EXCLUDED
+    selected = with_test_people(selected, outputs, results.models)
+    fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
+    fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
+    calibrated = corrected.calibrated.items()
+    return Analysis(
+        table=table,
+        people=people,
+        tested=tested,
+        selected=selected,
+        left_out=pd.concat([unkeyed(left_out, table), fitted], ignore_index=True),
+        sessions=rate_sessions(tested, results.models),
+        models=list(results.models),
+        controls=list(dataset.controls),
+        scores=options.scores(dataset),
+        covariates=options.covariates,
+        lines=corrected.lines,
+        calibrated={name: None if rows is None else rows.loc[selected.index] for name, rows in calibrated},
+        training_ages={name: card["training"]["age_mean"] for name, card in results.cards.items()},
+        flags=results.flags,
+        choice=choice,
+        seed=options.seed,
+    )
 
 
 def with_test_people(selected: pd.DataFrame, outputs: Outputs, models: Sequence[str]) -> pd.DataFrame:
@@ -198,65 +222,12 @@ def with_test_people(selected: pd.DataFrame, outputs: Outputs, models: Sequence[
     return selected.assign(split=pd.Series(parts, index=selected.index, dtype=object))
 
 
-def statistics(
-    selected: pd.DataFrame,
-    tested: pd.DataFrame,
-    table: pd.DataFrame,
-    results: Results,
-    dataset: Dataset,
-    options: GroupOptions,
-    lines: Mapping[str, dict],
-) -> dict[str, pd.DataFrame]:
-    """Compute every group table: of the selected scan of each person, of all tested scans, of everybody."""
-    from brainage_bids.stats.accuracy import accuracy, model_comparison
-    from brainage_bids.stats.cohort import cohort_by_dataset
-    from brainage_bids.stats.correlate import correlations
-    from brainage_bids.stats.dependent import correlation_comparison
-    from brainage_bids.stats.groups import group_differences
-    from brainage_bids.stats.longitudinal import longitudinal, rate_sessions
-    from brainage_bids.stats.reliability import reliability
-    from brainage_bids.stats.roc import roc, roc_curves
-    from brainage_bids.stats.site import site_effect
-
-    models, controls = list(results.models), list(dataset.controls)
-    means = {name: card["training"]["age_mean"] for name, card in results.cards.items()}
-    scores = options.scores(dataset)
-    return {
-        "cohort": cohort_by_dataset(table),
-        "accuracy": accuracy(selected, models, controls, means, seed=options.seed),
-        "modelcomparison": model_comparison(selected, models, controls, options.seed),
-        "correlations": correlations(selected, models, scores, options.covariates, controls, options.seed),
-        "correlationcomparison": correlation_comparison(selected, models, scores, controls),
-        "groupdiff": group_differences(selected, models, controls, options.covariates, lines),
-        "roc": roc(selected, models, controls, lines),
-        "roc_curves": roc_curves(selected, models, controls),
-        "site": site_effect(selected, models, controls),
-        "longitudinal": longitudinal(rate_sessions(tested, models), models, controls),
-        "reliability": reliability(tested, models),
-    }
-
-
-def described(
-    table: pd.DataFrame,
-    tables: Mapping[str, pd.DataFrame],
-    results: Results,
-    scores: Sequence[str],
-    controls: Sequence[str],
-) -> dict[str, pd.DataFrame]:
-    """Return the tables that describe the study beside the tests."""
-    from brainage_bids.stats.describe import cohort_sites, flag_counts, missing_data, patients
-
-    return {
-        "cohortsites": cohort_sites(table),
-        "patients": patients(tables["accuracy"], tables["correlations"], list(controls)),
-        "missing": missing_data(table, results.models, scores),
-        "flags": flag_counts(results.flags, table),
-    }
-
-
-def covered(selected: pd.DataFrame, calibrated: dict[str, pd.DataFrame | None], dataset: Dataset) -> pd.DataFrame:
-    """Count the controls in the tests whom the conformal intervals hold."""
-    from brainage_bids.stats.conformal import coverage
-
-    people = {name: None if rows is None else rows.loc[selected.index] for name, rows in calibrated.items()}
-    return coverage(people, selected["group"].isin(dataset.controls))
+def make_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """Make every table that `GROUP_TABLES` says how to make, from what `analysis` holds and from earlier tables."""
+    made: dict[str, pd.DataFrame] = {}
+    for table in GROUP_TABLES:
+        if table.made_by:
+            module, function, names = table.call
+            make = getattr(importlib.import_module(f"brainage_bids.stats.{module}"), function)
+            made[table.name] = make(*(made[name] if name in made else getattr(analysis, name) for name in names))
+    return made

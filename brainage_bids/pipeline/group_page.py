@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
     from brainage_bids.pipeline.options import GroupOptions
     from brainage_bids.pipeline.regions import Saliency
-    from brainage_bids.pipeline.types import Results
-
-GROUP_TABLES = (
-    "cohort accuracy modelcomparison correlations correlationcomparison groupdiff roc site longitudinal reliability "
-    "roc_curves calibration sessions"
-).split()
+    from brainage_bids.pipeline.types import Analysis, Results
 
 
 def group_page(
@@ -36,25 +31,23 @@ def group_page(
     outputs: Outputs,
     dataset: Dataset,
     results: Results,
-    table: pd.DataFrame,
-    tables: dict[str, pd.DataFrame],
-    lines: dict[str, dict],
+    analysis: Analysis,
+    tables: Mapping[str, pd.DataFrame],
     saliency: Saliency,
     record: RunRecord,
 ) -> None:
     """Write ``group.html`` and its figures."""
-    maps = saliency.maps
+    maps, table, lines, scores = saliency.maps, analysis.table, analysis.lines, analysis.scores
     pooled = results.pooled
     places = [(m.outputs, m.dataset) for m in pooled.members] if pooled else [(outputs, dataset)]
     cards = [results.cards[name] for name in results.models if name in results.cards]
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
     values = methods_values(specs, cards, results.engines)
-    scores = options.scores(dataset)
     methods = group_methods(
         {
             **values,
             "models": [*values["models"], *_external(results)],
-            "controls": sorted(set(dataset.controls) & set(tables["selected"]["group"].dropna())),
+            "controls": sorted(set(dataset.controls) & set(analysis.selected["group"].dropna())),
             "groups": sorted(table["group"].dropna().unique()),
             "scores": scores,
             "ranked": [score for score in scores if primary_statistic(score) == "spearman"],
@@ -81,31 +74,26 @@ def group_page(
         table=table.reset_index(),
         models=list(results.models),
         controls=list(dataset.controls),
-        **{name: tables[name] for name in GROUP_TABLES},
+        tables=tables,
+        sessions=analysis.sessions,
         bias=lines,
         maps=maps,
-        regions=saliency.regions,
-        contrasts=saliency.contrasts,
         atlas=saliency.atlas,
         underlay=_underlay(maps, specs, outputs, results),
-        failed=results.failed,
-        left_out=tables["left_out"],
         scores=scores,
         methods=methods,
         software=software(),
         references=references_for(methods),
         warnings=[
-            *(confounding(tables["selected"], dataset.controls) if pooled else ()),
+            *(confounding(analysis.selected, dataset.controls) if pooled else ()),
             *(pooled.warnings if pooled else ()),
-            *([tables["choice"]] if tables["choice"] else ()),
+            *([analysis.choice] if analysis.choice else ()),
             *_warnings(dataset, results, lines, all(is_phantom(one) for _, one in places)),
             *not_covered(tables["calibration"]),
         ],
         phantom=any(is_phantom(one) for _, one in places) or any(card.get("phantom") for card in cards),
         participant_pages=any(outputs.root.glob("sub-*.html")),
         links=[pooled.links.get(key, "") for key in table.index] if pooled else None,
-        cohort_sites=tables["cohortsites"],
-        **{name: tables[name] for name in ("patients", "missing", "flags")},
         quality=[row for where, _ in places for row in quality_rows(where)],
         qc_page=outputs.qc_page.name if outputs.qc_page.is_file() else None,
         trained_on={card["name"]: card["training"]["n"] for card in cards},

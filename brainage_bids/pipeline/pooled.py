@@ -21,7 +21,8 @@ from brainage_bids.errors import UsageError
 from brainage_bids.pipeline.datasets import Member
 from brainage_bids.pipeline.models import WEIGHTS_KEY
 from brainage_bids.pipeline.types import Pooled, Results
-from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, FAILED_COLUMNS, QC_WARNINGS, RATE_AGE, VolumeSpec
+from brainage_bids.result_tables import FAILED
+from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, VolumeSpec
 from brainage_bids.stats.site import apart
 
 SAME_YEARS = 0.01  # two numbers of one scan that differ by less are one: devices differ in the last digits
@@ -168,7 +169,7 @@ def _agree(table: pd.DataFrame, predicted: Sequence[str]) -> None:
 def _failed(member: Member, part: Results) -> pd.DataFrame:
     """Return the failures of a dataset, indexed like the table."""
     scans = [scan.prefix for scan in member.dataset.scans if scan.prefix not in part.table.index]
-    failed = part.failed.assign(dataset=member.dataset.name)[[*FAILED_COLUMNS, DATASET]]
+    failed = part.failed.assign(dataset=member.dataset.name)[[*FAILED.columns, DATASET]]
     return failed.set_axis([PERSON.format(member.dataset.name, prefix) for prefix in scans])
 
 

@@ -14,9 +14,10 @@ import pandas as pd
 
 from brainage_bids.bids.grouptables import write_group_table
 from brainage_bids.bids.outputs import Outputs
-from brainage_bids.schema import SALIENCY_CONTRAST_COLUMNS, SALIENCY_REGION_COLUMNS, VolumeSpec
+from brainage_bids.result_tables import MAPS, SALIENCY_CONTRASTS, SALIENCY_REGIONS
+from brainage_bids.schema import VolumeSpec
 from brainage_bids.stats.atlas import Atlas, find_atlas, hemispheres, labels_on, sideways_offset
-from brainage_bids.stats.maps import MAP_COLUMNS, MIN_RESOLUTION, maps_grid, mean_maps, subsets
+from brainage_bids.stats.maps import MIN_RESOLUTION, maps_grid, mean_maps, subsets
 from brainage_bids.stats.regions import saliency_contrasts
 from brainage_bids.stats.saliency import RegionReader, Regions, saliency_regions
 
@@ -31,9 +32,9 @@ NO_ATLAS = "none"
 class Saliency:
     """What the maps gave: the mean maps, the regions, their contrasts, and words about the atlas."""
 
-    maps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*MAP_COLUMNS, "cell_mm"]))
-    regions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SALIENCY_REGION_COLUMNS)))
-    contrasts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SALIENCY_CONTRAST_COLUMNS))
+    maps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*MAPS.columns, "cell_mm"]))
+    regions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SALIENCY_REGIONS.columns))
+    contrasts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SALIENCY_CONTRASTS.columns))
     atlas: dict = field(default_factory=dict)
 
 

@@ -26,7 +26,8 @@ from brainage_bids.pipeline.predictions import (
 from brainage_bids.pipeline.qc import gates_passed
 from brainage_bids.pipeline.record import last_events
 from brainage_bids.pipeline.types import Results
-from brainage_bids.schema import BRAINAGE_COLUMNS, FAILED_COLUMNS, QC_WARNINGS, RATE_AGE, Scan, VolumeSpec
+from brainage_bids.result_tables import FAILED
+from brainage_bids.schema import BRAINAGE_COLUMNS, QC_WARNINGS, RATE_AGE, Scan, VolumeSpec
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -130,7 +131,7 @@ def read_results(
     table[numeric] = table[numeric].astype("float64")
     return Results(
         table,
-        pd.DataFrame(failed, columns=FAILED_COLUMNS),
+        pd.DataFrame(failed, columns=FAILED.columns),
         tuple(seen),
         cards,
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),

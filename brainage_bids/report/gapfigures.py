@@ -91,11 +91,11 @@ def _panel(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _roc(page: GroupPage, album) -> list[dict]:
     """One figure for each patient group and variant that has a curve: the age-corrected gap, else the raw one."""
-    if page.roc_curves is None or not len(page.roc_curves):
+    if page.frame("roc_curves") is None or not len(page.frame("roc_curves")):
         return []
-    areas = {_key(row): row for row in tables.rows_of(page.roc)}
+    areas = {_key(row): row for row in page.rows("roc")}
     shown = []
-    for case, part in page.roc_curves.groupby("case", sort=True):
+    for case, part in page.frame("roc_curves").groupby("case", sort=True):
         variant = "corrected" if (part["variant"] == "corrected").any() else "raw"
         curves, said = [], []
         for model, curve in part[part["variant"] == variant].groupby("model", sort=False):
@@ -121,7 +121,7 @@ def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _band(page: GroupPage, rows: pd.DataFrame, model: str, album) -> list[dict]:
-    level = [r for r in tables.rows_of(page.calibration) if text(r["model"]) == model and r["level"] == LEVEL]
+    level = [r for r in page.rows("calibration") if text(r["model"]) == model and r["level"] == LEVEL]
     values = (page.bias or {}).get(model) or {}
     half = number(level[0].get("half_width")) if level else None
     line = {"slope": number(values.get("slope")), "intercept": number(values.get("intercept")), "half": half}

@@ -70,9 +70,9 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
 
 def flow(page: GroupPage) -> list[tuple[str, str]]:
     """Return how many scans there were, how many were left out for each reason, and how many remain."""
-    failed = tables.rows_of(page.failed)
+    failed = page.rows("failed")
     left = left_out_mask(page)
-    reasons = Counter(text(row.get("reason")) for row in tables.rows_of(page.left_out))
+    reasons = Counter(text(row.get("reason")) for row in page.rows("leftout"))
     person = [name for name in PERSON if name in page.table]
     people = len(page.table.loc[~left, person].drop_duplicates()) if len(page.table) else 0
     steps = [("Scans found", count(len(page.table) + len(failed)))] if failed else []
@@ -89,15 +89,15 @@ def flow(page: GroupPage) -> list[tuple[str, str]]:
 def flow_steps(page: GroupPage) -> list[Step]:
     """Return the boxes of the flow diagram: people without a scan, failed scans, scans left out, scans analysed."""
     rows = analysed_rows(page)
-    failures = Counter(text(row.get("step")) for row in tables.rows_of(page.failed))
-    reasons = Counter(text(row.get("reason")) for row in tables.rows_of(page.left_out))
+    failures = Counter(text(row.get("step")) for row in page.rows("failed"))
+    reasons = Counter(text(row.get("reason")) for row in page.rows("leftout"))
     left = [(words.REASONS.get(reason, reason), count(n)) for reason, n in reasons.most_common()]
     groups = group_order(rows, page.controls)
     sizes = [(group, count(int((rows["group"] == group).sum()))) for group in groups[:_DIAGRAM_GROUPS]]
     more = [("other groups", count(int((~rows["group"].isin(groups[:_DIAGRAM_GROUPS])).sum())))]
     everybody = {
         tuple(text(row.get(name)) for name in PERSON)
-        for row in [*tables.rows_of(page.table), *tables.rows_of(page.failed)]
+        for row in [*tables.rows_of(page.table), *page.rows("failed")]
     }
     missing = [("no T1w image", count(page.without_scan))] if page.without_scan else []
     found, failed = (
@@ -190,18 +190,18 @@ def _rounded(name: str, places: int, sign: bool):
 
 
 def _tables(page: GroupPage) -> dict[str, Any]:
-    found = tables.rows_of(page.correlations)
+    found = page.rows("correlations")
     primary = [row for row in found if tables.is_primary(row)]
     others = [row for row in found if not tables.is_primary(row)]
     built = {
-        "cohort": (page.cohort, tables.cohort),
-        "accuracy": (page.accuracy, tables.accuracy),
-        "comparison": (page.modelcomparison, tables.comparison),
-        "correlationcomparison": (page.correlationcomparison, tables.correlation_comparison),
-        "groupdiff": (page.groupdiff, tables.group_differences),
-        "roc": (page.roc, tables.roc),
-        "calibration": (page.calibration, tables.calibration),
-        "failed": (page.failed, tables.failures),
+        "cohort": (page.frame("cohort"), tables.cohort),
+        "accuracy": (page.frame("accuracy"), tables.accuracy),
+        "comparison": (page.frame("modelcomparison"), tables.comparison),
+        "correlationcomparison": (page.frame("correlationcomparison"), tables.correlation_comparison),
+        "groupdiff": (page.frame("groupdiff"), tables.group_differences),
+        "roc": (page.frame("roc"), tables.roc),
+        "calibration": (page.frame("calibration"), tables.calibration),
+        "failed": (page.frame("failed"), tables.failures),
     }
     result = {
         name: make(tables.rows_of(table)) if tables.rows_of(table) else None for name, (table, make) in built.items()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainage_bids.result_tables import BY_NAME
 from brainage_bids.report.html import NOT_AVAILABLE, number, text
 
 UNSTATED = "group not stated"
@@ -28,9 +29,9 @@ class GroupPage:
         ``group/brainage.tsv``: one row per scan; cells as numbers or as the text of the file.
     models, controls, scores
         Model names, labels of the controls, score columns of ``table``.
-    cohort, accuracy, modelcomparison, correlations, correlationcomparison, groupdiff, roc, site, longitudinal,
-    reliability, roc_curves, calibration
-        Tables of the group level.
+    tables
+        The tables of the group level by name (`brainage_bids.result_tables`), those that there are: also ``failed`` and
+        ``leftout``, the rows of ``table`` that enter neither the statistics nor the pictures.
     sessions
         Rows of ``table`` of every usable session, for the pictures of change over time.
     bias
@@ -38,18 +39,10 @@ class GroupPage:
     maps
         ``model subset n n_empty kind path`` and, where known, ``cell_mm``, the width of a cell of the network;
         ``kind`` is ``mean`` (normalised, 0 to 1) or ``signed`` (years).
-    regions, contrasts, atlas
-        ``saliency_regions.tsv``, ``saliency_contrasts.tsv``, and ``name source regions right_of_template_mm threshold``
-        of the atlas.
+    atlas
+        ``name source regions right_of_template_mm threshold`` of the atlas.
     underlay
         Template T1w: path, or ``(array, affine)``.
-    failed
-        ``participant_id session_id step reason``.
-    left_out
-        ``participant_id session_id reason`` (and ``run`` where a session has several scans): rows of ``table`` that do
-        not enter the statistics. They do not enter the pictures either.
-    cohort_sites, patients, missing, flags
-        Tables of `brainage_bids.stats.describe`.
     quality
         Per scan ``passed refused reasons decision``, None when quality control left nothing; ``qc_page`` is its page.
     trained_on
@@ -72,32 +65,13 @@ class GroupPage:
     table: pd.DataFrame
     models: list[str] = field(default_factory=list)
     controls: list[str] = field(default_factory=list)
-    cohort: pd.DataFrame | None = None
-    accuracy: pd.DataFrame | None = None
-    modelcomparison: pd.DataFrame | None = None
-    correlations: pd.DataFrame | None = None
-    correlationcomparison: pd.DataFrame | None = None
-    groupdiff: pd.DataFrame | None = None
-    roc: pd.DataFrame | None = None
-    roc_curves: pd.DataFrame | None = None
-    calibration: pd.DataFrame | None = None
-    site: pd.DataFrame | None = None
-    longitudinal: pd.DataFrame | None = None
-    reliability: pd.DataFrame | None = None
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     sessions: pd.DataFrame | None = None
     bias: Mapping[str, Any] | None = None
     maps: pd.DataFrame | None = None
-    regions: pd.DataFrame | None = None
-    contrasts: pd.DataFrame | None = None
     atlas: Mapping[str, Any] = field(default_factory=dict)
     underlay: Any = None
-    failed: pd.DataFrame | None = None
-    left_out: pd.DataFrame | None = None
     scores: list[str] = field(default_factory=list)
-    cohort_sites: pd.DataFrame | None = None
-    patients: pd.DataFrame | None = None
-    missing: pd.DataFrame | None = None
-    flags: pd.DataFrame | None = None
     quality: Sequence[Mapping[str, Any]] | None = None
     qc_page: str | None = None
     trained_on: Mapping[str, int] = field(default_factory=dict)
@@ -111,6 +85,14 @@ class GroupPage:
     participant_pages: bool = False
     links: Sequence[str] | None = None
 
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return a table of the group level, without rows where it was not made."""
+        return self.tables.get(name, pd.DataFrame(columns=BY_NAME[name].columns))
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a table of the group level as dicts."""
+        return self.frame(name).to_dict("records")
+
 
 def column(table: pd.DataFrame, name: str) -> np.ndarray:
     """Return a column as float64 (n,); a missing column or cell is NaN, text that is no number too."""
@@ -122,14 +104,15 @@ def column(table: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def left_out_mask(page: GroupPage) -> np.ndarray:
-    """Return which rows of the table are listed in ``left_out``, bool (n,).
+    """Return which rows of the table are listed in ``leftout``, bool (n,).
 
-    Rows match by participant and session, and by run and dataset where ``left_out`` has those columns.
+    Rows match by participant and session, and by run and dataset where that table has those columns.
     """
-    if page.left_out is None or not len(page.left_out) or not len(page.table):
+    left_out = page.frame("leftout")
+    if not len(left_out) or not len(page.table):
         return np.zeros(len(page.table), bool)
-    keys = [name for name in (*PERSON, "session_id", "run") if name in page.left_out and name in page.table]
-    listed = set(_keys(page.left_out, keys))
+    keys = [name for name in (*PERSON, "session_id", "run") if name in left_out and name in page.table]
+    listed = set(_keys(left_out, keys))
     return np.array([key in listed for key in _keys(page.table, keys)], bool)
 
 

@@ -229,9 +229,9 @@ def _score(page: GroupPage, rows: pd.DataFrame, model: str, score: str, album: A
 
 
 def _correlation(page: GroupPage, model: str, group: str, score: str, variant: str) -> dict | None:
-    statistic = tables.primary_statistic(page.correlations, score)
+    statistic = tables.primary_statistic(page.frame("correlations"), score)
     wanted = {"model": model, "group": group, "score": score, "variant": variant, "statistic": statistic}
-    for row in tables.rows_of(page.correlations):
+    for row in page.rows("correlations"):
         if all(text(row.get(key)) == value for key, value in wanted.items()):
             return row
     return None
@@ -239,7 +239,7 @@ def _correlation(page: GroupPage, model: str, group: str, score: str, variant: s
 
 def _adjusted(page: GroupPage, model: str, group: str, score: str) -> str:
     """Return the primary (adjusted) test of the same pair, in words."""
-    for row in tables.rows_of(page.correlations):
+    for row in page.rows("correlations"):
         same = (text(row.get("model")), text(row.get("group")), text(row.get("score"))) == (model, group, score)
         if (
             same
@@ -253,7 +253,7 @@ def _adjusted(page: GroupPage, model: str, group: str, score: str) -> str:
 
 def _forest(page: GroupPage, album: Album) -> list[dict]:
     rows = []
-    for row in tables.rows_of(page.groupdiff):
+    for row in page.rows("groupdiff"):
         estimate, low, high = (number(row.get(name)) for name in ("mean_diff", *tables.interval_names(row)))
         if estimate is None or low is None or high is None:
             continue

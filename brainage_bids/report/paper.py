@@ -23,11 +23,11 @@ _MOST_REASONS = 12
 def paper_tables(page: GroupPage) -> dict[str, Any]:
     """Return the tables ``sites models patients missing flags quality``; None where there is nothing to say."""
     built = {
-        "sites": (rows_of(page.cohort_sites), _sites),
+        "sites": (page.rows("cohortsites"), _sites),
         "models": (fair_rows(page), lambda rows: _models(rows, page.trained_on)),
-        "patients": (rows_of(page.patients), _patients),
-        "missing": (rows_of(page.missing), _missing),
-        "flags": (rows_of(page.flags), _flags),
+        "patients": (page.rows("patients"), _patients),
+        "missing": (page.rows("missing"), _missing),
+        "flags": (page.rows("flags"), _flags),
         "quality": (list(page.quality or ()), _quality),
     }
     return {name: make(rows) if rows else None for name, (rows, make) in built.items()}
@@ -37,7 +37,7 @@ def fair_rows(page: GroupPage) -> list[dict[str, Any]]:
     """Return per model the accuracy row that judges it best: its test set, else the controls, else everyone."""
     chosen = []
     for model in page.models:
-        found = {text(r.get("subset")): r for r in rows_of(page.accuracy) if text(r.get("model")) == model}
+        found = {text(r.get("subset")): r for r in page.rows("accuracy") if text(r.get("model")) == model}
         pooled = "+".join(sorted(label for label in page.controls if f"group={label}" in found))
         for subset in ("split=test", f"group={pooled}", *(f"group={label}" for label in page.controls), "all"):
             if number((found.get(subset) or {}).get("mae")) is not None:

@@ -24,9 +24,9 @@ SHOWN_CONTRAST = 10
 
 def region_tables(page: GroupPage) -> dict[str, Any]:
     """Return ``regions`` (everyone, models side by side) and ``contrasts``; None where there is nothing to say."""
-    rows = rows_of(page.regions)
+    rows = page.rows("saliency_regions")
     everyone = [row for row in rows if row["group_by"] == "all"]
-    contrasts = [row for row in rows_of(page.contrasts) if text(row["variant"]) != "raw"]
+    contrasts = [row for row in page.rows("saliency_contrasts") if text(row["variant"]) != "raw"]
     return {
         "regions": _side_by_side(page, everyone) if everyone else None,
         "relevant": _relevant(rows, page.atlas) if rows else None,
@@ -138,14 +138,14 @@ def _contrasts(rows: list[Row]) -> dict[str, Any]:
 
 def region_figures(page: GroupPage, people: pd.DataFrame, album) -> list[dict]:
     """Draw, for every model, the means of its first regions in every group."""
-    if page.regions is None or not len(page.regions):
+    if page.frame("saliency_regions") is None or not len(page.frame("saliency_regions")):
         return []
     controls = bool(is_control(people, page.controls).any())
     return [shown for model in page.models for shown in _heat(page, model, controls, album)]
 
 
 def _heat(page: GroupPage, model: str, controls: bool, album) -> list[dict]:
-    rows = page.regions[(page.regions["model"] == model) & (page.regions["status"] == "ok")]
+    rows = page.frame("saliency_regions")[(page.frame("saliency_regions")["model"] == model) & (page.frame("saliency_regions")["status"] == "ok")]
     if rows.empty:
         return []
     groups = rows[["group_by", "group", "n"]].drop_duplicates()

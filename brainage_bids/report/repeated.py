@@ -18,14 +18,14 @@ _RATES = {"rate": "brain years a year", "bag_rate": "change of the gap a year"}
 
 def repeated_tables(page: GroupPage) -> dict[str, Any]:
     """Return the tables ``rates mixed reliability site``; None where there is nothing to say."""
-    rows = rows_of(page.longitudinal)
+    rows = page.rows("longitudinal")
     rates = [row for row in rows if row["analysis"] in _RATES]
     mixed = [row for row in rows if row["analysis"] not in _RATES]
     return {
         "rates": _rates(rates) if rates else None,
         "mixed": _mixed(mixed) if mixed else None,
-        "reliability": _reliability(rows_of(page.reliability)) if rows_of(page.reliability) else None,
-        "site": _site(rows_of(page.site)) if rows_of(page.site) else None,
+        "reliability": _reliability(page.rows("reliability")) if page.rows("reliability") else None,
+        "site": _site(page.rows("site")) if page.rows("site") else None,
     }
 
 
@@ -112,7 +112,7 @@ def _site(rows: list[Row]) -> dict[str, Any]:
 
 def trajectories(page: GroupPage, album) -> list[dict]:
     """Draw the gap of people with two sessions or more against the years since their first, one figure a model."""
-    if page.sessions is None or not len(page.sessions) or not rows_of(page.longitudinal):
+    if page.sessions is None or not len(page.sessions) or not page.rows("longitudinal"):
         return []
     rows = page.sessions.assign(age=column(page.sessions, "age"))
     rows["group"] = [UNSTATED if text(cell) == "n/a" else text(cell) for cell in rows["group"]]
@@ -156,7 +156,7 @@ def _trajectories(page: GroupPage, rows, model: str, album) -> list[dict]:
 
 
 def _rate_of(page: GroupPage, model: str, group: str) -> float | None:
-    for row in rows_of(page.longitudinal):
+    for row in page.rows("longitudinal"):
         if (row["model"], row["analysis"], row["group"], row["term"]) == (model, "bag_rate", group, "mean"):
             return row["estimate"]
     return None

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainage_bids.schema import ACCURACY_COLUMNS, AGE_BINS, DEFAULT_SEED, MODELCOMPARISON_COLUMNS
+from brainage_bids.result_tables import ACCURACY, MODELCOMPARISON
+from brainage_bids.schema import AGE_BINS, DEFAULT_SEED
 from brainage_bids.stats.tables import (
     ALL,
     age_label,
@@ -61,7 +62,7 @@ def accuracy(
     Returns
     -------
     pandas.DataFrame
-        ``ACCURACY_COLUMNS``. ``sex=M-F`` holds the difference of the mean gaps with Welch's test.
+        `ACCURACY`. ``sex=M-F`` holds the difference of the mean gaps with Welch's test.
     """
     means = train_mean_age or {}
     rows = []
@@ -71,7 +72,7 @@ def accuracy(
             row = accuracy_of(age[member], predicted[member], means.get(model, math.nan), seed)
             rows.append({"model": model, "subset": subset, **row, "note": joined([note, row["note"]])})
         rows.append({"model": model, **_sex_difference(table, predicted - age, controls)})
-    return frame(rows, ACCURACY_COLUMNS)
+    return frame(rows, ACCURACY)
 
 
 def accuracy_of(
@@ -91,7 +92,7 @@ def accuracy_of(
     Returns
     -------
     dict
-        The measures of ``ACCURACY_COLUMNS``. R2 = 1 - SSres / SStot with the chronological age as the truth, and
+        The measures of `ACCURACY`. R2 = 1 - SSres / SStot with the chronological age as the truth, and
         ``zero_variance`` where ages (or gaps) do not vary. Fewer than 3 people: n and MAE only.
     """
     age, predicted = np.asarray(age, dtype="float64"), np.asarray(predicted, dtype="float64")
@@ -183,7 +184,7 @@ def model_comparison(
     Returns
     -------
     pandas.DataFrame
-        ``MODELCOMPARISON_COLUMNS`` for everyone, each group and each split; ``mae_diff`` is model_a minus model_b
+        `MODELCOMPARISON` for everyone, each group and each split; ``mae_diff`` is model_a minus model_b
         (negative: model_a is closer). Paired t test, Wilcoxon signed-rank test (zeros dropped, normal approximation
         without continuity correction); ``bca_ci_lo bca_ci_hi`` is the bootstrap CI of the difference.
     """
@@ -197,7 +198,7 @@ def model_comparison(
             row = compare_errors(error_a[member], error_b[member], seed)
             row["note"] = joined([note, row["note"]])
             rows.append({"model_a": model_a, "model_b": model_b, "subset": subset, **row})
-    return frame(rows, MODELCOMPARISON_COLUMNS)
+    return frame(rows, MODELCOMPARISON)
 
 
 def compare_errors(error_a: np.ndarray, error_b: np.ndarray, seed: int = DEFAULT_SEED) -> dict:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from brainage_bids.bids.choice import preference
 from brainage_bids.errors import NothingSelectedError, UsageError
-from brainage_bids.schema import COHORT_COLUMNS, DATASET, QC_WARNINGS
+from brainage_bids.result_tables import COHORT
+from brainage_bids.schema import DATASET, QC_WARNINGS
 from brainage_bids.stats.tables import ALL, frame, is_constant, joined, levels, number, optional_number, text
 
 NO_AGE, QC_FAILED, IN_TRAINING = "no_age", "qc_failed", "in_training"
@@ -99,13 +100,13 @@ def cohort_table(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``COHORT_COLUMNS``; ages in years, SD with n - 1.
+        `COHORT`; ages in years, SD with n - 1.
     """
     group = text(table, "group")
     rows = [_describe(table[(group == label).to_numpy()], label) for label in levels(group)]
     if group.isna().any() and rows:
         rows.append(_describe(table[group.isna().to_numpy()], None))
-    return frame([*rows, _describe(table, ALL)], COHORT_COLUMNS)
+    return frame([*rows, _describe(table, ALL)], COHORT)
 
 
 def cohort_by_dataset(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +121,7 @@ def cohort_by_dataset(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``COHORT_COLUMNS`` and ``dataset``.
+        `COHORT` and ``dataset``.
     """
     if DATASET not in table:
         return cohort_table(table)

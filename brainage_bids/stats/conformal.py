@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from brainage_bids.schema import CALIBRATION_COLUMNS
+from brainage_bids.result_tables import CALIBRATION
 from brainage_bids.stats.bias import conformal_half_width, corrected_bag, lines_by_fold
 from brainage_bids.stats.tables import frame, joined, number
 
@@ -67,7 +67,7 @@ def coverage(people: Mapping[str, pd.DataFrame | None], controls: Sequence[bool]
     Returns
     -------
     pandas.DataFrame
-        ``CALIBRATION_COLUMNS``, one row per model and level (percent), with Wilson's 95 % interval of the coverage.
+        `CALIBRATION`, one row per model and level (percent), with Wilson's 95 % interval of the coverage.
         Where rows have different calibration people (folds), ``n_calibration`` is the smallest and ``half_width`` the
         median. The note warns where the whole interval lies below the level.
     """
@@ -75,7 +75,7 @@ def coverage(people: Mapping[str, pd.DataFrame | None], controls: Sequence[bool]
     for model, table in people.items():
         for level in LEVELS:
             rows.append({"model": model, "level": level, **_covered(table, healthy, level)})
-    return frame(rows, CALIBRATION_COLUMNS)
+    return frame(rows, CALIBRATION)
 
 
 def _covered(table: pd.DataFrame | None, healthy: np.ndarray, level: int) -> dict:

@@ -15,7 +15,8 @@ from scipy import stats
 
 from brainage_bids.bids.aliases import canonical_score
 from brainage_bids.errors import UsageError
-from brainage_bids.schema import CORRELATIONS_COLUMNS, DEFAULT_SEED
+from brainage_bids.result_tables import CORRELATIONS
+from brainage_bids.schema import DEFAULT_SEED
 from brainage_bids.stats.bootstrap import correlation_bca
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.fdr import benjamini_hochberg
@@ -185,7 +186,7 @@ def correlations(
     Returns
     -------
     pandas.DataFrame
-        ``CORRELATIONS_COLUMNS``. ``bca_ci_lo bca_ci_hi`` (bootstrap, below 200 people) in the raw Pearson and Spearman
+        `CORRELATIONS`. ``bca_ci_lo bca_ci_hi`` (bootstrap, below 200 people) in the raw Pearson and Spearman
         rows and in the primary one. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
         ``partial:age+sex``, `primary_statistic`, per group; for ``all`` only where there are no groups.
     """
@@ -202,7 +203,7 @@ def correlations(
                     family = FAMILY if primary else SENSITIVITY
                     note = joined([row["note"], pooled])
                     rows.append({"model": model, "group": label, "score": score, **row, "family": family, "note": note})
-    result = frame(rows, CORRELATIONS_COLUMNS)
+    result = frame(rows, CORRELATIONS)
     primary = (result["family"] == FAMILY).to_numpy(dtype=bool)
     result.loc[primary, "q_fdr"] = benjamini_hochberg(result.loc[primary, "p"].to_numpy())
     return result

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainage_bids.schema import CORRELATIONCOMPARISON_COLUMNS
+from brainage_bids.result_tables import CORRELATIONCOMPARISON
 from brainage_bids.stats.correlate import pearson, primary_statistic, scored_subsets
 from brainage_bids.stats.tables import frame, is_constant, joined, number, optional_number
 
@@ -75,7 +75,7 @@ def correlation_comparison(
     Returns
     -------
     pandas.DataFrame
-        ``CORRELATIONCOMPARISON_COLUMNS``: variants ``raw`` (primary) and ``corrected``, on the people with the score
+        `CORRELATIONCOMPARISON`: variants ``raw`` (primary) and ``corrected``, on the people with the score
         and both gaps; ordinal scores (hy) on ranks. No q: it is one question per score, a check of the choice of model.
     """
     rows = []
@@ -87,7 +87,7 @@ def correlation_comparison(
                 for variant, prefix in _COLUMNS.items():
                     row = _compare(number(part, score), part, [prefix + model_a, prefix + model_b], score)
                     rows.append({**keys, "variant": variant, **row, "note": joined([row["note"], pooled])})
-    return frame(rows, CORRELATIONCOMPARISON_COLUMNS)
+    return frame(rows, CORRELATIONCOMPARISON)
 
 
 def _compare(values: np.ndarray, part: pd.DataFrame, columns: Sequence[str], score: str) -> dict:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from brainage_bids.schema import COHORT_SITES_COLUMNS, FLAGS_COLUMNS, MISSING_COLUMNS, PATIENTS_COLUMNS
+from brainage_bids.result_tables import COHORTSITES, FLAGS, MISSING, PATIENTS
 from brainage_bids.stats.cohort import cohort_table
 from brainage_bids.stats.correlate import PRIMARY_VARIANT, primary_statistic
 from brainage_bids.stats.tables import ALL, is_member, levels, text
@@ -29,7 +29,7 @@ def cohort_sites(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``COHORT_SITES_COLUMNS``, ages in years; no row when no site is stated.
+        `COHORTSITES`, ages in years; no row when no site is stated.
     """
     site = text(table, "site")
     found = []
@@ -39,8 +39,8 @@ def cohort_sites(table: pd.DataFrame) -> pd.DataFrame:
             described = described.iloc[:1]
         found.append(described.assign(site=label))
     if not found:
-        return pd.DataFrame(columns=COHORT_SITES_COLUMNS)
-    return pd.concat(found, ignore_index=True)[COHORT_SITES_COLUMNS]
+        return pd.DataFrame(columns=COHORTSITES.columns)
+    return pd.concat(found, ignore_index=True)[COHORTSITES.columns]
 
 
 def patients(accuracy: pd.DataFrame, correlations: pd.DataFrame, controls: Sequence[str]) -> pd.DataFrame:
@@ -49,14 +49,14 @@ def patients(accuracy: pd.DataFrame, correlations: pd.DataFrame, controls: Seque
     Parameters
     ----------
     accuracy, correlations
-        ``ACCURACY_COLUMNS`` and ``CORRELATIONS_COLUMNS``.
+        `ACCURACY` and `result_tables.CORRELATIONS`.
     controls
         Labels of the controls, who are left out.
 
     Returns
     -------
     pandas.DataFrame
-        ``PATIENTS_COLUMNS``: per group and model one row per score and variant (the raw gap as in the paper, and the
+        `PATIENTS`: per group and model one row per score and variant (the raw gap as in the paper, and the
         primary test), one row with missing score where the group has none. ``bag_p`` is the two-sided one-sample test
         of a mean gap of 0; ages and gaps in years.
     """
@@ -69,7 +69,7 @@ def patients(accuracy: pd.DataFrame, correlations: pd.DataFrame, controls: Seque
         chosen = correlations[(correlations["group"] == group) & (correlations["model"] == error["model"])]
         tested = [row for _, row in chosen.iterrows() if _is_shown(row)]
         rows += [shared | _correlation(row) for row in tested] or [shared]
-    return pd.DataFrame(rows, columns=PATIENTS_COLUMNS)
+    return pd.DataFrame(rows, columns=PATIENTS.columns)
 
 
 def missing_data(table: pd.DataFrame, models: Sequence[str], scores: Sequence[str]) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def missing_data(table: pd.DataFrame, models: Sequence[str], scores: Sequence[st
     for name in variables:
         missing = text(table, name).isna().to_numpy()
         rows += [(name, label, int(chosen.sum()), int((missing & chosen).sum())) for label, chosen in members]
-    return pd.DataFrame(rows, columns=MISSING_COLUMNS)
+    return pd.DataFrame(rows, columns=MISSING.columns)
 
 
 def flag_counts(flags: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +118,7 @@ def flag_counts(flags: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         written (missing for scans without one) and ``all``; only flags that occur.
     """
     if flags.empty:
-        return pd.DataFrame(columns=FLAGS_COLUMNS)
+        return pd.DataFrame(columns=FLAGS.columns)
     group = text(table, "group").fillna("").reindex(flags["prefix"], fill_value="").to_numpy()
     one = flags.assign(group=group)  # "" stands for no group: text() gives that label to nobody
     both = pd.concat([one, one.assign(group=ALL)], ignore_index=True)
@@ -128,7 +128,7 @@ def flag_counts(flags: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     counts = long.groupby(["flag", "model", "group"]).size().rename("n").reset_index()
     counts["n_scans"] = [int(scans[key]) for key in zip(counts["model"], counts["group"], strict=True)]
     counts["group"] = counts["group"].astype(object).where(counts["group"] != "", None)
-    return counts[FLAGS_COLUMNS]
+    return counts[FLAGS.columns]
 
 
 def _is_shown(row: pd.Series) -> bool:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 from statsmodels.regression.linear_model import OLS
 
-from brainage_bids.schema import GROUPDIFF_COLUMNS
+from brainage_bids.result_tables import GROUPDIFF
 from brainage_bids.stats import linerror
 from brainage_bids.stats.accuracy import one_sample_t
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
@@ -65,7 +65,7 @@ def group_differences(
     Returns
     -------
     pandas.DataFrame
-        ``GROUPDIFF_COLUMNS``: ``raw`` and ``corrected`` (Welch t; Hedges g with a non-central t CI), ``ancova:...``
+        `GROUPDIFF`: ``raw`` and ``corrected`` (Welch t; Hedges g with a non-central t CI), ``ancova:...``
         (adjusted difference with OLS Wald t; ``hedges_g`` is beta / sqrt(MSE)), and, where ages differ
         (SMD > 0.25), ``raw:age-overlap`` and ``raw:age-matched``. ``q_fdr`` (family ``groups``) in
         ``ancova:age+sex`` only. ``line_ci_lo line_ci_hi`` and ``line_g_ci_lo line_g_ci_hi`` of the corrected rows
@@ -92,7 +92,7 @@ def group_differences(
         if not cases and not healthy.any():
             found = _without_controls(table, model, covariates, line)
             rows += [{"model": model, "case": "all", "n_missing": len(table) - row["n_case"], **row} for row in found]
-    result = frame(rows, GROUPDIFF_COLUMNS)
+    result = frame(rows, GROUPDIFF)
     primary = (result["variant"] == PRIMARY_VARIANT).to_numpy(dtype=bool)
     result.loc[primary, "q_fdr"] = benjamini_hochberg(result.loc[primary, "p"].to_numpy())
     return result

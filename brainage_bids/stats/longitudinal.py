@@ -10,7 +10,8 @@ import pandas as pd
 from scipy import stats
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-from brainage_bids.schema import LONGITUDINAL_COLUMNS, NOT_OF_SESSION, RATE_AGE
+from brainage_bids.result_tables import LONGITUDINAL
+from brainage_bids.schema import NOT_OF_SESSION, RATE_AGE
 from brainage_bids.stats.accuracy import one_sample_t
 from brainage_bids.stats.cohort import every_session
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
@@ -49,7 +50,7 @@ def longitudinal(table: pd.DataFrame, models: Sequence[str], controls: Sequence[
     Returns
     -------
     pandas.DataFrame
-        ``LONGITUDINAL_COLUMNS``. ``analysis`` is ``rate`` (brain years a year), ``bag_rate`` (rate - 1, tested against
+        `LONGITUDINAL`. ``analysis`` is ``rate`` (brain years a year), ``bag_rate`` (rate - 1, tested against
         0; and, with ``term`` ``AD-NC``, the Welch difference of each group from the controls), ``mixed``
         (BAG ~ time x group with a random intercept, REML; Wald z) and ``mixed:age_bl+sex``. Empty where nobody has
         two sessions.
@@ -63,7 +64,7 @@ def longitudinal(table: pd.DataFrame, models: Sequence[str], controls: Sequence[
         for name, covariates in ((MIXED, ()), (f"{MIXED}:age_bl+sex", ("age_bl", "sex"))):
             found += [{"analysis": name, **row} for row in mixed_model(people, controls, covariates)]
         rows += [{"model": model, **row} for row in found]
-    return frame(rows, LONGITUDINAL_COLUMNS)
+    return frame(rows, LONGITUDINAL)
 
 
 def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -18,10 +18,10 @@ from brainage_bids.bids.files import atomic, write_json
 from brainage_bids.bids.images import load_image
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, NoInputError
+from brainage_bids.result_tables import MAPS
 from brainage_bids.schema import AGE_BINS, VolumeSpec
 from brainage_bids.stats.tables import ALL, age_label, bin_label, frame, is_member, levels, number, text
 
-MAP_COLUMNS = ["model", "subset", "n", "n_empty", "kind", "path"]
 PAPER, SIGNED = "mean", "signed"
 WORDS = {
     PAPER: "Mean of the Grad-RAM maps of these people, each rectified and scaled to 0 to 1 in the brain",
@@ -110,7 +110,7 @@ def mean_maps(
     brain = np.flatnonzero(inside[box])
     wanted_subsets = subsets(records, controls)
     if not wanted_subsets:
-        return frame([], MAP_COLUMNS)
+        return frame([], MAPS)
     member = np.array([m for _, m in wanted_subsets])  # (subsets, people)
     cells = affine = weights = boxed = None
     for index, source in enumerate(records["map"]):
@@ -146,7 +146,7 @@ def mean_maps(
             write_json(sidecar_path(target), {**about, "VolumeSpec": grid.to_dict(), "SkullStripped": True})
             rows.append({"model": model, "subset": subset, "n": n, "n_empty": int(empty[place])})
             rows[-1] |= {"kind": kind, "path": str(target)}
-    return frame(rows, MAP_COLUMNS)
+    return frame(rows, MAPS)
 
 
 def axis_weights(affine: np.ndarray, shape: tuple[int, int, int], grid: VolumeSpec) -> list[np.ndarray]:

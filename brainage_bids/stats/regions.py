@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainage_bids.schema import DEFAULT_SEED, REGIONDIFF_COLUMNS, SALIENCY_CONTRAST_COLUMNS
+from brainage_bids.result_tables import REGIONDIFF, SALIENCY_CONTRASTS
+from brainage_bids.schema import DEFAULT_SEED
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import control_label, frame, is_constant, is_member, joined, levels, text
@@ -47,7 +48,7 @@ def saliency_contrasts(
     Returns
     -------
     pandas.DataFrame
-        ``SALIENCY_CONTRAST_COLUMNS``: variant ``raw`` (Welch) and the primary ``adjusted:age+sex`` (``adjusted:age``
+        `SALIENCY_CONTRASTS`: variant ``raw`` (Welch) and the primary ``adjusted:age+sex`` (``adjusted:age``
         for men and women), whose q and ``p_fwe`` make up the family ``regions:<contrast>:<model>``.
     """
     group, sex = text(records, "group"), text(records, "sex")
@@ -67,7 +68,7 @@ def saliency_contrasts(
             family = f"regions:{contrast}:{model}" if names_of else "sensitivity"
             about = {"model": model, "contrast": contrast, "variant": variant, "family": family}
             tables.append(table.assign(**about, index=list(names), region=list(names.values())))
-    return pd.concat(tables, ignore_index=True)[SALIENCY_CONTRAST_COLUMNS]
+    return pd.concat(tables, ignore_index=True)[SALIENCY_CONTRASTS.columns]
 
 
 def _contrast(
@@ -115,7 +116,7 @@ def region_differences(
     Returns
     -------
     pandas.DataFrame
-        ``REGIONDIFF_COLUMNS``, one row per region in the order of the columns: difference (case - control), ``t df p``,
+        `REGIONDIFF`, one row per region in the order of the columns: difference (case - control), ``t df p``,
         ``q_fdr`` over the regions (Benjamini and Hochberg 1995), ``p_perm`` = (1 + #{|t*| >= |t|}) / (1 + B) and
         ``p_fwe``, the same against the largest |t*| of all regions (Westfall and Young 1993).
     """
@@ -139,7 +140,7 @@ def region_differences(
         found |= {"p_perm": (1 + counted) / (1 + permutations), "p_fwe": (1 + largest) / (1 + permutations)}
         for place, i in enumerate(np.flatnonzero(usable)):
             rows[i] |= {name: array[place] for name, array in found.items()}
-    return frame(rows, REGIONDIFF_COLUMNS)
+    return frame(rows, REGIONDIFF)
 
 
 def _refusal(counts: dict, is_case: np.ndarray, covariates: np.ndarray | None) -> tuple[str, str]:

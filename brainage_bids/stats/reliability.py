@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from brainage_bids.bids.choice import acquisition, preference
-from brainage_bids.schema import RELIABILITY_COLUMNS
+from brainage_bids.result_tables import RELIABILITY
 from brainage_bids.stats.cohort import natural_key, usable
 from brainage_bids.stats.tables import frame, is_constant, number, text
 
@@ -32,7 +32,7 @@ def reliability(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``RELIABILITY_COLUMNS``: per model, brain age and gap (years): ICC(2,1) and ICC(3,1) with the intervals of
+        `RELIABILITY`: per model, brain age and gap (years): ICC(2,1) and ICC(3,1) with the intervals of
         McGraw and Wong (1996), within-person SD, repeatability coefficient, Bland-Altman bias (second minus first)
         and limits. Empty where nobody has two such scans; under 5 pairs no number is given.
     """
@@ -44,7 +44,7 @@ def reliability(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
         for measure, values in (("predicted_age", predicted), ("bag", predicted - number(rows, "age"))):
             both = values[np.array(pairs)]  # (n, 2)
             found.append({"model": model, "measure": measure, **agreement(both[np.isfinite(both).all(axis=1)])})
-    return frame(found, RELIABILITY_COLUMNS)
+    return frame(found, RELIABILITY)
 
 
 def scan_pairs(rows: pd.DataFrame) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainage_bids.schema import ROC_CURVES_COLUMNS
+from brainage_bids.result_tables import ROC, ROC_CURVES
 from brainage_bids.stats import linerror
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 from brainage_bids.stats.tables import (
@@ -28,10 +28,6 @@ from brainage_bids.stats.tables import (
     text,
 )
 
-ROC_COLUMNS = (
-    "model variant case control n_case n_control auc se ci_lo ci_hi n_missing logit_ci_lo logit_ci_hi "
-    "line_ci_lo line_ci_hi status note"
-).split()
 ADJUSTED = "adjusted:age+sex"
 MIN_N = 3
 Z = float(stats.norm.ppf(0.975))
@@ -59,7 +55,7 @@ def roc(
     Returns
     -------
     pandas.DataFrame
-        ``ROC_COLUMNS``; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
+        `ROC`; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
         sex, fitted in the controls; the interval counts the uncertainty of that fit, see `adjusted_area`, while that
         of ``corrected`` takes the line as exact, ``line_ci_lo line_ci_hi`` count its error). ``logit_ci_lo
         logit_ci_hi`` is the interval made on the logit scale.
@@ -81,18 +77,18 @@ def roc(
             row["note"] = LINE_EXACT
         row["n_missing"] = case.size + healthy.size - row["n_case"] - row["n_control"]
         rows.append({**pair.keys, **row})
-    return frame(rows, ROC_COLUMNS)
+    return frame(rows, ROC)
 
 
 def roc_curves(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
-    """Return the curve of every row of `roc` that has an area: ``ROC_CURVES_COLUMNS``, thresholds in years."""
+    """Return the curve of every row of `roc` that has an area: `ROC_CURVES`, thresholds in years."""
     curves = [
         roc_curve(*pair.sides).assign(**pair.keys)
         for pair in _pairs(table, models, controls)
         if np.isfinite(area(*pair.sides).get("auc", math.nan))
     ]
     rows = pd.concat(curves, ignore_index=True).to_dict("records") if curves else []
-    return frame(rows, ROC_CURVES_COLUMNS)
+    return frame(rows, ROC_CURVES)
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ def _pairs(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) 
 
 
 def area(case: np.ndarray, control: np.ndarray) -> dict:
-    """Return the row of one score, larger meaning case: from ``n_case`` to ``note`` of ``ROC_COLUMNS``.
+    """Return the row of one score, larger meaning case: from ``n_case`` to ``note`` of `ROC`.
 
     AUC = P(case > control) + P(tie) / 2; DeLong's variance from the structural components, which mid-ranks give in
     O(n log n) (Sun and Xu 2014); interval AUC -/+ 1.96 se cut to [0, 1]. ``degenerate`` (AUC without interval) where

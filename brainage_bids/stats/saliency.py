@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
-from brainage_bids.schema import DEFAULT_SEED, SALIENCY_REGION_COLUMNS, VolumeSpec
+from brainage_bids.result_tables import SALIENCY_REGIONS
+from brainage_bids.schema import DEFAULT_SEED, VolumeSpec
 from brainage_bids.stats.atlas import LEFT, RIGHT, without_side
 from brainage_bids.stats.maps import PersonMap, axis_weights, resample
 from brainage_bids.stats.tables import frame
@@ -164,7 +165,7 @@ def saliency_regions(
     Returns
     -------
     pandas.DataFrame
-        ``SALIENCY_REGION_COLUMNS``, one row per group and region in the order of the atlas; a region without voxels
+        `SALIENCY_REGIONS`, one row per group and region in the order of the atlas; a region without voxels
         keeps its row (``skipped``).
     """
     normalised, up, down = (np.array(values) for values in (reader.normalised, reader.up, reader.down))
@@ -183,7 +184,7 @@ def saliency_regions(
             rows.append(about | _identity(reader, row, label, name))
             if reader.volume_ml[row]:
                 rows[-1] |= {column: values[row] for column, values in found.items()}
-    return frame(rows, list(SALIENCY_REGION_COLUMNS))
+    return frame(rows, SALIENCY_REGIONS)
 
 
 def _identity(reader: RegionReader, row: int, label: int, name: str) -> dict:

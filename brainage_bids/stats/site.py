@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.regression.linear_model import OLS
 
-from brainage_bids.schema import SITE_COLUMNS
+from brainage_bids.result_tables import SITE
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
 from brainage_bids.stats.tables import frame, is_member, joined, levels, number, text
 
@@ -31,7 +31,7 @@ def site_effect(table: pd.DataFrame, models: Sequence[str], controls: Sequence[s
     Returns
     -------
     pandas.DataFrame
-        ``SITE_COLUMNS``, one row per model and ``effect`` (``site``; ``dataset`` where the table has two or more, which
+        `SITE`, one row per model and ``effect`` (``site``; ``dataset`` where the table has two or more, which
         ``n_sites`` then counts): ``skipped`` with one site, ``confounded`` where the sites of the patients and those
         of the controls have nobody in common (said, the test among controls is still given).
     """
@@ -47,7 +47,7 @@ def site_effect(table: pd.DataFrame, models: Sequence[str], controls: Sequence[s
             if nested[effect] and row["status"] == "ok":
                 row |= {"status": "confounded", "note": joined([f"no {effect} has patients and controls", row["note"]])}
             rows.append({"model": model, "subset": "controls", "effect": effect, **row})
-    return frame(rows, SITE_COLUMNS)
+    return frame(rows, SITE)
 
 
 def apart(table: pd.DataFrame, controls: Sequence[str], effect: str) -> list[str]:

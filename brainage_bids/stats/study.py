@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from brainage_bids.schema import STUDY_COLUMNS
+from brainage_bids.result_tables import STUDY
 from brainage_bids.stats.accuracy import compare_errors, mean_interval
 from brainage_bids.stats.tables import frame, joined
 
@@ -26,7 +26,7 @@ def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``STUDY_COLUMNS``; years. ``mae_diff`` is the error minus that of the first value with the same seed, on the
+        `STUDY`; years. ``mae_diff`` is the error minus that of the first value with the same seed, on the
         same people; missing where the people differ.
     """
     rows, first = [], {}
@@ -60,4 +60,4 @@ def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
             else:
                 row["note"] = joined([note, paired["note"]])
         rows.append(row)
-    return frame(rows, STUDY_COLUMNS)
+    return frame(rows, STUDY)

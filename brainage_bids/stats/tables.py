@@ -9,13 +9,8 @@ import pandas as pd
 
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import AGE_BINS
+from brainage_bids.table_declaration import ResultTable
 
-_TEXT = (
-    "model model_a model_b subset group score variant statistic family case control status note kind path "
-    "analysis term measure region group_by name hemisphere rank_ci contrast dataset effect"
-)
-_STUDY = "setting value"
-TEXT_COLUMNS = frozenset([*_TEXT.split(), *_STUDY.split()])
 ALL = "all"
 PLACES = ("site", "dataset")  # columns of where the scans come from
 # of corrected gaps: in simulations these intervals cover 90 %, line_ci_lo to line_ci_hi 95 % (docs/simulation.md)
@@ -96,19 +91,20 @@ def joined(notes: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(note for note in notes if note))
 
 
-def frame(rows: list[dict], columns: Sequence[str]) -> pd.DataFrame:
-    """Return rows as a table with exactly ``columns``: counts int64, other numbers float64 with NaN, text as str.
+def frame(rows: list[dict], declared: ResultTable) -> pd.DataFrame:
+    """Return rows as the table that is declared: counts int64, other numbers float64 with NaN, text as str.
 
     Raises
     ------
     KeyError
         When a row has a value that no column holds: it would be lost without a word.
     """
+    columns = declared.columns
     if lost := {name for row in rows for name in row}.difference(columns):
-        raise KeyError(f"{', '.join(sorted(lost))}: no column of {', '.join(columns)}")
-    table = pd.DataFrame(rows, columns=list(columns))
+        raise KeyError(f"{', '.join(sorted(lost))}: no column of {declared.name} ({', '.join(columns)})")
+    table = pd.DataFrame(rows, columns=columns)
     for name in columns:
-        if name in TEXT_COLUMNS:
+        if name in declared.text_columns:
             table[name] = table[name].astype(object).where(table[name].notna(), None)
         elif name == "n" or name.startswith("n_"):
             table[name] = table[name].astype("int64")

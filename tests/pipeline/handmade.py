@@ -13,7 +13,7 @@ from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.pipeline.bias import bias_corrected
-from brainage_bids.pipeline.group import gather, statistics
+from brainage_bids.pipeline.group import analyse, gather, make_tables
 from brainage_bids.pipeline.options import GroupOptions
 from brainage_bids.pipeline.pooled import keyed
 from brainage_bids.schema import PREDICTION_COLUMNS, VolumeSpec
@@ -91,10 +91,8 @@ def together(first, *also, **more):
 
 def tables(first, *also, **more):
     dataset, collected, options = together(first, *also, **more)
-    table = bias_corrected(collected, dataset, options).table
-    people = keyed(table)
-    selected, _ = select_rows(people)
-    return selected, statistics(selected, people, people, collected, dataset, options, {})
+    analysis = analyse(options, Outputs(first.out), dataset, collected)
+    return analysis.selected, make_tables(analysis)
 
 
 def volume(place, scan):

@@ -19,6 +19,18 @@ from scipy import ndimage
 from brainage_bids import schema
 from brainage_bids.bids.files import read_tsv
 from brainage_bids.preprocess.template import template_volume
+from brainage_bids.result_tables import (
+    ACCURACY,
+    COHORT,
+    COHORTSITES,
+    CORRELATIONS,
+    FAILED,
+    FLAGS,
+    GROUPDIFF,
+    MISSING,
+    MODELCOMPARISON,
+    PATIENTS,
+)
 
 
 def table(path):
@@ -56,7 +68,7 @@ def test_the_run_record_names_the_failure(study):
 def test_group_lists_who_has_no_result(study):
     assert study.group.returncode == 0, study.group.stderr
     failed = table(study.out / "group" / "failed.tsv")
-    assert list(failed.columns) == schema.FAILED_COLUMNS
+    assert list(failed.columns) == FAILED.columns
     assert failed.participant_id.tolist() == ["sub-003"]
     assert "cannot be read to its end" in failed.reason[0]
 
@@ -73,15 +85,15 @@ def test_prediction_tables_have_the_columns_of_the_contract(study):
 
 def test_group_tables_have_the_columns_of_the_contract(study):
     wanted = {
-        "accuracy": schema.ACCURACY_COLUMNS,
-        "correlations": schema.CORRELATIONS_COLUMNS,
-        "groupdiff": schema.GROUPDIFF_COLUMNS,
-        "modelcomparison": schema.MODELCOMPARISON_COLUMNS,
-        "cohort": schema.COHORT_COLUMNS,
-        "cohortsites": schema.COHORT_SITES_COLUMNS,
-        "patients": schema.PATIENTS_COLUMNS,
-        "missing": schema.MISSING_COLUMNS,
-        "flags": schema.FLAGS_COLUMNS,
+        "accuracy": ACCURACY.columns,
+        "correlations": CORRELATIONS.columns,
+        "groupdiff": GROUPDIFF.columns,
+        "modelcomparison": MODELCOMPARISON.columns,
+        "cohort": COHORT.columns,
+        "cohortsites": COHORTSITES.columns,
+        "patients": PATIENTS.columns,
+        "missing": MISSING.columns,
+        "flags": FLAGS.columns,
         "leftout": ["participant_id", "session_id", "run", "reason"],
     }
     for name, columns in wanted.items():

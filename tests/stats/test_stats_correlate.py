@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from brainage_bids.errors import UsageError
-from brainage_bids.schema import CORRELATIONS_COLUMNS
+from brainage_bids.result_tables import CORRELATIONS
 from brainage_bids.stats.correlate import correlation, correlations, partial_correlation
 from brainage_bids.stats.fdr import benjamini_hochberg
 
@@ -65,7 +65,7 @@ def test_partial_with_head_size_and_of_corrected(tested, expected, case):
 
 def test_columns_families_and_q(tested):
     table = correlations(tested, ["a", "b"], ["adas11", "updrs3", "hy"], controls=["NC"])
-    assert list(table.columns) == CORRELATIONS_COLUMNS
+    assert list(table.columns) == CORRELATIONS.columns
     primary = table[table["family"] == "scores"]
     assert len(primary) == 6
     assert set(primary["variant"]) == {"partial:age+sex"}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from brainage_bids.schema import CORRELATIONCOMPARISON_COLUMNS
+from brainage_bids.result_tables import CORRELATIONCOMPARISON
 from brainage_bids.stats.dependent import correlation_comparison, williams_t
 
 
@@ -49,7 +49,7 @@ def test_size_of_the_test_is_its_level():
 def test_table_has_every_group_score_and_variant_for_each_pair(tested):
     rows = tested.assign(bag_c=tested["bag_a"] * 2 + 1, bag_corrected_c=np.nan)
     table = correlation_comparison(rows, ["a", "b", "c"], ["adas11", "hy"], ["NC"])
-    assert list(table.columns) == CORRELATIONCOMPARISON_COLUMNS
+    assert list(table.columns) == CORRELATIONCOMPARISON.columns
     index = table.set_index(["group", "score", "variant", "model_a", "model_b"])
     assert index.index.is_unique
     assert len(table) == 2 * 2 * 2 * 3  # AD and all for adas11, PD and all for hy; two variants; three pairs

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainage_bids import schema
+from brainage_bids.result_tables import COHORTSITES, FLAGS, PATIENTS
 from brainage_bids.stats.accuracy import accuracy
 from brainage_bids.stats.correlate import correlations
 from brainage_bids.stats.describe import cohort_sites, flag_counts, missing_data, patients
@@ -26,7 +26,7 @@ def small():
 
 def test_cohort_by_site(small):
     found = cohort_sites(small)
-    assert list(found.columns) == schema.COHORT_SITES_COLUMNS
+    assert list(found.columns) == COHORTSITES.columns
     assert [(row.site, row.group, row.n) for row in found.itertuples()] == [
         ("A", "AD", 1), ("A", "NC", 1), ("A", "all", 2), ("B", "AD", 1), ("B", None, 1), ("B", "all", 2),
     ]  # fmt: skip
@@ -35,7 +35,7 @@ def test_cohort_by_site(small):
     assert one_group.group.tolist() == ["NC"]  # not once more as everyone
     nowhere = cohort_sites(small.assign(site=None))
     assert nowhere.empty
-    assert list(nowhere.columns) == schema.COHORT_SITES_COLUMNS
+    assert list(nowhere.columns) == COHORTSITES.columns
 
 
 def test_missing_values_are_counted_by_group(small):
@@ -60,7 +60,7 @@ def test_flags_are_counted_per_model_and_group(small):
         columns=["prefix", "model", "flags"],
     )  # fmt: skip
     found = flag_counts(flags, small)
-    assert list(found.columns) == schema.FLAGS_COLUMNS
+    assert list(found.columns) == FLAGS.columns
     counted = {(r.flag, r.model, r.group): (r.n, r.n_scans) for r in found.itertuples()}
     assert counted == {
         ("qc_warn", "m", "AD"): (2, 2),
@@ -73,14 +73,14 @@ def test_flags_are_counted_per_model_and_group(small):
     }
     nothing = flag_counts(flags.iloc[:0], small)
     assert nothing.empty
-    assert list(nothing.columns) == schema.FLAGS_COLUMNS
+    assert list(nothing.columns) == FLAGS.columns
 
 
 def test_patients_hold_the_numbers_of_the_tests(tested, expected):
     errors = accuracy(tested, ["a", "b"], ["NC"], {"a": 50.0, "b": 50.0})
     related = correlations(tested, ["a", "b"], ["adas11", "updrs3", "hy"], covariates=("age", "sex"), controls=["NC"])
     found = patients(errors, related, ["NC"])
-    assert list(found.columns) == schema.PATIENTS_COLUMNS
+    assert list(found.columns) == PATIENTS.columns
     assert set(found.group) == {"AD", "PD"}
     row = found.query("group == 'AD' and model == 'a' and score == 'adas11' and variant == 'raw'").iloc[0]
     assert row["corr"] == pytest.approx(0.633433, abs=1e-6)  # science.md C.5

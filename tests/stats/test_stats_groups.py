@@ -5,10 +5,10 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from sklearn import metrics
 
-from brainage_bids.schema import GROUPDIFF_COLUMNS, ROC_CURVES_COLUMNS
+from brainage_bids.result_tables import GROUPDIFF, ROC, ROC_CURVES
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.groups import age_balance, ancova, group_differences, hedges_g, match_by_age, welch
-from brainage_bids.stats.roc import ROC_COLUMNS, adjusted_area, area, roc, roc_curve, roc_curves
+from brainage_bids.stats.roc import adjusted_area, area, roc, roc_curve, roc_curves
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_reference_age_balance(tested, expected, result, case):
 
 def test_columns_and_q_only_in_the_primary_rows(tested):
     table = group_differences(tested, ["a", "b"], ["NC"])
-    assert list(table.columns) == GROUPDIFF_COLUMNS
+    assert list(table.columns) == GROUPDIFF.columns
     primary = table["variant"] == "ancova:age+sex"
     np.testing.assert_allclose(table["q_fdr"][primary], benjamini_hochberg(table["p"][primary]))
     assert table["q_fdr"][~primary].isna().all()
@@ -194,7 +194,7 @@ def test_interval_of_g_inverts_the_noncentral_t(shift, n):
 @pytest.mark.parametrize("model", ["a", "b"])
 def test_roc_reference(tested, expected, case, model):
     table = roc(tested, ["a", "b"], ["NC"]).set_index(["case", "model", "variant"])
-    assert list(roc(tested, ["a"], ["NC"]).columns) == ROC_COLUMNS
+    assert list(roc(tested, ["a"], ["NC"]).columns) == ROC.columns
     for variant, name in (("raw", "bag"), ("corrected", "bagc_beheshti")):
         row, want = table.loc[(case, model, variant)], expected["group_difference"][f"{case}_vs_NC:{name}_{model}"]
         got = [row[k] for k in ("auc", "se", "ci_lo", "ci_hi")]
@@ -205,7 +205,7 @@ def test_roc_reference(tested, expected, case, model):
 def test_curves_rise_from_corner_to_corner_and_hold_the_area(tested):
     table = roc(tested, ["a", "b"], ["NC"]).set_index(["model", "variant", "case", "control"])
     curves = roc_curves(tested, ["a", "b"], ["NC"])
-    assert list(curves.columns) == ROC_CURVES_COLUMNS
+    assert list(curves.columns) == ROC_CURVES.columns
     groups = curves.groupby(["model", "variant", "case", "control"], sort=False)
     assert set(groups.groups) == set(table.index)
     for key, curve in groups:

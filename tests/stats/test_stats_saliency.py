@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from brainage_bids.schema import SALIENCY_REGION_COLUMNS, VolumeSpec
+from brainage_bids.result_tables import SALIENCY_REGIONS
+from brainage_bids.schema import VolumeSpec
 from brainage_bids.stats import saliency
 from brainage_bids.stats.maps import axis_weights, mean_maps, resample, subsets
 from brainage_bids.stats.regions import saliency_contrasts
@@ -99,7 +100,7 @@ def test_table_describes_every_group(tmp_path, regions):
     _, records = people(tmp_path)
     reader = run(tmp_path, regions, records)
     table = saliency_regions(reader, "m", threshold=0.3)
-    assert list(table.columns) == list(SALIENCY_REGION_COLUMNS)
+    assert list(table.columns) == SALIENCY_REGIONS.columns
     assert len(table) == len(NAMES) * len(subsets(records))
     assert set(table.group_by) == {"all", "age", "sex", "group"}
     values = np.array(reader.normalised)
@@ -133,7 +134,7 @@ def test_table_describes_every_group(tmp_path, regions):
         "ok", "one cell of the map: the model cannot tell the region from its neighbours"
     )  # fmt: skip
     assert (row["status"], row["note"], row["hemisphere"], row["index"]) == ("ok", "", "L", 11)
-    assert set(row[row.notna()].index) == set(SALIENCY_REGION_COLUMNS)
+    assert set(row[row.notna()].index) == set(SALIENCY_REGIONS.columns)
 
 
 def test_group_norm_is_the_mean_map_normalised_once(tmp_path, regions):

@@ -1,6 +1,6 @@
 import pytest
 
-from brainage_bids.schema import STUDY_COLUMNS
+from brainage_bids.result_tables import STUDY
 from brainage_bids.stats.study import study_table
 
 
@@ -13,7 +13,7 @@ def test_paired_differences_on_the_same_people():
         {"setting": "s", "value": "d", "seed": 1, "note": "not run"},
     ]
     table = study_table(runs, 0)
-    assert list(table.columns) == STUDY_COLUMNS
+    assert list(table.columns) == STUDY.columns
     assert list(table.mae[:2]) == pytest.approx([4.0, 1.4])
     assert table.mae_diff[1] == pytest.approx(-2.6)
     assert table.diff_ci_hi[1] < 0

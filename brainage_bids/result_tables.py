@@ -1,0 +1,500 @@
+"""The tables of results, each declared once: its columns, what they mean, what makes it, and how the page shows it.
+
+To add a table: write the function that makes it in `stats`, declare it here, and give it a place in the template of
+the page. To add a column: add it to the rows that the function makes, and here.
+"""
+
+from __future__ import annotations
+
+from brainage_bids.table_declaration import Page, ResultTable, Shown
+
+PEOPLE_BY_GROUP = {
+    "n_with_age": "people with a known age",
+    "age_mean": "mean age (years)",
+    "age_sd": "SD of age (years)",
+    "age_min": "youngest (years)",
+    "age_max": "oldest (years)",
+    "n_female": "women",
+    "n_male": "men",
+    "n_sex_unknown": "people of other or unknown sex",
+}
+
+# --- columns that several tables show ---------------------------------------------------------------------------------
+
+MODEL, NOTE = Shown("Model", "text model", "w"), Shown("Note", "note", "note")
+PEOPLE = (
+    Shown("Dataset", "text dataset", "long"),
+    Shown("Group", "text group", "w"),
+    Shown("n", "count n"),
+    Shown("with age", "count n_with_age"),
+    Shown("Age, mean ± SD (years)", "plus_minus age_mean age_sd"),
+    Shown("Age range (years)", "interval age_min age_max", places=1),
+    Shown("Women", "count n_female"),
+    Shown("Men", "count n_male"),
+    Shown("Sex not stated", "count n_sex_unknown"),
+    NOTE,
+)
+CORRELATION = (
+    MODEL,
+    Shown("Group", "text group", "w"),
+    Shown("Score", "score score", "w"),
+    Shown("Gap tested", "variant variant", "long"),
+    Shown("Statistic", "statistic statistic", "w"),
+    Shown("n (missing)", "missing n n_missing"),
+    Shown("Estimate [95 % CI]", "estimate estimate ci_lo ci_hi", sign=True),
+    Shown("p", "p p"),
+    Shown("q (FDR)", "p q_fdr"),
+    Shown("Bootstrap", "bootstrap", "note"),
+    NOTE,
+)
+
+# --- the tables, in the order in which they are made ------------------------------------------------------------------
+
+COHORT = ResultTable(
+    "cohort",
+    "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note",
+    own=PEOPLE_BY_GROUP,
+    made_by="cohort.cohort_by_dataset(people)",
+    pages={"cohort": Page("The cohort, by group as written in the data", PEOPLE)},
+)
+COHORTSITES = ResultTable(
+    "cohortsites",
+    "site group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note",
+    own=PEOPLE_BY_GROUP,
+    made_by="describe.cohort_sites(people)",
+    pages={"sites": Page("The cohort, by site and group", (Shown("Site", "text site", "w"), *PEOPLE))},
+)
+ACCURACY = ResultTable(
+    "accuracy",
+    "model subset n n_missing mae ae_sd medae rmse r2 pearson_r spearman_rho bag_mean bag_sd bag_t bag_df "
+    "bag_p bag_ci_lo bag_ci_hi mae_ci_lo mae_ci_hi mae_null agebias_slope agebias_intercept agebias_p "
+    "bag_dz agebias_r agebias_se status note",
+    made_by="accuracy.accuracy(selected, models, controls, training_ages, seed)",
+    pages={
+        "accuracy": Page(
+            "Accuracy of the uncorrected predictions; patients are shown for information",
+            (
+                MODEL,
+                Shown("Subset", "subset subset", "long"),
+                Shown("n", "count n"),
+                Shown("MAE [95 % CI] (years)", "estimate mae mae_ci_lo mae_ci_hi"),
+                Shown("MAE of the null model", "decimals mae_null"),
+                Shown("RMSE", "decimals rmse"),
+                Shown("R²", "decimals r2", grey_in="age"),
+                Shown("Pearson r", "decimals pearson_r"),
+                Shown("Mean gap [95 % CI] (years)", "estimate bag_mean bag_ci_lo bag_ci_hi", sign=True),
+                Shown("SD of the gap", "decimals bag_sd"),
+                Shown("p of mean gap = 0", "p bag_p"),
+                Shown("Slope of the gap on age", "decimals agebias_slope", sign=True, places=3),
+                NOTE,
+            ),
+        )
+    },
+)
+MODELCOMPARISON = ResultTable(
+    "modelcomparison",
+    "model_a model_b subset n mae_diff t df p ci_lo ci_hi dz wilcoxon_w wilcoxon_p n_missing bca_ci_lo "
+    "bca_ci_hi status note",
+    made_by="accuracy.model_comparison(selected, models, controls, seed)",
+    pages={
+        "comparison": Page(
+            "Paired comparison of absolute errors; below zero means that model A errs less",
+            (
+                Shown("Model A", "text model_a", "w"),
+                Shown("Model B", "text model_b", "w"),
+                Shown("Subset", "subset subset", "w"),
+                Shown("n", "count n"),
+                Shown("MAE of A − B [95 % CI] (years)", "estimate mae_diff ci_lo ci_hi", sign=True),
+                Shown("dz", "decimals dz", sign=True),
+                Shown("t (df)", "t"),
+                Shown("p", "p p"),
+                Shown("Wilcoxon p", "p wilcoxon_p"),
+                Shown("Bootstrap", "bootstrap", "note"),
+                NOTE,
+            ),
+        )
+    },
+)
+CORRELATIONS = ResultTable(
+    "correlations",
+    "model group score variant statistic n n_missing estimate ci_lo ci_hi df p q_fdr family bca_ci_lo "
+    "bca_ci_hi status note",
+    own={
+        "estimate": "correlation of the gap with the score",
+    },
+    made_by="correlate.correlations(selected, models, scores, covariates, controls, seed)",
+    pages={
+        "primary": Page("Primary tests: gap and clinical scores", CORRELATION),
+        "others": Page("Sensitivity analyses; they carry no q value", CORRELATION),
+    },
+)
+CORRELATIONCOMPARISON = ResultTable(
+    "correlationcomparison",
+    "group score variant model_a model_b n n_missing r_a r_b r_between t df p status note",
+    own={
+        "r_a": "correlation of the score with the gap of model A",
+        "r_b": "correlation of the score with the gap of model B",
+        "r_between": "correlation of the two gaps",
+        "t": "Williams' t of the difference of two dependent correlations",
+    },
+    made_by="dependent.correlation_comparison(selected, models, scores, controls)",
+    pages={
+        "correlationcomparison": Page(
+            "Does a score go with one model more than with the other? Williams' test",
+            (
+                Shown("Group", "text group", "w"),
+                Shown("Score", "score score", "w"),
+                Shown("Gap tested", "variant variant", "long"),
+                Shown("Model A", "text model_a", "w"),
+                Shown("Model B", "text model_b", "w"),
+                Shown("n (missing)", "missing n n_missing"),
+                Shown("r of A", "decimals r_a", sign=True),
+                Shown("r of B", "decimals r_b", sign=True),
+                Shown("r between A and B", "decimals r_between", sign=True),
+                Shown("t (df)", "t"),
+                Shown("p", "p p"),
+                NOTE,
+            ),
+        )
+    },
+)
+GROUPDIFF = ResultTable(
+    "groupdiff",
+    "model variant case control n_case n_control mean_diff ci_lo ci_hi t df p q_fdr hedges_g g_ci_lo "
+    "g_ci_hi n_missing se se_hc3 p_hc3 p_interaction mannwhitney_u mannwhitney_p line_ci_lo line_ci_hi "
+    "line_g_ci_lo line_g_ci_hi status note",
+    own={
+        "hedges_g": "Hedges' g; adjusted: difference over the root of the residual mean square",
+        "g_ci_lo": "lower end of its 95 % interval",
+        "g_ci_hi": "upper end",
+        "se": "standard error of the difference (years)",
+        "se_hc3": "standard error that allows unequal variances (HC3, years)",
+        "p_hc3": "two-sided p from it",
+        "p_interaction": "p of group x age: does the difference change with age?",
+        "mannwhitney_u": "Mann-Whitney U",
+        "mannwhitney_p": "its two-sided p",
+        "line_g_ci_lo": "lower end of the interval of g that also counts the error of the age-bias line",
+        "line_g_ci_hi": "upper end",
+    },
+    made_by="groups.group_differences(selected, models, controls, covariates, lines)",
+    pages={
+        "groupdiff": Page(
+            "Brain age gap of patients minus controls",
+            (
+                MODEL,
+                Shown("Comparison", "minus case control", "w"),
+                Shown("Gap tested", "variant variant", "long"),
+                Shown("n", "pair n_case n_control"),
+                Shown("Difference [95 % CI] (years)", "line_estimate mean_diff ci", sign=True),
+                Shown("Hedges g [95 % CI]", "line_estimate hedges_g g_ci", sign=True),
+                Shown("t (df)", "t"),
+                Shown("p", "p p"),
+                Shown("q (FDR)", "p q_fdr"),
+                Shown("Checks", "checks", "note"),
+                NOTE,
+            ),
+        )
+    },
+)
+ROC = ResultTable(
+    "roc",
+    "model variant case control n_case n_control auc se ci_lo ci_hi n_missing logit_ci_lo logit_ci_hi "
+    "line_ci_lo line_ci_hi status note",
+    own={
+        "auc": "area under the ROC curve: chance that a patient has a larger gap than a control",
+        "se": "its standard error (DeLong)",
+        "logit_ci_lo": "lower end of the 95 % interval made on the logit scale",
+        "logit_ci_hi": "upper end",
+    },
+    made_by="roc.roc(selected, models, controls, lines)",
+    pages={
+        "roc": Page(
+            "Area under the ROC curve (0.5: no separation, 1: complete separation)",
+            (
+                MODEL,
+                Shown("Comparison", "against case control", "w"),
+                Shown("Gap", "variant variant", "long"),
+                Shown("n", "pair n_case n_control"),
+                Shown("AUC [95 % CI]", "line_estimate auc ci"),
+                NOTE,
+            ),
+        )
+    },
+)
+ROC_CURVES = ResultTable(
+    "roc_curves",
+    "model variant case control threshold fpr tpr",
+    made_by="roc.roc_curves(selected, models, controls)",
+)
+SITE = ResultTable(
+    "site",
+    "model subset n n_missing n_sites f df_num df_den p status note effect",
+    own={
+        "n_sites": "sites (or datasets, see effect) compared",
+        "f": "F of all site terms, age and sex held",
+        "df_num": "degrees of freedom of the sites",
+        "df_den": "degrees of freedom of the residual",
+        "p": "p of F",
+        "effect": "what was compared: site or dataset",
+    },
+    texts="effect",
+    made_by="site.site_effect(selected, models, controls)",
+    pages={
+        "site": Page(
+            "Do the sites differ in the gap of healthy people? F test, age and sex held",
+            (
+                MODEL,
+                Shown("Between", "plural effect", "w"),
+                Shown("Controls", "count n"),
+                Shown("Number", "count n_sites"),
+                Shown("F", "decimals f"),
+                Shown("df", "counts df_num df_den"),
+                Shown("p", "p p"),
+                NOTE,
+            ),
+        )
+    },
+)
+LONGITUDINAL = ResultTable(
+    "longitudinal",
+    "model analysis group term n n_scans estimate sd se ci_lo ci_hi t df p status note",
+    own={
+        "analysis": "rate: brain years a year; bag_rate: rate - 1; mixed: gap by time and group, random intercept",
+        "term": "mean, a difference of groups, or a term of the mixed model",
+        "estimate": "years a year; intercepts in years, variances in years squared",
+        "sd": "SD over people",
+        "t": "t statistic; of the mixed model Wald's z",
+    },
+    texts="analysis term",
+    made_by="longitudinal.longitudinal(sessions, models, controls)",
+    pages={
+        "rates": Page(
+            "Rate of each person (slope of predicted on true age), averaged; 1 brain year a year is usual",
+            (
+                MODEL,
+                Shown("What", "rate analysis", "w"),
+                Shown("Who", "rate_of term group", "w"),
+                Shown("People (scans)", "missing n n_scans"),
+                Shown("Mean [95 % CI]", "rate_estimate estimate ci_lo ci_hi"),
+                Shown("SD", "decimals sd"),
+                Shown("t (df)", "t"),
+                Shown("p", "p p"),
+                NOTE,
+            ),
+        ),
+        "mixed": Page(
+            "Mixed model: gap (years) on time (years) and group, random intercept per person (REML)",
+            (
+                MODEL,
+                Shown("Adjusted for", "adjusted analysis", "w"),
+                Shown("Term", "term term", "w"),
+                Shown("People (scans)", "missing n n_scans"),
+                Shown("Estimate [95 % CI]", "estimate estimate ci_lo ci_hi", sign=True),
+                Shown("p (Wald)", "p p"),
+                NOTE,
+            ),
+        ),
+    },
+)
+RELIABILITY = ResultTable(
+    "reliability",
+    "model measure n icc21 icc21_ci_lo icc21_ci_hi icc31 icc31_ci_lo icc31_ci_hi wsd rc mean_abs_diff "
+    "ba_bias ba_loa_lo ba_loa_hi status note",
+    own={
+        "measure": "predicted_age or bag",
+        "n": "people with two scans at most 90 days apart",
+        "icc21": "ICC(2,1), absolute agreement",
+        "icc21_ci_lo": "lower end of its 95 % interval",
+        "icc21_ci_hi": "upper end",
+        "icc31": "ICC(3,1), consistency",
+        "icc31_ci_lo": "lower end of its 95 % interval",
+        "icc31_ci_hi": "upper end",
+        "wsd": "SD within people (years)",
+        "rc": "repeatability coefficient: 95 % of differences are smaller (years)",
+        "mean_abs_diff": "mean absolute difference of the two scans (years)",
+        "ba_bias": "Bland-Altman: mean of second minus first scan (years)",
+        "ba_loa_lo": "lower limit of agreement (years)",
+        "ba_loa_hi": "upper limit (years)",
+    },
+    texts="measure",
+    made_by="reliability.reliability(tested, models)",
+    pages={
+        "reliability": Page(
+            "Two scans of the same person, one session or at most 90 days apart",
+            (
+                MODEL,
+                Shown("Measure", "measure measure", "w"),
+                Shown("People", "count n"),
+                Shown("ICC(2,1) [95 % CI]", "estimate icc21 icc21_ci_lo icc21_ci_hi", places=3),
+                Shown("ICC(3,1) [95 % CI]", "estimate icc31 icc31_ci_lo icc31_ci_hi", places=3),
+                Shown("Within-person SD (years)", "decimals wsd"),
+                Shown("Repeatability (years)", "decimals rc"),
+                Shown("Second − first (years)", "decimals ba_bias", sign=True),
+                Shown("95 % limits of agreement", "interval ba_loa_lo ba_loa_hi", sign=True),
+                NOTE,
+            ),
+        )
+    },
+)
+CALIBRATION = ResultTable(
+    "calibration",
+    "model level n_calibration half_width n_controls covered coverage wilson_lo wilson_hi status note",
+    own={
+        "level": "promised coverage (percent)",
+        "n_calibration": "healthy held-out people who give the interval",
+        "half_width": "half width of the conformal interval (years)",
+        "n_controls": "controls of the study who were looked at",
+        "covered": "of them inside the interval",
+        "coverage": "share inside the interval",
+        "wilson_lo": "lower end of Wilson's 95 % interval of the coverage",
+        "wilson_hi": "upper end",
+    },
+    made_by="conformal.coverage(calibrated, selected_controls)",
+    pages={
+        "calibration": Page(
+            "Do the intervals keep their promise in this study's controls?",
+            (
+                MODEL,
+                Shown("Promised", "percent level"),
+                Shown("Half width (years)", "decimals half_width"),
+                Shown("Calibration people", "count n_calibration"),
+                Shown("Controls held", "of covered n_controls"),
+                Shown("Share [95 % CI]", "estimate coverage wilson_lo wilson_hi"),
+                NOTE,
+            ),
+        )
+    },
+)
+PATIENTS = ResultTable(
+    "patients",
+    "group model n mae ae_sd bag_mean bag_sd bag_ci_lo bag_ci_hi bag_p score statistic variant corr_n "
+    "corr corr_ci_lo corr_ci_hi corr_p status note",
+    own={
+        "corr_n": "people with the score",
+        "corr": "correlation of the gap with the score",
+        "corr_ci_lo": "lower end of its 95 % interval",
+        "corr_ci_hi": "upper end",
+        "corr_p": "its two-sided p",
+    },
+    made_by="describe.patients(accuracy, correlations, controls)",
+)
+MISSING = ResultTable(
+    "missing",
+    "variable group n n_missing",
+    own={
+        "variable": "column of brainage.tsv",
+        "group": "group as written in the data; n/a: scans without one; all",
+        "n": "scans",
+        "n_missing": "scans without a value",
+    },
+    texts="variable",
+    made_by="describe.missing_data(people, models, scores)",
+)
+FLAGS = ResultTable(
+    "flags",
+    "flag model group n n_scans",
+    own={
+        "flag": "flag of the prediction tables",
+        "group": "group as written in the data; n/a: scans without one; all",
+        "n": "scans that carry the flag",
+        "n_scans": "scans with a prediction of the model",
+    },
+    texts="flag",
+    made_by="describe.flag_counts(flags, people)",
+)
+SALIENCY_REGIONS = ResultTable(
+    "saliency_regions",
+    "model group_by group n n_empty index name hemisphere volume_ml n_cells mean sd ci_lo ci_hi median "
+    "rank rank_ci above_threshold groupnorm_mean contribution_years contribution_up_years "
+    "contribution_down_years laterality_index status note",
+    own={
+        "group_by": "what the people were grouped by: all, age, sex or group",
+        "group": "the group",
+        "n_empty": "people without a positive value inside the brain; they count as zeros",
+        "index": "value of the region in the atlas",
+        "name": "name of the region in the atlas",
+        "hemisphere": "L, R or both",
+        "volume_ml": "volume of the region inside the brain mask on the grid of the maps (mL)",
+        "n_cells": "cells of the map that are the nearest to a voxel of the region",
+        "mean": "mean of the normalised map in the region, averaged over people (0 to 1)",
+        "sd": "its SD over people",
+        "ci_lo": "lower end of the 95 % interval of the mean (t)",
+        "ci_hi": "upper end",
+        "median": "median over people",
+        "rank": "place of the region by its mean; 1 is the highest",
+        "rank_ci": "95 % interval of the rank (percentile bootstrap over people), lowest-highest",
+        "above_threshold": "1 when the mean reaches --saliency-threshold",
+        "groupnorm_mean": "mean in the region of the group's mean map, normalised as one map (0 to 1)",
+        "contribution_years": "sum of the signed map in the region, averaged over people (years of predicted age)",
+        "contribution_up_years": "the same of the cells that raise the predicted age (years)",
+        "contribution_down_years": "the same of the cells that lower it (years)",
+        "laterality_index": "(L - R) / (L + R) of the means of a region and its counterpart",
+    },
+    texts="group_by name hemisphere rank_ci",
+)
+SALIENCY_CONTRASTS = ResultTable(
+    "saliency_contrasts",
+    "model contrast variant index region n_case n_control mean_diff t df p q_fdr p_perm p_fwe family status note",
+    own={
+        "contrast": "who is compared: first minus second",
+        "variant": "raw: Welch; adjusted: with these covariates held",
+        "index": "value of the region in the atlas",
+        "region": "name of the region in the atlas",
+        "n_case": "people of the first group",
+        "n_control": "people of the second group",
+        "mean_diff": "difference of the mean normalised maps in the region (0 to 1)",
+        "p_perm": "p by permutation",
+        "p_fwe": "p by permutation against the largest statistic of all regions",
+    },
+    texts="contrast region",
+)
+FAILED = ResultTable(
+    "failed",
+    "participant_id session_id step reason",
+    own={
+        "step": "step that failed",
+        "reason": "why the scan has no result",
+    },
+    texts="step reason",
+    pages={
+        "failed": Page(
+            "Scans that failed",
+            (
+                Shown("Dataset", "text dataset", "long"),
+                Shown("Participant", "text participant_id", "w"),
+                Shown("Session", "text session_id", "w"),
+                Shown("Step", "text step", "w"),
+                Shown("Reason", "text reason", "long"),
+            ),
+        )
+    },
+)
+LEFTOUT = ResultTable(
+    "leftout",
+    "participant_id session_id run reason",
+    own={
+        "reason": "why the scan, which has a result, does not enter the statistics",
+    },
+    texts="reason",
+)
+
+# of the differences of regions between two groups, before several contrasts are joined
+REGIONDIFF = ResultTable(
+    "regiondiff",
+    "region n_case n_control mean_diff t df p q_fdr p_perm p_fwe status note",
+    texts="region",
+)
+STUDY = ResultTable(  # study/<name>.tsv
+    "study",
+    "setting value seed n mae mae_ci_lo mae_ci_hi mae_null mae_diff diff_ci_lo diff_ci_hi p epochs minutes status note",
+    texts="setting value",
+)
+
+MAPS = ResultTable("maps", "model subset n n_empty kind path", texts="kind path")  # of the mean maps; no file
+
+GROUP_TABLES = (
+    COHORT, ACCURACY, MODELCOMPARISON, CORRELATIONS, CORRELATIONCOMPARISON, GROUPDIFF, ROC, ROC_CURVES, SITE,
+    LONGITUDINAL, RELIABILITY, CALIBRATION, COHORTSITES, PATIENTS, MISSING, FLAGS, SALIENCY_REGIONS,
+    SALIENCY_CONTRASTS, FAILED, LEFTOUT,
+)  # fmt: skip
+BY_NAME = {table.name: table for table in GROUP_TABLES}

@@ -1,0 +1,174 @@
+"""How a table of results is declared (`result_tables`), and what columns of one name mean in all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from brainage_bids.schema import DATASET
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column of a table on a page.
+
+    Parameters
+    ----------
+    title
+        Its heading, with the unit.
+    form
+        How a cell is written (`brainage_bids.report.tables.FORMS`), and from which columns of the table.
+    kind
+        ``n`` number, ``w`` text without line breaks, ``long`` text, ``note`` a line below the row.
+    sign, places
+        Whether a plus is shown; how many decimals.
+    grey_in
+        Kind of subset in which the number is grey, because it is low there by construction.
+    """
+
+    title: str
+    form: str
+    kind: str = "n"
+    sign: bool = False
+    places: int = 2
+    grey_in: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A table on a page: its caption and columns."""
+
+    caption: str
+    columns: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table ``group/<name>.tsv``.
+
+    Parameters
+    ----------
+    name
+        Of the file.
+    names
+        Of the columns, in order, separated by blanks. ``n`` and ``n_...`` are counts; what is no text is a number.
+    own
+        Meaning and unit of the columns that the words below do not explain.
+    texts
+        Which of its own columns are text.
+    made_by
+        The function of `brainage_bids.stats` that makes it and what that takes (`brainage_bids.pipeline.group`).
+    pages
+        By its name in the template, how the page shows it; a table that needs more has code in `report`.
+    """
+
+    name: str
+    names: str
+    own: Mapping[str, str] = field(default_factory=dict)
+    texts: str = ""
+    made_by: str = ""
+    pages: Mapping[str, Page] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return self.names.split()
+
+    @property
+    def text_columns(self) -> frozenset[str]:
+        """Names of the columns that hold text."""
+        return frozenset([*TEXT, *self.texts.split()])
+
+    @property
+    def call(self) -> tuple[str, str, list[str]]:
+        """Module, function and names of the arguments in ``made_by``."""
+        module, function, arguments = re.fullmatch(r"(\w+)\.(\w+)\((.*)\)", self.made_by).groups()
+        return module, function, arguments.split(", ")
+
+    def meaning(self, column: str) -> str:
+        """Return what a column means.
+
+        Raises
+        ------
+        KeyError
+            When it is explained nowhere.
+        """
+        for known in (self.own, TEXT, NUMBERS):
+            if column in known:
+                return known[column]
+        raise KeyError(f"column {column!r} of {self.name}.tsv is explained nowhere")
+
+
+# --- what columns of one name mean in all tables ----------------------------------------------------------------------
+
+TEXT = {
+    "participant_id": "participant",
+    "session_id": "session",
+    "run": "entities that tell scans of one session apart",
+    DATASET: "Name of the dataset; with participant_id it tells people apart",
+    "model": "name of the model",
+    "model_a": "first model",
+    "model_b": "second model",
+    "subset": "of whom: all, or a group, split, age, sex, site or dataset; all but the first two within controls",
+    "group": "group as written in the data; all: everyone",
+    "case": "patient group",
+    "control": "control groups",
+    "site": "site or scanner",
+    "score": "clinical score",
+    "variant": "raw: as it is; corrected: the age-bias line removed; partial, ancova, adjusted: these covariates held",
+    "statistic": "pearson, spearman or kendall (tau-b)",
+    "status": "ok, or why there are no numbers",
+    "note": "what to know before using the row",
+    "family": "family of tests that q_fdr looks at; sensitivity: shown beside the primary tests",
+}
+NUMBERS = {
+    "n": "people",
+    "n_missing": "people of the group or subset who lack a value that the row needs",
+    "n_case": "patients",
+    "n_control": "controls",
+    "n_scans": "scans",
+    "mae": "mean absolute error (years)",
+    "mae_ci_lo": "lower end of the 95 % interval of the mean absolute error (years)",
+    "mae_ci_hi": "upper end (years)",
+    "mae_null": "error of always answering the mean training age (years)",
+    "ae_sd": "SD of the absolute errors (years)",
+    "medae": "median absolute error (years)",
+    "rmse": "root of the mean squared error (years)",
+    "r2": "1 - SSres / SStot, the chronological age as the truth",
+    "pearson_r": "Pearson correlation of predicted and chronological age",
+    "spearman_rho": "Spearman correlation of predicted and chronological age",
+    "bag_mean": "mean raw gap (years)",
+    "bag_sd": "SD of the raw gap (years)",
+    "bag_t": "t of the one-sample test of a mean raw gap of 0",
+    "bag_df": "its degrees of freedom",
+    "bag_p": "its two-sided p",
+    "bag_ci_lo": "lower end of the 95 % interval of the mean raw gap (years)",
+    "bag_ci_hi": "upper end (years)",
+    "bag_dz": "mean over SD of the raw gap",
+    "agebias_slope": "slope of the raw gap on age (years a year)",
+    "agebias_intercept": "intercept of that line (years)",
+    "agebias_p": "p of the slope",
+    "agebias_r": "correlation of the raw gap with age",
+    "agebias_se": "standard error of the slope",
+    "mae_diff": "mean absolute error of model A minus that of model B, same people (years)",
+    "mean_diff": "mean of the patients minus mean of the controls (years); adjusted where the variant names covariates",
+    "t": "t statistic",
+    "df": "degrees of freedom",
+    "p": "two-sided p",
+    "q_fdr": "p after Benjamini-Hochberg over the family of the row",
+    "ci_lo": "lower end of the 95 % interval",
+    "ci_hi": "upper end of the 95 % interval",
+    "se": "standard error",
+    "dz": "mean over SD of the paired differences",
+    "wilcoxon_w": "signed-rank statistic of Wilcoxon's test",
+    "wilcoxon_p": "its two-sided p",
+    "bca_ci_lo": "lower end of the 95 % bootstrap interval (bias-corrected and accelerated)",
+    "bca_ci_hi": "upper end",
+    "line_ci_lo": "lower end of the 95 % interval that also counts the error of the age-bias line",
+    "line_ci_hi": "upper end",
+    "estimate": "estimate",
+    "threshold": "a gap of at least this is called a case (years)",
+    "fpr": "share of the controls called cases",
+    "tpr": "share of the patients called cases",
+}
