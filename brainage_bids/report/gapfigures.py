@@ -91,11 +91,10 @@ def _panel(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _roc(page: GroupPage, album) -> list[dict]:
     """One figure for each patient group and variant that has a curve: the age-corrected gap, else the raw one."""
-    if page.frame("roc_curves") is None or not len(page.frame("roc_curves")):
-        return []
+    all_curves = page.frame("roc_curves")
     areas = {_key(row): row for row in page.rows("roc")}
     shown = []
-    for case, part in page.frame("roc_curves").groupby("case", sort=True):
+    for case, part in all_curves.groupby("case", sort=True):
         variant = "corrected" if (part["variant"] == "corrected").any() else "raw"
         curves, said = [], []
         for model, curve in part[part["variant"] == variant].groupby("model", sort=False):

@@ -17,6 +17,7 @@ from brainage_bids.report.groupdata import PERSON, GroupPage, analysed_rows, gro
 from brainage_bids.report.html import address, count, decimals, text, write_page
 from brainage_bids.report.paper import paper_tables
 from brainage_bids.report.viewer import viewer_data
+from brainage_bids.result_tables import GROUP_TABLES
 
 _DIAGRAM_GROUPS = 8
 TABLE_UP_TO = 2000  # a longer table of scans comes as data, and its rows are made when they are shown
@@ -57,7 +58,7 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
         "diagram": _diagram(steps, album),
         "viewer": viewer_data(page.maps, page.underlay),
         "map_files": _map_files(page, Path(path).parent),
-        "tables": _tables(page) | repeated.repeated_tables(page) | paper_tables(page) | regions.region_tables(page),
+        "tables": _tables(page) | paper_tables(page) | regions.region_tables(page),
         "figures": groupfigures.draw_all(page, rows, album)
         | gapfigures.draw(page, rows, album)
         | {"trajectories": repeated.trajectories(page, album), "regions": regions.region_figures(page, rows, album)},
@@ -96,8 +97,7 @@ def flow_steps(page: GroupPage) -> list[Step]:
     sizes = [(group, count(int((rows["group"] == group).sum()))) for group in groups[:_DIAGRAM_GROUPS]]
     more = [("other groups", count(int((~rows["group"].isin(groups[:_DIAGRAM_GROUPS])).sum())))]
     everybody = {
-        tuple(text(row.get(name)) for name in PERSON)
-        for row in [*tables.rows_of(page.table), *page.rows("failed")]
+        tuple(text(row.get(name)) for name in PERSON) for row in [*tables.rows_of(page.table), *page.rows("failed")]
     }
     missing = [("no T1w image", count(page.without_scan))] if page.without_scan else []
     found, failed = (
@@ -190,23 +190,29 @@ def _rounded(name: str, places: int, sign: bool):
 
 
 def _tables(page: GroupPage) -> dict[str, Any]:
-    found = page.rows("correlations")
-    primary = [row for row in found if tables.is_primary(row)]
-    others = [row for row in found if not tables.is_primary(row)]
-    built = {
-        "cohort": (page.frame("cohort"), tables.cohort),
-        "accuracy": (page.frame("accuracy"), tables.accuracy),
-        "comparison": (page.frame("modelcomparison"), tables.comparison),
-        "correlationcomparison": (page.frame("correlationcomparison"), tables.correlation_comparison),
-        "groupdiff": (page.frame("groupdiff"), tables.group_differences),
-        "roc": (page.frame("roc"), tables.roc),
-        "calibration": (page.frame("calibration"), tables.calibration),
-        "failed": (page.frame("failed"), tables.failures),
-    }
-    result = {
-        name: make(tables.rows_of(table)) if tables.rows_of(table) else None for name, (table, make) in built.items()
-    }
-    result["primary"] = tables.correlations(primary, "Primary tests: gap and clinical scores") if primary else None
-    result["others"] = tables.correlations(others, "Sensitivity analyses; they carry no q value") if others else None
-    result["bias"] = tables.bias(page.bias) if page.bias else None
+    """Return every table that is declared, by its name in the template; None where there is nothing to say."""
+    result = {"bias": tables.bias(page.bias) if page.bias else None}
+    for table in GROUP_TABLES:
+        for name, shown in table.pages.items():
+            result[name] = tables.declared(shown, ROWS.get(name, list)(page.rows(table.name)))
     return result
+
+
+# Which rows of a table stand in a part of it; all, where nothing is said.
+ROWS = {
+    "primary": lambda rows: [row for row in rows if tables.is_primary(row)],
+    "others": lambda rows: [row for row in rows if not tables.is_primary(row)],
+    "rates": lambda rows: [row for row in rows if row["analysis"] in tables.RATES],
+    "mixed": lambda rows: _notes_once([row for row in rows if row["analysis"] not in tables.RATES]),
+}
+
+
+def _notes_once(rows: list[dict]) -> list[dict]:
+    """Return the rows of mixed models; a note that holds for the whole fit is said in its first row."""
+    said: set[tuple] = set()
+    shown = []
+    for row in rows:
+        parts = [(row["model"], row["analysis"], part) for part in str(row["note"] or "").split("; ")]
+        shown.append({**row, "note": "; ".join(part for *fit, part in parts if (*fit, part) not in said)})
+        said.update(parts)
+    return shown

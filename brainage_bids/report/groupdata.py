@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainage_bids.result_tables import BY_NAME
 from brainage_bids.report.html import NOT_AVAILABLE, number, text
+from brainage_bids.result_tables import BY_NAME
 
 UNSTATED = "group not stated"
 WITHIN_CONTROLS = ("age", "sex")  # mean maps and regions of ages and sexes are those of the controls

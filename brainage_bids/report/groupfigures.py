@@ -229,7 +229,7 @@ def _score(page: GroupPage, rows: pd.DataFrame, model: str, score: str, album: A
 
 
 def _correlation(page: GroupPage, model: str, group: str, score: str, variant: str) -> dict | None:
-    statistic = tables.primary_statistic(page.frame("correlations"), score)
+    statistic = tables.primary_statistic(page.rows("correlations"), score)
     wanted = {"model": model, "group": group, "score": score, "variant": variant, "statistic": statistic}
     for row in page.rows("correlations"):
         if all(text(row.get(key)) == value for key, value in wanted.items()):

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from brainage_bids.report import tables, words
+from brainage_bids.report import words
 from brainage_bids.report.groupdata import UNSTATED, GroupPage
 from brainage_bids.report.html import NOT_AVAILABLE, count, decimals, number, p_value, text
-from brainage_bids.report.tables import Column, Row, estimate, note, plain, plus_minus, rows_of
+from brainage_bids.report.tables import Column, Row, estimate, note, plain, plus_minus
 
 _MEASURED = re.compile(r" -?[\d.]+(?:e-?\d+)? is (below|above) ")
 _BRACKETS = re.compile(r"\s*\([^()]*\)\s*$")
@@ -21,9 +21,8 @@ _MOST_REASONS = 12
 
 
 def paper_tables(page: GroupPage) -> dict[str, Any]:
-    """Return the tables ``sites models patients missing flags quality``; None where there is nothing to say."""
+    """Return the tables ``models patients missing flags quality``; None where there is nothing to say."""
     built = {
-        "sites": (page.rows("cohortsites"), _sites),
         "models": (fair_rows(page), lambda rows: _models(rows, page.trained_on)),
         "patients": (page.rows("patients"), _patients),
         "missing": (page.rows("missing"), _missing),
@@ -44,15 +43,6 @@ def fair_rows(page: GroupPage) -> list[dict[str, Any]]:
                 chosen.append(found[subset])
                 break
     return chosen
-
-
-def _sites(rows: list[Row]) -> dict[str, Any]:
-    built = tables.cohort(rows)
-    columns = [{"title": "Site", "kind": "w"}, *built["columns"]]
-    cells = [
-        [{"text": text(row.get("site")), "style": ""}, *line] for row, line in zip(rows, built["rows"], strict=True)
-    ]
-    return built | {"caption": "The cohort, by site and group", "columns": columns, "rows": cells}
 
 
 def _models(rows: list[Row], trained_on: Mapping[str, int]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from brainage_bids.report import words
 from brainage_bids.report.figures import INK
 from brainage_bids.report.groupdata import WITHIN_CONTROLS, GroupPage, is_control
 from brainage_bids.report.html import count, decimals, number, p_value, text
-from brainage_bids.report.tables import Column, Row, estimate, note, plain, rows_of, t_of
+from brainage_bids.report.tables import Column, Row, estimate, note, plain, t_of
 
 SHOWN = 30  # regions of a table or picture
 SHOWN_CONTRAST = 10
@@ -138,14 +138,15 @@ def _contrasts(rows: list[Row]) -> dict[str, Any]:
 
 def region_figures(page: GroupPage, people: pd.DataFrame, album) -> list[dict]:
     """Draw, for every model, the means of its first regions in every group."""
-    if page.frame("saliency_regions") is None or not len(page.frame("saliency_regions")):
+    if not len(page.frame("saliency_regions")):
         return []
     controls = bool(is_control(people, page.controls).any())
     return [shown for model in page.models for shown in _heat(page, model, controls, album)]
 
 
 def _heat(page: GroupPage, model: str, controls: bool, album) -> list[dict]:
-    rows = page.frame("saliency_regions")[(page.frame("saliency_regions")["model"] == model) & (page.frame("saliency_regions")["status"] == "ok")]
+    rows = page.frame("saliency_regions")
+    rows = rows[(rows["model"] == model) & (rows["status"] == "ok")]
     if rows.empty:
         return []
     groups = rows[["group_by", "group", "n"]].drop_duplicates()

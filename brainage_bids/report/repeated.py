@@ -1,113 +1,15 @@
-"""What the group page says of people scanned more than once, and of sites: tables in words, one figure a model."""
+"""The figures of people scanned more than once: the gap over the years, one figure a model."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from brainage_bids.bids.outputs import model_label
 from brainage_bids.report import figures
 from brainage_bids.report.groupdata import UNSTATED, GroupPage, column, group_order
-from brainage_bids.report.html import count, decimals, interval, p_value, text
-from brainage_bids.report.tables import Column, Row, estimate, note, plain, rows_of, t_of
+from brainage_bids.report.html import text
 
 DRAWN = 200  # people a panel
-_RATES = {"rate": "brain years a year", "bag_rate": "change of the gap a year"}
-
-
-def repeated_tables(page: GroupPage) -> dict[str, Any]:
-    """Return the tables ``rates mixed reliability site``; None where there is nothing to say."""
-    rows = page.rows("longitudinal")
-    rates = [row for row in rows if row["analysis"] in _RATES]
-    mixed = [row for row in rows if row["analysis"] not in _RATES]
-    return {
-        "rates": _rates(rates) if rates else None,
-        "mixed": _mixed(mixed) if mixed else None,
-        "reliability": _reliability(page.rows("reliability")) if page.rows("reliability") else None,
-        "site": _site(page.rows("site")) if page.rows("site") else None,
-    }
-
-
-def _difference(term: str, group: str) -> str:
-    """Return ``PD-denovo-NC`` of the group ``PD-denovo`` as a difference."""
-    return f"{group} − {term.removeprefix(group + '-')}" if term.startswith(group + "-") else term
-
-
-def _rates(rows: list[Row]) -> dict[str, Any]:
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("What", "w", lambda r: _RATES[r["analysis"]]),
-        (
-            "Who",
-            "w",
-            lambda r: text(r["group"]) if r["term"] == "mean" else _difference(text(r["term"]), text(r["group"])),
-        ),
-        ("People (scans)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_scans'))})"),
-        ("Mean [95 % CI]", "n", lambda r: estimate(r, "estimate", "ci_lo", "ci_hi", sign=r["analysis"] != "rate")),
-        ("SD", "n", lambda r: decimals(r.get("sd"))),
-        ("t (df)", "n", t_of),
-        ("p", "n", lambda r: p_value(r.get("p"))),
-        ("Note", "note", note),
-    ]
-    return plain(
-        "Rate of each person (slope of predicted on true age), averaged; 1 brain year a year is usual", columns, rows
-    )
-
-
-def _mixed(rows: list[Row]) -> dict[str, Any]:
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("Adjusted for", "w", lambda r: _adjusted(text(r["analysis"]))),
-        ("Term", "w", lambda r: text(r["term"]).replace(":", " × ").replace("var_", "variance: ")),
-        ("People (scans)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_scans'))})"),
-        ("Estimate [95 % CI]", "n", lambda r: estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
-        ("p (Wald)", "n", lambda r: p_value(r.get("p"))),
-        ("Note", "note", note),
-    ]
-    said: set[tuple] = set()  # what holds for the whole fit is said once
-    shown = []
-    for row in rows:
-        parts = [(row["model"], row["analysis"], part) for part in str(row["note"] or "").split("; ")]
-        shown.append({**row, "note": "; ".join(part for *fit, part in parts if (*fit, part) not in said)})
-        said.update(parts)
-    return plain(
-        "Mixed model: gap (years) on time (years) and group, random intercept per person (REML)", columns, shown
-    )
-
-
-def _adjusted(analysis: str) -> str:
-    return analysis.partition(":")[2].replace("age_bl", "age at the first scan").replace("+", " + ") or "–"
-
-
-def _reliability(rows: list[Row]) -> dict[str, Any]:
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("Measure", "w", lambda r: {"bag": "gap", "predicted_age": "predicted age"}[r["measure"]]),
-        ("People", "n", lambda r: count(r.get("n"))),
-        ("ICC(2,1) [95 % CI]", "n", lambda r: estimate(r, "icc21", "icc21_ci_lo", "icc21_ci_hi", places=3)),
-        ("ICC(3,1) [95 % CI]", "n", lambda r: estimate(r, "icc31", "icc31_ci_lo", "icc31_ci_hi", places=3)),
-        ("Within-person SD (years)", "n", lambda r: decimals(r.get("wsd"))),
-        ("Repeatability (years)", "n", lambda r: decimals(r.get("rc"))),
-        ("Second − first (years)", "n", lambda r: decimals(r.get("ba_bias"), sign=True)),
-        ("95 % limits of agreement", "n", lambda r: interval(r.get("ba_loa_lo"), r.get("ba_loa_hi"), sign=True)),
-        ("Note", "note", note),
-    ]
-    return plain("Two scans of the same person, one session or at most 90 days apart", columns, rows)
-
-
-def _site(rows: list[Row]) -> dict[str, Any]:
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("Between", "w", lambda r: f"{text(r['effect'])}s" if r.get("effect") else "sites"),
-        ("Controls", "n", lambda r: count(r.get("n"))),
-        ("Number", "n", lambda r: count(r.get("n_sites"))),
-        ("F", "n", lambda r: decimals(r.get("f"))),
-        ("df", "n", lambda r: f"{count(r.get('df_num'))}, {count(r.get('df_den'))}"),
-        ("p", "n", lambda r: p_value(r.get("p"))),
-        ("Note", "note", note),
-    ]
-    return plain("Do the sites differ in the gap of healthy people? F test, age and sex held", columns, rows)
 
 
 def trajectories(page: GroupPage, album) -> list[dict]:

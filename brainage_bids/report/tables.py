@@ -13,112 +13,16 @@ import pandas as pd
 
 from brainage_bids.report import words
 from brainage_bids.report.html import NOT_AVAILABLE, count, decimals, interval, number, p_value, text
+from brainage_bids.table_declaration import Page, Shown
 
 Row = Mapping[str, Any]
 Column = tuple[str, str, Callable[[Row], str]]
+RATES = {"rate": "brain years a year", "bag_rate": "change of the gap a year"}  # analyses of longitudinal.tsv
 
 
 def rows_of(table: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Return the rows of a table as dicts; None and an empty table give an empty list."""
     return [] if table is None else table.to_dict("records")
-
-
-def cohort(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return who is in the study, one line per group."""
-    columns: list[Column] = [
-        ("Dataset", "long", lambda r: text(r.get("dataset"))),
-        ("Group", "w", lambda r: text(r.get("group"))),
-        ("n", "n", lambda r: count(r.get("n"))),
-        ("with age", "n", lambda r: count(r.get("n_with_age"))),
-        ("Age, mean ± SD (years)", "n", lambda r: plus_minus(r.get("age_mean"), r.get("age_sd"))),
-        ("Age range (years)", "n", lambda r: interval(r.get("age_min"), r.get("age_max"), 1)),
-        ("Women", "n", lambda r: count(r.get("n_female"))),
-        ("Men", "n", lambda r: count(r.get("n_male"))),
-        ("Sex not stated", "n", lambda r: count(r.get("n_sex_unknown"))),
-        ("Note", "note", note),
-    ]
-    return _table("The cohort, by group as written in the data", columns, list(rows))
-
-
-def accuracy(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the accuracy of every model in every subset; R2 of age bins is grey (low there by construction)."""
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("Subset", "long", lambda r: words.subset_name(r.get("subset"))),
-        ("n", "n", lambda r: count(r.get("n"))),
-        ("MAE [95 % CI] (years)", "n", lambda r: estimate(r, "mae", "mae_ci_lo", "mae_ci_hi")),
-        ("MAE of the null model", "n", lambda r: decimals(r.get("mae_null"))),
-        ("RMSE", "n", lambda r: decimals(r.get("rmse"))),
-        ("R²", "n", lambda r: decimals(r.get("r2"))),
-        ("Pearson r", "n", lambda r: decimals(r.get("pearson_r"))),
-        ("Mean gap [95 % CI] (years)", "n", lambda r: estimate(r, "bag_mean", "bag_ci_lo", "bag_ci_hi", sign=True)),
-        ("SD of the gap", "n", lambda r: decimals(r.get("bag_sd"))),
-        ("p of mean gap = 0", "n", lambda r: p_value(r.get("bag_p"))),
-        ("Slope of the gap on age", "n", lambda r: decimals(r.get("agebias_slope"), 3, sign=True)),
-        ("Note", "note", note),
-    ]
-    kept = list(rows)
-    built = _table("Accuracy of the uncorrected predictions; patients are shown for information", columns, kept)
-    place = [column[0] for column in columns].index("R²")
-    for row, cells in zip(kept, built["rows"], strict=True):
-        if words.family_of(row.get("subset")) == "age":
-            cells[place]["style"] = "grey"
-    return built
-
-
-def comparison(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the paired comparisons of models."""
-    columns: list[Column] = [
-        ("Model A", "w", lambda r: text(r.get("model_a"))),
-        ("Model B", "w", lambda r: text(r.get("model_b"))),
-        ("Subset", "w", lambda r: words.subset_name(r.get("subset"))),
-        ("n", "n", lambda r: count(r.get("n"))),
-        ("MAE of A − B [95 % CI] (years)", "n", lambda r: estimate(r, "mae_diff", "ci_lo", "ci_hi", sign=True)),
-        ("dz", "n", lambda r: decimals(r.get("dz"), sign=True)),
-        ("t (df)", "n", lambda r: t_of(r)),
-        ("p", "n", lambda r: p_value(r.get("p"))),
-        ("Wilcoxon p", "n", lambda r: p_value(r.get("wilcoxon_p"))),
-        ("Bootstrap", "note", _bootstrap),
-        ("Note", "note", note),
-    ]
-    return _table("Paired comparison of absolute errors; below zero means that model A errs less", columns, list(rows))
-
-
-def correlations(rows: Iterable[Row], caption: str) -> dict[str, Any]:
-    """Return correlations of the gap with scores."""
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("Group", "w", lambda r: text(r.get("group"))),
-        ("Score", "w", lambda r: words.score_name(text(r.get("score")))),
-        ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
-        ("Statistic", "w", lambda r: words.statistic_name(text(r.get("statistic")))),
-        ("n (missing)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_missing'))})"),
-        ("Estimate [95 % CI]", "n", lambda r: estimate(r, "estimate", "ci_lo", "ci_hi", sign=True)),
-        ("p", "n", lambda r: p_value(r.get("p"))),
-        ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
-        ("Bootstrap", "note", _bootstrap),
-        ("Note", "note", note),
-    ]
-    return _table(caption, columns, list(rows))
-
-
-def correlation_comparison(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return which of two models' gaps goes more with a score."""
-    columns: list[Column] = [
-        ("Group", "w", lambda r: text(r.get("group"))),
-        ("Score", "w", lambda r: words.score_name(text(r.get("score")))),
-        ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
-        ("Model A", "w", lambda r: text(r.get("model_a"))),
-        ("Model B", "w", lambda r: text(r.get("model_b"))),
-        ("n (missing)", "n", lambda r: f"{count(r.get('n'))} ({count(r.get('n_missing'))})"),
-        ("r of A", "n", lambda r: decimals(r.get("r_a"), sign=True)),
-        ("r of B", "n", lambda r: decimals(r.get("r_b"), sign=True)),
-        ("r between A and B", "n", lambda r: decimals(r.get("r_between"), sign=True)),
-        ("t (df)", "n", t_of),
-        ("p", "n", lambda r: p_value(r.get("p"))),
-        ("Note", "note", note),
-    ]
-    return _table("Does a score go with one model more than with the other? Williams' test", columns, list(rows))
 
 
 def interval_names(row: Row, name: str = "ci") -> tuple[str, str]:
@@ -127,49 +31,83 @@ def interval_names(row: Row, name: str = "ci") -> tuple[str, str]:
     return (f"line_{name}_lo", f"line_{name}_hi") if known else (f"{name}_lo", f"{name}_hi")
 
 
-def group_differences(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the differences between patients and controls."""
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("Comparison", "w", lambda r: f"{text(r.get('case'))} − {text(r.get('control'))}"),
-        ("Gap tested", "long", lambda r: words.variant_name(r.get("variant"))),
-        ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
-        ("Difference [95 % CI] (years)", "n", lambda r: estimate(r, "mean_diff", *interval_names(r), sign=True)),
-        ("Hedges g [95 % CI]", "n", lambda r: estimate(r, "hedges_g", *interval_names(r, "g_ci"), sign=True)),
-        ("t (df)", "n", lambda r: t_of(r)),
-        ("p", "n", lambda r: p_value(r.get("p"))),
-        ("q (FDR)", "n", lambda r: p_value(r.get("q_fdr"))),
-        ("Checks", "note", _checks),
-        ("Note", "note", note),
-    ]
-    return _table("Brain age gap of patients minus controls", columns, list(rows))
+def declared(page: Page, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Return a table as it is declared (`brainage_bids.result_tables`); None without rows."""
+    if not rows:
+        return None
+    columns: list[Column] = [(shown.title, shown.kind, _writer(shown)) for shown in page.columns]
+    built = _table(page.caption, columns, list(rows))
+    grey = {shown.title: shown.grey_in for shown in page.columns if shown.grey_in}
+    for place, column in enumerate(built["columns"]):
+        for row, cells in zip(rows, built["rows"], strict=True):
+            if column["title"] in grey and words.family_of(row.get("subset")) == grey[column["title"]]:
+                cells[place]["style"] = "grey"
+    return built
 
 
-def roc(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return how well the gap separates patients from controls."""
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("Comparison", "w", lambda r: f"{text(r.get('case'))} against {text(r.get('control'))}"),
-        ("Gap", "long", lambda r: words.variant_name(r.get("variant"))),
-        ("n", "n", lambda r: f"{count(r.get('n_case'))} / {count(r.get('n_control'))}"),
-        ("AUC [95 % CI]", "n", lambda r: estimate(r, "auc", *interval_names(r))),
-        ("Note", "note", note),
-    ]
-    return _table("Area under the ROC curve (0.5: no separation, 1: complete separation)", columns, list(rows))
+def _writer(shown: Shown) -> Callable[[Row], str]:
+    form, *names = shown.form.split()
+    return lambda row: FORMS[form](row, names, shown)
 
 
-def calibration(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return how many controls the conformal intervals hold."""
-    columns: list[Column] = [
-        ("Model", "w", lambda r: text(r.get("model"))),
-        ("Promised", "n", lambda r: f"{r['level']:.0f} %"),
-        ("Half width (years)", "n", lambda r: decimals(r.get("half_width"))),
-        ("Calibration people", "n", lambda r: count(r.get("n_calibration"))),
-        ("Controls held", "n", lambda r: f"{count(r.get('covered'))} of {count(r.get('n_controls'))}"),
-        ("Share [95 % CI]", "n", lambda r: estimate(r, "coverage", "wilson_lo", "wilson_hi")),
-        ("Note", "note", note),
-    ]
-    return _table("Do the intervals keep their promise in this study's controls?", columns, list(rows))
+def _counts(between: str, end: str = "") -> Callable:
+    return lambda row, names, _: between.join(count(row.get(name)) for name in names) + end
+
+
+def _texts(between: str) -> Callable:
+    return lambda row, names, _: between.join(text(row.get(name)) for name in names)
+
+
+def _worded(say: Callable[[Any], str]) -> Callable:
+    return lambda row, names, _: say(row.get(names[0]))
+
+
+def _rate_of(row: Row, names: Sequence[str], _: Shown) -> str:
+    """Return whose rate it is: a group, or ``PD-denovo − NC`` for the term ``PD-denovo-NC`` of the group PD-denovo."""
+    term, group = (text(row[name]) for name in names)
+    if term == "mean":
+        return group
+    return f"{group} − {term.removeprefix(group + '-')}" if term.startswith(group + "-") else term
+
+
+def _adjusted(analysis: Any) -> str:
+    held = text(analysis).partition(":")[2]
+    return held.replace("age_bl", "age at the first scan").replace("+", " + ") or "–"
+
+
+# How a cell is written: the row, the names of its columns, and how the page shows it -> text.
+FORMS: dict[str, Callable[[Row, Sequence[str], Shown], str]] = {
+    "text": _texts(""),
+    "minus": _texts(" − "),
+    "against": _texts(" against "),
+    "count": _counts(""),
+    "missing": _counts(" (", ")"),
+    "pair": _counts(" / "),
+    "of": _counts(" of "),
+    "counts": _counts(", "),
+    "decimals": lambda row, names, shown: decimals(row.get(names[0]), shown.places, shown.sign),
+    "percent": lambda row, names, _: f"{row[names[0]]:.0f} %",
+    "p": _worded(p_value),
+    "t": lambda row, *_: t_of(row),
+    "plus_minus": lambda row, names, shown: plus_minus(*map(row.get, names), shown.places, shown.sign),
+    "interval": lambda row, names, shown: interval(*map(row.get, names), shown.places, shown.sign),
+    "estimate": lambda row, names, shown: estimate(row, *names, sign=shown.sign, places=shown.places),
+    "line_estimate": lambda row, names, shown: estimate(row, names[0], *interval_names(row, names[1]), sign=shown.sign),
+    "subset": _worded(words.subset_name),
+    "variant": _worded(words.variant_name),
+    "score": _worded(lambda name: words.score_name(text(name))),
+    "statistic": _worded(lambda name: words.statistic_name(text(name))),
+    "plural": _worded(lambda name: f"{text(name)}s" if name else "sites"),
+    "measure": _worded({"bag": "gap", "predicted_age": "predicted age"}.__getitem__),
+    "rate": _worded(RATES.__getitem__),
+    "rate_of": _rate_of,
+    "rate_estimate": lambda row, names, _: estimate(row, *names, sign=row["analysis"] != "rate"),
+    "adjusted": _worded(_adjusted),
+    "term": _worded(lambda term: text(term).replace(":", " × ").replace("var_", "variance: ")),
+    "note": lambda row, *_: note(row),
+    "checks": lambda row, *_: _checks(row),
+    "bootstrap": lambda row, *_: _bootstrap(row),
+}
 
 
 def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -189,18 +127,6 @@ def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return _table("Age-bias lines", columns, rows)
 
 
-def failures(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the scans that failed."""
-    columns: list[Column] = [
-        ("Dataset", "long", lambda r: text(r.get("dataset"))),
-        ("Participant", "w", lambda r: text(r.get("participant_id"))),
-        ("Session", "w", lambda r: text(r.get("session_id"))),
-        ("Step", "w", lambda r: text(r.get("step"))),
-        ("Reason", "long", lambda r: text(r.get("reason"))),
-    ]
-    return _table("Scans that failed", columns, list(rows))
-
-
 def plain(caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, Any]:
     """Return any other table from its columns ``(title, kind, row -> text)``."""
     return _table(caption, list(columns), list(rows))
@@ -213,9 +139,9 @@ def is_primary(row: Row) -> bool:
     return text(row.get("family")) == "scores" and number(row.get("p")) is None
 
 
-def primary_statistic(correlations: pd.DataFrame | None, score: str) -> str | None:
+def primary_statistic(correlations: Iterable[Row], score: str) -> str | None:
     """Return the statistic of the primary tests of a score, None where there is no such test."""
-    primary = (row for row in rows_of(correlations) if text(row.get("score")) == score and is_primary(row))
+    primary = (row for row in correlations if text(row.get("score")) == score and is_primary(row))
     return next((text(row.get("statistic")) for row in primary), None)
 
 

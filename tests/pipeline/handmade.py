@@ -12,12 +12,9 @@ from brainage_bids.bids.derivative import prepare_output
 from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.read import DatasetQuery, read_dataset
-from brainage_bids.pipeline.bias import bias_corrected
 from brainage_bids.pipeline.group import analyse, gather, make_tables
 from brainage_bids.pipeline.options import GroupOptions
-from brainage_bids.pipeline.pooled import keyed
 from brainage_bids.schema import PREDICTION_COLUMNS, VolumeSpec
-from brainage_bids.stats.cohort import select_rows
 
 SPEC = VolumeSpec.on_grid(4)
 IMAGE = nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4))
