@@ -31,7 +31,7 @@ STRIDE = 16  # of the model's cells: 13 x 15 x 13 on the 1 mm grid
 REPEATED = 100  # people with a second run in the first session, where there are sessions
 STEPS = {  # what the breakdown times: module -> functions
     "pipeline.datasets": "read_dataset",
-    "pipeline.group": "read_predictions read_results bias_corrected write_qc write_tsv",
+    "pipeline.group": "read_predictions read_results bias_corrected write_qc write_group_table",
     "pipeline.regions": "mean_maps saliency_regions saliency_contrasts",
     "pipeline.group_page": "group_page write_group_page",
     "stats.accuracy": "accuracy model_comparison",

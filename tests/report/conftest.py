@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from reportpages import COARSE, GRID, ball, study
+from reportpages import COARSE, GRID, ball, changed, study
 
 from brainage_bids.report.group import GroupPage
 from brainage_bids.report.participant import ParticipantPage, ScanSection
@@ -111,7 +111,7 @@ def group_page(files):
         for s in ("sex=F", "all")
     ]
     table = study()
-    return GroupPage(
+    page = GroupPage(
         "A study",
         "0.1.0",
         table,
@@ -120,16 +120,19 @@ def group_page(files):
         scores=["adas11"],
         participant_pages=True,
         underlay=str(files["volume"]),
+        maps=pd.DataFrame(maps),
+        bias={"m": {"slope": 0.9135, "intercept": 4.31, "n": 60, "age_min": 21, "age_max": 87, "source": "model_card"}},
+        methods="### Group statistics\n\nTests are two-sided.",
+        references=["Zha 2023"],
+        software={"numpy": "2"},
+    )
+    return changed(
+        page,
         accuracy=pd.DataFrame(
             [accuracy | {"subset": "group=NC", "r2": 0.9}, accuracy | {"subset": "age=[60,80)", "r2": -2.118}]
         ),
         correlations=pd.DataFrame([correlation, primary]),
         groupdiff=pd.DataFrame([difference]),
-        maps=pd.DataFrame(maps),
-        bias={"m": {"slope": 0.9135, "intercept": 4.31, "n": 60, "age_min": 21, "age_max": 87, "source": "model_card"}},
         failed=pd.DataFrame([{"participant_id": "sub-9", "session_id": None, "step": "mask", "reason": "212 mL"}]),
-        left_out=pd.DataFrame([{"participant_id": "sub-0000", "session_id": None, "reason": "no second scan"}]),
-        methods="### Group statistics\n\nTests are two-sided.",
-        references=["Zha 2023"],
-        software={"numpy": "2"},
+        leftout=pd.DataFrame([{"participant_id": "sub-0000", "session_id": None, "reason": "no second scan"}]),
     )

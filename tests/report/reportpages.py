@@ -1,6 +1,7 @@
 """Synthetic images and tables, and what any page of ours must be: self-contained, readable, without missing marks."""
 
 import base64
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -8,6 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 from PIL import Image
+
+from brainage_bids.result_tables import BY_NAME
 
 GRID = np.array([[4.0, 0, 0, -96], [0, 4, 0, -132], [0, 0, 4, -78], [0, 0, 0, 1]])
 COARSE = np.array([[32.0, 0, 0, -96], [0, 32, 0, -132], [0, 0, 32, -78], [0, 0, 0, 1]])
@@ -84,3 +87,9 @@ def check(path):
     words = re.sub(r"\s+", " ", " ".join(reader.words))
     assert not re.search(r"\b(nan|None|inf|NaT)\b", words), re.search(r".{30}\b(nan|None|inf|NaT)\b.{30}", words)
     return words, reader
+
+
+def changed(page, **parts):
+    """Return a page with other parts; what is called like a table of the group level is one (None: not there)."""
+    tables = {**page.tables, **{name: parts.pop(name) for name in list(parts) if name in BY_NAME}}
+    return dataclasses.replace(page, tables={n: t for n, t in tables.items() if t is not None}, **parts)

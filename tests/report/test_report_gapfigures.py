@@ -1,11 +1,9 @@
 """ROC curves, the interval of the controls, and the tables beside them, on the group page."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
-from reportpages import check
+from reportpages import changed, check
 
 from brainage_bids.report import gapfigures
 from brainage_bids.report.group import write_group_page
@@ -27,7 +25,7 @@ def page(group_page, curves):
     few = {"level": 90, "status": "insufficient_n", "note": "5 calibration people, 90 % needs 9"}
     compared = {"group": "AD", "score": "adas11", "variant": "raw", "model_a": "m", "model_b": "k", "n": 28}
     compared |= {"n_missing": 2, "r_a": 0.633, "r_b": 0.387, "r_between": 0.8, "t": 2.621, "df": 25, "p": 0.0147}
-    return replace(
+    return changed(
         group_page,
         roc_curves=curves,
         calibration=pd.DataFrame([row | covered, row | few]),
@@ -49,12 +47,12 @@ def test_the_page_shows_curves_interval_and_comparison(tmp_path, page):
 def test_models_lie_over_each_other_and_the_corrected_gap_is_drawn(tmp_path, page, curves):
     other = curves.assign(model="k")
     album = Album()
-    shown = gapfigures._roc(replace(page, roc_curves=pd.concat([curves, other])), album)
+    shown = gapfigures._roc(changed(page, roc_curves=pd.concat([curves, other])), album)
     assert len(shown) == 1
     lines = album.figures[0].axes[0].get_lines()
     assert len(lines) == 3  # chance and two models
     assert "age-bias-corrected gap" in shown[0]["caption"]
-    raw_only = gapfigures._roc(replace(page, roc_curves=curves[curves["variant"] == "raw"]), Album())
+    raw_only = gapfigures._roc(changed(page, roc_curves=curves[curves["variant"] == "raw"]), Album())
     assert "raw gap" in raw_only[0]["caption"]
 
 
@@ -72,9 +70,9 @@ def test_the_band_is_the_line_and_its_half_width():
 
 def test_nothing_to_draw(page):
     rows = page.table.assign(predicted_age_m=np.nan)
-    bare = replace(page, roc_curves=None, calibration=None)
+    bare = changed(page, roc_curves=None, calibration=None)
     assert gapfigures.draw(bare, rows, Album()) == {"roc": [], "calibration": []}
-    assert gapfigures.draw(replace(page, roc_curves=None), rows, Album()) == {"roc": [], "calibration": []}
+    assert gapfigures.draw(changed(page, roc_curves=None), rows, Album()) == {"roc": [], "calibration": []}
 
 
 class Album:

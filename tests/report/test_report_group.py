@@ -1,16 +1,16 @@
 import json
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from browser import browse, needs_browser
-from reportpages import check, study
+from reportpages import changed, check, study
 
 from brainage_bids.report import tables
 from brainage_bids.report.group import GroupPage, flow, write_group_page
 from brainage_bids.report.groupdata import analysed_rows, group_order
+from brainage_bids.result_tables import ACCURACY
 
 
 def written(tmp_path, page):
@@ -57,7 +57,7 @@ def test_page_shows_the_numbers(tmp_path, group_page):
 
 
 def test_r2_of_an_age_bin_is_grey(group_page):
-    built = tables.accuracy(tables.rows_of(group_page.accuracy))
+    built = tables.declared(ACCURACY.pages["accuracy"], group_page.rows("accuracy"))
     place = [column["title"] for column in built["columns"]].index("R²")
     assert [row[place]["style"] for row in built["rows"]] == ["", "grey"]
 
@@ -71,7 +71,7 @@ def test_primary_correlations_come_first_and_others_fold(tmp_path, group_page):
 def test_hostile_names_are_escaped(tmp_path, group_page):
     evil = "<script>alert(1)</script>"
     table = group_page.table.replace({"group": {"AD": evil}, "participant_id": {"sub-0003": evil}})
-    page = replace(group_page, table=table, title=evil, warnings=[evil], methods=evil, references=[evil])
+    page = changed(group_page, table=table, title=evil, warnings=[evil], methods=evil, references=[evil])
     words, reader, figures = written(tmp_path, page)
     assert reader.tags.count("script") == 2  # the maps of the viewer, and our own programs
     assert words.count("alert(1)") > 10
@@ -114,33 +114,33 @@ def test_corrected_rows_show_the_interval_that_counts_the_line(tmp_path, group_p
     row |= {"mean_diff": 3.0, "ci_lo": 1.11, "ci_hi": 4.89, "line_ci_lo": 0.22, "line_ci_hi": 5.78}
     row |= {"hedges_g": 0.6, "g_ci_lo": 0.31, "g_ci_hi": 0.91, "line_g_ci_lo": 0.04, "line_g_ci_hi": 1.16, "p": 0.002}
     row |= {"status": "ok", "note": "", "t": 3.0, "df": 38.0}
-    words, _, _ = written(tmp_path, replace(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
+    words, _, _ = written(tmp_path, changed(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
     for shown in ("0.22", "5.78", "0.04", "1.16"):
         assert shown in words
     assert "1.11" not in words
     row |= {"variant": "raw", "line_ci_lo": np.nan, "line_ci_hi": np.nan}
-    words, _, _ = written(tmp_path, replace(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
+    words, _, _ = written(tmp_path, changed(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
     assert "1.11" in words
 
 
 def test_rows_without_an_estimate_keep_their_note(tmp_path, group_page):
     row = {"model": "m", "variant": "raw", "case": "AD", "control": "NC", "n_case": 2, "n_control": 20}
     row |= {"mean_diff": np.nan, "p": None, "status": "insufficient_n", "note": "needs 3 per group"}
-    words, _, figures = written(tmp_path, replace(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
+    words, _, figures = written(tmp_path, changed(group_page, groupdiff=pd.DataFrame([row]), maps=None, scores=[]))
     assert "too few people for this test; needs 3 per group" in words
     assert "groupdiff.png" not in figures
 
 
 def test_text_cells_read_back_from_a_file_work_alike(tmp_path, group_page):
     as_text = group_page.table.astype(object).where(group_page.table.notna(), "n/a").astype(str)
-    first, _, _ = written(tmp_path, replace(group_page, maps=None))
-    second, _, _ = written(tmp_path, replace(group_page, maps=None, table=as_text))
+    first, _, _ = written(tmp_path, changed(group_page, maps=None))
+    second, _, _ = written(tmp_path, changed(group_page, maps=None, table=as_text))
     assert first == second
 
 
 def test_a_missing_map_is_named(tmp_path, group_page):
     maps = group_page.maps.assign(path=[str(tmp_path / "gone.nii.gz"), group_page.maps["path"][1]])
-    words, _, figures = written(tmp_path, replace(group_page, maps=maps))
+    words, _, figures = written(tmp_path, changed(group_page, maps=maps))
     assert "gone.nii.gz" in words
     assert "map-M-signed-Everyone.png" in figures
 
@@ -150,7 +150,7 @@ def thousands(tmp_path, n, models, **more):
     for model in models[1:]:
         made = {f"{kind}_{model}": table[f"{kind}_m"] for kind in ("predicted_age", "bag", "bag_corrected")}
         table = table.assign(**made)
-    page = GroupPage("T", "0", table, models, ["NC"], participant_pages=True, **more)
+    page = changed(GroupPage("T", "0", table, models, ["NC"], participant_pages=True), **more)
     write_group_page(tmp_path / "group.html", page, tmp_path / "figures")
     return tmp_path / "group.html"
 
@@ -175,7 +175,7 @@ def test_twenty_people_and_twenty_thousand(tmp_path):
 @needs_browser
 def test_long_table_is_searched_and_sorted(tmp_path):
     left = pd.DataFrame([{"participant_id": "sub-2499", "session_id": "n/a", "reason": "no_age"}])
-    page = thousands(tmp_path, 2500, ["m"], left_out=left)
+    page = thousands(tmp_path, 2500, ["m"], leftout=left)
     rows = r"<tr[^>]*><td[^>]*><a href=\"(sub-\d+\.html)\">"
     _, source = browse(page, tmp_path)
     assert re.findall(rows, source)[:2] == ["sub-0000.html", "sub-0001.html"]
@@ -206,7 +206,7 @@ def test_left_out_rows_leave_the_pictures(group_page):
 def test_left_out_by_run_spares_the_other_run(group_page):
     twice = pd.concat([group_page.table.assign(run="run-1"), group_page.table.assign(run="run-2")])
     left = pd.DataFrame([{"participant_id": "sub-0001", "session_id": "n/a", "run": "run-2", "reason": "worse run"}])
-    rows = analysed_rows(replace(group_page, table=twice, left_out=left))
+    rows = analysed_rows(changed(group_page, table=twice, leftout=left))
     assert list(rows.loc[rows["participant_id"] == "sub-0001", "run"]) == ["run-1"]
 
 
@@ -216,7 +216,7 @@ def test_controls_come_first_and_the_unstated_last():
 
 
 def test_phantom_banner(tmp_path, group_page):
-    words, _, _ = written(tmp_path, replace(group_page, phantom=True, maps=None, scores=[]))
+    words, _, _ = written(tmp_path, changed(group_page, phantom=True, maps=None, scores=[]))
     assert "PHANTOM" in words
 
 
@@ -225,7 +225,7 @@ def test_controls_who_are_not_in_the_statistics_are_no_controls(tmp_path, group_
     assert "The error is judged on healthy people." in words
     assert "No control group." not in words
     patients = group_page.table.assign(group="AD")
-    words, _, _ = written(tmp_path, replace(group_page, table=patients))
+    words, _, _ = written(tmp_path, changed(group_page, table=patients))
     assert "No control group. No control is left in the statistics" in words
     assert "The error is judged on healthy people." not in words
 
@@ -233,8 +233,8 @@ def test_controls_who_are_not_in_the_statistics_are_no_controls(tmp_path, group_
 def test_nothing_is_said_to_be_removed_that_was_not(tmp_path, group_page):
     said = "The correction below was estimated in people who were not used for training, and removed."
     line = {"m": {"method": "none", "source": "none", "n": 0, "warnings": []}}
-    assert said not in written(tmp_path, replace(group_page, bias=line))[0]
-    assert said in written(tmp_path, replace(group_page, bias={"m": {**line["m"], "method": "beheshti"}}))[0]
+    assert said not in written(tmp_path, changed(group_page, bias=line))[0]
+    assert said in written(tmp_path, changed(group_page, bias={"m": {**line["m"], "method": "beheshti"}}))[0]
 
 
 def repeated_page():
@@ -258,7 +258,7 @@ def repeated_page():
                           "status": "confounded", "note": ""}])  # fmt: skip
     table = pd.DataFrame(rows)
     return GroupPage(title="PHANTOM twice", version="0", table=table, models=["m"], controls=["NC"], sessions=table,
-                     longitudinal=change, reliability=agree, site=site)  # fmt: skip
+                     tables={"longitudinal": change, "reliability": agree, "site": site})  # fmt: skip
 
 
 def test_people_scanned_more_than_once(tmp_path):
@@ -282,5 +282,5 @@ def test_many_trajectories_are_thinned_and_said(tmp_path):
     many = pd.concat(
         [page.sessions.assign(participant_id=page.sessions["participant_id"] + f"x{i}") for i in range(60)]
     )
-    words, _, _ = written(tmp_path, replace(page, sessions=many.reset_index(drop=True)))
+    words, _, _ = written(tmp_path, changed(page, sessions=many.reset_index(drop=True)))
     assert "80 people are not drawn" in words  # 240 a group, 200 of them drawn

@@ -1,11 +1,10 @@
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from browser import browse, needs_browser
-from reportpages import check, study
+from reportpages import changed, check, study
 
 from brainage_bids.report import flowchart
 from brainage_bids.report.flowchart import Step, layout
@@ -30,7 +29,7 @@ def full_page(group_page):
         {"passed": False, "refused": False, "reasons": ["snr 1e-3 is below 8 (noise)"], "decision": None},
         {"passed": False, "refused": True, "reasons": ["mask: 212 mL"], "decision": None},
     ]
-    return replace(
+    return changed(
         group_page,
         maps=None,
         patients=pd.DataFrame(patients),
@@ -61,7 +60,7 @@ def test_page_holds_the_tables_of_a_paper(tmp_path, full_page):
 
 @needs_browser
 def test_copy_button_copies_methods_and_references(tmp_path, group_page):
-    page = replace(group_page, maps=None, models=[], scores=[], bias=None, groupdiff=None)
+    page = changed(group_page, maps=None, models=[], scores=[], bias=None, groupdiff=None)
     write_group_page(tmp_path / "group.html", page, tmp_path / "figures")
     script = """
       Object.defineProperty(navigator, "clipboard", { value: { writeText: function (text) {
@@ -77,8 +76,8 @@ def test_copy_button_copies_methods_and_references(tmp_path, group_page):
 def test_patients_stand_in_one_line_per_score(full_page):
     (line,) = cells(paper_tables(full_page)["patients"])
     assert line[:3] == ["AD", "m", "20"]
-    without = full_page.patients.iloc[:1].assign(score=None, variant=None)
-    titles = [c["title"] for c in paper_tables(replace(full_page, patients=without))["patients"]["columns"]]
+    without = full_page.frame("patients").iloc[:1].assign(score=None, variant=None)
+    titles = [c["title"] for c in paper_tables(changed(full_page, patients=without))["patients"]["columns"]]
     assert "Score" not in titles
 
 
@@ -106,8 +105,8 @@ def test_reasons_lose_the_numbers_of_one_scan_only():
 def test_models_are_judged_on_the_fairest_rows(group_page):
     rows = [{"model": "m", "subset": subset, "n": 9, "mae": mae} for subset, mae in
             (("all", 1.0), ("group=NC", 2.0), ("split=test", np.nan))]  # fmt: skip
-    assert [row["mae"] for row in fair_rows(replace(group_page, accuracy=pd.DataFrame(rows)))] == [2.0]
-    assert [row["mae"] for row in fair_rows(replace(group_page, controls=[], accuracy=pd.DataFrame(rows)))] == [1.0]
+    assert [row["mae"] for row in fair_rows(changed(group_page, accuracy=pd.DataFrame(rows)))] == [2.0]
+    assert [row["mae"] for row in fair_rows(changed(group_page, controls=[], accuracy=pd.DataFrame(rows)))] == [1.0]
 
 
 def test_nothing_to_say_is_no_table():

@@ -1,9 +1,7 @@
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
-from reportpages import check
+from reportpages import changed, check
 
 from brainage_bids.report import regions
 from brainage_bids.report.group import write_group_page
@@ -49,7 +47,7 @@ def contrast_rows(model, status="ok"):
 def page(group_page):
     table = pd.DataFrame(region_rows("M") + region_rows("other"))
     contrasts = pd.DataFrame(contrast_rows("M"))
-    return replace(group_page, models=["M", "other"], regions=table, contrasts=contrasts, atlas=ATLAS)
+    return changed(group_page, models=["M", "other"], saliency_regions=table, saliency_contrasts=contrasts, atlas=ATLAS)
 
 
 def test_models_stand_side_by_side_in_the_order_of_ranks(page):
@@ -67,7 +65,7 @@ def test_relevant_regions_are_those_above_the_threshold(page):
     built = regions.region_tables(page)["relevant"]
     who = [row[1]["text"] for row in built["rows"]]
     assert who == ["everyone", "women", "AD"] * 2
-    table = page.regions
+    table = page.frame("saliency_regions")
     want = int(((table.model == "M") & (table.group == "AD") & (table["mean"] >= 0.8)).sum())
     assert built["rows"][2][3]["text"] == str(want)
 
@@ -97,11 +95,13 @@ def test_without_an_atlas_there_is_no_section(tmp_path, group_page):
 
 
 def test_a_group_whose_name_holds_all_keeps_its_name(page):
-    small = replace(page, regions=pd.DataFrame(region_rows("M", (("all", "all", 40), ("group", "small vessel", 20)))))
+    small = changed(
+        page, saliency_regions=pd.DataFrame(region_rows("M", (("all", "all", 40), ("group", "small vessel", 20))))
+    )
     built = regions.region_tables(small)["relevant"]
     assert [row[1]["text"] for row in built["rows"]] == ["everyone", "small vessel"]
 
 
 def test_groups_too_small_to_test_have_no_table_of_contrasts(page):
-    few = replace(page, contrasts=pd.DataFrame(contrast_rows("M", "insufficient_n")))
+    few = changed(page, saliency_contrasts=pd.DataFrame(contrast_rows("M", "insufficient_n")))
     assert regions.region_tables(few)["contrasts"] is None

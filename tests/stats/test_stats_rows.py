@@ -13,6 +13,7 @@ from brainage_bids.stats.longitudinal import mixed_model
 from brainage_bids.stats.roc import roc, roc_curve
 from brainage_bids.stats.site import site_effect
 from brainage_bids.stats.tables import frame
+from brainage_bids.table_declaration import ResultTable
 
 KNOWN = {
     "ok", "ok_no_ci", "skipped", "insufficient_n", "zero_variance", "constant_input", "rank_deficient", "confounded",
@@ -263,8 +264,8 @@ def test_a_group_without_a_test_does_not_end_the_others():
 
 
 def test_a_value_that_no_column_holds_is_not_lost():
-    with pytest.raises(KeyError, match="ci_low: no column of n, p"):
-        frame([{"n": 3, "p": 0.5}, {"n": 3, "ci_low": 0.1}], ["n", "p"])
+    with pytest.raises(KeyError, match="ci_low: no column of x"):
+        frame([{"n": 3, "p": 0.5}, {"n": 3, "ci_low": 0.1}], ResultTable("x", "n p"))
 
 
 def test_people_without_a_gap_or_a_sex_column_do_not_move_the_adjusted_area(tested):
