@@ -4,6 +4,7 @@ import ast
 import doctest
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_preprocess_takes_what_read_dataset_takes():
 
 
 def test_every_example_runs(tmp_path, monkeypatch):
-    """In their order in one folder: the phantom of the first is that of the others."""
+    """In their order in one folder: the phantom of the first is that of the others, and of docs/api.md."""
     monkeypatch.chdir(tmp_path)
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
     for name in brainage_bids.__all__:
@@ -96,6 +97,11 @@ def test_every_example_runs(tmp_path, monkeypatch):
             ran = runner.run(test)
             assert ran.attempted > 1
             assert ran.failed == 0, f"the example of {name} fails; see above"
+    page, known = (Path(__file__).parents[1] / "docs" / "api.md").read_text(), {}
+    for piece in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S):
+        exec(piece, known)
+    assert known["left_out"]["reason"].isna().sum() == 0
+    assert set(known["errors"]["model"]) == {"pca-ridge", "open-adults"}
 
 
 def test_the_page_names_every_function():
