@@ -402,6 +402,10 @@ def predict(
     UsageError
         When a column is missing, lengths differ, or it is not known whom a volume shows.
 
+    Notes
+    -----
+    Source: section 2.5 of arXiv 2511.22102 for the gap; `correct_with_calibration` for the corrected one.
+
     Examples
     --------
     >>> from brainage_bids import load_model, predict, preprocess
@@ -467,7 +471,7 @@ def gradram(
 
     Notes
     -----
-    Source: section 2.5 of arXiv 2511.22102; Selvaraju et al. 2017, equations 1 and 2, without the final ReLU.
+    Source: section 2.6 of arXiv 2511.22102; Selvaraju et al. 2017, equations 1 and 2, without the final ReLU.
 
     Examples
     --------

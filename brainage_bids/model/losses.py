@@ -39,7 +39,7 @@ def rank_n_contrast(features: Tensor, ages: Tensor, temperature: float = 2.0) ->
 
     Notes
     -----
-    Source: section 2.4.2 of arXiv 2511.22102; Zha et al. 2023, equations 1 and 2.
+    Source: both equations of section 2.4.2 of arXiv 2511.22102; Zha et al. 2023, equations 1 and 2.
 
     Examples
     --------
