@@ -36,6 +36,21 @@ def rank_n_contrast(features: Tensor, ages: Tensor, temperature: float = 2.0) ->
     ------
     ValueError
         When the shapes do not fit or the temperature is not positive.
+
+    Notes
+    -----
+    Source: both equations of section 2.4.2 of arXiv 2511.22102; Zha et al. 2023, equations 1 and 2.
+
+    Examples
+    --------
+    Features that lie in the order of the ages cost less than the same features in another order.
+
+    >>> import torch
+    >>> from brainage_bids import rank_n_contrast
+    >>> ages = torch.tensor([20.0, 40.0, 60.0])  # years
+    >>> features = ages.reshape(3, 1, 1).expand(3, 2, 1) / 10  # two views of each, one feature
+    >>> bool(rank_n_contrast(features, ages) < rank_n_contrast(features[[1, 0, 2]], ages))
+    True
     """
     if features.ndim != 3 or features.shape[1] != 2 or ages.shape != features.shape[:1] or features.shape[0] == 0:
         raise ValueError(

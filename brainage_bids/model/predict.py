@@ -195,7 +195,7 @@ def _predict_scan(
     model: BrainAgeModel, name: str, scan: Mapping[str, Any], dataset: str | None, workers: int, saliency: bool
 ) -> tuple:
     """Return one row of `predict_table`; the map is written when the age is one that a person can have."""
-    used, flags = _members_for(model, scan["participant_id"], dataset)
+    used, flags = members_for(model, scan["participant_id"], dataset)
     volume, training = load_volume(scan["volume"], model.spec), model.card["training"]
     age, cells = predict_volume(model, volume, used, workers)
     if not BELIEVABLE[0] <= age <= BELIEVABLE[1]:
@@ -262,7 +262,7 @@ def _uri(path: str | Path) -> str:
     return parts[-1] if begin is None else f"bids::{'/'.join(parts[begin:])}"
 
 
-def _members_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:
+def members_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:
     """Return the members that may predict a person, and the flags that follow.
 
     Who trained or validated a member is never predicted by it as held out, whatever else a file says.

@@ -20,6 +20,7 @@ class ParticipantOptions:
     model: ModelOptions
     models: tuple[str, ...] = ()
     template: str | None = None
+    resolution: float = 1.0  # mm, of volumes that neither a recipe nor a model asks for
     train: str | None = None
     train_on: str | None = None
     preprocess_only: bool = False

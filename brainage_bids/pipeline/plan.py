@@ -100,7 +100,8 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
                 f"{other.intensity} and {spec.intensity} intensities; run each into an OUTPUT_DIR of its own"
             )
     if not specs:
-        specs = [VolumeSpec.on_grid(1, asked.name, template_sha=asked.sha) if asked else VolumeSpec.on_grid(1)]
+        on = {"template": asked.name, "template_sha": asked.sha} if asked else {}
+        specs = [VolumeSpec.on_grid(options.resolution, **on)]
     return Plan(recipe, tuple(models), tuple(dict.fromkeys(specs)), check_templates(templates, outputs))
 
 

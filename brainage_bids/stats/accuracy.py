@@ -63,6 +63,17 @@ def accuracy(
     -------
     pandas.DataFrame
         `ACCURACY`. ``sex=M-F`` holds the difference of the mean gaps with Welch's test.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainage_bids import accuracy
+    >>> people = pd.DataFrame({"group": ["CN"] * 4, "age": [50.0, 60.0, 70.0, 80.0]})
+    >>> people["predicted_age_m"] = [52.0, 59.0, 73.0, 78.0]
+    >>> accuracy(people, ["m"], controls=["CN"])[["subset", "n", "mae", "bag_mean"]].head(2)
+         subset  n  mae  bag_mean
+    0       all  4  2.0       0.5
+    1  group=CN  4  2.0       0.5
     """
     means = train_mean_age or {}
     rows = []
@@ -187,6 +198,17 @@ def model_comparison(
         `MODELCOMPARISON` for everyone, each group and each split; ``mae_diff`` is model_a minus model_b
         (negative: model_a is closer). Paired t test, Wilcoxon signed-rank test (zeros dropped, normal approximation
         without continuity correction); ``bca_ci_lo bca_ci_hi`` is the bootstrap CI of the difference.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainage_bids import model_comparison
+    >>> people = pd.DataFrame({"group": ["CN"] * 4, "age": [50.0, 60.0, 70.0, 80.0]})
+    >>> people["predicted_age_a"] = [52.0, 59.0, 73.0, 78.0]
+    >>> people["predicted_age_b"] = [55.0, 57.0, 75.0, 75.0]
+    >>> model_comparison(people, ["a", "b"])[["model_a", "model_b", "subset", "n", "mae_diff"]].head(1)
+      model_a model_b subset  n  mae_diff
+    0       a       b    all  4      -2.5
     """
     wanted = [s for s in _subsets(table, controls) if s[0].partition("=")[0] in (ALL, "group", "split")]
     rows = []

@@ -178,6 +178,24 @@ def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> p
         Indexed like ``rows``: ``bag_corrected``, ``pred_lo``, ``pred_hi`` (95 % interval of the bias-corrected
         predicted age; of the raw predicted age where age is missing; years) and ``flags`` (``bias_extrapolated``,
         ``bias_offset``, separated by semicolons; empty when there is none).
+
+    Notes
+    -----
+    Source: Beheshti 2019 (`corrected_bag`); docs/methods.md tells it from other corrections.
+
+    Examples
+    --------
+    Predictions that lie half way between the true age and 50 years; a line takes that away.
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from brainage_bids import correct_with_calibration
+    >>> noise = np.random.default_rng(0).normal(0, 0.3, 60)
+    >>> healthy = pd.DataFrame({"age": np.linspace(20, 80, 60)})
+    >>> healthy["predicted_age"] = 25 + healthy["age"] / 2 + noise
+    >>> patients = pd.DataFrame({"age": [30.0, 70.0], "predicted_age": [45.0, 65.0]})  # 5 years above the line
+    >>> correct_with_calibration(patients, healthy)["bag_corrected"].round().tolist()
+    [5.0, 5.0]
     """
     result = pd.DataFrame(np.nan, index=rows.index, columns=list(CORRECTED_COLUMNS[:3]))
     flags = np.full(len(rows), "", dtype=object)

@@ -44,6 +44,16 @@ def select_rows(table: pd.DataFrame, session_select: str = "first") -> tuple[pd.
         When ``session_select`` names a session that no row has.
     UsageError
         When the months of ``closest:`` are not a number.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainage_bids import select_rows
+    >>> people = {"participant_id": ["sub-1", "sub-1", "sub-2"], "session_id": ["ses-1", "ses-2", None]}
+    >>> table = pd.DataFrame(people | {"age": [60.0, 62.5, 71.0], "in_training": [0, 0, 1]})
+    >>> kept, left_out = select_rows(table)
+    >>> kept["session_id"].tolist(), left_out["participant_id"].tolist()
+    (['ses-1'], ['sub-1', 'sub-2'])
     """
     reason = pd.Series([None] * len(table), index=range(len(table)), dtype=object)
     reason[~_flag(table, "qc_pass", missing=True)] = QC_FAILED

@@ -189,6 +189,22 @@ def correlations(
         `CORRELATIONS`. ``bca_ci_lo bca_ci_hi`` (bootstrap, below 200 people) in the raw Pearson and Spearman
         rows and in the primary one. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
         ``partial:age+sex``, `primary_statistic`, per group; for ``all`` only where there are no groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from brainage_bids import correlations
+    >>> rng = np.random.default_rng(0)
+    >>> people = pd.DataFrame({"group": ["AD"] * 40, "sex": ["F", "M"] * 20, "age": rng.uniform(55, 85, 40)})
+    >>> people["bag_m"] = rng.normal(5, 4, 40)  # years
+    >>> people["adas11"] = 15 + people["bag_m"] + rng.normal(0, 2, 40)
+    >>> found = correlations(people, ["m"], ["adas11"])
+    >>> primary = found[found["q_fdr"].notna()]
+    >>> primary[["group", "score", "variant", "statistic", "n", "status"]].to_dict("records")
+    [{'group': 'AD', 'score': 'adas11', 'variant': 'partial:age+sex', 'statistic': 'pearson', 'n': 40, 'status': 'ok'}]
+    >>> bool(primary["ci_lo"].item() > 0.5)
+    True
     """
     labels = levels(text(table, "group"))
     rows = []

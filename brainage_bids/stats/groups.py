@@ -71,6 +71,23 @@ def group_differences(
         ``ancova:age+sex`` only. ``line_ci_lo line_ci_hi`` and ``line_g_ci_lo line_g_ci_hi`` of the corrected rows
         count the error of the line as well (`linerror`). Without controls the rows are ``no_controls`` and
         ``corrected:one-sample`` tests the corrected gap against 0.
+
+    Examples
+    --------
+    Thirty patients whose brains look six years older, by design.
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from brainage_bids import group_differences
+    >>> rng = np.random.default_rng(0)
+    >>> people = pd.DataFrame({"group": ["CN"] * 30 + ["AD"] * 30, "sex": ["F", "M"] * 30})
+    >>> people["age"] = rng.uniform(55, 85, 60)
+    >>> people["bag_m"] = rng.normal(0, 3, 60) + 6 * (people["group"] == "AD")  # years
+    >>> found = group_differences(people, ["m"], controls=["CN"]).set_index("variant")
+    >>> found.loc["ancova:age+sex", ["case", "control", "status"]].tolist()
+    ['AD', 'CN', 'ok']
+    >>> bool(found.loc["ancova:age+sex", "ci_lo"] < 6 < found.loc["ancova:age+sex", "ci_hi"])
+    True
     """
     group = text(table, "group")
     healthy = is_member(group, controls)

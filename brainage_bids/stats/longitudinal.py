@@ -54,6 +54,20 @@ def longitudinal(table: pd.DataFrame, models: Sequence[str], controls: Sequence[
         0; and, with ``term`` ``AD-NC``, the Welch difference of each group from the controls), ``mixed``
         (BAG ~ time x group with a random intercept, REML; Wald z) and ``mixed:age_bl+sex``. Empty where nobody has
         two sessions.
+
+    Examples
+    --------
+    Four people, two years apart, whose brains age by one and a half years a year.
+
+    >>> import pandas as pd
+    >>> from brainage_bids import longitudinal
+    >>> people = pd.DataFrame({"participant_id": ["sub-1", "sub-2", "sub-3", "sub-4"] * 2, "group": "CN", "sex": "F"})
+    >>> people["age"] = [60.0, 65.0, 70.0, 75.0, 62.0, 67.0, 72.0, 77.0]
+    >>> people["predicted_age_m"] = [60.0, 66.0, 69.0, 75.0, 63.0, 69.0, 72.0, 78.0]
+    >>> longitudinal(people, ["m"], controls=["CN"])[["analysis", "group", "n", "estimate"]].head(2)
+       analysis group  n  estimate
+    0      rate    CN  4       1.5
+    1  bag_rate    CN  4       0.5
     """
     rows = []
     for model in models:

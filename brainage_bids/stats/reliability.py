@@ -35,6 +35,21 @@ def reliability(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
         `RELIABILITY`: per model, brain age and gap (years): ICC(2,1) and ICC(3,1) with the intervals of
         McGraw and Wong (1996), within-person SD, repeatability coefficient, Bland-Altman bias (second minus first)
         and limits. Empty where nobody has two such scans; under 5 pairs no number is given.
+
+    Examples
+    --------
+    Five people, each scanned twice in one session.
+
+    >>> import pandas as pd
+    >>> from brainage_bids import reliability
+    >>> people = [f"sub-{number}" for number in range(5)]
+    >>> table = pd.DataFrame({"participant_id": people * 2, "run": ["run-1"] * 5 + ["run-2"] * 5})
+    >>> table["age"] = [50.0, 55.0, 60.0, 65.0, 70.0] * 2
+    >>> table["predicted_age_m"] = [52.0, 54.0, 63.0, 64.0, 75.0, 53.0, 53.0, 64.0, 65.0, 74.0]
+    >>> reliability(table, ["m"])[["measure", "n", "ba_bias", "status"]]
+             measure  n  ba_bias status
+    0  predicted_age  5      0.2     ok
+    1            bag  5      0.2     ok
     """
     rows = table[usable(table)]
     pairs = scan_pairs(rows)

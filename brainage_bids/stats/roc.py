@@ -59,6 +59,19 @@ def roc(
         sex, fitted in the controls; the interval counts the uncertainty of that fit, see `adjusted_area`, while that
         of ``corrected`` takes the line as exact, ``line_ci_lo line_ci_hi`` count its error). ``logit_ci_lo
         logit_ci_hi`` is the interval made on the logit scale.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from brainage_bids import roc
+    >>> rng = np.random.default_rng(0)
+    >>> people = pd.DataFrame({"group": ["CN"] * 30 + ["AD"] * 30, "sex": ["F", "M"] * 30})
+    >>> people["age"] = rng.uniform(55, 85, 60)
+    >>> people["bag_m"] = rng.normal(0, 3, 60) + 6 * (people["group"] == "AD")  # years
+    >>> found = roc(people, ["m"], controls=["CN"]).set_index("variant")
+    >>> bool(found.loc["raw", "auc"] > 0.8)
+    True
     """
     rows = []
     for pair in _pairs(table, models, controls):

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from brainage_bids.bids.files import read_json, read_tsv
-from brainage_bids.model.predict import _members_for as members_for
-from brainage_bids.model.predict import check_answer, load_model, predict_volume
+from brainage_bids.model.predict import check_answer, load_model, members_for, predict_volume
 from brainage_bids.pipeline.models import BUNDLED, TESTED, _template_brain, bundled_models, open_model
 
 

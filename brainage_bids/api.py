@@ -1,0 +1,508 @@
+"""The functions for a Python prompt: paths and tables in, tables, arrays and paths out.
+
+Each is a thin door to what the command line calls; nothing is computed here, and importing this loads nothing heavy.
+`brainage_bids` exports them, together with the statistics (`brainage_bids.stats`) and the contrastive loss.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainage_bids.errors import BadDataError, NoInputError, ParticipantsFailed, UsageError, shorten
+from brainage_bids.schema import DEFAULT_SEED
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from brainage_bids.model.network import BrainNetwork
+    from brainage_bids.model.predict import BrainAgeModel
+
+LOG = logging.getLogger("brainage_bids")
+RESOLUTION_MM = (0.5, 16.0)
+WORK = "work"  # folder of an unfinished training in its model folder
+BY_MODEL = ("predicted_age", "bag", "bag_corrected", "pred_lo", "pred_hi", "flags")
+
+
+def read_dataset(
+    bids_dir: str | Path,
+    *,
+    participants: Sequence[str] = (),
+    exclude_participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    age_column: str | Sequence[str] = (),
+    sex_column: str | Sequence[str] = (),
+    group_column: str | None = None,
+    controls: Sequence[str] = (),
+    scores: Sequence[str] = (),
+    t1w_suffix: str = "T1w",
+    derivatives: Sequence[str] = (),
+    skip_validation: bool = False,
+) -> pd.DataFrame:
+    """Read a BIDS dataset: every T1w image, and what the tables say of the person on that day.
+
+    No image is opened.
+
+    Parameters
+    ----------
+    bids_dir
+        Folder of the dataset.
+    participants, exclude_participants, sessions
+        Labels with or without ``sub-`` or ``ses-``; empty takes all.
+    age_column, sex_column
+        ``FILE:COLUMN`` (ages: also ``FILE:COLUMN:UNIT``) where the tables name them otherwise.
+    group_column
+        Column of the diagnosis; None looks for a usual name.
+    controls
+        Labels of the healthy controls; empty looks for the usual ones.
+    scores
+        ``NAME=FILE:COLUMN`` of clinical scores beside those that are recognised.
+    t1w_suffix
+        ``UNIT1`` takes the MP2RAGE image of people without a T1w image.
+    derivatives
+        ``NAME=PATH`` of fMRIPrep and the like, whose images to start from.
+    skip_validation
+        Accept a dataset without a usable ``dataset_description.json``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per scan: ``participant_id session_id run prefix path age age_source age_flags sex group site family``
+        and a column per score; ages in years. ``attrs`` holds ``name`` and ``dataset`` (None without a Name),
+        ``group_column``, ``controls``, ``notes`` (which columns were used) and ``faults`` (warnings of the dataset).
+
+    Raises
+    ------
+    InvalidDatasetError
+        When faults of the dataset make its numbers unsafe; all are named.
+    NoInputError, UsageError, NothingSelectedError
+        When a file, label or column that was asked for is not there, or no scan is left.
+
+    Examples
+    --------
+    >>> from brainage_bids import read_dataset
+    >>> from brainage_bids.phantom.cohort import make_cohort
+    >>> bids = make_cohort("phantom", n=6, voxel_mm=8, progress=False)
+    >>> scans = read_dataset(bids, participants=["001", "002"])
+    >>> scans[["participant_id", "sex", "group"]]
+      participant_id sex group
+    0        sub-001   F    CN
+    1        sub-002   F    AD
+    """
+    from brainage_bids.bids.read import raise_on_errors, say_faults
+    from brainage_bids.bids.read import read_dataset as read
+    from brainage_bids.pipeline.prompt import dataset_query, described_scans
+
+    query = dataset_query(
+        bids_dir, participants=participants, exclude_participants=exclude_participants, sessions=sessions,
+        age_column=age_column, sex_column=sex_column, group_column=group_column, controls=controls, scores=scores,
+        t1w_suffix=t1w_suffix, derivatives=derivatives, skip_validation=skip_validation,
+    )  # fmt: skip
+    dataset = read(query)
+    say_faults(dataset, groups=False)
+    raise_on_errors(dataset)
+    return described_scans(dataset)
+
+
+def preprocess(
+    bids_dir: str | Path,
+    output_dir: str | Path,
+    *,
+    resolution: float | None = None,
+    model: str | Path | None = None,
+    recipe: str | Path | None = None,
+    engine: str = "builtin",
+    nprocs: int = 1,
+    device: str = "auto",
+    work_dir: str | Path | None = None,
+    rerun: bool = False,
+    progress: bool = False,
+    **selection: Any,
+) -> pd.DataFrame:
+    """Make the brain volumes of a dataset: mask, bias field, affine to the template, intensities from 0 to 1.
+
+    What is there already, made from the same image by the same engine, is kept. This is the command
+    ``brainage-bids BIDS_DIR OUTPUT_DIR participant --preprocess-only``, and leaves the same files.
+
+    Parameters
+    ----------
+    bids_dir
+        Folder of the dataset.
+    output_dir
+        Folder of everything that is written.
+    resolution
+        Voxel size of the volumes, mm (0.5 to 16); 1 without a model or recipe.
+    model, recipe
+        Instead: make the volumes that this model (name or folder) needs, or that this recipe trains on.
+    engine
+        ``builtin``, ``ants``, ``fsl`` or ``minc``.
+    nprocs
+        Scans at the same time. In a script more than one needs ``if __name__ == "__main__":`` around the call.
+    device
+        ``auto`` or ``cpu``.
+    work_dir
+        Folder for intermediate files; None takes ``output_dir/work``.
+    rerun
+        Make again what is there.
+    progress
+        Show a progress bar.
+    **selection
+        What `read_dataset` takes beside ``bids_dir``: ``participants``, ``age_column`` and so on.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `read_dataset` and, for every scan, ``status`` (``done``, ``skipped``: was there, ``failed``),
+        ``step`` and ``reason`` of a failure, ``volume`` and ``mask`` (paths; None when it failed) and ``qc_pass`` (the
+        gates of image quality, or the decision of a person in ``qc.tsv``; None when it failed).
+
+    Raises
+    ------
+    BrainageError
+        When the dataset, an argument or the disk makes the run impossible. A scan that fails does not raise.
+
+    Notes
+    -----
+    Source: section 2.2 of arXiv 2511.22102; docs/methods.md says how it was read.
+
+    Examples
+    --------
+    The dataset is the phantom of `read_dataset`.
+
+    >>> from brainage_bids import preprocess
+    >>> scans = preprocess("phantom", "derivatives", resolution=4)
+    >>> scans[["participant_id", "status", "qc_pass"]].head(2)
+      participant_id status qc_pass
+    0        sub-001   done    True
+    1        sub-002   done    True
+    """
+    from brainage_bids.bids.outputs import Outputs
+    from brainage_bids.bids.read import read_dataset as read
+    from brainage_bids.model.options import ModelOptions
+    from brainage_bids.pipeline.options import ParticipantOptions
+    from brainage_bids.pipeline.participant import run_participant
+    from brainage_bids.pipeline.plan import make_plan
+    from brainage_bids.pipeline.prompt import absolute, dataset_query, with_volumes
+    from brainage_bids.preprocess.options import PreprocessOptions
+
+    grid = {"resolution": resolution, "model": model, "recipe": recipe}
+    if len(given := [name for name, value in grid.items() if value is not None]) > 1:
+        raise UsageError(f"{' and '.join(given)} each tell the grid of the volumes; give one of them")
+    low, high = RESOLUTION_MM
+    if resolution is not None and not low <= resolution <= high:
+        raise UsageError(f"resolution is {resolution}; give a voxel size from {low:g} to {high:g} mm")
+    if nprocs < 1:
+        raise UsageError(f"nprocs is {nprocs}; give 1 or more")
+    output, query = absolute(output_dir), dataset_query(bids_dir, **selection)
+    work = output / "work" if work_dir is None else absolute(work_dir)
+    options = ParticipantOptions(
+        query=query,
+        output_dir=output,
+        preprocess=PreprocessOptions(work, engine, nprocs, device=device, rerun=rerun, progress=progress),
+        model=ModelOptions(progress=progress),
+        models=() if model is None else (str(model),),
+        train=None if recipe is None else str(recipe),
+        resolution=1.0 if resolution is None else float(resolution),
+        preprocess_only=True,
+        rerun=rerun,
+        command="brainage_bids.preprocess",
+    )
+    try:
+        run_participant(options)
+    except ParticipantsFailed as error:
+        LOG.warning("%s", error)
+    return with_volumes(read(query), Outputs(output), make_plan(options, Outputs(output)).specs[0])
+
+
+def train_model(
+    scans: pd.DataFrame,
+    recipe: str | Path,
+    model_dir: str | Path,
+    *,
+    train_on: str | None = None,
+    controls: Sequence[str] | None = None,
+    folds: int | None = None,
+    settings: Sequence[str] = (),
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    device: str = "auto",
+    seed: int = DEFAULT_SEED,
+    progress: bool = False,
+) -> Path:
+    """Train a recipe on volumes and ages of healthy people, and write a model folder.
+
+    Who trains, who validates and who is held out is drawn by person and family, never by scan. A training that was
+    interrupted goes on; one that is there already, of the same people, volumes and settings, is kept.
+
+    Parameters
+    ----------
+    scans
+        One row per scan, as `preprocess` returns it, or of your own: ``participant_id``, ``volume`` (path) and ``age``
+        (years); where there, ``session_id run age_flags sex group site family qc_pass`` count too. Rows without volume
+        or age, or whose ``qc_pass`` is False, do not train.
+    recipe
+        ``rnc-highrez``, ``resnet50-lowrez``, ``pca-ridge``, ... or a TOML file.
+    model_dir
+        The model folder; its last part is best the name of the model.
+    train_on
+        Query that says which rows may train, such as ``group == "CN" and age > 40``; None: the controls, or everyone
+        where nobody has a ``group``.
+    controls
+        Labels of the healthy controls in ``group``; None takes those that `read_dataset` found.
+    folds
+        Train this many members, each holding one fold of the people out; then everybody is predicted out of fold.
+    settings
+        ``SECTION.KEY=VALUE`` each, instead of the recipe's.
+    epochs, batch_size
+        Of the main stage; None takes the recipe's.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+    seed
+        Of split, weights and augmentation.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    pathlib.Path
+        ``model_dir``, with ``model.json weights.safetensors history.tsv MODEL_CARD.md split.tsv``.
+
+    Raises
+    ------
+    UsageError
+        When a column or label is missing, the recipe is unknown, or the training diverges.
+    BadDataError, NoInputError
+        When too few people can train, or a volume is not there or not the one that the recipe needs.
+
+    Notes
+    -----
+    Source: sections 2.3 and 2.4 of arXiv 2511.22102 (Rank-N-Contrast, then a linear head; or end to end with L1).
+
+    Examples
+    --------
+    Six phantoms are enough to show it, not to train anything: ``pca-ridge`` is the quickest recipe.
+
+    >>> from brainage_bids import preprocess, train_model
+    >>> scans = preprocess("phantom", "derivatives", resolution=4)
+    >>> folder = train_model(scans, "pca-ridge", "models/tiny", train_on="age > 0")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['MODEL_CARD.md', 'history.tsv', 'model.json', 'split.tsv', 'weights.safetensors']
+    """
+    from brainage_bids.model.options import ModelOptions
+    from brainage_bids.model.recipe import load_recipe
+    from brainage_bids.model.train import train_model as train
+    from brainage_bids.pipeline.prompt import absolute, many, training_table
+
+    wanted = load_recipe(recipe, tuple(many(settings)))
+    options = ModelOptions(
+        device=device, batch_size=batch_size, epochs=epochs, folds=folds, seed=seed, progress=progress
+    )
+    table, folder = training_table(scans, train_on, controls), absolute(model_dir)
+    known = {"model.json", WORK}
+    if folder.exists() and not (folder.is_dir() and (known & set(os.listdir(folder)) or not any(folder.iterdir()))):
+        raise UsageError(f"model_dir {shorten(folder)} holds something else than a model; give a new or empty folder")
+    train(table, wanted, folder, folder / WORK, options)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    return folder
+
+
+def load_model(model: str | Path, *, device: str = "auto") -> BrainAgeModel:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    model
+        A model folder, or the name of a model that comes with the package (``open-adults``).
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Returns
+    -------
+    brainage_bids.model.predict.BrainAgeModel
+        ``name``, ``spec`` (the volume it needs), ``members`` (networks by name) and ``card`` (all that is known of its
+        training).
+
+    Raises
+    ------
+    NoInputError
+        When there is no such folder or name, or a file of it is missing.
+    BadDataError
+        When a file is broken, or the files do not fit together.
+
+    Examples
+    --------
+    >>> from brainage_bids import load_model
+    >>> model = load_model("open-adults", device="cpu")
+    >>> model.spec.resolution, model.spec.shape  # mm, voxels
+    (4.0, (48, 57, 48))
+    >>> model.card["training"]["n"]
+    71
+    """
+    from brainage_bids.model.predict import load_model as load
+    from brainage_bids.pipeline.models import BUNDLED, bundled_models
+
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if str(model) not in bundled_models():
+            names = ", ".join(bundled_models()) or "none"
+            raise NoInputError(
+                f"model {shorten(model)!r} is neither a folder nor a model that comes with the package ({names}); give "
+                "the folder that holds its model.json"
+            )
+        folder = BUNDLED / str(model)
+    return load(folder, device)
+
+
+def predict(
+    model: BrainAgeModel,
+    volumes: pd.DataFrame | Sequence[str | Path],
+    *,
+    participant_ids: Sequence[str] | None = None,
+    ages: Sequence[float] | None = None,
+    dataset: str | None = None,
+    by_model: bool = False,
+) -> pd.DataFrame:
+    """Predict the age of the brain in every volume.
+
+    A person whom a member of the model held out is predicted by that member alone; who trained or validated the model
+    is marked, and `select_rows` leaves such rows out of every test. For this the model has to know who a volume shows.
+
+    Parameters
+    ----------
+    model
+        From `load_model`.
+    volumes
+        The table of `preprocess` (or another with ``participant_id`` and ``volume``, and ``age`` in years where known),
+        or the paths of volumes made for this model.
+    participant_ids
+        Whom each path shows; None reads it from names that start with ``sub-``.
+    ages
+        Years, one for each path; None: not known, and no gap is given.
+    dataset
+        Name of the dataset that the people are of. None takes that of the table; where no name is known, equal labels
+        are taken to be the same people.
+    by_model
+        Add the name of the model to the columns, ``predicted_age_<model>`` and so on, as the statistics want them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows given, in their order, with ``model``, ``predicted_age``, ``bag`` (predicted minus true age),
+        ``bag_corrected`` (age bias removed, by the line of the model's held-out people), ``pred_lo pred_hi`` (95 %
+        conformal interval), all in years; ``flags`` (what to know, separated by semicolons), ``in_training`` (1 or 0),
+        ``status`` and ``reason``. A volume that cannot be predicted keeps its row: ``failed``, with the reason.
+
+    Raises
+    ------
+    UsageError
+        When a column is missing, lengths differ, or it is not known whom a volume shows.
+
+    Notes
+    -----
+    Source: section 2.5 of arXiv 2511.22102 for the gap; `correct_with_calibration` for the corrected one.
+
+    Examples
+    --------
+    >>> from brainage_bids import load_model, predict, preprocess
+    >>> scans = preprocess("phantom", "derivatives", resolution=4)
+    >>> model = load_model("open-adults", device="cpu")
+    >>> people = predict(model, scans)
+    >>> people[["participant_id", "model", "in_training", "status"]].head(2)
+      participant_id        model  in_training   status
+    0        sub-001  open-adults            0  skipped
+    1        sub-002  open-adults            0  skipped
+    >>> people["bag"].equals(people["predicted_age"] - people["age"])  # years
+    True
+    >>> predict(model, scans["volume"].tolist(), ages=scans["age"])["bag"].equals(people["bag"])
+    True
+    """
+    from brainage_bids.pipeline.prompt import predicted, volumes_table
+
+    table = volumes_table(volumes, participant_ids, ages)
+    result = predicted(model, table, table.attrs.get("dataset") if dataset is None else dataset)
+    if by_model:
+        result = result.drop(columns="model").rename(columns={name: f"{name}_{model.name}" for name in BY_MODEL})
+    return result
+
+
+def gradram(
+    model: BrainAgeModel | BrainNetwork,
+    volume: str | Path | np.ndarray,
+    *,
+    participant_id: str | None = None,
+    dataset: str | None = None,
+) -> tuple[float, np.ndarray]:
+    """Return the predicted age of one volume and its Grad-RAM map: the years that each cell adds to that age.
+
+    The map is signed, neither rectified nor scaled; its sum and the bias of the last layer are the age.
+
+    Parameters
+    ----------
+    model
+        From `load_model`; or a network of your own in evaluation mode, as `brainage_bids.model.explain.gradram` takes
+        it.
+    volume
+        Path of a volume made for this model, or its values ``(X, Y, Z)``, RAS+.
+    participant_id
+        Whom it shows; None reads it from a file name that starts with ``sub-``. A model of several folds needs it: a
+        person is explained by the member that held the person out.
+    dataset
+        As in `predict`.
+
+    Returns
+    -------
+    age
+        Years.
+    map
+        ``(x, y, z)`` float32, years per cell, on the grid of the last stage; `brainage_bids.model.explain.map_affine`
+        gives its place in the world.
+
+    Raises
+    ------
+    UsageError
+        When a model of several folds does not know whom the volume shows.
+    BadDataError, NoInputError
+        When the volume is not there, or not one that this model needs.
+
+    Notes
+    -----
+    Source: section 2.6 of arXiv 2511.22102; Selvaraju et al. 2017, equations 1 and 2, without the final ReLU.
+
+    Examples
+    --------
+    >>> from brainage_bids import gradram, load_model, predict, preprocess
+    >>> scans = preprocess("phantom", "derivatives", resolution=4)
+    >>> model = load_model("open-adults", device="cpu")
+    >>> age, cells = gradram(model, scans["volume"][0])
+    >>> cells.shape
+    (48, 57, 48)
+    >>> bool(abs(age - predict(model, scans)["predicted_age"][0]) < 1e-4)
+    True
+    """
+    from brainage_bids.model.dataset import load_volume
+    from brainage_bids.model.explain import gradram as of_network
+    from brainage_bids.model.predict import BrainAgeModel, members_for, predict_volume
+    from brainage_bids.pipeline.prompt import participant_label, person_of
+
+    if not isinstance(model, BrainAgeModel):
+        return of_network(model, volume)
+    is_path = isinstance(volume, str | Path)
+    person = person_of(volume) if participant_id is None and is_path else participant_id
+    if person is None and len(model.members) > 1:
+        raise UsageError(
+            f"the model {model.name} has {len(model.members)} members, and who held the person out decides which of "
+            "them explains the volume; say whom it shows with participant_id"
+        )
+    values = load_volume(volume, model.spec) if is_path else volume
+    if values.shape != model.spec.shape:
+        raise BadDataError(
+            f"the volume has shape {values.shape}, but the model {model.name} needs {model.spec.shape} "
+            f"({model.spec.resolution:g} mm); preprocess the scan for this model"
+        )
+    members = list(model.members) if person is None else members_for(model, participant_label(person), dataset)[0]
+    return predict_volume(model, values.astype("float32", copy=False), members)
