@@ -69,6 +69,17 @@ class Brain:
         positive = self.data[self.data > 0]
         return float(np.percentile(positive, 99.5)) if positive.size else 1.0
 
+    @cached_property
+    def _slices(self) -> dict[tuple, np.ndarray]:
+        """What was sampled before: rows of maps share the slices of the template."""
+        return {}
+
+    def slice(self, plane: str, position: float, step: float) -> np.ndarray:
+        """Return the values of a slice, (rows, columns), NaN outside of the image; see `slice_world`."""
+        if (plane, position, step) not in self._slices:
+            self._slices[plane, position, step] = sample(self, slice_world(plane, position, step))
+        return self._slices[plane, position, step]
+
 
 def load(source: str | Path | Brain | tuple[np.ndarray, np.ndarray]) -> Brain:
     """Load a three-dimensional NIfTI image (or accept an array with its affine); NaN and infinity become 0.
@@ -220,9 +231,8 @@ def _limit(pairs: Sequence[tuple[Brain | None, Brain]], cuts: dict, signed: bool
 
 def _cut(underlay: Brain | None, overlay: Brain, plane: str, position: float, step: float):
     """Return anatomy, map values and where the map may be drawn, each (rows, columns)."""
-    world = slice_world(plane, position, step)
-    values = sample(overlay, world)
-    anatomy = np.nan_to_num(sample(underlay, world)) if underlay is not None else np.zeros(values.shape)
+    values = overlay.slice(plane, position, step)
+    anatomy = np.zeros(values.shape) if underlay is None else np.nan_to_num(underlay.slice(plane, position, step))
     inside = np.isfinite(values) & ((anatomy > 0) if underlay is not None else True)
     return anatomy, values, inside
 
