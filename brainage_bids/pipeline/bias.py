@@ -11,7 +11,7 @@ import pandas as pd
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.models import model_calibration
-from brainage_bids.pipeline.pooled import keyed, unkeyed
+from brainage_bids.pipeline.pooled import keyed
 from brainage_bids.pipeline.query import rows_where
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Corrected:
 
     Parameters
     ----------
-    table
-        The table of all scans with ``bag_corrected_<model>`` and ``conformal_p_<model>``.
+    gaps
+        Those of `Results` with ``bag_corrected`` (years) by these lines, and ``conformal_p``.
     lines
         Content of ``biascorrection.json``.
     fitting
@@ -40,7 +40,7 @@ class Corrected:
         By model: what `stats.conformal.calibrated` says of every row; None where there is no line.
     """
 
-    table: pd.DataFrame
+    gaps: pd.DataFrame
     lines: dict[str, dict]
     fitting: pd.Index
     calibrated: dict[str, pd.DataFrame | None]
@@ -57,31 +57,35 @@ def bias_corrected(results: Results, dataset: Dataset, options: GroupOptions) ->
     from brainage_bids.stats.bias import corrected_gap
     from brainage_bids.stats.conformal import calibrated
 
-    table, lines, intervals = keyed(results.table).copy(), {}, {}
+    table, lines, intervals = keyed(results.table), {}, {}
+    gaps = results.gaps.assign(conformal_p=float("nan"))
     fitters, fitting = _asked_for(table, options.bias_query)
     for name in results.models:
+        mine = (gaps["model"] == name).to_numpy()
+        prefixes = gaps["prefix"][mine]
         source = _source(name, table, results, dataset, options, fitters)
         if isinstance(source, str):
-            table[f"bag_corrected_{name}"] = table[f"conformal_p_{name}"] = float("nan")
+            gaps.loc[mine, "bag_corrected"] = float("nan")
             warnings = [source] if source else []
             lines[name] = dict.fromkeys(_FIELDS) | {"n": 0, "method": "none", "source": "none", "warnings": warnings}
             intervals[name] = None
             continue
         rows, people, line, note = source
         intervals[name] = calibrated(rows, people)
-        table[f"conformal_p_{name}"] = intervals[name]["conformal_p"].mask(table.index.isin(fitting))
+        outside = intervals[name]["conformal_p"].mask(table.index.isin(fitting))
+        gaps.loc[mine, "conformal_p"] = outside[prefixes].to_numpy()
         lines[name] = dataclasses.asdict(line) | {"note": note}
         try:
-            gap = corrected_gap(rows, people, options.bias_method)
+            gap = pd.Series(corrected_gap(rows, people, options.bias_method), index=table.index)
             # what the participant level corrected stands where only it knew who held the person out
-            before = rows["fold"].eq(UNKNOWN_FOLD) & (options.bias_method != COLE)
-            table[f"bag_corrected_{name}"] = table[f"bag_corrected_{name}"].where(before, gap)
+            before = rows["fold"].eq(UNKNOWN_FOLD)[prefixes].to_numpy() & (options.bias_method != COLE)
+            gaps.loc[mine, "bag_corrected"] = gaps["bag_corrected"][mine].where(before, gap[prefixes].to_numpy())
             if options.bias_method == COLE:
                 lines[name]["method"] = COLE
         except BadDataError as error:
-            table[f"bag_corrected_{name}"] = float("nan")
+            gaps.loc[mine, "bag_corrected"] = float("nan")
             lines[name] |= {"method": "none", "warnings": [*line.warnings, f"no corrected gap: {error}"]}
-    return Corrected(unkeyed(table, results.table), lines, fitting, intervals)
+    return Corrected(gaps, lines, fitting, intervals)
 
 
 def _asked_for(table: pd.DataFrame, query: str | None) -> tuple[pd.Index, pd.Index]:
@@ -112,7 +116,10 @@ def _source(
     """Return rows to correct, people who fit, their line and a note; or why there is no line (may be empty)."""
     from brainage_bids.stats.bias import crossfit_folds, fit_line
 
-    rows = pd.DataFrame({"age": table["age"], "predicted_age": table[f"predicted_age_{name}"], "fold": None})
+    mine = results.gaps[results.gaps["model"] == name].set_index("prefix")
+    rows = pd.DataFrame(
+        {"age": table["age"], "predicted_age": mine["predicted_age"].reindex(table.index), "fold": None}
+    )
     note = ""
     if len(fitters):
         people, source = rows.loc[fitters], f"query: {options.bias_query}"
@@ -126,7 +133,7 @@ def _source(
         note = "the line of all controls; each control was corrected by the line of the others (5 folds)"
     else:
         people, source = model_calibration(results.cards[name]), "model_card"
-        rows["fold"] = pd.Series(results.folds.get(name, {}), dtype=object).reindex(table.index)
+        rows["fold"] = mine["fold"].reindex(table.index)
         rows.loc[rows["fold"] == UNKNOWN_FOLD, "age"] = float("nan")  # the person may stand among those who calibrate
         if people["fold"].notna().any():
             note = "the line of all folds; the gap of each person was corrected without the person's own fold"

@@ -31,7 +31,7 @@ from brainage_bids.pipeline.pooled import join, keyed, template_root, unkeyed
 from brainage_bids.pipeline.qc import write_qc
 from brainage_bids.pipeline.record import PAGES, RunRecord
 from brainage_bids.pipeline.results import read_results
-from brainage_bids.pipeline.types import Analysis, Results
+from brainage_bids.pipeline.types import Analysis, Results, wide
 from brainage_bids.result_tables import GROUP_TABLES
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, SPLIT_COLUMNS
 
@@ -78,7 +78,7 @@ def _run(options: GroupOptions) -> None:
         )
     if options.dry_run:
         print(
-            f"{len(results.table)} scans with a result, {len(results.failed)} without; "
+            f"{len(results.scans)} scans with a result, {len(results.failed)} without; "
             f"models: {', '.join(results.models)}"
         )
         return
@@ -124,8 +124,8 @@ def gather(options: GroupOptions) -> tuple[list[Member], Dataset, Results]:
         add_external(read_results(m.dataset, m.on_disk, own, only), own) for m, own in zip(members, shares, strict=True)
     ]
     dataset, results = join(members, parts, external)
-    refuse_strangers(external, results.table, (s.participant_id for m in members for s in m.dataset.scans))
-    refuse_no_ages(external, results.table)
+    refuse_strangers(external, results, (s.participant_id for m in members for s in m.dataset.scans))
+    refuse_no_ages(external, results)
     if unknown := sorted(only - set(results.models)):
         there = sorted({name for member in members for name in model_cards(member.outputs)})
         raise UsageError(
@@ -170,8 +170,8 @@ def analyse(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: 
     from brainage_bids.stats.longitudinal import rate_sessions
 
     corrected = bias_corrected(results, dataset, options)
-    table, fitting = corrected.table.drop(columns=QC_WARNINGS), corrected.fitting
-    people = keyed(corrected.table)
+    everything, fitting = wide(results.scans, corrected.gaps, results.models), corrected.fitting
+    table, people = everything.drop(columns=QC_WARNINGS), keyed(everything)
     tested = people[~people.index.isin(fitting)]
     selected, left_out = select_rows(tested, options.session_select)
     choice = choice_note(session_choices(selected, left_out))

@@ -1,7 +1,7 @@
 """Predictions made elsewhere: which scan each belongs to, and whether they can be ages of these people.
 
-A row is matched by participant, session and the entities of the scan that it names (run, acq). Columns of the tables
-are added here; no file is read.
+A row is matched by participant, session and the entities of the scan that it names (run, acq). No file is
+read here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from brainage_bids.bids.ids import how_ids_differ
 from brainage_bids.bids.sessions import session_key, unpadded
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.pipeline.results import refuse_same_columns
-from brainage_bids.pipeline.types import Results
+from brainage_bids.pipeline.types import GAP_COLUMNS, Results
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -45,27 +45,27 @@ class _Row:
 
 
 def add_external(results: Results, predictions: Mapping[str, pd.DataFrame]) -> Results:
-    """Add the columns of predictions made elsewhere, matched by participant, session and entities.
+    """Add predictions made elsewhere, matched by participant, session and entities.
 
     Raises
     ------
     UsageError, BadDataError
         When the name is taken; when two rows are equally good for a scan.
     """
-    table, models, flags = results.table.copy(), list(results.models), [results.flags]
-    people = {*table["participant_id"], *results.failed["participant_id"]}
+    scans, models, gaps = results.scans, list(results.models), [results.gaps]
+    people = {*scans["participant_id"], *results.failed["participant_id"]}
     for name, external in predictions.items():
         if name in models:
             raise UsageError(f"--predictions {name}: there is a model of that name already; choose another name")
         refuse_same_columns([*models, name])
         models.append(name)
-        ages = pd.Series(_matched(table, external, people, name), index=table.index, dtype="float64")
-        table[f"predicted_age_{name}"] = ages
-        table[f"bag_{name}"] = ages - table["age"]
-        table[f"bag_corrected_{name}"] = float("nan")
-        flags.append(_flags(table, name))
-    flags = pd.concat(flags, ignore_index=True) if predictions else results.flags
-    return dataclasses.replace(results, table=table, models=tuple(models), flags=flags)
+        ages = pd.Series(_matched(scans, external, people, name), index=scans.index, dtype="float64").dropna()
+        rows = pd.DataFrame({"prefix": ages.index, "model": name, "predicted_age": ages.to_numpy()})
+        rows["bag"] = rows["predicted_age"] - scans.loc[ages.index, "age"].to_numpy()
+        rows["flags"] = _flags(rows, scans.loc[ages.index, "age_flags"], name)
+        gaps.append(rows.reindex(columns=GAP_COLUMNS).astype(results.gaps.dtypes))
+    joined = pd.concat([part for part in gaps if len(part)] or [results.gaps], ignore_index=True)
+    return dataclasses.replace(results, gaps=joined, models=tuple(models))
 
 
 def _matched(table: pd.DataFrame, external: pd.DataFrame, people: Iterable[str], name: str) -> list[float]:
@@ -139,54 +139,52 @@ def _entities(run: str | None) -> frozenset[tuple[str, str]]:
     return frozenset((key, unpadded(value)) for key, _, value in pairs)
 
 
-def _flags(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the flags of every scan with a prediction, as those of our own models are."""
-    rows = table[table[f"predicted_age_{name}"].notna()]
-    far = (rows[f"bag_{name}"].abs() >= FAR_YEARS).to_numpy()
-    stuck = len(rows) >= MANY and rows[f"predicted_age_{name}"].nunique() == 1
+def _flags(rows: pd.DataFrame, age_flags: pd.Series, name: str) -> list[str]:
+    """Return the flags of every prediction, as those of our own models are."""
+    far = (rows["bag"].abs() >= FAR_YEARS).to_numpy()
+    stuck = len(rows) >= MANY and rows["predicted_age"].nunique() == 1
     if stuck:
         LOG.warning(
             "--predictions %s: all %d scans have the predicted age %g; that program did not read these images",
-            name, len(rows), rows[f"predicted_age_{name}"].iloc[0],
+            name, len(rows), rows["predicted_age"].iloc[0],
         )  # fmt: skip
     if far.any():
         LOG.warning(
             "--predictions %s: %d scans are %g years or more from their age (%s); look at their ids and units",
-            name, far.sum(), FAR_YEARS, some(rows.index[far]),
+            name, far.sum(), FAR_YEARS, some(rows["prefix"][far]),
         )  # fmt: skip
-    told = [
+    return [
         ";".join(filter(None, [flags if isinstance(flags, str) else "", STUCK if stuck else "", FAR if is_far else ""]))
         or "n/a"
-        for flags, is_far in zip(rows["age_flags"], far, strict=True)
+        for flags, is_far in zip(age_flags, far, strict=True)
     ]
-    return pd.DataFrame({"prefix": rows.index, "model": name, "flags": told})
 
 
 # --- are they ages of these people ----------------------------------------------------------------------------------
 
 
-def refuse_strangers(external: Mapping[str, pd.DataFrame], table: pd.DataFrame, people: Iterable[str]) -> None:
+def refuse_strangers(external: Mapping[str, pd.DataFrame], results: Results, people: Iterable[str]) -> None:
     """Raise when a table of predictions gives no scan of the study an age, and say how the ids differ.
 
     Parameters
     ----------
     external
         Predictions made elsewhere, by name.
-    table
-        The table of all datasets with their columns.
+    results
+        Of all datasets.
     people
         Participant labels of the study.
     """
-    people = set(people)
+    people, predicted = set(people), set(results.gaps["model"])
     for name, given in external.items():
-        if table[f"predicted_age_{name}"].notna().any():
+        if name in predicted:
             continue
         ids = list(dict.fromkeys(given["participant_id"]))
         if (given["session_id"].isna() & given["participant_id"].isin(people)).any():
             continue  # warned of: which of their sessions is not told
         if not people & set(ids):
             raise BadDataError(f"--predictions {name}: no id matches: {how_ids_differ(ids, people)}")
-        scans = sorted(set(table["session_id"].dropna()))
+        scans = sorted(set(results.scans["session_id"].dropna()))
         raise BadDataError(
             f"--predictions {name}: the participants are known, but no row gives an age of one of their scans; the "
             f"file has the sessions {some(sorted(set(given['session_id'].dropna())) or ['none'], 3)}, the study "
@@ -194,14 +192,15 @@ def refuse_strangers(external: Mapping[str, pd.DataFrame], table: pd.DataFrame, 
         )
 
 
-def refuse_no_ages(external: Iterable[str], table: pd.DataFrame) -> None:
+def refuse_no_ages(external: Iterable[str], results: Results) -> None:
     """Raise when the predictions of a table cannot be ages of these people, in years; warn when that is doubtful.
 
     Years are compared over the scans whose age is known; the thresholds are the constants above.
     """
     for name in external:
-        both = table[[f"predicted_age_{name}", "age"]].dropna().astype("float64")
-        predicted, age = both.to_numpy().T
+        predicted = results.gaps[results.gaps["model"] == name].set_index("prefix")["predicted_age"]
+        both = results.scans[["age"]].join(predicted).dropna()  # in the order of the scans
+        age, predicted = both.to_numpy().T
         reason = _no_ages(predicted, age) if len(both) else None
         if reason:
             raise BadDataError(

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -60,34 +61,36 @@ def join(
     models = _own_first([part.models for part in parts], external)
     cards = _one_model_per_name(members, parts, external)
     controls, scores = _controls(members), _union(member.dataset.score_names for member in members)
-    table = _table(members, parts, models, scores)
+    gaps = _by_scan(members, [part.gaps for part in parts])
+    scans = _scans(members, parts, scores)
+    _agree(scans, gaps)
+    scans, gaps = (
+        _once(scans.drop(columns="place")),
+        gaps.groupby(["prefix", "model"], sort=False, as_index=False).first(),
+    )
     failed = pd.concat([_failed(*pair) for pair in zip(members, parts, strict=True)])
-    failed = failed[~failed.index.isin(table.index) & ~failed.index.duplicated()].reset_index(drop=True)
-    maps = _by_scan(members, [part.maps for part in parts], ["prefix", "model", "spec"])
-    flags = _by_scan(members, [part.flags for part in parts], ["prefix", "model"])
-    folds: dict[str, dict[str, object]] = {}
-    for m, part in zip(members, parts, strict=True):
-        for model, of_scan in part.folds.items():
-            folds.setdefault(model, {}).update({PERSON.format(m.dataset.name, p): fold for p, fold in of_scan.items()})
+    failed = failed[~failed.index.isin(scans.index) & ~failed.index.duplicated()].reset_index(drop=True)
+    maps = _by_scan(members, [part.maps for part in parts])
+    maps = maps.drop_duplicates(["prefix", "model", "spec"], ignore_index=True)  # a scan in two OUTPUT_DIRs is one
     excluded = [PERSON.format(m.dataset.name, p) for m, part in zip(members, parts, strict=True) for p in part.excluded]
-    warnings = (*(note for m in members for note in m.notes), *_warnings(members, table, models, names))
+    warnings = (*(note for m in members for note in m.notes), *_warnings(members, scans, gaps, models, names))
     pooled = Pooled(tuple(members), names, _links(members, parts), warnings)
     title = " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} other datasets"
     dataset = dataclasses.replace(members[0].dataset, name=title, controls=controls, score_names=scores)
     return dataset, dataclasses.replace(
-        parts[0], table=table, failed=failed, models=models, cards=cards, maps=maps, excluded=frozenset(excluded),
-        flags=flags, folds=folds,
+        parts[0], scans=scans, gaps=gaps, failed=failed, models=models, cards=cards, maps=maps,
+        excluded=frozenset(excluded),
         engines=tuple(sorted({engine for part in parts for engine in part.engines})), pooled=pooled,
     )  # fmt: skip
 
 
-def _by_scan(members: Sequence[Member], tables: Sequence[pd.DataFrame], one_row: Sequence[str]) -> pd.DataFrame:
-    """Join tables with a ``prefix`` per scan, which then names the dataset too; a scan in two OUTPUT_DIRs is one."""
-    told = [
+def _by_scan(members: Sequence[Member], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join tables with a ``prefix`` per scan, which then names the dataset too."""
+    named = [
         table.assign(prefix=[PERSON.format(member.dataset.name, prefix) for prefix in table["prefix"]])
         for member, table in zip(members, tables, strict=True)
     ]
-    return pd.concat(told, ignore_index=True).drop_duplicates(list(one_row), ignore_index=True)
+    return pd.concat([part for part in named if len(part)] or named, ignore_index=True)
 
 
 def keyed(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,29 +122,29 @@ def confounding(selected: pd.DataFrame, controls: Sequence[str]) -> list[str]:
     return [f"No dataset has both {who} and controls: group and dataset cannot be told apart."] if found else []
 
 
-def _table(
-    members: Sequence[Member], parts: Sequence[Results], models: Sequence[str], scores: Sequence[str]
-) -> pd.DataFrame:
+def _scans(members: Sequence[Member], parts: Sequence[Results], scores: Sequence[str]) -> pd.DataFrame:
+    """Return the scans of all datasets, named by dataset and scan; ``place`` tells the OUTPUT_DIR of a row."""
     several = len({member.dataset.name for member in members}) > 1
     tables = []
     for place, (member, part) in enumerate(zip(members, parts, strict=True)):
         name = member.dataset.name
-        table = part.table.rename(index=lambda prefix, name=name: PERSON.format(name, prefix))
+        table = part.scans.rename(index=lambda prefix, name=name: PERSON.format(name, prefix))
         table = table.assign(dataset=name, place=place)
         if several:  # site 1 of one dataset is not site 1 of another
             table["site"] = [None if pd.isna(site) else f"{name}: {site}" for site in table["site"]]
         tables.append(table)
-    predicted = [f"{kind}_{model}" for model in models for kind in ("predicted_age", "bag", "bag_corrected")]
-    numeric = [*scores, *predicted, RATE_AGE, QC_WARNINGS]
+    numeric = [*scores, RATE_AGE, QC_WARNINGS]
     columns = [*BRAINAGE_COLUMNS, DATASET, *numeric]
     joined = pd.concat([table.reindex(columns=[*columns, "place"]).astype(object) for table in tables])
-    joined = joined.astype(dict.fromkeys(["age", *numeric], "float64"))
-    _agree(joined, [f"predicted_age_{model}" for model in models])
-    if joined.index.has_duplicates:  # one scan in two OUTPUT_DIRs
-        scans = joined.groupby(level=0, sort=False)
-        flags = {"qc_pass": scans["qc_pass"].agg(_least), "in_training": scans["in_training"].max()}
-        joined = scans.first().assign(**flags)
-    return joined[columns]
+    return joined.astype(dict.fromkeys(["age", *numeric], "float64"))
+
+
+def _once(scans: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per scan, also of those in two OUTPUT_DIRs."""
+    if not scans.index.has_duplicates:
+        return scans
+    same = scans.groupby(level=0, sort=False)
+    return same.first().assign(qc_pass=same["qc_pass"].agg(_least), in_training=same["in_training"].max())
 
 
 def _least(values: pd.Series) -> object:
@@ -149,15 +152,15 @@ def _least(values: pd.Series) -> object:
     return known.min() if len(known) else None
 
 
-def _agree(table: pd.DataFrame, predicted: Sequence[str]) -> None:
-    """Raise when rows of one person contradict each other; ``place`` tells the OUTPUT_DIR of a row."""
-    people = keyed(table).groupby("participant_id")
+def _agree(scans: pd.DataFrame, gaps: pd.DataFrame) -> None:
+    """Raise when rows of one person contradict each other."""
+    people = keyed(scans).groupby("participant_id")
     sexes = people["sex"].nunique()
     faults = [(person, "two sexes") for person in sexes.index[(sexes > 1) & (people["place"].nunique() > 1)]]
-    scans = table[table.index.duplicated(keep=False)].groupby(level=0)
-    for column in ("age", *predicted):
-        spread = scans[column].max() - scans[column].min()
-        faults += [(scan, f"two values of {column}") for scan in spread.index[spread > SAME_YEARS]]
+    ages = scans[scans.index.duplicated(keep=False)].groupby(level=0)["age"]
+    faults += [(scan, "two values of age") for scan in _differ(ages)]
+    predicted = gaps.groupby(["prefix", "model"], sort=False)["predicted_age"]
+    faults += [(scan, f"two values of predicted_age_{model}") for scan, model in _differ(predicted)]
     if faults:
         who, what = faults[0]
         raise UsageError(
@@ -166,9 +169,15 @@ def _agree(table: pd.DataFrame, predicted: Sequence[str]) -> None:
         )
 
 
+def _differ(values: Any) -> pd.Index:
+    """Return the groups whose values (years) are more apart than `SAME_YEARS`."""
+    spread = values.max() - values.min()
+    return spread.index[spread > SAME_YEARS]
+
+
 def _failed(member: Member, part: Results) -> pd.DataFrame:
     """Return the failures of a dataset, indexed like the table."""
-    scans = [scan.prefix for scan in member.dataset.scans if scan.prefix not in part.table.index]
+    scans = [scan.prefix for scan in member.dataset.scans if scan.prefix not in part.scans.index]
     failed = part.failed.assign(dataset=member.dataset.name)[[*FAILED.columns, DATASET]]
     return failed.set_axis([PERSON.format(member.dataset.name, prefix) for prefix in scans])
 
@@ -177,7 +186,7 @@ def _links(members: Sequence[Member], parts: Sequence[Results]) -> dict[str, str
     links: dict[str, str] = {}
     here = members[0].outputs.root
     for member, part in zip(members, parts, strict=True):
-        for prefix, person in part.table["participant_id"].items():
+        for prefix, person in part.scans["participant_id"].items():
             page = member.outputs.participant_page(person)
             if page.is_file():
                 links.setdefault(
@@ -236,10 +245,12 @@ def _one_model_per_name(
     return {**cards, **predicted}
 
 
-def _warnings(members: Sequence[Member], table: pd.DataFrame, models: Sequence[str], names: Sequence[str]) -> list[str]:
+def _warnings(
+    members: Sequence[Member], table: pd.DataFrame, gaps: pd.DataFrame, models: Sequence[str], names: Sequence[str]
+) -> list[str]:
     found = []
     for model in models:
-        have = set(table.loc[table[f"predicted_age_{model}"].notna(), DATASET])
+        have = set(table.loc[gaps["prefix"][gaps["model"] == model], DATASET])
         if have != set(names):
             lacking = ", ".join(name for name in names if name not in have)
             found.append(f"{model} has no prediction in {lacking}; other models are compared with it elsewhere only.")

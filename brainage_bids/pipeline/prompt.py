@@ -140,8 +140,8 @@ def volumes_table(
                 raise UsageError(f"{name} has {len(given)} values for {len(paths)} volumes; give one for each")
         if None in people:
             raise UsageError(
-                f"the name {shorten(Path(paths[people.index(None)]).name)} does not say whom it shows, and a model must not "
-                "predict those it was trained on unnoticed; give participant_ids"
+                f"the name {shorten(Path(paths[people.index(None)]).name)} does not say whom it shows, and a model "
+                "must not predict those it was trained on unnoticed; give participant_ids"
             )
         table = pd.DataFrame({"participant_id": people, "volume": paths})
         table["age"] = None if ages is None else list(ages)

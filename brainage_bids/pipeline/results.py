@@ -25,7 +25,7 @@ from brainage_bids.pipeline.predictions import (
 )
 from brainage_bids.pipeline.qc import gates_passed
 from brainage_bids.pipeline.record import last_events
-from brainage_bids.pipeline.types import Results
+from brainage_bids.pipeline.types import GAP_COLUMNS, Results, empty_gaps
 from brainage_bids.result_tables import FAILED
 from brainage_bids.schema import BRAINAGE_COLUMNS, QC_WARNINGS, RATE_AGE, Scan, VolumeSpec
 
@@ -42,12 +42,11 @@ def read_results(
     """
     outputs = on_disk.outputs
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
-    rows, failed, maps, flags, seen, engines = [], [], [], [], {}, set()
+    rows, failed, maps, gaps, seen, engines = [], [], [], [], {}, set()
     foreign: list[tuple[int, Scan]] = []  # rows without a prediction of ours
     outdated: list[tuple[Scan, str]] = []
     cards, broken = read_cards(outputs)
     cards = {name: card for name, card in cards.items() if not only or name in only}
-    folds: dict[str, dict[str, object]] = {}
     trainings = {name: {card.get("fingerprint"), trained_as(card)} for name, card in cards.items()}
     weights: dict[str, str | None] = {}
     grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items()}
@@ -84,16 +83,20 @@ def read_results(
         for values in predictions:
             name = values["model"]
             seen[name] = None
+            fold = None
             if "out_of_fold" in values["flags"].split(";"):
-                fold = held_out.get(name)
-                folds.setdefault(name, {})[scan.prefix] = UNKNOWN_FOLD if fold is None else fold
-            flags.append({"prefix": scan.prefix, "model": name, "flags": values["flags"]})
-            bag = values["predicted_age"] - (float("nan") if scan.age is None else scan.age)
-            row |= {
-                f"predicted_age_{name}": values["predicted_age"],
-                f"bag_{name}": bag,
-                f"bag_corrected_{name}": values["bag_corrected"],
-            }
+                fold = UNKNOWN_FOLD if held_out.get(name) is None else held_out[name]
+            gaps.append(
+                {
+                    "prefix": scan.prefix,
+                    "model": name,
+                    "predicted_age": values["predicted_age"],
+                    "bag": values["predicted_age"] - (float("nan") if scan.age is None else scan.age),
+                    "bag_corrected": values["bag_corrected"],
+                    "fold": fold,
+                    "flags": values["flags"],
+                }
+            )
             used = {"in_training", "in_validation"} & set(values["flags"].split(";"))
             row["in_training"] = max(row["in_training"], int(bool(used)))
             for spec in [volume.spec for volume in volumes]:
@@ -119,26 +122,17 @@ def read_results(
             ", ".join(f"{scan.prefix} {name}" for scan, name in outdated[:5]),
         )
     refuse_same_columns(list(seen))
-    columns = [*BRAINAGE_COLUMNS, *dataset.score_names]
-    columns += [f"{kind}_{name}" for name in seen for kind in ("predicted_age", "bag", "bag_corrected")]
-    columns += [RATE_AGE, QC_WARNINGS]
-    table = pd.DataFrame(rows, columns=["prefix", *columns]).set_index("prefix")
-    numeric = [
-        c
-        for c in columns
-        if c in ("age", RATE_AGE, QC_WARNINGS, *dataset.score_names) or c.startswith(("predicted_age_", "bag_"))
-    ]
-    table[numeric] = table[numeric].astype("float64")
+    numeric = [*dataset.score_names, RATE_AGE, QC_WARNINGS]
+    scans = pd.DataFrame(rows, columns=["prefix", *BRAINAGE_COLUMNS, *numeric]).set_index("prefix")
     return Results(
-        table,
+        scans.astype(dict.fromkeys(["age", *numeric], "float64")),
+        pd.DataFrame(gaps, columns=list(GAP_COLUMNS)).astype(empty_gaps().dtypes),
         pd.DataFrame(failed, columns=FAILED.columns),
         tuple(seen),
         cards,
         pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
         frozenset(scan.prefix for scan in dataset.scans if decided.decision(scan_key(scan)).verdict == FAIL),
-        folds=folds,
         engines=tuple(sorted(engines)),
-        flags=pd.DataFrame(flags, columns=["prefix", "model", "flags"]),
     )
 
 

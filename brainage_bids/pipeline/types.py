@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from brainage_bids.pipeline.datasets import Member
+from brainage_bids.schema import QC_WARNINGS, RATE_AGE
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,82 @@ class Pooled:
     warnings: tuple[str, ...]
 
 
+GAP_COLUMNS = ("prefix", "model", "predicted_age", "bag", "bag_corrected", "fold", "flags")
+BY_MODEL = ("predicted_age", "bag", "bag_corrected")  # years; columns of brainage.tsv for every model
+
+
 @dataclass(frozen=True)
 class Results:
-    """What the participant level left: table, failures, models, their maps, whom a person excluded, the engines.
+    """What the participant level left.
 
-    ``folds`` holds, by model and scan, the fold that held the person out, where one did.
+    Parameters
+    ----------
+    scans
+        One row per scan with a result, indexed by its prefix: the columns of ``brainage.tsv`` that are of no model.
+    gaps
+        One row per scan and model, `GAP_COLUMNS`: years; the fold that held the person out, where one did; flags.
+    failed
+        Scans without a result, as ``failed.tsv``.
+    models
+        Names, in the order in which they were found.
+    cards
+        ``model.json`` by model, of those trained or used here.
+    maps
+        ``prefix model map spec`` of every Grad-RAM map.
+    excluded
+        Prefixes of the scans that a person excluded.
+    engines
+        What made the volumes.
+    pooled
+        What is known of a study of several datasets.
     """
 
-    table: pd.DataFrame
+    scans: pd.DataFrame
+    gaps: pd.DataFrame
     failed: pd.DataFrame
     models: tuple[str, ...]
     cards: dict[str, dict]
     maps: pd.DataFrame
     excluded: frozenset[str] = frozenset()
-    folds: dict[str, dict[str, object]] = field(default_factory=dict)
     engines: tuple[str, ...] = ()
-    flags: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["prefix", "model", "flags"]))
     pooled: Pooled | None = None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Scans and gaps as ``brainage.tsv`` has them (`wide`)."""
+        return wide(self.scans, self.gaps, self.models)
+
+    @property
+    def flags(self) -> pd.DataFrame:
+        """``prefix model flags`` of every prediction."""
+        return self.gaps[["prefix", "model", "flags"]]
+
+
+def wide(scans: pd.DataFrame, gaps: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """Return one row per scan with columns for every model: the shape of ``brainage.tsv``, which statistics take.
+
+    Parameters
+    ----------
+    scans, gaps, models
+        As in `Results`; ``gaps`` may have a column ``conformal_p``.
+    """
+    last = [name for name in (RATE_AGE, QC_WARNINGS) if name in scans]
+    table = scans.drop(columns=last)
+    by_model = {name: rows.set_index("prefix") for name, rows in gaps.groupby("model", sort=False)}
+    none = gaps.iloc[:0].set_index("prefix")
+    for kinds, columns in ((BY_MODEL, last), (("conformal_p",), [])):
+        for name in models:
+            for kind in kinds:
+                if kind in gaps:
+                    table[f"{kind}_{name}"] = by_model.get(name, none)[kind].reindex(scans.index).astype("float64")
+        table[columns] = scans[columns]
+    return table
+
+
+def empty_gaps() -> pd.DataFrame:
+    """Return gaps of nobody."""
+    years = dict.fromkeys(BY_MODEL, "float64")
+    return pd.DataFrame(columns=list(GAP_COLUMNS)).astype({name: years.get(name, object) for name in GAP_COLUMNS})
 
 
 @dataclass(frozen=True)
