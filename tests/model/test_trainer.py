@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError, TryAgainError, UsageError
-from brainage_bids.model import loop, probes, stages
+from brainage_bids.model import probes, trainer
 from brainage_bids.model.card import hash_participant, tells_people_apart
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
@@ -174,7 +174,7 @@ def test_which_ids_tell_people_apart(person, unique):
 def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_after):
     recipe = tiny_recipe(method, epochs=3 if method == "rnc" else 7, lr=1e-2)
     whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", QUIET)
-    save, seen = loop.save_checkpoint, []
+    save, seen = trainer.save_checkpoint, []
 
     def save_then_die(path, values):
         save(path, values)
@@ -183,7 +183,7 @@ def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_a
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", save_then_die)
+        patch.setattr(trainer, "save_checkpoint", save_then_die)
         with pytest.raises(KeyboardInterrupt):
             train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
     assert not (tmp_path / "b" / "model.json").exists()
@@ -196,7 +196,7 @@ def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_a
 def test_finished_work_is_not_done_again(table, tmp_path, monkeypatch):
     folder = train_model(table, tiny_recipe(epochs=1), tmp_path / "m", tmp_path / "w", QUIET)
     before = (folder / "weights.safetensors").read_bytes()
-    monkeypatch.setattr("brainage_bids.model.members.train_member", lambda member: pytest.fail("trained again"))
+    monkeypatch.setattr("brainage_bids.model.trainer.train_fold", lambda *_: pytest.fail("trained again"))
     train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)
     (folder / "model.json").unlink()
     train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)  # from the finished member's file
@@ -223,7 +223,7 @@ def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, mon
     recipe = tiny_recipe("l1", epochs=1, lr=1e-3)
     folder = train_model(here, recipe, tmp_path / "m", tmp_path / "w", QUIET)
     with monkeypatch.context() as patch:
-        patch.setattr("brainage_bids.model.members.train_member", lambda *_: pytest.fail("trained again"))
+        patch.setattr("brainage_bids.model.trainer.train_fold", lambda *_: pytest.fail("trained again"))
         train_model(copied, recipe, folder, tmp_path / "w2", QUIET)
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, device="auto"))
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, chunk_size=2))
@@ -256,8 +256,8 @@ def test_divergence_and_collapse_are_named(table, tmp_path):
     with pytest.raises(UsageError, match=r"tiny-l1 diverged: the (loss|validation error) of main is (nan|inf)"):
         train_model(table, tiny_recipe("l1", optimiser="sgd", lr=100.0, momentum=0.9, epochs=50, clip_norm=0.0),
                     tmp_path / "m", tmp_path / "w", QUIET)  # fmt: skip
-    stage = object.__new__(stages.EncoderStage)
-    stage.recipe, stage.member = tiny_recipe(), type("M", (), {"name": "main"})
+    stage = object.__new__(trainer.EncoderStage)
+    stage.recipe, stage.fold = tiny_recipe(), type("M", (), {"name": "main"})
     stage.optimiser = torch.optim.SGD([torch.zeros(1)], 0.1)
     with pytest.raises(UsageError, match="collapsed: in epoch 3 main gives every scan the same features"):
         stage._refuse_collapse(torch.ones(4, 2, 8), 3)
@@ -324,7 +324,7 @@ def test_too_little_memory_names_the_way_out(table, tmp_path, monkeypatch, error
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("brainage_bids.model.members.train_member", fail)
+    monkeypatch.setattr("brainage_bids.model.trainer.train_fold", fail)
     with pytest.raises(said, match="--chunk-size" if said is TryAgainError else "another thing"):
         train_model(table, tiny_recipe("l1"), tmp_path / "m", tmp_path / "w", QUIET)
 
