@@ -98,17 +98,17 @@ def test_the_gradient_in_chunks_is_that_of_one_pass():
     torch.manual_seed(0)
     model, batch = ResNet3D(18, 8).double().cuda().eval(), brains(12, (40, 44, 40)).double().cuda()
     ages = torch.linspace(20, 80, 6, dtype=torch.float64, device="cuda")
-    found = []
+    gradients = []
     for size in (12, 5):
         chunks = batch.split(size)
         backward_in_chunks(
             model, model.embed, lambda chunks=chunks: iter(chunks), len(chunks),
             lambda features: rank_n_contrast(features.reshape(2, 6, -1).transpose(0, 1), ages),
         )  # fmt: skip
-        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
         model.zero_grad(set_to_none=True)
-    for name, one in found[0].items():
-        assert (one - found[1][name]).abs().max() <= 1e-5 * one.abs().max(), name
+    for name, one in gradients[0].items():
+        assert (one - gradients[1][name]).abs().max() <= 1e-5 * one.abs().max(), name
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
@@ -119,13 +119,13 @@ def test_the_first_convolution_and_its_gradient_are_the_plain_ones(kind):
     plain.load_state_dict(stem.state_dict())
     wanted = plain(volumes.double())
     with torch.autocast("cuda", kind, enabled=kind != torch.float32), repeatable():
-        found = stem(volumes)
+        folded = stem(volumes)
     grad = torch.randn(wanted.shape, dtype=torch.float64, device="cuda")
     wanted.backward(grad)
-    found.backward(grad.to(found.dtype))
-    assert found.dtype == kind
+    folded.backward(grad.to(folded.dtype))
+    assert folded.dtype == kind
     close = 2e-3 if kind == torch.float32 else 2e-2  # the shorter float32 of the matrix units
-    for one, other in ((found, wanted), (stem.weight.grad, plain.weight.grad)):
+    for one, other in ((folded, wanted), (stem.weight.grad, plain.weight.grad)):
         assert (one - other).norm() <= close * other.norm()
 
 
