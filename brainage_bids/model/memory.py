@@ -1,7 +1,8 @@
 """How many views fit into memory at once: counted from the network, not tried out.
 
 What a training step keeps for its backward pass is counted on torch's ``meta`` device, where tensors have shapes and no
-content: exact for the activations, at once, on any machine.
+content: exact for the activations, at once, on any machine. Where the count was too low all the same,
+`shortage_explained` says what to do.
 """
 
 from __future__ import annotations

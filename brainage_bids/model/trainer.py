@@ -201,30 +201,36 @@ def run_stage(
     for epoch in range(first, epochs + 1):
         if patience and best and epoch - 1 - best["epoch"] >= patience:
             break
-        begin = time.monotonic()
-        rate = stage.rate(epoch, epochs)
-        for group in stage.optimiser.param_groups:
-            group["lr"] = rate
-        row = {"member": fold.name, "stage": name, "epoch": epoch, "lr": rate}
-        row |= stage.epoch(fold.rng(name, epoch), epoch) | stage.validate(epoch, epochs)
+        row = _run_epoch(stage, name, epoch, epochs)
         error = row["val_mae"]  # years; None in an epoch that does not look at the validation people
-        if error is not None and not math.isfinite(error):
-            raise UsageError(
-                f"training with recipe {fold.recipe.name} diverged: the validation error of {fold.name} is {error} "
-                f"in epoch {epoch}; lower the learning rate (now {rate:g}) with --set {stage.section}.lr=NUMBER"
-            )
         if choose_best and error is not None and (best is None or error < best["val_mae"]):
             best = {"epoch": epoch, "val_mae": error, "model": _weights(model)}
-        history = [*history, row | {"seconds": round(time.monotonic() - begin, 3)}]
+        history = [*history, row]
         progress = {"fingerprint": fold.fingerprint, "stage": name, "epoch": epoch, "best": best}
         progress |= {"model": model.state_dict(), "optimiser": stage.optimiser.state_dict()}
         progress |= {"scaler": stage.scaler.state_dict(), "history": history}
         if distributed.is_main:
             save_checkpoint(fold.checkpoint, progress)
-            fold.report(history[-1])
+            fold.report(row)
     if best:
         model.load_state_dict(best["model"])
     return {**progress, "model": _weights(model)}
+
+
+def _run_epoch(stage: Stage, name: str, epoch: int, epochs: int) -> dict[str, Any]:
+    """Train for one epoch and look at the validation people; return the row of the history."""
+    begin, fold, rate = time.monotonic(), stage.fold, stage.rate(epoch, epochs)
+    for group in stage.optimiser.param_groups:
+        group["lr"] = rate
+    row = {"member": fold.name, "stage": name, "epoch": epoch, "lr": rate}
+    row |= stage.epoch(fold.rng(name, epoch), epoch) | stage.validate(epoch, epochs)
+    error = row["val_mae"]
+    if error is not None and not math.isfinite(error):
+        raise UsageError(
+            f"training with recipe {fold.recipe.name} diverged: the validation error of {fold.name} is {error} "
+            f"in epoch {epoch}; lower the learning rate (now {rate:g}) with --set {stage.section}.lr=NUMBER"
+        )
+    return row | {"seconds": round(time.monotonic() - begin, 3)}
 
 
 def _weights(model: BrainNetwork) -> Weights:
@@ -250,7 +256,7 @@ class Stage:
 
     optimiser: torch.optim.Optimizer
     section = "training"  # of the recipe, where the learning rate stands
-    trains_network = True  # else the encoder is frozen, and every scan counts in every epoch
+    trains_network = True  # else the encoder is frozen, and the last, smaller batch of an epoch counts too
 
     def __init__(self, model: BrainNetwork, fold: Fold, distributed: Distributed):
         self.model, self.fold, self.data, self.recipe = model, fold, fold.data, fold.recipe
