@@ -1,7 +1,7 @@
 """Training on a GPU: volumes per second and peak memory of every recipe, and what each measure is worth.
 
 Run ``python benchmarks/gpu.py [recipes] [measures] [forty] [memory] [augmentation] [step] [compile]``; by default all
-but the last, which takes minutes to compile. What is timed is the epoch of a real training (`stages`): drawing,
+but the last, which takes minutes to compile. What is timed is the epoch of a real training (`trainer`): drawing,
 reading, augmentation, network, loss and optimiser; the volumes are PHANTOMS, a ball of another brightness for
 everybody. Settings are those that a user gets on this card.
 
@@ -30,18 +30,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainage_bids.errors import BrainageError
-from brainage_bids.model import augment, feed
+from brainage_bids.model import augment, loader
 from brainage_bids.model.build import build_network
-from brainage_bids.model.loop import repeatable
+from brainage_bids.model.distributed import SINGLE_PROCESS
+from brainage_bids.model.folds import Fold, FoldData
 from brainage_bids.model.losses import l1_years
-from brainage_bids.model.member import Member, MemberData
 from brainage_bids.model.memory import fitting_views
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import AugmentationSettings, load_recipe, recipe_names
 from brainage_bids.model.settings import effective_settings, step_bytes
-from brainage_bids.model.stages import STAGES
 from brainage_bids.model.stem import StemConvolution
-from brainage_bids.model.world import ALONE
+from brainage_bids.model.trainer import STAGES, repeatable
 from brainage_bids.schema import VolumeSpec
 
 PEAKS = {"A100": 312, "H100": 989, "H200": 989}  # TFLOP/s, dense bfloat16, SXM form
@@ -69,13 +68,13 @@ def study(recipe, options, people, folder, layout=torch.channels_last_3d):
             volumes[row] = one * (0.7 + 0.3 * row / people)
         del volumes
     ages = np.linspace(20, 80, people)
-    data = MemberData(path, ages, tuple(np.array([row]) for row in range(people)), np.arange(2))
-    member = Member("bench", 0, recipe, settings, data, Path(folder) / "none", "bench")
+    data = FoldData(path, ages, tuple(np.array([row]) for row in range(people)), np.arange(2))
+    fold = Fold("bench", 0, recipe, settings, data, Path(folder) / "none", "bench")
     torch.manual_seed(0)
     model = build_network(recipe).to(settings.device, memory_format=layout)
     model.recompute = settings.recompute
     try:
-        yield STAGES["encoder" if recipe.method == "rnc" else "network"](model, member, ALONE), settings
+        yield STAGES["encoder" if recipe.method == "rnc" else "network"](model, fold, SINGLE_PROCESS), settings
     finally:
         del model
         gc.collect()
@@ -86,7 +85,7 @@ def measure(recipe, options, folder, least=24, **more):
     """Return images a second, peak GB, GB of held volumes and the settings of one recipe."""
     people = max(least, recipe.training.batch_size)
     with study(recipe, options, people, folder, **more) as (stage, settings):
-        held = 0 if stage.feed.resident is None else stage.feed.resident.nbytes / 1e9
+        held = 0 if stage.loader.resident is None else stage.loader.resident.nbytes / 1e9
         images = people // settings.batch_size * settings.views
         for group in stage.optimiser.param_groups:
             group["lr"] = 1e-4  # phantoms of one kind have no age to learn: nothing may blow up meanwhile
@@ -166,11 +165,11 @@ def plain_stem():
 @contextmanager
 def from_disk():
     """Leave the volumes on the disk, as where the card has no room for them."""
-    former, feed._fit_beside = feed._fit_beside, lambda *_: False
+    former, loader._fit_beside = loader._fit_beside, lambda *_: False
     try:
         yield
     finally:
-        feed._fit_beside = former
+        loader._fit_beside = former
 
 
 def compiled(folder):
@@ -201,7 +200,7 @@ def memory(folder):
         for chunk in (2 * people, 8):
             recipe = load_recipe("rnc-lowrez", (f"training.batch_size={people}",))
             with study(recipe, ModelOptions(device="cuda", chunk_size=chunk), 64, folder) as (stage, _):
-                held = 0 if stage.feed.resident is None else stage.feed.resident.nbytes
+                held = 0 if stage.loader.resident is None else stage.loader.resident.nbytes
                 try:
                     stage.epoch(np.random.default_rng(0), 1)
                     torch.cuda.reset_peak_memory_stats()

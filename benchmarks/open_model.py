@@ -50,9 +50,9 @@ def bundle(data: Path, work: Path, candidate: str, into: Path) -> None:
 
     card, split = read_json(made / "model.json"), read_tsv(made / "split.tsv")
     names = {hash_participant(person, card["salt"]): person for person in split.participant_id}
-    for member in card["members"]:
+    for fold in card["members"]:
         for field in ("training_participants", "validation_participants"):
-            member[field] = sorted(hash_participant(known(names[one]), card["salt"]) for one in member[field])
+            fold[field] = sorted(hash_participant(known(names[one]), card["salt"]) for one in fold[field])
     errors = (found.predicted_age - found.age).abs().to_numpy()
     low, high, _ = mean_interval(errors, 0)
     error = f"{errors.mean():.1f} years (95 % CI {low:.1f} to {high:.1f})"

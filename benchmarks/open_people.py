@@ -159,7 +159,7 @@ class Training:
 
 
 def train(job: Training) -> pd.DataFrame:
-    """Train one model in folds; return its answers: of everybody out of fold, and (mean of the members) of the others.
+    """Train one model in folds; return its answers: of everybody out of fold, and (mean of the folds) of the others.
 
     Columns are ``people`` (`OUT_OF_FOLD` or a dataset), ``participant_id age predicted_age train_mean_age model seed``,
     and the ``device`` that trained for so many ``minutes``.
@@ -187,10 +187,10 @@ def train(job: Training) -> pd.DataFrame:
 
 
 def out_of_fold(folder: Path) -> pd.DataFrame:
-    """Return what the members of a model folder said of the people they never saw."""
+    """Return what the folds of a model said of the people they never saw."""
     card = read_json(folder / "model.json")
     people = pd.DataFrame(card["calibration"])  # fold by fold, in the order of the split
-    people["train_mean_age"] = people.fold.map({member["fold"]: member["train_mean_age"] for member in card["members"]})
+    people["train_mean_age"] = people.fold.map({fold["fold"]: fold["train_mean_age"] for fold in card["members"]})
     split = read_tsv(folder / "split.tsv").query("trainable == '1'").astype({"fold": int})
     split = split.sort_values("fold", kind="stable")
     if list(split.fold) != list(people.fold):
@@ -355,8 +355,8 @@ def answers_by_power(job: Training) -> pd.DataFrame:
     table = scans(job.work, model.spec).set_index("participant_id")
     split, rows = read_tsv(job.folder / "split.tsv").query("trainable == '1'"), []
     for person, fold in zip(split.participant_id, split.fold, strict=True):
-        volume, member = load_volume(table.volume[person], model.spec), model.members[f"fold-{fold}"]
-        rows += [(person, table.age[person], power, round(member.predict(volume**power), 4)) for power in POWERS]
+        volume, network = load_volume(table.volume[person], model.spec), model.networks[f"fold-{fold}"]
+        rows += [(person, table.age[person], power, round(network.predict(volume**power), 4)) for power in POWERS]
     found = pd.DataFrame(rows, columns=["participant_id", "age", "power", "predicted_age"])
     return found.assign(model=job.name, seed=job.seed)
 

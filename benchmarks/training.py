@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from brainage_bids.model import augment
-from brainage_bids.model.chunked import backward_in_chunks
+from brainage_bids.model.gradient_cache import backward_in_chunks
 from brainage_bids.model.losses import l1_years, rank_n_contrast
 from brainage_bids.model.recipe import AugmentationSettings
 from brainage_bids.model.resnet import ResNet3D

@@ -324,7 +324,7 @@ def load_model(model: str | Path, *, device: str = "auto") -> BrainAgeModel:
     Returns
     -------
     brainage_bids.model.predict.BrainAgeModel
-        ``name``, ``spec`` (the volume it needs), ``members`` (networks by name) and ``card`` (all that is known of its
+        ``name``, ``spec`` (the volume it needs), ``networks`` (by the name of their fold) and ``card`` (all that is known of its
         training).
 
     Raises
@@ -486,16 +486,16 @@ def gradram(
     """
     from brainage_bids.model.dataset import load_volume
     from brainage_bids.model.explain import gradram as of_network
-    from brainage_bids.model.predict import BrainAgeModel, members_for, predict_volume
+    from brainage_bids.model.predict import BrainAgeModel, folds_for, predict_volume
     from brainage_bids.pipeline.prompt import participant_label, person_of
 
     if not isinstance(model, BrainAgeModel):
         return of_network(model, volume)
     is_path = isinstance(volume, str | Path)
     person = person_of(volume) if participant_id is None and is_path else participant_id
-    if person is None and len(model.members) > 1:
+    if person is None and len(model.networks) > 1:
         raise UsageError(
-            f"the model {model.name} has {len(model.members)} members, and who held the person out decides which of "
+            f"the model {model.name} has {len(model.networks)} members, and who held the person out decides which of "
             "them explains the volume; say whom it shows with participant_id"
         )
     values = load_volume(volume, model.spec) if is_path else volume
@@ -504,5 +504,5 @@ def gradram(
             f"the volume has shape {values.shape}, but the model {model.name} needs {model.spec.shape} "
             f"({model.spec.resolution:g} mm); preprocess the scan for this model"
         )
-    members = list(model.members) if person is None else members_for(model, participant_label(person), dataset)[0]
-    return predict_volume(model, values.astype("float32", copy=False), members)
+    folds = list(model.networks) if person is None else folds_for(model, participant_label(person), dataset)[0]
+    return predict_volume(model, values.astype("float32", copy=False), folds)

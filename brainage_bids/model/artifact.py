@@ -49,11 +49,11 @@ def _held_out_person(row: Any) -> bool:
         isinstance(row, dict)
         and between(*YEARS)(row.get("age"))
         and between(*ANSWERS)(row.get("predicted_age"))
-        and _FOLD(row.get("fold"))
+        and _FOLD_NUMBER(row.get("fold"))
     )
 
 
-_FOLD = or_none(between(1, 10_000, int))
+_FOLD_NUMBER = or_none(between(1, 10_000, int))
 _COUNT = between(1, 10_000_000, int)
 _HASHES = list_of(matches(r"[0-9a-f]{16}"))
 _TEXT: Check = (kind_of(str), "text")
@@ -91,9 +91,9 @@ USED: dict[str, Check] = {  # what a prediction and the page of a training read 
     "validation": (kind_of(dict), "a table of keys"),
     "test?": (kind_of(dict, type(None)), "a table of keys, or null"),
 }
-MEMBER: dict[str, Check] = {
+FOLD: dict[str, Check] = {  # each of the "members"
     "name": (matches(r"[0-9A-Za-z_-]+"), "letters, digits and dashes"),
-    "fold": (_FOLD, "the number of a fold, or null"),
+    "fold": (_FOLD_NUMBER, "the number of a fold, or null"),
     "training_participants": (_HASHES, "a list of hashes"),
     "validation_participants": (_HASHES, "a list of hashes"),
     "held_out_participants?": (_HASHES, "a list of hashes"),
@@ -127,19 +127,18 @@ def read_model_json(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     NoInputError, BadDataError
-        As `read_card`; also when recipe, volume and members contradict each other.
+        As `read_card`; also when recipe, volume and folds contradict each other.
     """
     card = read_card(path)
     check_keys(card, USED, path)
-    members = card["members"]
-    for place, member in enumerate(members):
-        check_keys(member, MEMBER, path, f"members[{place}].")
-    names, folds = ([member[key] for member in members] for key in ("name", "fold"))
+    for index, fold in enumerate(card["members"]):
+        check_keys(fold, FOLD, path, f"members[{index}].")
+    names, numbers = ([fold[key] for fold in card["members"]] for key in ("name", "fold"))
     if len(set(names)) < len(names):
         refuse(path, "members", names, "members of different names")
-    if set(folds) != {None} and (None in folds or len(set(folds)) < len(folds)):
-        refuse(path, "members", folds, "one fold for each member, or none for all")
-    if strange := sorted({row["fold"] for row in card["calibration"] if row["fold"] is not None} - set(folds)):
+    if set(numbers) != {None} and (None in numbers or len(set(numbers)) < len(numbers)):
+        refuse(path, "members", numbers, "one fold for each member, or none for all")
+    if strange := sorted({row["fold"] for row in card["calibration"] if row["fold"] is not None} - set(numbers)):
         refuse(path, "calibration", f"of fold {strange[0]}", "people of the folds that the members have")
     recipe, spec = recipe_of(card, path), VolumeSpec.from_dict(card["volume_spec"])
     if recipe.spec != spec:

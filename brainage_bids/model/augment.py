@@ -161,18 +161,18 @@ def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
 def _whole_grids(volumes: Tensor, parameters: AugmentParameters, pulls: np.ndarray, moved: np.ndarray) -> Tensor:
     """Do what `apply` says for all volumes at once, without waiting for the device.
 
-    ``moved`` are the places of the volumes with a geometric change.
+    ``moved`` are the indices of the volumes with a geometric change.
     """
     out, shape = volumes.to(torch.float32, copy=True), tuple(volumes.shape[2:])
     if len(moved):
         lines = _sampling_lines(pulls[moved], np.zeros(3), np.zeros(3), shape, shape)
         x, y, z = (torch.from_numpy(line).to(volumes.device) for line in lines)
-        places = torch.from_numpy(moved).to(volumes.device)
+        indices = torch.from_numpy(moved).to(volumes.device)
         step = max(1, GRID_POINTS // math.prod(shape))
         for start in range(0, len(moved), step):
             part = slice(start, start + step)
             grid = x[part, :, None, None] + (y[part, :, None] + z[part, None])[:, None]  # (b, X, Y, Z, 3)
-            now = places[part]
+            now = indices[part]
             sampled = F.grid_sample(out[now], grid, padding_mode="zeros", align_corners=False)
             out.index_copy_(0, now, sampled)
     for index in np.flatnonzero(parameters.gamma != 1):
@@ -188,10 +188,10 @@ def brain_box(volume: Tensor) -> tuple[slice, slice, slice] | None:
     planes = inside.any(2)  # (X, Y)
     slices = []
     for line in (planes.any(1), planes.any(0), inside.any(0).any(0)):
-        places = line.nonzero()
-        if not len(places):
+        inner = line.nonzero()
+        if not len(inner):
             return None
-        slices.append(slice(int(places[0]), int(places[-1]) + 1))
+        slices.append(slice(int(inner[0]), int(inner[-1]) + 1))
     return tuple(slices)
 
 

@@ -1,6 +1,9 @@
-"""From a recipe to its untrained network. The only place that knows both."""
+"""From a recipe to its untrained network and its optimiser. The only place that knows both."""
 
 from __future__ import annotations
+
+import torch
+from torch import nn
 
 from brainage_bids.model.linear import LinearMap
 from brainage_bids.model.network import BrainNetwork
@@ -24,3 +27,20 @@ def build_network(recipe: Recipe) -> BrainNetwork:
         stage_strides=network.stage_strides,
         dropout=network.dropout,
     )
+
+
+def initial_network(recipe: Recipe, seed: int, bias: float) -> BrainNetwork:
+    """Return a network whose weights depend on the seed only, its head's bias set to ``bias`` (years)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(recipe)
+    network.reset_head(bias, torch.Generator().manual_seed(seed))
+    return network
+
+
+def optimiser_for(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimiser of the main stage of a recipe."""
+    training = recipe.training
+    if training.optimiser == "adam":
+        return torch.optim.Adam(parameters, training.lr, weight_decay=training.weight_decay)
+    return torch.optim.SGD(parameters, training.lr, momentum=training.momentum, weight_decay=training.weight_decay)

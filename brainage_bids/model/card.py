@@ -83,7 +83,7 @@ def software_versions() -> dict[str, str]:
 
 
 def model_values(
-    recipe: Recipe, settings: EffectiveSettings, scans: pd.DataFrame, members: list[dict], held_out: dict, **more: Any
+    recipe: Recipe, settings: EffectiveSettings, scans: pd.DataFrame, folds: list[dict], held_out: dict, **more: Any
 ) -> dict[str, Any]:
     """Return the content of ``model.json``.
 
@@ -92,10 +92,10 @@ def model_values(
     recipe, settings
         As asked for, and as used.
     scans
-        Of the people who trained a member, the first scan of a person first: ``participant_id age sex group
+        Of the people who trained in any fold, the first scan of a person first: ``participant_id age sex group
         median_intensity``.
-    members
-        Name, fold, mean training age and hashed people of each member.
+    folds
+        Name, number, mean training age and hashed people of each.
     held_out
         Rows ``age predicted_age fold train_mean_age`` of the healthy people that no training saw, by part:
         ``calibration`` and, without folds, ``test``.
@@ -113,7 +113,7 @@ def model_values(
         "training": describe_people(scans),
         "seed": settings.seed,
         "software": software_versions(),
-        "members": members,
+        "members": folds,
         "validation": {
             "kind": "out of fold" if settings.folds else _VALIDATION[recipe.method == "ridge"],
             **(accuracy_line(calibration) or {}),

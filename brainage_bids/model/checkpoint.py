@@ -42,11 +42,11 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     return values if isinstance(values, dict) and values.get("fingerprint") == fingerprint else None
 
 
-def save_weights(path: Path, members: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write the state of every member into one safetensors file, keys prefixed with ``<member>.``."""
+def save_weights(path: Path, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write the weights of every fold into one safetensors file, keys prefixed with ``<fold>.``."""
     tensors = {
-        f"{member}.{key}": tensor.detach().cpu().contiguous()
-        for member, state in members.items()
+        f"{fold}.{key}": tensor.detach().cpu().contiguous()
+        for fold, state in weights.items()
         for key, tensor in state.items()
     }
     with atomic(path) as temporary:
@@ -54,14 +54,14 @@ def save_weights(path: Path, members: Mapping[str, Mapping[str, Tensor]]) -> Non
 
 
 def load_weights(path: Path, wanted: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-    """Return the state of each member: exactly the tensors that are wanted, all finite.
+    """Return the weights of each fold: exactly the tensors that are wanted, all finite.
 
     Parameters
     ----------
     path
         The weights file. Only safetensors is read: a pickled file could run code.
     wanted
-        By member, tensors of the names, shapes and types that there must be; their values are not looked at.
+        By fold, tensors of the names, shapes and types that there must be; their values are not looked at.
 
     Raises
     ------
@@ -80,17 +80,17 @@ def load_weights(path: Path, wanted: Mapping[str, Mapping[str, Tensor]]) -> dict
         raise no_weights(path, error) from error
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise BadDataError(f"{path} is no whole safetensors file ({shorten(error)}); {WAY_OUT}") from error
-    names = {f"{member}.{name}": tensor for member, state in wanted.items() for name, tensor in state.items()}
+    names = {f"{fold}.{name}": tensor for fold, state in wanted.items() for name, tensor in state.items()}
     for name in sorted(names.keys() ^ tensors.keys()):
-        told = "lacks the tensor" if name in names else "holds a tensor that model.json does not ask for,"
-        raise BadDataError(f"{path} {told} {shorten(name)}; {WAY_OUT}")
+        fault = "lacks the tensor" if name in names else "holds a tensor that model.json does not ask for,"
+        raise BadDataError(f"{path} {fault} {shorten(name)}; {WAY_OUT}")
     for name, tensor in tensors.items():
-        (shape, kind), (here, found) = ((tuple(one.shape), one.dtype) for one in (names[name], tensor))
-        if (shape, kind) != (here, found):
+        (shape, kind), (own_shape, own_kind) = ((tuple(one.shape), one.dtype) for one in (names[name], tensor))
+        if (shape, kind) != (own_shape, own_kind):
             raise BadDataError(
-                f"{path}: {name} has shape {here} and type {found}, but model.json asks for {shape} and {kind}; "
-                f"{WAY_OUT}"
+                f"{path}: {name} has shape {own_shape} and type {own_kind}, but model.json asks for {shape} and "
+                f"{kind}; {WAY_OUT}"
             )
         if not torch.isfinite(tensor).all():
             raise BadDataError(f"{path}: {name} holds numbers that are not finite; {WAY_OUT}")
-    return {member: {name: tensors[f"{member}.{name}"] for name in state} for member, state in wanted.items()}
+    return {fold: {name: tensors[f"{fold}.{name}"] for name in state} for fold, state in wanted.items()}

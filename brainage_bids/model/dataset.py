@@ -38,9 +38,9 @@ def load_volume(path: str | Path, spec: VolumeSpec) -> np.ndarray:
     values = read_json(sidecar)
     made_for = volume_spec(values, sidecar) if isinstance(values, dict) else None
     if made_for != spec:
-        told = made_for.to_dict() if made_for else "no model"
+        made_spec = made_for.to_dict() if made_for else "no model"
         raise BadDataError(
-            f"{path} was made for {told}, but the model needs {spec.to_dict()}; preprocess the scan for this model"
+            f"{path} was made for {made_spec}, but the model needs {spec.to_dict()}; preprocess the scan for this model"
         )
     image = load_image(path, "remove it and preprocess the scan again")
     data = np.asarray(image.dataobj, dtype=np.float32)

@@ -1,6 +1,7 @@
 """The Rank-N-Contrast loss, its lower bound, and the L1 loss in years.
 
-Written from the formula in the paper (section 2.4.2; Zha et al. 2023, equations 1-2).
+Written from the formula in the paper (arXiv 2511.22102, section 2.4.2, the loss of an anchor and its mean over all
+anchors; Zha et al. 2023, equations 1-2).
 """
 
 from __future__ import annotations

@@ -1,20 +1,24 @@
 """How many views fit into memory at once: counted from the network, not tried out.
 
 What a training step keeps for its backward pass is counted on torch's ``meta`` device, where tensors have shapes and no
-content: exact for the activations, at once, on any machine.
+content: exact for the activations, at once, on any machine. Where the count was too low all the same,
+`shortage_explained` says what to do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from brainage_bids.errors import TryAgainError
 from brainage_bids.model.network import BrainNetwork
 
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -103,6 +107,28 @@ def free_bytes(device: torch.device, most: float | None = None) -> int:
 def fitting_views(views: int, a_view: int, fixed: int, free: int) -> int:
     """Return how many of ``views`` fit into ``free`` bytes at once, at least two (batch norm needs a spread)."""
     return min(views, max(2, int((USABLE * free - fixed) // a_view)))
+
+
+@contextlib.contextmanager
+def shortage_explained() -> Iterator[None]:
+    """Say what to do where the memory did not suffice, on the card or on the machine.
+
+    Raises
+    ------
+    TryAgainError
+        Instead of the error of the block, when that is one of too little memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch on the CPU has no error of its own for it; most other errors of torch are RuntimeErrors too
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError, BrokenProcessPool))
+        if not known and "allocate memory" not in str(error):
+            raise
+        raise TryAgainError(
+            f"the training ran out of memory, or a process of it was killed ({error}); run again with a smaller "
+            "--chunk-size, with --activation-checkpointing, or on the CPU with fewer --nprocs; finished epochs are kept"
+        ) from error
 
 
 def _cgroup_limits() -> list[int]:

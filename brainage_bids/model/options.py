@@ -24,14 +24,14 @@ class ModelOptions:
     batch_size, epochs
         Of the main stage; the epochs of the head stage shrink in proportion.
     folds
-        Train this many members, each holding one fold of the participants out.
+        Train this many networks, each holding one fold of the participants out.
     seed
         Of splits, weights and augmentation.
     threads
-        CPU threads of torch; None: one for each member of a K-fold model, else torch's own choice.
+        CPU threads of torch; None: one for each fold, else torch's own choice.
     workers
-        Members of a K-fold model that train, or predict, at the same time on the CPU. Those that train share the
-        memory: where it is short, each takes a batch in more chunks (see `chunked`); else their number changes nothing.
+        Folds that train, or predict, at the same time on the CPU. Those that train share the memory: where it is short,
+        each takes a batch in more chunks (see `gradient_cache`); else their number changes nothing.
     progress
         Show a progress bar.
     chunk_size

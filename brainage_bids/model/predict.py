@@ -1,7 +1,7 @@
 """Ages and Grad-RAM maps from a model folder.
 
-A person whom a model of several members held out is predicted by that one member only, so that nobody is predicted by a
-network that saw the person.
+A person whom a model of several folds held out is predicted by the network of that one fold only, so that nobody is
+predicted by a network that saw the person.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class BrainAgeModel:
         Of the recipe.
     spec
         The volume it needs.
-    members
-        Networks in evaluation mode by member name.
+    networks
+        In evaluation mode, by the name of their fold.
     card
         Content of ``model.json``.
     held_out
-        Participant id to the member that holds the person out, where only ``split.tsv`` tells; ``model.json`` of
+        Participant id to the fold that holds the person out, where only ``split.tsv`` tells; ``model.json`` of
         today tells by itself.
     device
         Where the networks lie.
@@ -58,7 +58,7 @@ class BrainAgeModel:
 
     name: str
     spec: VolumeSpec
-    members: Mapping[str, BrainNetwork]
+    networks: Mapping[str, BrainNetwork]
     card: Mapping[str, Any]
     held_out: Mapping[str, str]
     device: torch.device
@@ -95,29 +95,29 @@ def load_model(path: str | Path, device: str = "auto") -> BrainAgeModel:
             f"{folder / CARD}: architecture.total_stride is {card['architecture']['total_stride']}, but the network of "
             f"its recipe has {skeleton.total_stride}; {WAY_OUT}"
         )
-    wanted = {member["name"]: skeleton.state_dict() for member in card["members"]}
-    members = {}
+    wanted = {fold["name"]: skeleton.state_dict() for fold in card["members"]}
+    networks = {}
     for name, state in load_weights(folder / WEIGHTS, wanted).items():
-        members[name] = build_network(recipe)
-        members[name].load_state_dict(state)
-        members[name].requires_grad_(False).to(where).eval()
+        networks[name] = build_network(recipe)
+        networks[name].load_state_dict(state)
+        networks[name].requires_grad_(False).to(where).eval()
     held_out = _held_out_by_table(card, folder / "split.tsv")
-    return BrainAgeModel(card["name"], VolumeSpec.from_dict(card["volume_spec"]), members, card, held_out, where)
+    return BrainAgeModel(card["name"], VolumeSpec.from_dict(card["volume_spec"]), networks, card, held_out, where)
 
 
 def _held_out_by_table(card: Mapping[str, Any], table: Path) -> dict[str, str]:
-    """Return who was held out by which member, from ``split.tsv``, where an older ``model.json`` tells it in part."""
-    by_fold = {str(member["fold"]): member["name"] for member in card["members"] if member["fold"] is not None}
-    if not by_fold or "held_out_participants" in card["members"][0] or not table.is_file():
+    """Return who was held out by which fold, from ``split.tsv``, where an older ``model.json`` tells it in part."""
+    names = {str(fold["fold"]): fold["name"] for fold in card["members"] if fold["fold"] is not None}
+    if not names or "held_out_participants" in card["members"][0] or not table.is_file():
         return {}
     rows = read_rows(table)
     if rows and not {"participant_id", "fold"} <= set(rows[0]):
         raise BadDataError(f"{table} has no columns participant_id and fold; restore it, or remove it")
-    return {row["participant_id"]: by_fold[row["fold"]] for row in rows if row["fold"] in by_fold}
+    return {row["participant_id"]: names[row["fold"]] for row in rows if row["fold"] in names}
 
 
 def check_answer(model: BrainAgeModel, brain: np.ndarray) -> None:
-    """Raise unless every member gives an age for a brain, be it a wrong one.
+    """Raise unless every network gives an age for a brain, be it a wrong one.
 
     Of a network and a fine grid only every second voxel is computed: the age is then that of another brain, for an
     eighth of the time.
@@ -127,7 +127,7 @@ def check_answer(model: BrainAgeModel, brain: np.ndarray) -> None:
     BadDataError
         When an age is not finite or beyond `ANSWERS`, or cannot be computed.
     """
-    for name, network in model.members.items():
+    for name, network in model.networks.items():
         fine = brain.size > LARGE and not isinstance(network, LinearMap)
         some = np.ascontiguousarray(brain[::2, ::2, ::2] if fine else brain)
         try:
@@ -168,7 +168,7 @@ def predict_table(
     DataFrame
         ``prefix model predicted_age flags fold``, in the order of ``table``: ages in years; ``flags`` a list out of
         ``out_of_fold``, ``in_training``, ``in_validation``, ``age_extrapolated``, ``contrast_extrapolated``; ``fold``
-        the number of the member that held the person out, else None.
+        the number of the fold that held the person out, else None.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def predict_table(
     """
     model = model_dir if isinstance(model_dir, BrainAgeModel) else load_model(model_dir, options.device)
     dataset = table.attrs.get("dataset")
-    # one thread a member: with more the last digits would depend on the machine
+    # one thread a network: with more the last digits would depend on the machine
     before = torch.get_num_threads()
     set_threads(options.threads or (1 if model.device.type == "cpu" else None))
     try:
@@ -195,7 +195,7 @@ def _predict_scan(
     model: BrainAgeModel, name: str, scan: Mapping[str, Any], dataset: str | None, workers: int, saliency: bool
 ) -> tuple:
     """Return one row of `predict_table`; the map is written when the age is one that a person can have."""
-    used, flags = members_for(model, scan["participant_id"], dataset)
+    used, flags = folds_for(model, scan["participant_id"], dataset)
     volume, training = load_volume(scan["volume"], model.spec), model.card["training"]
     age, cells = predict_volume(model, volume, used, workers)
     if not BELIEVABLE[0] <= age <= BELIEVABLE[1]:
@@ -210,27 +210,28 @@ def _predict_scan(
         flags.append("contrast_extrapolated")
     if saliency:
         write_saliency(model, scan["saliency"], cells, used, scan["volume"])
-    fold = next(m["fold"] for m in model.card["members"] if m["name"] == used[0]) if "out_of_fold" in flags else None
+    numbers = {fold["name"]: fold["fold"] for fold in model.card["members"]}
+    fold = numbers[used[0]] if "out_of_fold" in flags else None
     return scan["prefix"], name, age, flags, fold
 
 
 def predict_volume(
-    model: BrainAgeModel, volume: np.ndarray, members: list[str], workers: int = 1
+    model: BrainAgeModel, volume: np.ndarray, folds: list[str], workers: int = 1
 ) -> tuple[float, np.ndarray]:
-    """Return age (years) and signed map (years per cell), each the mean over ``members``.
+    """Return age (years) and signed map (years per cell), each the mean over the networks of ``folds``.
 
-    On the CPU ``workers`` members compute at the same time.
+    On the CPU ``workers`` networks compute at the same time.
     """
     image = torch.from_numpy(volume)
     with ThreadPoolExecutor(workers if model.device.type == "cpu" else 1) as pool:
-        results = list(pool.map(lambda member: gradram(model.members[member], image), members))
+        results = list(pool.map(lambda fold: gradram(model.networks[fold], image), folds))
     return float(np.mean([age for age, _ in results])), np.mean([cells for _, cells in results], axis=0)
 
 
-def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, members: list[str], source: str) -> Path:
+def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, folds: list[str], source: str) -> Path:
     """Write a signed Grad-RAM map (years) on its own grid, and the sidecar that says how it adds up to the age."""
     path = Path(path)
-    networks = [model.members[member] for member in members]
+    networks = [model.networks[fold] for fold in folds]
     bias = float(np.mean([network.head.bias.item() for network in networks]))
     write_map(path, cells, map_affine(networks[0], model.spec.affine))
     total = float(np.sum(cells, dtype=np.float64))
@@ -243,7 +244,7 @@ def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, me
         "SumRule": "Sum + Bias = PredictedAge",
         "CellSize": networks[0].total_stride * model.spec.resolution,
         "Model": model.name,
-        "Members": members,
+        "Members": folds,
         "Phantom": bool(model.card.get("phantom")),
         "Sources": [_uri(source)],
         "SkullStripped": True,
@@ -262,24 +263,24 @@ def _uri(path: str | Path) -> str:
     return parts[-1] if begin is None else f"bids::{'/'.join(parts[begin:])}"
 
 
-def members_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:
-    """Return the members that may predict a person, and the flags that follow.
+def folds_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:
+    """Return the folds whose networks may predict a person, and the flags that follow.
 
-    Who trained or validated a member is never predicted by it as held out, whatever else a file says.
+    Who trained or validated in a fold is never predicted by it as held out, whatever else a file says.
     """
     names = [f"{dataset}/{participant_id}"]  # how a model of several datasets knows its people
     if model.same_people(participant_id, dataset):
         names.append(participant_id)
-    members, parts = model.card["members"], ("training_participants", "validation_participants")
+    folds, parts = model.card["members"], ("training_participants", "validation_participants")
     hashed = {hash_participant(name, model.card["salt"]) for name in names}
-    seen = {part: {m["name"] for m in members if hashed & set(m[part])} for part in parts}
-    unseen = [member["name"] for member in members if member["name"] not in seen[parts[0]] | seen[parts[1]]]
-    if members[0]["fold"] is not None:
-        told = {member["name"] for member in members if hashed & set(member.get("held_out_participants", ()))}
-        told |= {model.held_out[name] for name in names if name in model.held_out}
-        if len(unseen) == 1 < len(members):
-            told = set(unseen)  # all other members know the person
-        if len(told & set(unseen)) == 1:
-            return sorted(told & set(unseen)), ["out_of_fold"]
+    seen = {part: {fold["name"] for fold in folds if hashed & set(fold[part])} for part in parts}
+    unseen = [fold["name"] for fold in folds if fold["name"] not in seen[parts[0]] | seen[parts[1]]]
+    if folds[0]["fold"] is not None:
+        holds_out = {fold["name"] for fold in folds if hashed & set(fold.get("held_out_participants", ()))}
+        holds_out |= {model.held_out[name] for name in names if name in model.held_out}
+        if len(unseen) == 1 < len(folds):
+            holds_out = set(unseen)  # all other folds know the person
+        if len(holds_out & set(unseen)) == 1:
+            return sorted(holds_out & set(unseen)), ["out_of_fold"]
     flags = [flag for flag, part in zip(("in_training", "in_validation"), parts, strict=True) if seen[part]]
-    return list(model.members), flags
+    return list(model.networks), flags

@@ -273,7 +273,7 @@ def recipe_text(name_or_path: str) -> tuple[str, bool]:
 
 
 def people_a_batch(recipe: Recipe, asked: int | None, n_train: int, processes: int = 1) -> int:
-    """Return how many people a batch takes, when ``n_train`` people train the smallest member.
+    """Return how many people a batch takes, when ``n_train`` people train in the smallest fold.
 
     Raises
     ------
@@ -326,40 +326,40 @@ def _nearest(word: str, known: list[str]) -> str:
 
 def _settled(values: Any) -> dict:
     """Return what a dataclass, or one within it, holds beside its defaults."""
-    found = {}
+    changed = {}
     for item in fields(values):
         value = getattr(values, item.name)
         if is_dataclass(value):
-            found[item.name] = _settled(value)
+            changed[item.name] = _settled(value)
         elif item.default is MISSING or value != item.default:
-            found[item.name] = value
-    return found
+            changed[item.name] = value
+    return changed
 
 
 def _build(cls: type, values: Mapping[str, Any], source: str, section: str) -> Any:
     """Fill a dataclass from plain values; nested dataclasses are the sections of the file."""
-    place = f"{source}, section [{section}]" if section else source
+    where = f"{source}, section [{section}]" if section else source
     if not isinstance(values, Mapping):
-        raise UsageError(f"{place} is {shorten(repr(values))}; it must be a table of keys")
+        raise UsageError(f"{where} is {shorten(repr(values))}; it must be a table of keys")
     hints = get_type_hints(cls)
     for key in values:
         if key not in hints:
-            raise UsageError(f"{place}: key '{shorten(key)}' is unknown; {_nearest(key, list(hints))}")
+            raise UsageError(f"{where}: key '{shorten(key)}' is unknown; {_nearest(key, list(hints))}")
     filled = {}
     for item in fields(cls):
         if item.name not in values:
             if item.default is MISSING and item.default_factory is MISSING:
-                raise UsageError(f"{place}: '{item.name}' is missing; add it")
+                raise UsageError(f"{where}: '{item.name}' is missing; add it")
             continue
         kind, value = hints[item.name], values[item.name]
         if is_dataclass(kind):
             filled[item.name] = _build(kind, value, source, item.name)
         else:
-            filled[item.name] = _convert(kind, value, f"{place}: {item.name}")
+            filled[item.name] = _convert(kind, value, f"{where}: {item.name}")
     return cls(**filled)
 
 
-def _convert(kind: Any, value: Any, place: str) -> Any:
+def _convert(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
             return float(value)
@@ -374,7 +374,7 @@ def _convert(kind: Any, value: Any, place: str) -> Any:
         if kind == tuple[int, ...]
         else {int: "a whole number", float: "a number"}.get(kind, {bool: "true or false"}.get(kind, "text"))
     )
-    raise UsageError(f"{place} is {shorten(repr(value))}; it must be {wanted}")
+    raise UsageError(f"{where} is {shorten(repr(value))}; it must be {wanted}")
 
 
 def _check(recipe: Recipe, source: str) -> None:
@@ -403,8 +403,8 @@ def _check(recipe: Recipe, source: str) -> None:
         raise UsageError(f"{source}: [network] depth {recipe.network.depth} is unknown; the nearest is {near}")
     strides = recipe.network.stage_strides
     if len(strides) != 4 or not all(1 <= stride <= 8 for stride in strides):
-        told = shorten(list(strides))
-        raise UsageError(f"{source}: [network] stage_strides is {told}; it must be four numbers from 1 to 8")
+        given = shorten(list(strides))
+        raise UsageError(f"{source}: [network] stage_strides is {given}; it must be four numbers from 1 to 8")
     training, head, split, augmentation = recipe.training, recipe.head, recipe.split, recipe.augmentation
     ranges = (
         ("[volume] resolution", recipe.volume.resolution, 0.5, 16),

@@ -10,10 +10,10 @@ import torch
 from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError
 from brainage_bids.model.build import build_network
+from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
 from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe, people_a_batch
-from brainage_bids.model.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ class EffectiveSettings:
 
 
 def effective_settings(
-    recipe: Recipe, options: ModelOptions, n_train: int, world: World = ALONE, chunk_size: int | None = None
+    recipe: Recipe,
+    options: ModelOptions,
+    n_train: int,
+    distributed: Distributed = SINGLE_PROCESS,
+    chunk_size: int | None = None,
 ) -> EffectiveSettings:
     """Settle device, precision, batch size, epochs and chunks for the smallest training part of ``n_train`` people.
 
@@ -67,10 +71,10 @@ def effective_settings(
         What to train, and the choices of the user.
     n_train
         People of the smallest training part.
-    world
+    distributed
         The processes that train together.
     chunk_size
-        That of an interrupted training; by default it is found from the memory that is free now.
+        That of an interrupted training; by default it follows from the memory that is free now.
 
     Raises
     ------
@@ -81,24 +85,24 @@ def effective_settings(
     if recipe.method == "ridge":
         return _one_step(options, n_train, notes)
     training = recipe.training
-    batch = people_a_batch(recipe, options.batch_size, n_train, world.size)
+    batch = people_a_batch(recipe, options.batch_size, n_train, distributed.size)
     if batch != training.batch_size:
         notes.append(f"batch size {batch} instead of the recipe's {training.batch_size}, as asked")
     epochs, head_epochs = options.epochs or training.epochs, recipe.head.epochs
     if epochs != training.epochs:
         head_epochs = max(1, round(head_epochs * epochs / training.epochs))
         notes.append(f"{epochs} epochs instead of the recipe's {training.epochs}, as asked")
-    device = pick_device(options.device, world.local_rank)
+    device = pick_device(options.device, distributed.local_rank)
     precision = resolve_precision(options.precision, device)
-    views = batch * (2 if recipe.method == "rnc" else 1) // world.size
+    views = batch * (2 if recipe.method == "rnc" else 1) // distributed.size
     alike = 1  # how many compute on this machine
-    if device.type == "cpu" and world.size > 1:
-        alike = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+    if device.type == "cpu" and distributed.size > 1:
+        alike = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.size))
     elif device.type == "cpu" and options.folds:
         alike = options.workers
     chunk, note = _chunks(recipe, options, views, precision, device, alike, chunk_size)
     return EffectiveSettings(
-        device=device.type if world.size > 1 else str(device),
+        device=device.type if distributed.size > 1 else str(device),
         precision=precision,
         batch_size=batch,
         epochs=epochs,
@@ -107,7 +111,7 @@ def effective_settings(
         folds=options.folds,
         seed=options.seed,
         threads=options.threads or (1 if options.folds and device.type == "cpu" else torch.get_num_threads()),
-        processes=world.size,
+        processes=distributed.size,
         views=views,
         chunk_size=chunk,
         recompute=options.recompute,

@@ -37,7 +37,7 @@ def make_split(
     DataFrame
         ``participant_id trainable fold split``, sorted by participant. ``split`` is ``train``, ``val`` or ``test``;
         None for people who are not trainable when there are no folds; with folds it is ``test`` for everyone, since
-        each person is held out by the member of that fold (1 to K).
+        each person is held out by the network of that fold (1 to K).
 
     Raises
     ------
@@ -64,10 +64,10 @@ def make_split(
     return people.sort_values("participant_id").reset_index(drop=True)[SPLIT_COLUMNS]
 
 
-def member_parts(
+def fold_parts(
     table: pd.DataFrame, split: pd.DataFrame, fold: int | None, seed: int, val_share: float = 0.1
 ) -> tuple[list[str], list[str]]:
-    """Return the participants that train and that validate one member, both sorted.
+    """Return the participants that train and that validate in one fold, both sorted.
 
     Without folds they are read from the split; with folds a validation share of the trainable people outside the fold
     is set apart, by family and stratified like the split.
@@ -83,10 +83,12 @@ def member_parts(
     return tuple(sorted(people.participant_id[part == name]) for name in ("train", "val"))
 
 
-def split_members(
+def split_folds(
     table: pd.DataFrame, folds: int | None, seed: int, val_share: float, test_share: float
 ) -> tuple[pd.DataFrame, dict[str, int | None], dict[str, tuple[list[str], list[str]]]]:
-    """Return the split, the fold that each member of the model holds out, and who trains and who validates each.
+    """Return the split and, by name of each fold, which part it holds out and who trains and who validates in it.
+
+    Without cross-validation there is one fold, ``main``, that holds nobody out.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def split_members(
     """
     split = make_split(table, folds=folds, seed=seed, val_share=val_share, test_share=test_share)
     held_out = {f"fold-{k}": k for k in range(1, folds + 1)} if folds else {"main": None}
-    parts = {name: member_parts(table, split, fold, seed, val_share) for name, fold in held_out.items()}
+    parts = {name: fold_parts(table, split, fold, seed, val_share) for name, fold in held_out.items()}
     for name, (train, val) in parts.items():
         if len(train) < 2 or not val:
             raise BadDataError(
@@ -175,10 +177,10 @@ def _unlike(kinds: list[np.ndarray], chosen: np.ndarray) -> float:
 
     Kinds that should be there less than once do not count.
     """
-    found = 0.0
+    distance = 0.0
     for kind in kinds:
         expected = len(chosen) * np.bincount(kind) / len(kind)
         apart = np.abs(np.bincount(kind[chosen], minlength=len(expected)) - expected)
         beyond = np.maximum(apart - np.maximum(1, np.sqrt(expected) / 2), 0)[expected >= 1]
-        found += float((beyond**2 / expected[expected >= 1]).sum())
-    return found
+        distance += float((beyond**2 / expected[expected >= 1]).sum())
+    return distance

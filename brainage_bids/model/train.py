@@ -1,13 +1,12 @@
 """Train a recipe on a table of volumes and write the model folder.
 
-The loops themselves are in `loop`. A finished member is never trained again, a killed run goes on from its last
+The training itself is in `trainer`. A finished fold is never trained again, a killed run goes on from its last
 finished epoch, and ``model.json`` is written last, so its presence means complete.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
@@ -29,42 +28,17 @@ from brainage_bids.model.card import backbone, card_text, hash_participant, mode
 from brainage_bids.model.checkpoint import save_weights
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
+from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.member import Member, MemberData, mean_age
-from brainage_bids.model.members import train_members
+from brainage_bids.model.folds import Cohort
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.predict import load_model
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads
-from brainage_bids.model.split import split_members
-from brainage_bids.model.world import ALONE, World
+from brainage_bids.model.trainer import train_folds
 from brainage_bids.schema import HISTORY_COLUMNS
 
 LOG = logging.getLogger("brainage_bids")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Cohort:
-    """The trainable scans, who is where, and the volumes."""
-
-    scans: pd.DataFrame  # trainable scans only, sorted by prefix; row i is volume i
-    split: pd.DataFrame
-    parts: dict[str, tuple[list[str], list[str]]]  # member -> training and validation participants
-    folds: dict[str, int | None]  # member -> the fold it holds out
-
-    def rows(self, participants: list[str]) -> list[np.ndarray]:
-        """Return the rows of the scans of each participant."""
-        groups = self.scans.groupby("participant_id").indices
-        return [groups[participant] for participant in participants]
-
-    def mean_age(self, member: str) -> float:
-        """Return the mean age of the people who train a member, years."""
-        return mean_age(self.scans.age.to_numpy(dtype=float), self.rows(self.parts[member][0]))
-
-    def data(self, member: str, volumes: Path) -> MemberData:
-        """Return what a member sees: every scan of those who train it, the first of those who validate it."""
-        train, val = (self.rows(people) for people in self.parts[member])
-        return MemberData(volumes, self.scans.age.to_numpy(dtype=float), tuple(train), np.array([r[0] for r in val]))
 
 
 def train_model(
@@ -74,7 +48,7 @@ def train_model(
     work_dir: str | Path,
     options: ModelOptions,
     phantom: bool | None = None,
-    world: World | None = None,
+    distributed: Distributed | None = None,
     again: bool = False,
 ) -> Path:
     """Train a recipe and return the model folder ``out_dir``.
@@ -91,13 +65,13 @@ def train_model(
     out_dir
         The model folder: ``model.json weights.safetensors history.tsv MODEL_CARD.md split.tsv``.
     work_dir
-        Checkpoints; keep it to resume, remove it to train afresh.
+        Checkpoints and finished folds; keep it to resume, remove it to train afresh.
     options
         Device, folds, seed and the like.
     phantom
         The images are synthetic; the model card says so. None reads ``table.attrs["phantom"]``.
-    world
-        The processes that train together; this one leads and alone writes. None: there is no other.
+    distributed
+        The processes that train together; this is the main one and alone writes. None: there is no other.
     again
         Train although the same model is there; it stays until the new one is ready.
 
@@ -108,16 +82,15 @@ def train_model(
     UsageError
         When the training diverges or collapses.
     """
-    out_dir, work_dir, world = Path(out_dir), Path(work_dir), world or ALONE
+    out_dir, work_dir, distributed = Path(out_dir), Path(work_dir), distributed or SINGLE_PROCESS
     phantom = bool(table.attrs.get("phantom", False)) if phantom is None else phantom
-    cohort = _gather(table, recipe, options)
-    n_train = min(len(train) for train, _ in cohort.parts.values())
-    settings, fingerprint = _settle(cohort, recipe, options, n_train, world, work_dir)
+    cohort = Cohort.of(table, recipe, options)
+    settings, fingerprint = _settle(cohort, recipe, options, distributed, work_dir)
     if (out_dir / CARD).exists():
         why = _why_again(out_dir, fingerprint, again)
         if why is None:
             LOG.info("model %s is already trained on these volumes: %s", recipe.name, out_dir)
-            world.tell(None)
+            distributed.broadcast(None)
             return out_dir
         LOG.warning(
             "model %s %s; it is trained anew and replaced when the new one is ready: %s", recipe.name, why, out_dir
@@ -128,21 +101,18 @@ def train_model(
     with _progress(options.progress, len(cohort.scans), f"{recipe.name}: reading volumes") as report:
         volumes = cache_volumes(list(cohort.scans.volume), recipe.spec, work_dir, report, options.workers)
     total = len(cohort.parts) * (settings.epochs + settings.head_epochs)
-    members = [
-        _member(name, number, cohort, recipe, settings, volumes, work_dir, fingerprint)
-        for number, name in enumerate(cohort.parts)
-    ]
+    folds = cohort.folds(recipe, settings, volumes, work_dir, fingerprint)
     with _progress(options.progress, total, recipe.name) as report:
-        trained = train_members(members, work_dir, options.workers, report, world)
-    states = {name: state for name, (state, _) in trained.items()}
+        trained = train_folds(folds, options.workers, report, distributed)
+    weights = {name: state for name, (state, _) in trained.items()}
     history = [row for _, rows in trained.values() for row in rows]
-    held_out = _predict_held_out(states, cohort, recipe, settings, options.test)
+    held_out = _predict_held_out(weights, cohort, recipe, settings, options.test)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
     values = _describe(cohort, recipe, settings, held_out, open_volumes(volumes), more)
     (out_dir / CARD).unlink(missing_ok=True)
-    _write_folder(out_dir, states, history, cohort.split, values)
-    for name in cohort.parts:
-        (work_dir / f"{name}.checkpoint.pt").unlink(missing_ok=True)
+    _write_folder(out_dir, weights, history, cohort.split, values)
+    for fold in folds:
+        fold.checkpoint.unlink(missing_ok=True)
     volumes.unlink(missing_ok=True)
     return out_dir
 
@@ -160,77 +130,52 @@ def _why_again(out_dir: Path, fingerprint: str, again: bool) -> str | None:
 
 
 def _settle(
-    cohort: _Cohort, recipe: Recipe, options: ModelOptions, n_train: int, world: World, work_dir: Path
+    cohort: Cohort, recipe: Recipe, options: ModelOptions, distributed: Distributed, work_dir: Path
 ) -> tuple[EffectiveSettings, str]:
     """Return settings and fingerprint; an interrupted training keeps its chunks, whatever memory is free today."""
-    kept = work_dir / "chunks.json"
-    before = {}
+    path, before = work_dir / "chunks.json", {}
     with contextlib.suppress(BadDataError, OSError):  # none, or one that a full disk cut short
-        before = read_json(kept)
+        before = read_json(path)
     before = before if isinstance(before, dict) else {}
-    same = before.get("processes") == world.size and options.chunk_size is None
-    settings = effective_settings(recipe, options, n_train, world, before.get("chunk_size") if same else None)
+    same = before.get("processes") == distributed.size and options.chunk_size is None
+    former = before.get("chunk_size") if same else None
+    settings = effective_settings(recipe, options, cohort.fewest_train, distributed, former)
     fingerprint = _fingerprint(cohort, recipe, settings, options)
     if same and before.get("fingerprint") != fingerprint:
-        settings = effective_settings(recipe, options, n_train, world)
-    found = {"fingerprint": fingerprint, "processes": world.size, "chunk_size": settings.chunk_size}
-    if found != before:
-        write_json(kept, found)
+        settings = effective_settings(recipe, options, cohort.fewest_train, distributed)
+    now = {"fingerprint": fingerprint, "processes": distributed.size, "chunk_size": settings.chunk_size}
+    if now != before:
+        write_json(path, now)
     return settings, fingerprint
 
 
-def _gather(table: pd.DataFrame, recipe: Recipe, options: ModelOptions) -> _Cohort:
-    """Settle who trains, validates and is held out."""
-    table = table.assign(trainable=table.trainable.fillna(False).astype(bool) & table.age.notna())
-    split, folds, parts = split_members(
-        table, options.folds, options.seed, recipe.split.val_share, recipe.split.test_share
-    )
-    scans = table[table.trainable].sort_values("prefix").reset_index(drop=True)
-    return _Cohort(scans, split, parts, folds)
-
-
-def _member(
-    name: str,
-    number: int,
-    cohort: _Cohort,
-    recipe: Recipe,
-    settings: EffectiveSettings,
-    volumes: Path,
-    work_dir: Path,
-    fingerprint: str,
-) -> Member:
-    checkpoint = work_dir / f"{name}.checkpoint.pt"
-    return Member(name, number, recipe, settings, cohort.data(name, volumes), checkpoint, fingerprint)
-
-
 def _predict_held_out(
-    states: dict[str, dict], cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, test: bool
+    weights: dict[str, dict], cohort: Cohort, recipe: Recipe, settings: EffectiveSettings, test: bool
 ) -> dict[str, list[dict]]:
-    """Predict the trainable people whom a member did not train on, of the test people only if asked; one scan each."""
+    """Predict the trainable people whom a fold did not train on, of the test people only if asked; one scan each."""
     split = cohort.split
     held_out: dict[str, list[dict]] = {"calibration": [], "test": []}
-    for name, state in states.items():
+    for name, state in weights.items():
         model = build_network(recipe)
         model.load_state_dict(state)
         model.to(settings.device).eval()
-        fold = cohort.folds[name]
-        mean = cohort.mean_age(name)
-        if fold is None:
+        number, mean = cohort.held_out[name], cohort.train_mean_age(name)
+        if number is None:
             asked = {"calibration": cohort.parts[name][1]}
             if test:
                 asked["test"] = list(split.participant_id[split.split == "test"])
         else:
-            asked = {"calibration": list(split.participant_id[split.trainable & (split.fold == fold)])}
+            asked = {"calibration": list(split.participant_id[split.trainable & (split.fold == number)])}
         for part, people in asked.items():
             for rows in cohort.rows(people):
                 predicted, _ = gradram(model, load_volume(cohort.scans.volume[rows[0]], recipe.spec))
-                row = {"age": float(cohort.scans.age[rows[0]]), "predicted_age": predicted, "fold": fold}
+                row = {"age": float(cohort.scans.age[rows[0]]), "predicted_age": predicted, "fold": number}
                 held_out[part].append({**row, "train_mean_age": mean})
     return held_out
 
 
 def _describe(
-    cohort: _Cohort,
+    cohort: Cohort,
     recipe: Recipe,
     settings: EffectiveSettings,
     held_out: dict,
@@ -239,24 +184,18 @@ def _describe(
 ) -> dict[str, Any]:
     """Return the content of ``model.json``."""
     salt = hashlib.sha256(f"salt:{more['fingerprint']}".encode()).hexdigest()[:16]
-    members, trained = [], set()
+    folds, trained = [], set()
     for name, (train, val) in cohort.parts.items():
+        number = cohort.held_out[name]
         hashed = {
             "training_participants": sorted(hash_participant(person, salt) for person in train),
             "validation_participants": sorted(hash_participant(person, salt) for person in val),
         }
-        if (fold := cohort.folds[name]) is not None:  # with patients: a copy without split.tsv must not lose them
-            people = cohort.split.participant_id[cohort.split.fold == fold]
+        if number is not None:  # with patients: a copy without split.tsv must not lose them
+            people = cohort.split.participant_id[cohort.split.fold == number]
             hashed["held_out_participants"] = sorted(hash_participant(person, salt) for person in people)
-        members.append(
-            {
-                "name": name,
-                "fold": cohort.folds[name],
-                "n_train": len(train),
-                "train_mean_age": cohort.mean_age(name),
-                **hashed,
-            }
-        )
+        mean = cohort.train_mean_age(name)
+        folds.append({"name": name, "fold": number, "n_train": len(train), "train_mean_age": mean, **hashed})
         trained.update(train)
     network = build_network(recipe)
     architecture = {
@@ -270,24 +209,24 @@ def _describe(
     }
     scans = cohort.scans[cohort.scans.participant_id.isin(trained)]
     scans = scans.assign(median_intensity=[median_intensity(volumes[row]) for row in scans.index])
-    return model_values(recipe, settings, scans, members, held_out, salt=salt, architecture=architecture, **more)
+    return model_values(recipe, settings, scans, folds, held_out, salt=salt, architecture=architecture, **more)
 
 
 def _write_folder(
-    out_dir: Path, states: dict[str, dict], history: list[dict], split: pd.DataFrame, values: dict[str, Any]
+    out_dir: Path, weights: dict[str, dict], history: list[dict], split: pd.DataFrame, values: dict[str, Any]
 ) -> None:
-    save_weights(out_dir / WEIGHTS, states)
+    save_weights(out_dir / WEIGHTS, weights)
     write_tsv(out_dir / "history.tsv", pd.DataFrame(history, columns=HISTORY_COLUMNS))
     write_tsv(out_dir / "split.tsv", split)
     write_text(out_dir / "MODEL_CARD.md", card_text(values))
     write_json(out_dir / CARD, values)
 
 
-def _fingerprint(cohort: _Cohort, recipe: Recipe, settings: EffectiveSettings, options: ModelOptions) -> str:
+def _fingerprint(cohort: Cohort, recipe: Recipe, settings: EffectiveSettings, options: ModelOptions) -> str:
     """Hash everything that shapes the weights by intent; volumes enter by name and by what they were made from.
 
-    Their folder does not: OUTPUT_DIR has other paths in a container, and may be moved or copied. What was found and not
-    asked for, device, precision and chunks, and the number of processes do not enter: a training must go on after an
+    Their folder does not: OUTPUT_DIR has other paths in a container, and may be moved or copied. What the machine
+    decides, device, precision, chunks and number of processes, does not enter: a training must go on after an
     interruption on whatever machine is left, and a finished model holds on all. Nor do people who cannot train, unless
     folds hold them out, and keys of the recipe at their default: a later version with more keys keeps its models.
     """

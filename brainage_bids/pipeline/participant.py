@@ -29,7 +29,7 @@ from brainage_bids.pipeline.workplace import check_work_dir, work_in
 from brainage_bids.schema import Scan
 
 if TYPE_CHECKING:
-    from brainage_bids.model.world import World
+    from brainage_bids.model.distributed import Distributed
     from brainage_bids.preprocess.workflow import Outcome
 
 LOG = logging.getLogger("brainage_bids")
@@ -52,14 +52,14 @@ def run_participant(options: ParticipantOptions) -> None:
     elif not training:
         raise UsageError("only a training (--train RECIPE) is shared between processes; start this without torchrun")
     else:
-        from brainage_bids.model.members import taken_part
+        from brainage_bids.model.trainer import joined_training
 
-        with taken_part(options.model) as world:
-            if world.leads:  # the others have helped to train by now, and are done
-                _run(options, world)
+        with joined_training(options.model) as distributed:
+            if distributed.is_main:  # the others have helped to train by now, and are done
+                _run(options, distributed)
 
 
-def _run(options: ParticipantOptions, world: World | None) -> None:
+def _run(options: ParticipantOptions, distributed: Distributed | None) -> None:
     outputs = Outputs(options.output_dir)
     on_disk = ScanRecords(outputs)
     dataset = read_dataset(options.query)
@@ -75,7 +75,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
 
         read_plugin_file(options.preprocess.plugin_file)
     if plan.recipe is not None and not (options.dry_run or options.reports_only or options.boilerplate_only):
-        check_training(options, dataset, plan.recipe, 1 if world is None else world.size)
+        check_training(options, dataset, plan.recipe, 1 if distributed is None else distributed.size)
     # a decision that cannot be understood stops the run now, not after hours
     check_decisions(outputs.qc_table, dataset.scans, dataset.bids_dir)
     if not (options.preprocess_only or options.reports_only or options.boilerplate_only):
@@ -106,7 +106,7 @@ def _run(options: ParticipantOptions, world: World | None) -> None:
         sweep(outputs.root, outputs.places(dataset.scans))
         for note in filter(None, (*dataset.notes, choice_of(dataset.scans))):
             record.note(note)
-        _run_steps(options, on_disk, dataset, plan, record, world)
+        _run_steps(options, on_disk, dataset, plan, record, distributed)
         with record.run.having(outputs.root, PAGES, "the page of the image quality"):
             write_qc(on_disk, dataset, record, is_phantom(dataset), page_only=options.reports_only)
     if record.failures:
@@ -124,7 +124,7 @@ def _run_steps(
     dataset: Dataset,
     plan: Plan,
     record: RunRecord,
-    world: World | None = None,
+    distributed: Distributed | None = None,
 ) -> None:
     from brainage_bids.pipeline.participant_pages import participant_pages
 
@@ -135,7 +135,7 @@ def _run_steps(
             participant_pages(options, on_disk, dataset, record, scans)
         return
     with work_in(options.preprocess.work_dir, outputs.root, options.clean_workdir):
-        scans = _make(options, on_disk, dataset, plan, record, world)
+        scans = _make(options, on_disk, dataset, plan, record, distributed)
     with record.run.having(outputs.root, PAGES, "the pages"):  # who writes last has read what all have written
         participant_pages(options, on_disk, dataset, record, scans)
 
@@ -146,7 +146,7 @@ def _make(
     dataset: Dataset,
     plan: Plan,
     record: RunRecord,
-    world: World | None,
+    distributed: Distributed | None,
 ) -> list[Scan]:
     """Make volumes, models and predictions; return the scans whose pages may have changed."""
     from brainage_bids.preprocess.workflow import preprocess
@@ -171,12 +171,12 @@ def _make(
     if stopped:
         record.note("stopped at the first failure, as asked: nothing is trained or predicted")
     if stopped or not ready:
-        if world is not None:
-            world.tell(None)  # nothing to train: the others may go
+        if distributed is not None:
+            distributed.broadcast(None)  # nothing to train: the others may go
         return [] if stopped else list(dataset.scans)
     if not options.preprocess_only:
         if plan.recipe is not None:
-            train_recipe(options, on_disk, dataset, plan.recipe, ready, record, world)
+            train_recipe(options, on_disk, dataset, plan.recipe, ready, record, distributed)
         if options.train_only:
             return []
         for name, folder in plan.models:

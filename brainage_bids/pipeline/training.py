@@ -25,8 +25,8 @@ from brainage_bids.pipeline.record import RunRecord
 from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 if TYPE_CHECKING:
+    from brainage_bids.model.distributed import Distributed
     from brainage_bids.model.recipe import Recipe
-    from brainage_bids.model.world import World
 
 
 def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
@@ -74,12 +74,12 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
         When nobody is known to be healthy, or too few people can train.
     """
     from brainage_bids.model.recipe import people_a_batch
-    from brainage_bids.model.split import split_members
+    from brainage_bids.model.split import split_folds
 
     table = scans_table(dataset.scans, dataset.score_names)
     table["trainable"], rule = trainable_rows(table, dataset, options.train_on)
     shares = recipe.split.val_share, recipe.split.test_share
-    _, _, parts = split_members(table, options.model.folds, options.model.seed, *shares)
+    _, _, parts = split_folds(table, options.model.folds, options.model.seed, *shares)
     fewest = min(len(train) for train, _ in parts.values())
     if recipe.method != "ridge":
         people_a_batch(recipe, options.model.batch_size, fewest, processes)
@@ -94,11 +94,11 @@ def train_recipe(
     recipe: Recipe,
     scans: Sequence[Scan],
     record: RunRecord,
-    world: World | None = None,
+    distributed: Distributed | None = None,
 ) -> None:
     """Train a recipe on the healthy participants among ``scans`` (resumes; a finished model is kept).
 
-    ``world`` are the processes that help; None without them.
+    ``distributed`` are the processes that help; None without them.
     """
     from brainage_bids.model.train import train_model
     from brainage_bids.pipeline.page_values import is_phantom
@@ -120,7 +120,7 @@ def train_recipe(
         work = place / recipe.name
         if options.rerun:
             shutil.rmtree(work, ignore_errors=True)
-        train_model(table, recipe, outputs.model(recipe.name), work, room, world=world, again=options.rerun)
+        train_model(table, recipe, outputs.model(recipe.name), work, room, distributed=distributed, again=options.rerun)
         if training_page(outputs, recipe.name, table, options.model.device):
             record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
         shutil.rmtree(work, ignore_errors=True)
@@ -132,7 +132,7 @@ def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str)
 
     ``table`` is the one that `train_model` had.
     """
-    from brainage_bids.model.views import augmented_examples, embedding_map
+    from brainage_bids.model.training_examples import augmented_examples, embedding_map
     from brainage_bids.report.html import made_from_of
     from brainage_bids.report.training import TrainingPage, write_training_page
 

@@ -40,8 +40,8 @@ def shared(folder, into, old=False, table=False):
     shutil.copyfile(folder / "weights.safetensors", into / "weights.safetensors")
     card = read_json(folder / "model.json")
     if old:
-        for member in card["members"]:
-            del member["held_out_participants"]
+        for fold in card["members"]:
+            del fold["held_out_participants"]
     write_json(into / "model.json", card)
     if table:
         shutil.copyfile(folder / "split.tsv", into / "split.tsv")
@@ -49,8 +49,8 @@ def shared(folder, into, old=False, table=False):
 
 
 def answers(folder, table):
-    found = predict_table(load_model(folder, "cpu"), table, QUIET, saliency=False)
-    return found.predicted_age.tolist(), found["flags"].tolist(), found.fold.tolist()
+    predicted = predict_table(load_model(folder, "cpu"), table, QUIET, saliency=False)
+    return predicted.predicted_age.tolist(), predicted["flags"].tolist(), predicted.fold.tolist()
 
 
 def test_two_files_are_enough_to_predict_everybody_out_of_fold(folds, table, tmp_path):
@@ -71,19 +71,19 @@ def test_an_old_folder_without_its_table_holds_out_those_who_trained_the_others(
         a for a, known in zip(whole[0], trained, strict=True) if known
     ]
     patients = [(one, number) for one, number, known in zip(flags, fold, trained, strict=True) if not known]
-    assert all(one == [] and np.isnan(number) for one, number in patients)  # no member saw them: all of them answer
+    assert all(one == [] and np.isnan(number) for one, number in patients)  # no fold saw them: all of them answer
 
 
-def test_no_table_makes_a_member_predict_whom_it_was_trained_on(folds, table, tmp_path):
+def test_no_table_makes_a_fold_predict_whom_it_was_trained_on(folds, table, tmp_path):
     for old in (False, True):
         folder = shared(folds, tmp_path / f"moved{old}", old=old, table=True)
         split = read_tsv(folder / "split.tsv")
         write_tsv(folder / "split.tsv", split.assign(fold=[str(int(fold) % 3 + 1) for fold in split.fold]))
-        members = load_model(folder, "cpu").card["members"]
+        card = load_model(folder, "cpu").card
         _, flags, fold = answers(folder, table[table.trainable])
         assert flags == [["out_of_fold"]] * len(flags)
         assert fold == answers(folds, table[table.trainable])[2]
-        assert len(members) == 3
+        assert len(card["members"]) == 3
 
 
 @pytest.mark.parametrize("content", ["participant_id\nsub-01\n", "who\tfold\nsub-01\t1\n"])
@@ -98,12 +98,12 @@ def test_a_broken_table_of_an_old_folder_is_told_and_of_a_new_one_not_read(conte
             load_model(folder, "cpu")
 
 
-def test_members_say_whom_they_held_out_in_hashes(folds, table):
+def test_folds_say_whom_they_held_out_in_hashes(folds, table):
     card = read_json(folds / "model.json")
-    held_out = [hashed for member in card["members"] for hashed in member["held_out_participants"]]
+    held_out = [hashed for fold in card["members"] for hashed in fold["held_out_participants"]]
     assert len(held_out) == len(set(held_out)) == table.participant_id.nunique()
-    for member in card["members"]:
-        assert not set(member["held_out_participants"]) & set(member["training_participants"])
+    for fold in card["members"]:
+        assert not set(fold["held_out_participants"]) & set(fold["training_participants"])
 
 
 def test_what_training_writes_can_be_read_back(folds):
@@ -170,7 +170,7 @@ def test_a_model_that_was_damaged_is_trained_anew_and_a_good_one_is_kept(table, 
         lambda: (folder / "model.json").write_text("{"),
         lambda: (folder / "model.json").write_text(json.dumps([1])),
     ):
-        shutil.rmtree(tmp_path / "work")  # else its finished member would be taken
+        shutil.rmtree(tmp_path / "work")  # else its finished fold would be taken
         damage()
         train()
         assert weights_hash(folder) == good
@@ -191,7 +191,7 @@ def test_a_training_that_fails_leaves_the_model_that_is_there(table, tmp_path, m
     def fails(*_):
         raise BadDataError("no")
 
-    monkeypatch.setattr("brainage_bids.model.train.train_members", fails)
+    monkeypatch.setattr("brainage_bids.model.train.train_folds", fails)
     with pytest.raises(BadDataError, match="no"):
         train_model(table, recipe, folder, tmp_path / "work", options, again=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from brainage_bids.bids.files import read_json, read_tsv
-from brainage_bids.model.predict import check_answer, load_model, members_for, predict_volume
+from brainage_bids.model.predict import check_answer, folds_for, load_model, predict_volume
 from brainage_bids.pipeline.models import BUNDLED, TESTED, _template_brain, bundled_models, open_model
 
 
@@ -22,9 +22,9 @@ def test_it_says_what_it_is():
     assert len(errors) == card["training"]["n"] == 71
     assert errors.mean() == pytest.approx(card["validation"]["mae"])
     text = (BUNDLED / "open-adults" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for said in ("not a clinical instrument", "19 to 55 years", "41 with depression", f"{errors.mean():.2f}",
+    for words in ("not a clinical instrument", "19 to 55 years", "41 with depression", f"{errors.mean():.2f}",
                  f"{card['validation']['mae_null']:.2f}", "95 % CI"):  # fmt: skip
-        assert said in text
+        assert words in text
     assert card["validation"]["mae"] < card["validation"]["mae_null"]
     assert not card["phantom"]
 
@@ -32,10 +32,10 @@ def test_it_says_what_it_is():
 def test_it_predicts_and_its_terms_add_up():
     model = load_model(BUNDLED / "open-adults", "cpu")
     volume = np.random.default_rng(0).random(model.spec.shape, dtype=np.float32)
-    age, cells = predict_volume(model, volume, list(model.members))
-    bias = np.mean([member.head.bias.item() for member in model.members.values()])
+    age, cells = predict_volume(model, volume, list(model.networks))
+    bias = np.mean([network.head.bias.item() for network in model.networks.values()])
     assert age == pytest.approx(cells.sum(dtype=float) + bias, abs=1e-2)
-    empty, _ = predict_volume(model, torch.zeros(model.spec.shape).numpy(), list(model.members))
+    empty, _ = predict_volume(model, torch.zeros(model.spec.shape).numpy(), list(model.networks))
     assert empty == pytest.approx(bias, abs=1e-3)
 
 
@@ -49,5 +49,5 @@ def test_its_people_are_predicted_out_of_fold_and_nobody_else_is():
     model = load_model(BUNDLED / "open-adults", "cpu")
     known = read_tsv(BUNDLED / "open-adults" / "split.tsv").participant_id
     dataset, person = known[0].rsplit("/", 1)
-    assert members_for(model, person, dataset)[1] == ["out_of_fold"]
-    assert members_for(model, person, "another study") == (list(model.members), [])
+    assert folds_for(model, person, dataset)[1] == ["out_of_fold"]
+    assert folds_for(model, person, "another study") == (list(model.networks), [])

@@ -10,10 +10,9 @@ from modelstudy import make_table, tiny_recipe
 from safetensors.torch import load_file
 
 from brainage_bids.bids.files import read_json
-from brainage_bids.model import augment, feed, stages
-from brainage_bids.model.chunked import backward_in_chunks
+from brainage_bids.model import augment, loader, trainer
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.loop import repeatable
+from brainage_bids.model.gradient_cache import backward_in_chunks
 from brainage_bids.model.losses import rank_n_contrast
 from brainage_bids.model.memory import bytes_a_view, fixed_bytes
 from brainage_bids.model.options import ModelOptions
@@ -23,6 +22,7 @@ from brainage_bids.model.resnet import ResNet3D
 from brainage_bids.model.sfcn import SFCN3D
 from brainage_bids.model.stem import StemConvolution
 from brainage_bids.model.train import train_model
+from brainage_bids.model.trainer import repeatable
 
 pytestmark = [
     pytest.mark.gpu,
@@ -98,17 +98,17 @@ def test_the_gradient_in_chunks_is_that_of_one_pass():
     torch.manual_seed(0)
     model, batch = ResNet3D(18, 8).double().cuda().eval(), brains(12, (40, 44, 40)).double().cuda()
     ages = torch.linspace(20, 80, 6, dtype=torch.float64, device="cuda")
-    found = []
+    gradients = []
     for size in (12, 5):
         chunks = batch.split(size)
         backward_in_chunks(
             model, model.embed, lambda chunks=chunks: iter(chunks), len(chunks),
             lambda features: rank_n_contrast(features.reshape(2, 6, -1).transpose(0, 1), ages),
         )  # fmt: skip
-        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
         model.zero_grad(set_to_none=True)
-    for name, one in found[0].items():
-        assert (one - found[1][name]).abs().max() <= 1e-5 * one.abs().max(), name
+    for name, one in gradients[0].items():
+        assert (one - gradients[1][name]).abs().max() <= 1e-5 * one.abs().max(), name
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
@@ -119,13 +119,13 @@ def test_the_first_convolution_and_its_gradient_are_the_plain_ones(kind):
     plain.load_state_dict(stem.state_dict())
     wanted = plain(volumes.double())
     with torch.autocast("cuda", kind, enabled=kind != torch.float32), repeatable():
-        found = stem(volumes)
+        folded = stem(volumes)
     grad = torch.randn(wanted.shape, dtype=torch.float64, device="cuda")
     wanted.backward(grad)
-    found.backward(grad.to(found.dtype))
-    assert found.dtype == kind
+    folded.backward(grad.to(folded.dtype))
+    assert folded.dtype == kind
     close = 2e-3 if kind == torch.float32 else 2e-2  # the shorter float32 of the matrix units
-    for one, other in ((found, wanted), (stem.weight.grad, plain.weight.grad)):
+    for one, other in ((folded, wanted), (stem.weight.grad, plain.weight.grad)):
         assert (one - other).norm() <= close * other.norm()
 
 
@@ -153,7 +153,7 @@ def test_the_same_training_gives_the_same_weights(method, table, tmp_path, monke
     weights = []
     for name in ("one", "two", "from disk"):
         if name == "from disk":
-            monkeypatch.setattr(feed, "_fit_beside", lambda *_: False)
+            monkeypatch.setattr(loader, "_fit_beside", lambda *_: False)
         folder = train_model(table, tiny_recipe(method), tmp_path / name, tmp_path / f"w {name}", QUIET, phantom=True)
         weights.append(load_file(folder / "weights.safetensors"))
     for name, tensor in weights[0].items():
@@ -163,7 +163,7 @@ def test_the_same_training_gives_the_same_weights(method, table, tmp_path, monke
 
 def test_a_killed_training_goes_on_to_the_same_weights(table, tmp_path, monkeypatch):
     whole = train_model(table, tiny_recipe(), tmp_path / "whole", tmp_path / "w1", QUIET, phantom=True)
-    epoch, calls = stages.EncoderStage.epoch, []
+    epoch, calls = trainer.EncoderStage.epoch, []
 
     def dying(self, rng, number):
         calls.append(number)
@@ -171,7 +171,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(table, tmp_path, monkeypa
             raise KeyboardInterrupt
         return epoch(self, rng, number)
 
-    monkeypatch.setattr(stages.EncoderStage, "epoch", dying)
+    monkeypatch.setattr(trainer.EncoderStage, "epoch", dying)
     with pytest.raises(KeyboardInterrupt):
         train_model(table, tiny_recipe(), tmp_path / "again", tmp_path / "w2", QUIET, phantom=True)
     again = train_model(table, tiny_recipe(), tmp_path / "again", tmp_path / "w2", QUIET, phantom=True)

@@ -114,7 +114,7 @@ def test_trained_and_predicted_like_any_other_model(tmp_path):
     assert list(predicted["flags"]) == [["out_of_fold"]] * len(table)
     model = load_model(folder)
     fold = predicted.fold[0]
-    direct = model.members[f"fold-{fold}"].predict(load_volume(table.volume[0], recipe.spec))
+    direct = model.networks[f"fold-{fold}"].predict(load_volume(table.volume[0], recipe.spec))
     assert predicted.predicted_age[0] == pytest.approx(direct, abs=1e-4)
     before = (folder / "weights.safetensors").read_bytes()
     again = train_model(table, recipe, tmp_path / "n", tmp_path / "v", dataclasses.replace(options, workers=2))

@@ -5,7 +5,7 @@ import pytest
 
 from brainage_bids.errors import NoInputError, UsageError
 from brainage_bids.model.recipe import Recipe, load_recipe, recipe_names
-from brainage_bids.model.stages import cosine_lr
+from brainage_bids.model.trainer import cosine_lr
 
 NAMES = {"rnc-demo", "rnc-highrez", "rnc-lowrez", "sfcn-reg", "pca-ridge"} | {
     f"resnet{depth}-{res}{end}" for depth in (18, 50, 101) for res in ("highrez", "lowrez") for end in ("", "-noaug")

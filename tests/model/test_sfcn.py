@@ -37,8 +37,8 @@ def test_a_cell_looks_at_the_voxels_its_affine_names():
     model.last_stage(volume)[0, :, 1, 1, 1].sum().backward()
     weight = volume.grad[0, 0].abs().numpy()
     seen = [np.flatnonzero(weight.sum(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    for places in seen:
-        assert (places[0] + places[-1]) / 2 == pytest.approx(47.5, abs=1)
+    for cells in seen:
+        assert (cells[0] + cells[-1]) / 2 == pytest.approx(47.5, abs=1)
     centre = map_affine(model, np.eye(4)) @ [1, 1, 1, 1]
     assert np.allclose(centre[:3], 47.5)
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from brainage_bids.errors import BadDataError
-from brainage_bids.model.split import make_split, member_parts
+from brainage_bids.model.split import fold_parts, make_split
 from brainage_bids.schema import SPLIT_COLUMNS
 
 
@@ -29,7 +29,7 @@ def test_shares_without_folds():
     assert counts["train"] == n - 2 * round(0.1 * n)
     assert split.split[~split.trainable].isna().all()
     assert split.fold.isna().all()
-    assert member_parts(table, split, None, 1)[1] == sorted(split.participant_id[split.split == "val"])
+    assert fold_parts(table, split, None, 1)[1] == sorted(split.participant_id[split.split == "val"])
 
 
 def test_folds_hold_everybody_out_once_and_never_train_on_the_held_out():
@@ -39,7 +39,7 @@ def test_folds_hold_everybody_out_once_and_never_train_on_the_held_out():
     assert set(split.fold) == {1, 2, 3, 4, 5}
     trainable = set(table.participant_id[table.trainable])
     for fold in range(1, 6):
-        train, val = member_parts(table, split, fold, 1)
+        train, val = fold_parts(table, split, fold, 1)
         out = set(split.participant_id[split.fold == fold])
         assert not out & (set(train) | set(val))
         assert not set(train) & set(val)
@@ -71,7 +71,7 @@ def test_test_and_validation_people_are_not_all_young_or_all_old(n):
         split = make_split(table, folds=None, seed=seed).merge(table.drop(columns="trainable"), on="participant_id")
         folds = make_split(table, folds=5, seed=seed)
         parts = [split[split.split == part] for part in ("test", "val")]
-        parts += [table[table.participant_id.isin(member_parts(table, folds, k, seed)[1])] for k in range(1, 6)]
+        parts += [table[table.participant_id.isin(fold_parts(table, folds, k, seed)[1])] for k in range(1, 6)]
         for part in parts:
             assert abs(part.age.mean() - 55) < 12
             assert part.age.max() - part.age.min() > 20
@@ -137,7 +137,7 @@ def test_sessions_and_families_stay_together(folds):
     part = "fold" if folds else "split"
     assert (named.dropna(subset="family").groupby("family")[part].nunique() == 1).all()
     for fold in range(1, folds + 1) if folds else [None]:
-        train, val = member_parts(both, split, fold, 0)
+        train, val = fold_parts(both, split, fold, 0)
         families = table.set_index("participant_id").family
         assert not set(families[train].dropna()) & set(families[val].dropna())
 

@@ -14,13 +14,13 @@ def test_it_is_the_plain_convolution_and_so_is_its_gradient(shape):
     x = torch.randn(3, 1, *shape, dtype=torch.float64, generator=generator)
     wanted = plain(x)
     weight = plain.weight.detach().clone().requires_grad_()
-    found = FoldedConvolution.apply(x, weight)
-    assert found.shape == wanted.shape
-    assert torch.allclose(found, wanted, atol=1e-12)
+    folded = FoldedConvolution.apply(x, weight)
+    assert folded.shape == wanted.shape
+    assert torch.allclose(folded, wanted, atol=1e-12)
     assert folded_volume(x).is_contiguous(memory_format=torch.channels_last_3d)
     grad = torch.randn(wanted.shape, dtype=torch.float64, generator=generator)
     wanted.backward(grad)
-    found.backward(grad)
+    folded.backward(grad)
     assert torch.allclose(weight.grad, plain.weight.grad, atol=1e-10)
 
 

@@ -21,8 +21,8 @@ PATIENCE = timedelta(days=1)  # the others wait while one preprocesses; a proces
 
 
 @dataclass(frozen=True)
-class World:
-    """Which of how many processes this is.
+class Distributed:
+    """Which of how many processes this is, and what it exchanges with the others.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ class World:
     local_rank: int = 0
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes, prints and talks."""
+    def is_main(self) -> bool:
+        """Whether this process writes and prints; the others only compute."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
@@ -54,7 +54,7 @@ class World:
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
-        sizes = [World(rank, self.size).share(count) for rank in range(self.size)]
+        sizes = [Distributed(rank, self.size).share(count) for rank in range(self.size)]
         return torch.cat([part[: size.stop - size.start] for part, size in zip(parts, sizes, strict=True)])
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -67,34 +67,34 @@ class World:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def tell(self, thing: Any = None) -> Any:
-        """Return what the leading process says (any picklable thing)."""
+    def broadcast(self, value: Any = None) -> Any:
+        """Return the value of the main process (anything that can be pickled) in every process."""
         if self.size == 1:
-            return thing
-        said = [thing]
-        dist.broadcast_object_list(said, src=0)
-        return said[0]
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
 
-ALONE = World()
+SINGLE_PROCESS = Distributed()
 
 
-def world_from_environment() -> World:
+def distributed_from_environment() -> Distributed:
     """Read what ``torchrun`` set; one process without it."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
-        return World()
-    return World(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
+        return SINGLE_PROCESS
+    return Distributed(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @contextlib.contextmanager
-def joined(world: World, device: torch.device) -> Iterator[None]:
+def process_group(distributed: Distributed, device: torch.device) -> Iterator[None]:
     """Join the other processes for as long as the block lasts; ``device`` is what this one computes on."""
-    if world.size == 1:
+    if distributed.size == 1:
         yield
         return
     if device.type == "cuda":
-        torch.cuda.set_device(world.local_rank)  # a device without a number is refused
+        torch.cuda.set_device(distributed.local_rank)  # a device without a number is refused
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
@@ -102,14 +102,14 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def synchronised(network: nn.Module, world: World) -> nn.Module:
+def synchronise_batch_norm(network: nn.Module, distributed: Distributed) -> nn.Module:
     """Return the network with batch norm over the batches of all processes; same parameter names."""
-    if world.size == 1:
+    if distributed.size == 1:
         return network
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm3d):
-                setattr(parent, name, _joined_norm(child))
+                setattr(parent, name, _joint_norm(child))
     return network
 
 
@@ -164,7 +164,7 @@ class _JointNormalise(torch.autograd.Function):
         return (grad - first.view(shape) - normal * second.view(shape)) * scale.view(shape), None
 
 
-def _joined_norm(norm: nn.BatchNorm3d) -> nn.Module:
+def _joint_norm(norm: nn.BatchNorm3d) -> nn.Module:
     """Return the same norm over all processes: torch's own on a GPU, ours on the CPU."""
     kind = nn.SyncBatchNorm if norm.weight.device.type == "cuda" else JointBatchNorm3d
     joint = kind(norm.num_features, norm.eps, norm.momentum)

@@ -8,7 +8,7 @@ from brainage_bids.bids.files import read_tsv
 from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.train import train_model
-from brainage_bids.model.views import augmented_examples, embedding_map
+from brainage_bids.model.training_examples import augmented_examples, embedding_map
 
 QUIET = ModelOptions(device="cpu", progress=False)
 
@@ -37,7 +37,7 @@ def test_every_person_once_with_the_part_it_played(study):
 
 def test_many_people_are_thinned_evenly(study, monkeypatch):
     table, model = study
-    monkeypatch.setattr("brainage_bids.model.views.MOST_PEOPLE", 5)
+    monkeypatch.setattr("brainage_bids.model.training_examples.MOST_PEOPLE", 5)
     points, _ = embedding_map(model, table, "cpu")
     ages = table.drop_duplicates("participant_id").age
     assert len(points) == 5

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from brainage_bids.model.chunked import backward_in_chunks, people_of_all
+from brainage_bids.model.distributed import Distributed
+from brainage_bids.model.gradient_cache import backward_in_chunks, people_of_all
 from brainage_bids.model.losses import rank_n_contrast
 from brainage_bids.model.network import running_statistics
 from brainage_bids.model.resnet import ResNet3D
-from brainage_bids.model.world import World
 
 AGES = torch.tensor([20.0, 31.5, 31.5, 44.0, 58.0, 71.0], dtype=torch.float64)
 
@@ -122,10 +122,10 @@ def test_views_of_all_processes_keep_the_order_of_one_process(people):
     features = torch.arange(2 * people * 3, dtype=torch.float64).reshape(2 * people, 3)
     pieces, sizes = [], 2
     for rank in range(sizes):
-        mine = np.arange(people)[World(rank, sizes).share(people)]
+        mine = np.arange(people)[Distributed(rank, sizes).share(people)]
         pieces.append(features[np.concatenate([mine, people + mine])])
 
-    class Both(World):
+    class Both(Distributed):
         def gather(self, rows, count):
             shares = [piece.reshape(2, -1, 3).transpose(0, 1) for piece in pieces]
             assert torch.equal(rows, shares[self.rank])

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from brainage_bids.model.distributed import Distributed
 from brainage_bids.model.network import BrainNetwork, running_statistics
-from brainage_bids.model.world import World
 
 USUAL_MOMENTUM = 0.1  # of batch norm, the share of the running statistics that one batch replaces
 
@@ -70,17 +70,17 @@ def backward_in_chunks(
     return loss.detach(), leaf.detach()
 
 
-def people_of_all(world: World, people: int) -> tuple[Callable, Callable]:
+def people_of_all(distributed: Distributed, people: int) -> tuple[Callable, Callable]:
     """Return ``join`` and ``own`` for two views of each of ``people``, shared between processes person by person.
 
     Features of one process are ``(2 b, F)``: the first views of its people, then their second views; of all
     ``(2 people, F)`` in the same order.
     """
-    share = world.share(people)
+    share = distributed.share(people)
 
     def join(features: Tensor) -> Tensor:
         by_person = features.reshape(2, -1, features.shape[1]).transpose(0, 1)  # (b, 2, F)
-        return world.gather(by_person.contiguous(), people).transpose(0, 1).reshape(2 * people, -1)
+        return distributed.gather(by_person.contiguous(), people).transpose(0, 1).reshape(2 * people, -1)
 
     def own(gradient: Tensor) -> Tensor:
         return gradient.reshape(2, people, -1)[:, share].reshape(-1, gradient.shape[1])

@@ -18,7 +18,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from brainage_bids.bids.files import read_tsv
-from brainage_bids.model.world import ALONE, JointBatchNorm3d, World, joined, synchronised, world_from_environment
+from brainage_bids.model.distributed import (
+    SINGLE_PROCESS,
+    Distributed,
+    JointBatchNorm3d,
+    distributed_from_environment,
+    process_group,
+    synchronise_batch_norm,
+)
 
 PROGRAM = Path(__file__).with_name("train_together.py")
 SINGLE = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
@@ -37,26 +44,26 @@ def free_port():
 
 def test_shares_cover_everything_once():
     for count in (1, 5, 24):
-        parts = [np.arange(count)[World(rank, 5).share(count)] for rank in range(5)]
+        parts = [np.arange(count)[Distributed(rank, 5).share(count)] for rank in range(5)]
         assert np.array_equal(np.concatenate(parts), np.arange(count))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_one_process_gets_back_what_it_gives():
     rows = torch.arange(6.0).reshape(3, 2)
-    assert ALONE.gather(rows, 3) is rows
-    assert ALONE.tell("x") == "x"
+    assert SINGLE_PROCESS.gather(rows, 3) is rows
+    assert SINGLE_PROCESS.broadcast("x") == "x"
     model = nn.Sequential(nn.BatchNorm3d(2))
-    assert type(synchronised(model, ALONE)[0]) is nn.BatchNorm3d
+    assert type(synchronise_batch_norm(model, SINGLE_PROCESS)[0]) is nn.BatchNorm3d
 
 
 def test_environment_of_torchrun(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert world_from_environment() == ALONE
+    assert distributed_from_environment() == SINGLE_PROCESS
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    assert world_from_environment() == World(3, 8, 1)
+    assert distributed_from_environment() == Distributed(3, 8, 1)
 
 
 @pytest.fixture
@@ -173,10 +180,10 @@ def test_every_process_takes_the_card_of_its_number(monkeypatch, rank):
     monkeypatch.setattr(torch.cuda, "set_device", lambda card: taken.append(torch._utils._get_device_index(card)))
     monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
-    with joined(World(rank, 4, rank), torch.device("cuda") if rank == 0 else torch.device("cuda", rank)):
+    with process_group(Distributed(rank, 4, rank), torch.device("cuda") if rank == 0 else torch.device("cuda", rank)):
         assert taken == [rank]
 
 
-def test_joined_alone_starts_nothing():
-    with joined(ALONE, torch.device("cpu")):
+def test_a_single_process_starts_no_group():
+    with process_group(SINGLE_PROCESS, torch.device("cpu")):
         assert not dist.is_initialized()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError, TryAgainError, UsageError
-from brainage_bids.model import loop, probes, stages
+from brainage_bids.model import probes, trainer
 from brainage_bids.model.card import hash_participant, tells_people_apart
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
@@ -48,7 +48,7 @@ def test_folder_describes_itself(folds_model, table):
     values = read_json(folds_model / "model.json")
     assert VolumeSpec.from_dict(values["volume_spec"]) == SPEC
     assert Recipe.from_dict(values["recipe"]) == tiny_recipe()
-    assert [member["name"] for member in values["members"]] == ["fold-1", "fold-2", "fold-3"]
+    assert [fold["name"] for fold in values["members"]] == ["fold-1", "fold-2", "fold-3"]
     assert values["training"]["n"] == 14
     assert values["training"]["groups"] == {"CN": 14}
     assert len(values["calibration"]) == values["validation"]["n"] == 14
@@ -68,14 +68,14 @@ def test_folder_describes_itself(folds_model, table):
     assert f"| 14 | {values['validation']['mae']:.2f} | {values['validation']['mae_null']:.2f} |" in card
 
 
-def test_everybody_is_predicted_by_the_member_that_never_saw_the_person(folds_model, table):
+def test_everybody_is_predicted_by_the_fold_that_never_saw_the_person(folds_model, table):
     predicted = predict_table(folds_model, table, QUIET)
     split = read_tsv(folds_model / "split.tsv").set_index("participant_id").fold.astype(int)
     assert [str(flags) for flags in predicted["flags"]] == ["['out_of_fold']"] * len(table)
     assert list(predicted.fold) == [split[person] for person in table.participant_id]
     model = load_model(folds_model)
     for row, age, fold in zip(table.to_dict("records"), predicted.predicted_age, predicted.fold, strict=True):
-        direct = model.members[f"fold-{fold}"](torch.from_numpy(load_volume(row["volume"], SPEC))[None, None]).item()
+        direct = model.networks[f"fold-{fold}"](torch.from_numpy(load_volume(row["volume"], SPEC))[None, None]).item()
         assert age == pytest.approx(direct, abs=1e-4)
         sidecar = read_json(row["saliency"].replace(".nii.gz", ".json"))
         cells = nib.load(row["saliency"])
@@ -87,12 +87,12 @@ def test_everybody_is_predicted_by_the_member_that_never_saw_the_person(folds_mo
     assert sorted(calibration.predicted_age) == pytest.approx(sorted(first.predicted), abs=1e-6)
 
 
-def test_strangers_get_the_mean_of_the_members(folds_model, table):
+def test_strangers_get_the_mean_of_the_folds(folds_model, table):
     model = load_model(folds_model)
     stranger = table.head(1).assign(participant_id="sub-new", age=95.0, prefix="sub-new")
     predicted = predict_table(model, stranger, QUIET, name="mine").iloc[0]
     x = torch.from_numpy(load_volume(stranger.volume[0], SPEC))[None, None]
-    assert predicted.predicted_age == pytest.approx(np.mean([m(x).item() for m in model.members.values()]), abs=1e-4)
+    assert predicted.predicted_age == pytest.approx(np.mean([m(x).item() for m in model.networks.values()]), abs=1e-4)
     assert predicted["flags"] == ["age_extrapolated"]
     assert predicted.fold is None
     assert predicted.model == "mine"
@@ -123,14 +123,14 @@ def test_equal_short_ids_of_another_dataset_are_other_people(folds_model, table)
     assert predict_table(named, other, QUIET, saliency=False)["flags"][0] == ["out_of_fold"]
 
 
-def test_single_member_flags_its_training_people(table, tmp_path):
+def test_a_single_fold_flags_its_training_people(table, tmp_path):
     folder = train_model(table, tiny_recipe("l1", patience=1, lr=1e-3), tmp_path / "m", tmp_path / "w", QUIET)
     predicted = predict_table(folder, table, QUIET, saliency=False).set_index("prefix")
     split = read_tsv(folder / "split.tsv").set_index("participant_id")
     flags = {"train": ["in_training"], "val": ["in_validation"]}
     for row in table.to_dict("records"):
-        found = [flag for flag in predicted["flags"][row["prefix"]] if flag != "age_extrapolated"]
-        assert found == flags.get(split.split[row["participant_id"]], [])
+        roles = [flag for flag in predicted["flags"][row["prefix"]] if flag != "age_extrapolated"]
+        assert roles == flags.get(split.split[row["participant_id"]], [])
     assert (split.fold == "n/a").all()
     assert "PHANTOM" not in (folder / "MODEL_CARD.md").read_text()
     assert read_json(folder / "model.json")["test"]["n"] == 1
@@ -174,7 +174,7 @@ def test_which_ids_tell_people_apart(person, unique):
 def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_after):
     recipe = tiny_recipe(method, epochs=3 if method == "rnc" else 7, lr=1e-2)
     whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", QUIET)
-    save, seen = loop.save_checkpoint, []
+    save, seen = trainer.save_checkpoint, []
 
     def save_then_die(path, values):
         save(path, values)
@@ -183,7 +183,7 @@ def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_a
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", save_then_die)
+        patch.setattr(trainer, "save_checkpoint", save_then_die)
         with pytest.raises(KeyboardInterrupt):
             train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
     assert not (tmp_path / "b" / "model.json").exists()
@@ -196,10 +196,10 @@ def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_a
 def test_finished_work_is_not_done_again(table, tmp_path, monkeypatch):
     folder = train_model(table, tiny_recipe(epochs=1), tmp_path / "m", tmp_path / "w", QUIET)
     before = (folder / "weights.safetensors").read_bytes()
-    monkeypatch.setattr("brainage_bids.model.members.train_member", lambda member: pytest.fail("trained again"))
+    monkeypatch.setattr("brainage_bids.model.trainer.train_fold", lambda *_: pytest.fail("trained again"))
     train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)
     (folder / "model.json").unlink()
-    train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)  # from the finished member's file
+    train_model(table, tiny_recipe(epochs=1), folder, tmp_path / "w", QUIET)  # from the finished fold's file
     assert (folder / "weights.safetensors").read_bytes() == before
 
 
@@ -209,8 +209,10 @@ def retold(table, folder, hashed):
     for index, path in rows.volume.items():
         new = folder / Path(path).name
         shutil.copy(path, new)
-        told = read_json(sidecar_path(Path(path))) | ({"InputHash": f"h{index}", "Engine": "builtin"} if hashed else {})
-        sidecar_path(new).write_text(json.dumps(told))
+        sidecar = read_json(sidecar_path(Path(path))) | (
+            {"InputHash": f"h{index}", "Engine": "builtin"} if hashed else {}
+        )
+        sidecar_path(new).write_text(json.dumps(sidecar))
         rows.loc[index, "volume"] = str(new)
     return rows
 
@@ -223,7 +225,7 @@ def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, mon
     recipe = tiny_recipe("l1", epochs=1, lr=1e-3)
     folder = train_model(here, recipe, tmp_path / "m", tmp_path / "w", QUIET)
     with monkeypatch.context() as patch:
-        patch.setattr("brainage_bids.model.members.train_member", lambda *_: pytest.fail("trained again"))
+        patch.setattr("brainage_bids.model.trainer.train_fold", lambda *_: pytest.fail("trained again"))
         train_model(copied, recipe, folder, tmp_path / "w2", QUIET)
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, device="auto"))
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, chunk_size=2))
@@ -256,8 +258,8 @@ def test_divergence_and_collapse_are_named(table, tmp_path):
     with pytest.raises(UsageError, match=r"tiny-l1 diverged: the (loss|validation error) of main is (nan|inf)"):
         train_model(table, tiny_recipe("l1", optimiser="sgd", lr=100.0, momentum=0.9, epochs=50, clip_norm=0.0),
                     tmp_path / "m", tmp_path / "w", QUIET)  # fmt: skip
-    stage = object.__new__(stages.EncoderStage)
-    stage.recipe, stage.member = tiny_recipe(), type("M", (), {"name": "main"})
+    stage = object.__new__(trainer.EncoderStage)
+    stage.recipe, stage.fold = tiny_recipe(), type("M", (), {"name": "main"})
     stage.optimiser = torch.optim.SGD([torch.zeros(1)], 0.1)
     with pytest.raises(UsageError, match="collapsed: in epoch 3 main gives every scan the same features"):
         stage._refuse_collapse(torch.ones(4, 2, 8), 3)
@@ -286,14 +288,14 @@ def test_volumes_of_another_spec_are_refused(table, tmp_path):
 
 
 def test_volumes_are_cached_once_and_again_when_one_changes(table, tmp_path):
-    paths, told = list(table.volume[:3]), []
-    file = cache_volumes(paths, SPEC, tmp_path, told.append)
-    assert told == [1, 2, 3]
+    paths, written = list(table.volume[:3]), []
+    file = cache_volumes(paths, SPEC, tmp_path, written.append)
+    assert written == [1, 2, 3]
     volumes = open_volumes(file)
     assert isinstance(volumes, np.memmap)
     assert np.array_equal(volumes[2], load_volume(paths[2], SPEC).astype(np.float16))
-    assert cache_volumes(paths, SPEC, tmp_path, told.append) == file
-    assert told == [1, 2, 3]
+    assert cache_volumes(paths, SPEC, tmp_path, written.append) == file
+    assert written == [1, 2, 3]
     assert cache_volumes(paths[::-1], SPEC, tmp_path) != file
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -311,7 +313,7 @@ def test_a_full_disk_is_said_before_a_volume_is_read(table, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "raised"),
     [
         (MemoryError("none left"), TryAgainError),
         (torch.OutOfMemoryError("CUDA out of memory"), TryAgainError),
@@ -320,12 +322,12 @@ def test_a_full_disk_is_said_before_a_volume_is_read(table, tmp_path, monkeypatc
         (torch.distributed.DistBackendError("another thing"), RuntimeError),  # a kind of RuntimeError
     ],
 )
-def test_too_little_memory_names_the_way_out(table, tmp_path, monkeypatch, error, said):
+def test_too_little_memory_names_the_way_out(table, tmp_path, monkeypatch, error, raised):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("brainage_bids.model.members.train_member", fail)
-    with pytest.raises(said, match="--chunk-size" if said is TryAgainError else "another thing"):
+    monkeypatch.setattr("brainage_bids.model.trainer.train_fold", fail)
+    with pytest.raises(raised, match="--chunk-size" if raised is TryAgainError else "another thing"):
         train_model(table, tiny_recipe("l1"), tmp_path / "m", tmp_path / "w", QUIET)
 
 
@@ -380,11 +382,11 @@ def test_ridge_probe_against_the_normal_equations():
 def test_a_model_of_several_datasets_knows_its_people_by_dataset_and_id(folds_model, table):
     model, person = load_model(folds_model), table.participant_id[0]
     salt = model.card["salt"]
-    member = {**model.card["members"][0], "training_participants": [hash_participant(f"here/{person}", salt)],
+    fold = {**model.card["members"][0], "training_participants": [hash_participant(f"here/{person}", salt)],
               "validation_participants": []}  # fmt: skip
-    card = {**model.card, "dataset": "both", "members": [member]}
-    members, held_out = {member["name"]: model.members["fold-1"]}, {f"there/{person}": "fold-1"}
-    several = dataclasses.replace(model, card=card, members=members, held_out=held_out)
+    card = {**model.card, "dataset": "both", "members": [fold]}
+    networks, held_out = {fold["name"]: model.networks["fold-1"]}, {f"there/{person}": "fold-1"}
+    several = dataclasses.replace(model, card=card, networks=networks, held_out=held_out)
     scan = table.head(1).copy()
     for dataset, flags in (("here", ["in_training"]), ("there", ["out_of_fold"]), ("elsewhere", [])):
         scan.attrs["dataset"] = dataset

@@ -1,7 +1,4 @@
-"""What a person wants to see of a training: the embedding as a map, and what augmentation does to a brain.
-
-Draws nothing.
-"""
+"""For the page of a training: augmented examples of the volumes, and a map of the embedding. Draws nothing."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.predict import BrainAgeModel, load_model
 
 MOST_PEOPLE = 400  # points of the map
-EXAMPLES, VIEWS = 2, 4  # people, augmented versions of each
+EXAMPLES, VERSIONS = 2, 4  # people, augmented versions of each
 
 
 def embedding_map(model_dir: str | Path, table: pd.DataFrame, device: str = "auto") -> tuple[pd.DataFrame, list[float]]:
-    """Return where one member puts the people: the first two principal components of its features.
+    """Return where one network puts the people: the first two principal components of its features.
 
     Parameters
     ----------
     model_dir
-        A finished model folder; of a K-fold model the first member is looked at.
+        A finished model folder; of a K-fold model the network of the first fold is looked at.
     table
         ``participant_id age volume``, ages in years; one scan per person is taken, `MOST_PEOPLE` at most, at even steps
         of age.
@@ -41,14 +38,14 @@ def embedding_map(model_dir: str | Path, table: pd.DataFrame, device: str = "aut
         Share of the variance of the features that each of the two components has.
     """
     model = load_model(model_dir, device)
-    member = next(iter(model.members))
+    network = next(iter(model.networks.values()))
     people = table[table.age.notna()].drop_duplicates("participant_id").sort_values(["age", "participant_id"])
     people = people.iloc[np.unique(np.linspace(0, len(people) - 1, min(len(people), MOST_PEOPLE)).astype(int))]
     features = []
     with torch.inference_mode():
         for path in people.volume:
             volume = torch.from_numpy(load_volume(path, model.spec))[None, None].to(model.device)
-            features.append(model.members[member].embed(volume)[0].double().cpu().numpy())
+            features.append(network.embed(volume)[0].double().cpu().numpy())
     x = np.array(features) - np.mean(features, 0)
     u, s, _ = np.linalg.svd(x, full_matrices=False)
     two = np.zeros((len(x), 2))
@@ -75,9 +72,9 @@ def augmented_examples(model_dir: str | Path, table: pd.DataFrame) -> list[list[
     people = table[table.trainable & table.age.notna()].drop_duplicates("participant_id").sort_values("age")
     for path in people.volume.iloc[[0, -1]][:EXAMPLES]:
         volume = torch.from_numpy(load_volume(path, model.spec))[None, None]
-        drawn = augment.draw(VIEWS, settings, rng)
-        views = [volume[0, 0], *augment.apply(volume.expand(VIEWS, -1, -1, -1, -1), drawn)[:, 0]]
-        rows.append([_slices(view.numpy()) for view in views])
+        drawn = augment.draw(VERSIONS, settings, rng)
+        augmented = augment.apply(volume.expand(VERSIONS, -1, -1, -1, -1), drawn)[:, 0]
+        rows.append([_slices(version.numpy()) for version in (volume[0, 0], *augmented)])
     return rows
 
 
@@ -91,7 +88,7 @@ def _slices(volume: np.ndarray) -> np.ndarray:
 
 
 def _part(model: BrainAgeModel, participant_id: str) -> str:
-    """Say what the first member used a person for."""
-    hashed, member = hash_participant(participant_id, model.card["salt"]), model.card["members"][0]
+    """Say what the first fold used a person for."""
+    hashed, fold = hash_participant(participant_id, model.card["salt"]), model.card["members"][0]
     parts = (("train", "training_participants"), ("val", "validation_participants"))
-    return next((part for part, field in parts if hashed in member[field]), "held out")
+    return next((part for part, field in parts if hashed in fold[field]), "held out")

@@ -1,0 +1,211 @@
+"""Who is in which fold of the cross-validation, and how folds are shared between processes.
+
+A `Fold` is one network to train and the people it sees: plain values, sent as they are to whatever process trains it. A
+model without cross-validation has a single one, called ``main``, which holds nobody out. How a fold is trained is in
+`trainer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.managers import SyncManager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from brainage_bids.model.distributed import Distributed
+from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.settings import EffectiveSettings
+from brainage_bids.model.split import split_folds
+from brainage_bids.processes import begin_worker, worker_pool
+
+STAGE_NUMBERS = {"init": 0, "encoder": 1, "head": 2, "network": 3}
+Report = Callable[[dict], None]  # takes a row of the history
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What the network of one fold sees.
+
+    Parameters
+    ----------
+    volumes
+        File of all scans of the training, see `dataset.cache_volumes`.
+    ages
+        Years, ``(n,)``.
+    train
+        For each training person the rows of the scans; one is drawn per epoch.
+    val
+        Row of the first scan of each validation person.
+    """
+
+    volumes: Path
+    ages: np.ndarray
+    train: tuple[np.ndarray, ...]
+    val: np.ndarray
+
+    @property
+    def train_mean_age(self) -> float:
+        """Mean age of those who train, years."""
+        return mean_age(self.ages, self.train)
+
+
+def mean_age(ages: np.ndarray, people: Sequence[np.ndarray]) -> float:
+    """Return the mean over people of the mean age of their scans, years; ``people`` are rows of ``ages``."""
+    return float(np.mean([ages[rows].mean() for rows in people]))
+
+
+def no_report(row: dict) -> None:
+    """Take a row of the history and do nothing with it."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One network to train.
+
+    Parameters
+    ----------
+    name
+        ``fold-1`` to ``fold-K``, or ``main``.
+    number
+        From 0; it enters every random number of the fold.
+    recipe, settings
+        What to train, and how on this machine.
+    data
+        The people it sees.
+    checkpoint
+        File of its last finished epoch.
+    fingerprint
+        Of the whole training; a checkpoint of another one is not used.
+    report
+        Takes each row of the history.
+    """
+
+    name: str
+    number: int
+    recipe: Recipe
+    settings: EffectiveSettings
+    data: FoldData
+    checkpoint: Path
+    fingerprint: str
+    report: Report = no_report
+
+    @property
+    def result(self) -> Path:
+        """File of weights and history once the fold is trained."""
+        return self.checkpoint.with_name(f"{self.name}.pt")
+
+    def device(self, distributed: Distributed) -> torch.device:
+        """Where the network of this process lies."""
+        name = self.settings.device
+        return torch.device(f"{name}:{distributed.local_rank}" if name == "cuda" and distributed.size > 1 else name)
+
+    def rng(self, stage: str, epoch: int) -> np.random.Generator:
+        """Return the generator of one epoch."""
+        seeds = [self.settings.seed, self.number, STAGE_NUMBERS[stage], epoch]
+        return np.random.default_rng(np.random.SeedSequence(seeds))
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The trainable scans, and who trains, validates and is held out in each fold.
+
+    Parameters
+    ----------
+    scans
+        Trainable scans only, sorted by prefix; row i is volume i.
+    split
+        See `split.make_split`.
+    parts
+        By fold its training and its validation participants.
+    held_out
+        By fold the number of the part that it holds out, 1 to K; None without cross-validation.
+    """
+
+    scans: pd.DataFrame
+    split: pd.DataFrame
+    parts: dict[str, tuple[list[str], list[str]]]
+    held_out: dict[str, int | None]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, recipe: Recipe, options: ModelOptions) -> Cohort:
+        """Settle who trains, validates and is held out; ``table`` is that of `train.train_model`.
+
+        Raises
+        ------
+        BadDataError
+            When too few people can train.
+        """
+        table = table.assign(trainable=table.trainable.fillna(False).astype(bool) & table.age.notna())
+        shares = recipe.split.val_share, recipe.split.test_share
+        split, held_out, parts = split_folds(table, options.folds, options.seed, *shares)
+        scans = table[table.trainable].sort_values("prefix").reset_index(drop=True)
+        return cls(scans, split, parts, held_out)
+
+    @property
+    def fewest_train(self) -> int:
+        """People of the smallest training part."""
+        return min(len(train) for train, _ in self.parts.values())
+
+    def rows(self, participants: list[str]) -> list[np.ndarray]:
+        """Return the rows of the scans of each participant."""
+        groups = self.scans.groupby("participant_id").indices
+        return [groups[participant] for participant in participants]
+
+    def train_mean_age(self, name: str) -> float:
+        """Return the mean age of the people who train in a fold, years."""
+        return mean_age(self.scans.age.to_numpy(dtype=float), self.rows(self.parts[name][0]))
+
+    def folds(
+        self, recipe: Recipe, settings: EffectiveSettings, volumes: Path, work_dir: Path, fingerprint: str
+    ) -> list[Fold]:
+        """Return the folds to train: each sees every scan of those who train, the first of those who validate."""
+        ages, folds = self.scans.age.to_numpy(dtype=float), []
+        for number, (name, people) in enumerate(self.parts.items()):
+            train, val = map(self.rows, people)
+            data = FoldData(volumes, ages, tuple(train), np.array([scans[0] for scans in val]))
+            checkpoint = work_dir / f"{name}.checkpoint.pt"
+            folds.append(Fold(name, number, recipe, settings, data, checkpoint, fingerprint))
+        return folds
+
+
+def side_by_side(folds: Sequence[Fold], train: Callable[[Fold], None], workers: int, report: Report) -> None:
+    """Train several folds at the same time, each in a process of its own.
+
+    Parameters
+    ----------
+    folds
+        What to train; the first that fails ends all.
+    train
+        Trains a fold and keeps the result on disk; a function that can be pickled.
+    workers
+        How many at the same time.
+    report
+        Takes each row of the history of any fold, in this process.
+    """
+    manager = SyncManager(ctx=get_context("forkserver"))
+    manager.start(begin_worker)  # it too ends with the run
+    with manager, worker_pool(workers) as pool:
+        rows = manager.Queue()
+        jobs = [pool.submit(train, dataclasses.replace(fold, report=rows.put)) for fold in folds]
+        while not (all(job.done() for job in jobs) and rows.empty()):
+            _pass_on(rows, report)
+            for job in jobs:
+                if job.done():
+                    job.result()  # one failure ends all; their finished epochs are kept
+        for job in jobs:
+            job.result()
+
+
+def _pass_on(rows: queue.Queue, report: Report) -> None:
+    try:
+        report(rows.get(timeout=0.2))
+    except queue.Empty:
+        return
