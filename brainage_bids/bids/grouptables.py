@@ -1,6 +1,6 @@
-"""The tables of the group level: how they are written, and what their columns mean (the text of the JSON sidecars).
+"""Write the tables of the group level, and explain their columns in JSON sidecars.
 
-One name means one thing in all tables; `OF_TABLE` holds what differs.
+A column name means the same in all tables; `OF_TABLE` holds the exceptions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE, SALIENCY_REGION_COLUMNS
 
-BY_MODEL = {  # columns of brainage.tsv that end in the name of the model; the longest that fits counts
+BY_MODEL = {  # columns of brainage.tsv that end in the name of the model; longer names must come first
     "predicted_age_": "predicted age (years)",
     "conformal_p_": "one-sided conformal p: share of held-out healthy people who look at least this old for their age",
     "bag_corrected_": "brain age gap after removal of the age-bias line (years)",
@@ -214,7 +214,10 @@ OF_TABLE = {
 def write_group_table(
     outputs: Outputs, name: str, table: pd.DataFrame, about: Mapping[str, object] | None = None
 ) -> Path:
-    """Write ``group/<name>.tsv`` and the JSON file that explains every column; ``about`` stands there beside them."""
+    """Write ``group/<name>.tsv`` and the JSON file that explains its columns; return the path of the table.
+
+    ``about`` is added to the JSON file.
+    """
     sidecar = {column: {"Description": words} for column, words in meanings_of(name, table.columns).items()}
     path = write_tsv(outputs.group_table(name), table)
     write_json(path.with_suffix(".json"), sidecar | dict(about or {}))
@@ -222,21 +225,21 @@ def write_group_table(
 
 
 def meanings_of(table: str, columns: Iterable[str]) -> dict[str, str]:
-    """Return what each of these columns of ``group/<table>.tsv`` means.
+    """Return the meaning of each column of ``group/<table>.tsv``.
 
-    In ``brainage`` a column of no known name is a clinical score.
+    In ``brainage`` a column of unknown name is a clinical score.
 
     Raises
     ------
     KeyError
-        When a column of another table has no meaning here.
+        When a column of another table is not explained here.
     """
-    known, found = {**MEANINGS, **OF_TABLE.get(table, {})}, {}
+    known, meanings = {**MEANINGS, **OF_TABLE.get(table, {})}, {}
     for name in columns:
         if name in known:
-            found[name] = known[name]
+            meanings[name] = known[name]
         elif table == "brainage":
-            found[name] = next((words for start, words in BY_MODEL.items() if name.startswith(start)), SCORE)
+            meanings[name] = next((words for start, words in BY_MODEL.items() if name.startswith(start)), SCORE)
         else:
-            raise KeyError(f"column {name!r} of {table}.tsv is explained nowhere")
-    return found
+            raise KeyError(f"column {name!r} of {table}.tsv is not explained")
+    return meanings
