@@ -1,7 +1,6 @@
-"""Does a score go with one model's gap more than with another's? Two correlations that share people and score.
+"""Compare the correlations of one score with the gaps of two models, in the same people.
 
-Raw gaps are primary, because they are what a correlation of the paper is made of; the test says nothing of how large
-either correlation is.
+Raw gaps are primary, as in the correlations of the paper. The test does not say how large either correlation is.
 """
 
 from __future__ import annotations
@@ -64,19 +63,19 @@ def correlation_comparison(
     Parameters
     ----------
     table
-        Rows that ``select_rows`` kept: one per participant.
+        Rows selected by ``select_rows``: one per participant.
     models
         Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
     scores
-        Score columns; a group without a value of a score gives no row for it.
+        Score columns; groups without a value of a score get no row for it.
     controls
-        Labels of the healthy controls; the pooled row says when it mixes them with patients.
+        Labels of the healthy controls; the note of the pooled row says when it mixes them with patients.
 
     Returns
     -------
     pandas.DataFrame
-        ``CORRELATIONCOMPARISON_COLUMNS``: variants ``raw`` (primary) and ``corrected``, on the people with the score
-        and both gaps; ordinal scores (hy) on ranks. No q: it is one question per score, a check of the choice of model.
+        ``CORRELATIONCOMPARISON_COLUMNS``: variants ``raw`` (primary) and ``corrected``, in the people with the score
+        and both gaps; for ordinal scores on ranks. There is no q: each row answers its own question.
     """
     rows = []
     for score in scores:
