@@ -60,7 +60,7 @@ def _of_a_level(root: Path, found: Found) -> str | None:
             return f"it lies in a dataset; give the folder above, {root.parent}, as BIDS_DIR"
         return None
     what = _LEVEL.get(root.name[:3], "images") if root.name[3:4] == "-" else "images"
-    return f"it is the folder of {what}; give that of the whole dataset, {root.parents[depth]}, as BIDS_DIR"
+    return f"it is the folder of {what}; give the folder of the whole dataset, {root.parents[depth]}, as BIDS_DIR"
 
 
 def _no_participants(root: Path, found: Found) -> str | None:
@@ -74,7 +74,9 @@ def _no_participants(root: Path, found: Found) -> str | None:
         return f"the dataset lies in a folder below: give {folders} as BIDS_DIR"
     unnamed = [name for name in inside if name.lower() not in _NOT_PEOPLE and _holds_a_person(root / name)]
     if unnamed:
-        return f"its folders {some(unnamed, 3)} are not named as participants; rename them as in sub-01, files too"
+        return (
+            f"its folders {some(unnamed, 3)} are not named like participants; rename them and their files as in sub-01"
+        )
     if datasets:
         return f"it holds only {some(datasets, 3)}; this program needs the raw dataset as BIDS_DIR"
     special = [name for name in inside if name.lower() in _NOT_PEOPLE]

@@ -226,7 +226,7 @@ def _with_believable_times(book: AgeBook, faults: list[Fault]) -> AgeBook:
     if doubts:
         message = (
             f"the dates of acquisition of {len(doubts)} participants cannot be true and are not used: {some(doubts)}; "
-            "the ages of the tables stand: correct acq_time, or add an age for each session"
+            "the ages in the tables are used: correct acq_time, or add an age for each session"
         )
         faults.append(make_fault("AGE_DATES", "acq_time", message))
     return replace(book, times=times)

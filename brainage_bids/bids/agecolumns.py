@@ -211,7 +211,7 @@ def _without_levels(table: Table, name: str, described: Told, unit: str | None) 
     numbers = {clean(cell) for cell in cells if clean(cell)}
     whole = all(re.fullmatch(r"\d+(?:\.0*)?|n/?a", number.lower()) for number in numbers)
     if unit is None and whole and len(numbers) <= _MANY and (described.bins or _lists_ranges(levels)):
-        return read, f"its description or Levels speak of groups of ages ({some(sorted(numbers), 3)})"
+        return read, f"its description or Levels mention age groups ({some(sorted(numbers), 3)})"
     return read, ""
 
 
@@ -239,10 +239,7 @@ def _stated_unit(table: Table, name: str, described: Told, faults: list[Fault]) 
     """Return the unit stated by sidecar and heading (None: none), and whether the column can be used."""
     units = of_column(table.about(name), "Units", "Unit")
     if units is not None and unit_name(units) is None and not says_nothing(units):
-        message = (
-            f"column {name!r} is in {str(units)[:60]!r}, which is no unit of time since birth; use year, month, week "
-            "or day"
-        )
+        message = f"column {name!r} is in {str(units)[:60]!r}, which is not a unit of age; use year, month, week or day"
         faults.append(make_fault("AGE_UNIT_UNKNOWN", table.name, message))
         return None, False
     if described.conception or counts_from_conception(name):
@@ -262,7 +259,7 @@ def _stated_unit(table: Table, name: str, described: Told, faults: list[Fault]) 
     if len(agreed) == 1 or not stated:
         return (agreed.pop() if agreed else None), True
     shown = ", ".join(f"{source}: {' and '.join(sorted(units_found))}" for source, units_found in stated.items())
-    message = f"the unit of {name!r} is not clear ({shown}); its ages are missing: make them one, or {_ADVICE}"
+    message = f"the unit of {name!r} is not clear ({shown}); its ages are missing: make them agree, or {_ADVICE}"
     faults.append(make_fault("AGE_UNIT_CONFLICT", table.name, message))
     return None, False
 

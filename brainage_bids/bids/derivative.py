@@ -264,7 +264,7 @@ def _merge(path: Path, key: str, rows: Mapping[str, Mapping]) -> None:
     if path.is_file():
         before = read_tsv(path)
         if key not in before:
-            raise Unreadable(path, f"has no column {key} any more; name it so again, or remove the file")
+            raise Unreadable(path, f"has no column {key} any more; restore this name, or remove the file")
         merged = {row[key]: row for row in before.to_dict("records") if row[key]}
     for name, row in rows.items():
         merged[name] = {**merged.get(name, {}), **row}

@@ -179,7 +179,7 @@ class _Search:
             if entry.is_dir():
                 names.append(entry.name)
                 return
-            reason = "a link that leads nowhere" if entry.is_symlink() else "a file where a folder is expected"
+            reason = "a broken link" if entry.is_symlink() else "a file where a folder is expected"
         except OSError as error:
             reason = error.strerror
         self.unreadable(Path(entry.path), reason)
@@ -199,7 +199,7 @@ class _Search:
                 listed = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
         except FileNotFoundError:
             if anat.is_symlink():
-                self.unreadable(anat, "a link that leads nowhere")
+                self.unreadable(anat, "a broken link")
             elif session is not None:
                 self._instead_of_anat(folder)
             return False
@@ -242,7 +242,7 @@ class _Search:
         if reason := not_fetched(entry.path):
             self.fault("IMAGE_NOT_FETCHED", entry.path, reason)
         elif _size(entry) is None:
-            self.unreadable(Path(entry.path).parent, "its files cannot be looked at")
+            self.unreadable(Path(entry.path).parent, "its files cannot be read")
             return None
         elif _size(entry) == 0:
             self.fault("IMAGE_EMPTY", entry.path, "has 0 bytes; fetch it again or exclude the participant")
@@ -273,8 +273,8 @@ def _not_used(entry: os.DirEntry, at_home: bool, entities: Mapping[str, str]) ->
         return "IMAGE_MISPLACED", "is named after another participant or session than its folder; move or rename it"
     if "space" in entities:
         return "IMAGE_NORMALISED", (
-            f"lies in space-{entities['space']}; it is ignored: a normalised image has lost brain size and atrophy, "
-            "which brain age reads; give the native scan"
+            f"lies in space-{entities['space']}; it is ignored: normalisation removes brain size and atrophy, on "
+            "which brain age depends; give the native scan"
         )
     if {"desc", "res", "den", "label"} & set(entities) or entities.get("part", "mag") != "mag":
         return "IMAGE_NOT_RAW", "is not a raw magnitude image; it is ignored"
@@ -282,7 +282,7 @@ def _not_used(entry: os.DirEntry, at_home: bool, entities: Mapping[str, str]) ->
         regular = entry.is_file() or (entry.is_symlink() and not entry.is_dir())
     except OSError:
         regular = True  # a circular link: reported as not fetched
-    return ("", "") if regular else ("IMAGE_NAME", "is no file but a folder or a device; it is ignored")
+    return ("", "") if regular else ("IMAGE_NAME", "is a folder or a device, not a file; it is ignored")
 
 
 def _second_inversion(name: str, names: set[str]) -> str | None:

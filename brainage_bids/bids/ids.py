@@ -44,13 +44,13 @@ def how_ids_differ(ids: Iterable[str], people: Iterable[str]) -> str | None:
         name, folder = shorten(pairs[0][0]), pairs[0][1]
         count = "1 id is" if len(pairs) == 1 else f"{len(pairs)} ids are"
         return (
-            f"{count} written otherwise than the folders, by {' and '.join(ways) or 'signs'}: {name!r} in the table, "
-            f"{folder!r} the folder; such rows count for nobody: write the ids as the folders are named"
+            f"{count} spelled differently from the folders, by {' and '.join(ways) or 'signs'}: {name!r} in the table, "
+            f"{folder!r} the folder; such rows are not used: spell the ids like the folders"
         )
     if written and folders and not exact:
         return (
             f"none of its {len(written)} ids is a folder (ids: {some(written, 3)}; folders: {some(folders, 3)}), so it "
-            "counts for nobody: write the ids as the folders are named"
+            "is not used: spell the ids like the folders"
         )
     return None
 
@@ -110,12 +110,12 @@ def session_faults(table: Table, folders: Mapping[str, Sequence[str | None]]) ->
     messages = []
     if others:
         messages.append(
-            f"the sessions of {len(others)} participants are named otherwise than their folders ({some(others, 2)}), "
-            "so they count for no scan; write them alike"
+            f"the sessions of {len(others)} participants have other names than their folders ({some(others, 2)}), "
+            "so they match no scan; use the same names"
         )
     if unclear:
         messages.append(
             f"{len(unclear)} participants have several sessions in the table and no session folder "
-            f"({some(unclear, 2)}), so it is unknown of which one their scan is; add session folders or keep one row"
+            f"({some(unclear, 2)}), so the session of their scan is unknown; add session folders or keep one row"
         )
     return [make_fault("SESSIONS_DIFFER", table.name, message) for message in messages]

@@ -30,7 +30,7 @@ def read_bidsignore(root: Path, faults: list[Fault]) -> Callable[[str], bool]:
             GitIgnoreSpec.from_lines([line])
             patterns.append(line)
         except ValueError:
-            message = f"{shorten(line)!r} is no pattern of .gitignore; it is passed over"
+            message = f"{shorten(line)!r} is not a valid pattern; this line is not used"
             faults.append(make_fault("TABLE_UNREADABLE", FILE, message, number, WARNING))
     return GitIgnoreSpec.from_lines(patterns).match_file
 

@@ -107,9 +107,7 @@ def open_stored(path: str | Path, way_out: str = "replace it or exclude the scan
     if fault:
         raise BadDataError(f"{path} {fault}; {way_out}")
     if gzipped != (path.suffix == ".gz"):
-        warnings.append(
-            f"the file is {'' if gzipped else 'not '}compressed, against its name; it was read all the same"
-        )
+        warnings.append(f"the file is {'' if gzipped else 'not '}compressed, unlike its name; it was read anyway")
     return Stored(path, header, affine, gzipped, tuple(warnings), way_out)
 
 
@@ -141,7 +139,7 @@ def _start(path: Path, way_out: str) -> tuple[bytes, bool]:
         if stat.S_ISDIR(mode):
             raise BadDataError(f"{path} is a folder, not an image; {way_out}")
         if not stat.S_ISREG(mode):
-            raise BadDataError(f"{path} is no ordinary file; {way_out}")
+            raise BadDataError(f"{path} is not a regular file; {way_out}")
         with open(path, "rb") as file:
             start = file.read(START)
         if not start:
@@ -153,7 +151,7 @@ def _start(path: Path, way_out: str) -> tuple[bytes, bool]:
     except FileNotFoundError as error:
         raise BadDataError(f"{path} is not there; restore it or exclude the scan") from error
     except PermissionError as error:
-        raise BadDataError(f"{path} may not be read (permission denied); ask for the right to read it") from error
+        raise BadDataError(f"{path} cannot be read (permission denied); ask for permission") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadDataError(
             f"{path} cannot be read to its end: it is damaged or truncated ({_first_line(error)}); fetch it again"
@@ -287,7 +285,7 @@ def _orientation(header: nib.Nifti1Header) -> tuple[np.ndarray, list[str], str]:
         if code > 0 and matrix is not None and _is_map(matrix):
             good[name] = np.asarray(matrix, dtype=np.float64)
         elif code > 0 and not (name == "qform" and broken):
-            broken.append(f"its {name} is no map from voxels to mm")
+            broken.append(f"its {name} does not map voxels to mm")
     if len(good) == 2 and not np.allclose(good["sform"], good["qform"], atol=0.5):
         return good["sform"], ["sform and qform disagree; the sform was used"], ""
     if good:
@@ -298,7 +296,7 @@ def _orientation(header: nib.Nifti1Header) -> tuple[np.ndarray, list[str], str]:
     zooms = [float(z) for z in header["pixdim"][1:4]]
     if not all(0 < z < math.inf for z in zooms):
         return np.eye(4), [], f"has voxels of {_mm(zooms)} mm in its header; repair it"
-    unset = "header says nothing of the orientation (sform and qform unset): left and right are a guess"
+    unset = "header does not give the orientation (sform and qform unset): left and right are a guess"
     return np.asarray(header.get_base_affine(), dtype=np.float64), [unset], ""
 
 

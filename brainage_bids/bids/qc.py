@@ -116,8 +116,8 @@ def check_decisions(path: Path, scans: Iterable[Scan], bids_dir: Path) -> None:
             continue
         if key[0] == scan[0] or not (bids_dir / key[0]).is_dir():
             raise BadDataError(
-                f"{path}: a decision stands in the row {' '.join(filter(None, key))!r}, which is no scan; the scan is "
-                f"{' '.join(filter(None, scan))!r}: write the labels as they are in its row"
+                f"{path}: there is a decision for {' '.join(filter(None, key))!r}, which is no scan; the scan is "
+                f"{' '.join(filter(None, scan))!r}: use its labels"
             )
 
 

@@ -197,7 +197,7 @@ def _opened(root: Path, database: Path) -> BIDSLayout:
     except Exception as error:  # not a database, or made by another version of pybids
         raise BadDataError(
             f"--bids-database-dir {shorten(database)}: {DATABASE} cannot be read by this pybids ({_why(error)}); "
-            "make it anew, or leave the option out"
+            "create it again, or leave the option out"
         ) from error
     if os.path.realpath(indexed) != os.path.realpath(root):
         raise UsageError(

@@ -273,7 +273,7 @@ def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str | None
     """Return the Name of the dataset, None when there is none."""
     file, severity = "dataset_description.json", "warning" if skip else None
     if not os.path.lexists(root / file):
-        message = f"is not in {root}; is this the root of a BIDS dataset? (--skip-bids-validation goes on without it)"
+        message = f"is not in {root}; is this the root of a BIDS dataset? (--skip-bids-validation continues without it)"
         faults.append(make_fault("DESCRIPTION_MISSING", file, message, severity=severity))
         return None
     try:
@@ -285,7 +285,7 @@ def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str | None
             error.reason if isinstance(error, Unreadable) else f"cannot be read ({error.strerror})",
         )
     if not isinstance(description, Mapping):
-        message = f"{reason} (--skip-bids-validation goes on without it)"
+        message = f"{reason} (--skip-bids-validation continues without it)"
         faults.append(make_fault("DESCRIPTION_UNREADABLE", file, message, severity=severity))
         return None
     lacking = [key for key in ("Name", "BIDSVersion") if not description.get(key)]

@@ -21,7 +21,7 @@ from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 from brainage_bids.schema import Prepared, Scan
 
 NORMALISED = (
-    "nonlinearly normalised images have lost brain size and atrophy, which brain age reads; a native image is needed"
+    "nonlinear normalisation removes brain size and atrophy, on which brain age depends; a native image is needed"
 )
 
 
@@ -152,7 +152,7 @@ def _look(scan: Scan, derivative: Derivative, sessions: set[str | None]) -> _Nat
     if best.session_id is None and len(sessions) > 1:
         return (
             f"{derivative.name} merged the {len(sessions)} sessions of {scan.participant_id} into one image, which "
-            "belongs to no single age; let it process each session on its own"
+            "has no single age; process each session separately"
         )
     if best.mask is None:
         return f"{derivative.name} has no desc-brain_mask beside {best.path.name}"

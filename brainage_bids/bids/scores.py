@@ -332,8 +332,8 @@ def unused_faults(book: ScoreBook, scans: Sequence[Scan]) -> list[Fault]:
         if lost:
             who = some(f"{participant} ({', '.join(dict.fromkeys(visits))})" for participant, visits in lost.items())
             message = (
-                f"{name}: values of {len(lost)} people are of no session of their selected scans and are not used: "
-                f"{who}; name the sessions as the folders are named, or allow a larger --max-score-gap"
+                f"{name}: values of {len(lost)} people are from no session of their selected scans and are not used: "
+                f"{who}; use the session names of the folders, or allow a larger --max-score-gap"
             )
             faults.append(make_fault("SCORE_UNUSED", places[0], message))
     return faults

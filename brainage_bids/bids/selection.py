@@ -122,7 +122,7 @@ def _by_query(root: Path, wanted: Wanted, images: Sequence[Image], found: Found,
     if unknown and wanted.database_dir:
         message = (
             f"{len(unknown)} T1w images are not in the database of --bids-database-dir and are left out: "
-            f"{some(unknown)}; make the database anew, or leave the option out"
+            f"{some(unknown)}; create the database again, or leave the option out"
         )
         faults.append(make_fault("DATABASE_OLD", "sub-*", message))
     return [image for path, image in zip(paths, images, strict=True) if path in answer.selected]
@@ -190,7 +190,9 @@ def _parts(images: Sequence[Image]) -> list[Fault]:
     if parts:
         names = some(os.path.basename(image.path) for image in parts)
         message = f"{len(parts)} images are named as a part of the brain (chunk-, a localizer or slab): {names}"
-        faults.append(make_fault("IMAGE_PART", "sub-*", f"{message}; another image stands for the person where one is"))
+        faults.append(
+            make_fault("IMAGE_PART", "sub-*", f"{message}; another image represents the person, if there is one")
+        )
     echoes: dict[tuple, list[str]] = {}
     for image, run in stems:
         entities = entities_of(run)

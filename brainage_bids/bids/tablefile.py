@@ -174,7 +174,7 @@ def read_table(
     ids = [name for name in header if normalise(name) == "participantid"]
     reason = wrong_separator(header)
     if participant is None and not ids:
-        message = reason or f"has no participant_id column but {some(header)}; name the column so"
+        message = reason or f"has no participant_id column (it has {some(header)}); rename the column of the ids"
         faults.append(make_fault("TABLE_ID_MISSING", shown, message, 1, severity))
         return None
     if participant is not None and reason:
@@ -264,7 +264,7 @@ def read_sidecar(
         return None
     if not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else shorten(repr(values), 20)
-        message = f"is not a JSON object but {kind} (line 1), so what it tells is unknown; repair or remove it"
+        message = f"is not a JSON object but {kind} (line 1), so its content is unknown; repair or remove it"
         faults.append(make_fault("SIDECAR_UNREADABLE", shown, message, severity=severity))
         return None
     if odd:

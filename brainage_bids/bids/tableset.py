@@ -177,7 +177,7 @@ def _joined_sessions(
             meaning = _meaning(merged.get(name))
             before = meanings.setdefault(name, (meaning, table.name))
             if meaning != before[0]:
-                message = f"gives {name!r} another unit or other levels than that of {before[1]}; make them one"
+                message = f"gives {name!r} another unit or other levels than that of {before[1]}; make them equal"
                 doubts[name] = make_fault("SIDECAR_CONFLICT", Path(table.name).with_suffix(".json").name, message)
         sidecar |= {name: merged[name] for name in table.sidecar}
     faults.extend(replace(fault, severity=WARNING) for fault in doubts.values() if fault.code == "SIDECAR_CONFLICT")

@@ -234,7 +234,7 @@ def parse_json(text: str, path: str | Path, odd: list[str] | None = None) -> Any
     problems: list[str] = []
 
     def no_number(word: str) -> None:
-        problems.append(f"holds {shorten(word, 20)}, which is no number that can be used")
+        problems.append(f"holds {shorten(word, 20)}, which is not a usable number")
 
     def whole(digits: str) -> int | None:
         return int(digits) if len(digits) < 300 else no_number(digits)

@@ -40,7 +40,7 @@ def settled(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     notes = []
     empty = _senseless(values)
     if empty is not None:
-        notes.append("holds NaN or infinite voxels, or some beyond any intensity; they are read as background")
+        notes.append("holds NaN or infinite voxels, or extremely large values; they are read as background")
     padding, value = _padding(values, empty)
     if padding is not None:
         notes.append(f"is padded with {value:g}, far from what was measured; the padding is read as background")

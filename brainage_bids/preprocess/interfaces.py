@@ -123,9 +123,9 @@ def _reason(program: str, runtime: Any) -> str:
     """Return in one sentence why a program failed: its exit code and its last line of output."""
     code = getattr(runtime, "returncode", None)
     if not code:  # it did not start, or ended without error but without result; nipype's last line says which
-        return f"{program}: {_last_line(runtime.traceback)}; the crash file has all it said"
-    last_line = _last_line(runtime.stderr) or _last_line(runtime.stdout) or "it said nothing"
-    return f"{program} ended with exit code {code}: {last_line}; the crash file has all it said"
+        return f"{program}: {_last_line(runtime.traceback)}; the crash file has its full output"
+    last_line = _last_line(runtime.stderr) or _last_line(runtime.stdout) or "no output"
+    return f"{program} ended with exit code {code}: {last_line}; the crash file has its full output"
 
 
 def _last_line(text: str | None) -> str:

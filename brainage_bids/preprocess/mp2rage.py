@@ -10,8 +10,8 @@ import numpy as np
 import scipy.ndimage as ndi
 
 WITH_INV2 = "is an MP2RAGE image (UNIT1): noise without signal was removed by the second inversion (INV2)"
-BY_NOISE = "is an MP2RAGE image (UNIT1) without INV2: what is as noisy as air was removed"
-CLEAN = "is an MP2RAGE image (UNIT1) whose background holds no noise: taken as it is"
+BY_NOISE = "is an MP2RAGE image (UNIT1) without INV2: voxels as noisy as air were removed"
+CLEAN = "is an MP2RAGE image (UNIT1) whose background holds no noise: it was used as it is"
 STORED_MAX = 4095.0  # largest value in the 12 bits that scanners write
 ABOVE_NOISE = 4.0  # square root of the regularising term, in units of the noise of INV2
 REACH_MM = 2.0  # width of the average of the noise

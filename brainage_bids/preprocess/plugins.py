@@ -105,8 +105,8 @@ def read_plugin_file(path: Path) -> tuple[str, dict]:
             raise UsageError(f"--use-plugin {path}: {key} is {shorten(value)!r}; give a number above 0")
     if name.endswith("Graph"):
         raise UsageError(
-            f"--use-plugin {path}: {name} submits everything at once and never reports a failure, so that a lost "
-            f"participant would pass for done; use {name.removesuffix('Graph')}"
+            f"--use-plugin {path}: {name} submits everything at once and never reports a failure, so that a failed "
+            f"participant would count as done; use {name.removesuffix('Graph')}"
         )
     if name == "LegacyMultiProc":
         name = "MultiProc"  # same settings; the old pool hangs when a worker is killed

@@ -116,6 +116,6 @@ def steady_scheduler(name: str, settings: dict[str, Any]) -> Any:
             jobs = [str(taskid) for taskid in self._pending]
             if jobs and shutil.which(CANCEL[name]):
                 subprocess.run([CANCEL[name], *jobs], capture_output=True, timeout=CANCEL_S, check=False)
-                LOG.warning("%s: %d jobs are taken back", name, len(jobs))
+                LOG.warning("%s: %d jobs are cancelled", name, len(jobs))
 
     return Steady(plugin_args=settings)

@@ -61,8 +61,8 @@ def mni_notes(brain: Brain, matrix: np.ndarray, template: Template) -> tuple[str
     if not brain.says_mni or distance > MNI_DISTANCE_MM:
         return ()
     return (
-        f"the scan lies in MNI space already (the affine moves the brain by {distance:.1f} mm): had it been brought "
-        "there nonlinearly, brain size and atrophy would be gone; use the native scan",
+        f"the scan lies in MNI space already (the affine moves the brain by {distance:.1f} mm): if this was "
+        "done nonlinearly, brain size and atrophy are lost; use the native scan",
     )
 
 

@@ -191,8 +191,8 @@ def _from_nilearn(wanted: str, name: str) -> Atlas:
         bunch = fetch(verbose=0)
     except (OSError, ValueError, TypeError) as error:  # no network, a wrong reply, or an atlas that needs arguments
         raise UsageError(
-            f"--atlas {wanted}: nilearn could not get it ({type(error).__name__}: {error}); fetch it once where there "
-            f"is a network, give its file with --atlas PATH, or use {DEFAULT_ATLAS}, which needs none"
+            f"--atlas {wanted}: nilearn could not fetch it ({type(error).__name__}: {error}); fetch it once where "
+            f"there is a network, give its file with --atlas PATH, or use {DEFAULT_ATLAS}, which needs none"
         ) from error
     table: Any = getattr(bunch, "lut", None)
     if table is None:
@@ -246,7 +246,7 @@ def _made(name: str, source: str, image: Any, names: Mapping[int, str]) -> Atlas
         raise UsageError(f"--atlas {name} is a {values.ndim}D image of shape {values.shape}; give a 3D image of labels")
     rounded = np.rint(values)
     if not np.array_equal(rounded, values):
-        raise UsageError(f"--atlas {name} holds values that are no whole numbers; give labels, not probabilities")
+        raise UsageError(f"--atlas {name} holds values that are not whole numbers; give labels, not probabilities")
     names = {label: text for label, text in names.items() if label != 0 and text.lower() != "background"}
     if not np.isin(list(names), rounded).any():
         raise UsageError(f"--atlas {name}: no label of its table is in its image; the table belongs to another image")

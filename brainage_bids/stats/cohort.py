@@ -161,7 +161,7 @@ def _choose_session(rows: pd.DataFrame, select: str) -> pd.Index:
         try:
             years = float(select.removeprefix("closest:")) / 12
         except ValueError:
-            raise UsageError(f"session selection '{select}' names no number of months; try closest:12") from None
+            raise UsageError(f"session selection '{select}' does not give a number of months; try closest:12") from None
         elapsed = rows["age"] - rows.groupby("person")["age"].transform("min")
         distance = rows.assign(distance=(elapsed - years).abs())
         return distance.sort_values(["distance", "session"]).drop_duplicates("person").index

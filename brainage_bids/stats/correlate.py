@@ -301,7 +301,7 @@ def _pooled_note(groups: pd.Series, controls: Sequence[str]) -> str:
         return ""
     mixed = is_member(pd.Series(labels, dtype=object), controls)
     what = "controls and patients" if mixed.any() and not mixed.all() else "groups"
-    return f"pools {what}: a difference between them can make or hide the correlation"
+    return f"pools {what}: a difference between them can cause or hide the correlation"
 
 
 def _student(r: float, df: int) -> dict:

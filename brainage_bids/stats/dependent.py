@@ -100,4 +100,4 @@ def _compare(values: np.ndarray, part: pd.DataFrame, columns: Sequence[str], sco
     complete = np.isfinite(data).all(axis=1)
     data[complete] = stats.rankdata(data[complete], axis=0)
     row = williams_t(*data.T)
-    return row | {"note": joined([row["note"], "ordinal score: of ranks (Spearman)"])}
+    return row | {"note": joined([row["note"], "ordinal score: ranks are used (Spearman)"])}

@@ -53,8 +53,8 @@ def check(engine: str, work_dir: Path, scheduler: bool = False) -> None:
     blank = any(letter in " '\"\\$&;()<>|*?`" for letter in str(work_dir))
     if blank and scheduler:
         raise UsageError(
-            f"--work-dir {str(work_dir)!r} holds a blank or another character that nipype's batch scripts stumble "
-            "over; choose another folder"
+            f"--work-dir {str(work_dir)!r} holds a blank or another character that nipype's batch scripts cannot "
+            "handle; choose another folder"
         )
     if engine == "builtin":
         return
@@ -66,7 +66,7 @@ def check(engine: str, work_dir: Path, scheduler: bool = False) -> None:
     if blank:
         raise UsageError(
             f"--work-dir {str(work_dir)!r} holds a blank or another character that the programs of --engine {engine}"
-            " stumble over; choose another folder"
+            " cannot handle; choose another folder"
         )
     if engine == "minc":
         importlib.import_module("brainage_bids.preprocess.engines.minc").check_data()
