@@ -74,9 +74,7 @@ def _no_participants(root: Path, found: Found) -> str | None:
         return f"the dataset lies in a folder below: give {folders} as BIDS_DIR"
     unnamed = [name for name in inside if name.lower() not in _NOT_PEOPLE and _holds_a_person(root / name)]
     if unnamed:
-        return (
-            f"its folders {some(unnamed, 3)} are not named like participants; rename them and their files as in sub-01"
-        )
+        return f"its folders {some(unnamed, 3)} are not named like sub-01; rename them and their files"
     if datasets:
         return f"it holds only {some(datasets, 3)}; this program needs the raw dataset as BIDS_DIR"
     special = [name for name in inside if name.lower() in _NOT_PEOPLE]
@@ -107,7 +105,6 @@ def _holds_a_person(folder: Path) -> bool:
 
 
 def _other_images(root: Path, found: Found) -> str | None:
-    """Name the images that participants have in place of T1w images."""
     suffixes: Counter[str] = Counter()
     formats: Counter[str] = Counter()
     for person in list(found.sessions)[:LOOKED]:

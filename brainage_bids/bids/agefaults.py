@@ -73,7 +73,6 @@ def _advice(tables: Tables, root: Path, people: Collection[str], asked: bool) ->
 
 
 def _other_tables(root: Path, tables: Tables) -> Iterator[Table]:
-    """Yield the other tables beside participants.tsv (``demographics.csv``)."""
     known = {table.name for table in tables.ordered} | {"participants.tsv", "sessions.tsv"}
     for path in sorted([*root.glob("*.tsv"), *root.glob("*.csv")]):
         if path.name not in known and path.is_file() and path.stat().st_size <= _LARGEST:

@@ -61,13 +61,9 @@ def age_for_rates(book: AgeBook, participant: str, session: str | None) -> float
     """Return an age in years for rates of change only, computed from the exact time between sessions.
 
     Ages in whole years can misstate the time between two scans by up to a year. If all ages of a person are in whole
-    years, this age is that at the first session plus the time since then, from dates or else from session labels.
-
-    Returns
-    -------
-    float or None
-        None for all sessions of a person when an age has decimals or is capped, when the time of a session is unknown,
-        or when times and ages contradict each other.
+    years, this age is that at the first session plus the time since then, from dates or else from session labels. It is
+    None for all sessions of a person if an age has decimals or is capped, if the time of a session is unknown, or if
+    times and ages contradict each other.
     """
     ages: dict[str | None, float] = {}
     for visit in book.sessions.get(participant, ()):

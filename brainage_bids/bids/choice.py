@@ -1,8 +1,7 @@
 """Choose the scan that represents a person when a session has several: one rule for the whole program.
 
-Scans without contrast agent come first, then scans of the whole brain, then those with the fewest quality warnings.
-Ties are broken by name: the acquisition in natural order, then the lowest run. Scans that failed quality control are
-removed before.
+Scans without contrast agent come first, then scans of the whole brain, then those with the fewest quality warnings,
+then the first by name (acquisition in natural order, then run). Scans that failed quality control are removed before.
 """
 
 from __future__ import annotations

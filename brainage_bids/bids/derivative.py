@@ -124,7 +124,7 @@ def source_of(root: Path) -> tuple[str, Path | None]:
     name = str(description.get("Name", ""))
     if APP not in programs or not name.startswith(NAME.format("")):
         raise NoInputError(f"{root} holds no results of {APP}; give the OUTPUT_DIR of a participant run")
-    return name.removeprefix(NAME.format("")), _linked_folder(root, _links(description).get("raw", ""))
+    return name.removeprefix(NAME.format("")), _folder_of(root, _links(description).get("raw", ""))
 
 
 def _link(root: Path, folder: Path) -> str:
@@ -132,7 +132,7 @@ def _link(root: Path, folder: Path) -> str:
     return quote(Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(root))).as_posix())
 
 
-def _linked_folder(root: Path, link: str) -> Path | None:
+def _folder_of(root: Path, link: str) -> Path | None:
     """Return the folder of a link: a relative one, or a ``file:`` URI of an earlier version."""
     uri = urlparse(link)
     if uri.scheme not in ("", "file") or not uri.path:
@@ -226,9 +226,7 @@ def _check_apart(root: Path, bids_dir: Path) -> None:
 def _description(root: Path, dataset: Dataset, name: str, version: str) -> dict:
     """Return the content of dataset_description.json; source datasets of earlier runs stay in it."""
     links = _links(_read_description(root / "dataset_description.json")[0])
-    links = {
-        name: _link(root, folder) if (folder := _linked_folder(root, link)) else link for name, link in links.items()
-    }
+    links = {name: _link(root, folder) if (folder := _folder_of(root, link)) else link for name, link in links.items()}
     links |= {"raw": _link(root, dataset.bids_dir)}
     links |= {derivative.name: _link(root, derivative.root) for derivative in dataset.derivatives}
     source = {"URL": links["raw"]}

@@ -187,7 +187,6 @@ class _Search:
             self.closed.append(entry.name)
 
     def _beside(self, entry: os.DirEntry) -> None:
-        """Add a fault for an image that lies outside of anat."""
         if entry.name.endswith(("_T1w.nii", "_T1w.nii.gz")) and not entry.name.startswith("."):
             self.fault("IMAGE_OUTSIDE_ANAT", entry.path, "is not in a folder anat; move it there if it is to be used")
 

@@ -39,10 +39,8 @@ def read_foreign(path: Path) -> ForeignTable:
 
     Raises
     ------
-    NoInputError
-        When there is no such file.
-    BadDataError
-        When it is not such a table. The message begins with the path.
+    NoInputError, BadDataError
+        When there is no such file; when it is not such a table. The message begins with the path.
     """
     try:
         text = read_text(path)

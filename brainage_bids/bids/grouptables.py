@@ -214,10 +214,7 @@ OF_TABLE = {
 def write_group_table(
     outputs: Outputs, name: str, table: pd.DataFrame, about: Mapping[str, object] | None = None
 ) -> Path:
-    """Write ``group/<name>.tsv`` and the JSON file that explains its columns; return the path of the table.
-
-    ``about`` is added to the JSON file.
-    """
+    """Write ``group/<name>.tsv`` and its JSON file of column meanings and ``about``; return the path of the table."""
     sidecar = {column: {"Description": words} for column, words in meanings_of(name, table.columns).items()}
     path = write_tsv(outputs.group_table(name), table)
     write_json(path.with_suffix(".json"), sidecar | dict(about or {}))

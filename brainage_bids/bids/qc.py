@@ -64,7 +64,7 @@ def scan_key(scan: Scan) -> Key:
 
 
 def effective_pass(qc_pass: bool | None, verdict: str | None) -> bool | None:
-    """Return whether a scan may be used: a reviewer's decision overrules the quality gates. The rule is only here.
+    """Return whether a scan may be used (None: unknown); a reviewer overrules the quality gates. The only such rule.
 
     Parameters
     ----------
@@ -72,11 +72,6 @@ def effective_pass(qc_pass: bool | None, verdict: str | None) -> bool | None:
         Result of the quality gates; None without a volume made here (predictions made elsewhere).
     verdict
         ``pass``, ``fail`` or None (not decided).
-
-    Returns
-    -------
-    bool or None
-        None when neither the gates nor a reviewer decided.
     """
     if verdict == FAIL:
         return False

@@ -270,7 +270,6 @@ def scans_table(scans: Iterable[Scan], score_names: Sequence[str]) -> pd.DataFra
 
 
 def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str | None:
-    """Return the Name of the dataset, None when there is none."""
     file, severity = "dataset_description.json", "warning" if skip else None
     if not os.path.lexists(root / file):
         message = f"is not in {root}; is this the root of a BIDS dataset? (--skip-bids-validation continues without it)"
@@ -280,10 +279,8 @@ def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str | None
         description = read_json(root / file)
         reason = "is not a JSON object; repair it"
     except (Unreadable, OSError) as error:
-        description, reason = (
-            None,
-            error.reason if isinstance(error, Unreadable) else f"cannot be read ({error.strerror})",
-        )
+        description = None
+        reason = error.reason if isinstance(error, Unreadable) else f"cannot be read ({error.strerror})"
     if not isinstance(description, Mapping):
         message = f"{reason} (--skip-bids-validation continues without it)"
         faults.append(make_fault("DESCRIPTION_UNREADABLE", file, message, severity=severity))
@@ -331,7 +328,6 @@ def _wanted(query: DatasetQuery) -> Wanted:
 
 
 def _scanned(images: Iterable[Image]) -> dict[str, tuple[str | None, ...]]:
-    """Return the sessions of each participant that have an image."""
     sessions: dict[str, dict[str | None, None]] = {}
     for image in images:
         sessions.setdefault(image.participant_id, {})[image.session_id] = None

@@ -1,11 +1,9 @@
 """Coordinate runs that share an output folder, so that no two work on the same scan at the same time.
 
-While it is active, a run keeps two small files in the sub-folder ``.runs``. One describes the process. The other, its
-heartbeat, is touched again and again. For each thing that a run works on (a scan, a training, the pages) it creates a
-file ``<thing>.claim``. Creating a new file exclusively works on network file systems, where file locks do not.
-
-A claim of a run that ended on this machine is void at once. One from another machine is void after `SILENT_S` seconds
-without a heartbeat.
+While it is active, a run keeps two small files in the sub-folder ``.runs``: one describes the process, the other is its
+heartbeat. For each thing that it works on (a scan, a training, the pages) it creates ``<thing>.claim`` exclusively,
+which works on network file systems, where file locks do not. A claim is void when its run has ended on this machine, or
+after `SILENT_S` seconds without heartbeat from another machine.
 """
 
 from __future__ import annotations
@@ -94,10 +92,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str | None:
-    """Return the start time of a process, which distinguishes it from later ones of the same number (Linux).
-
-    An empty text means that the process has ended; None that its start is unknown.
-    """
+    """Return the start time of a process, "" when it has ended, None when unknown (Linux); numbers are used again."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -346,7 +341,6 @@ def locked(root: Path, patience: float = 60.0) -> Iterator[None]:
 
 
 def _void(lock: Path, patience: float) -> None:
-    """Remove a lock whose process has ended."""
     with contextlib.suppress(OSError):
         seen, who = lock.stat(), Who.read(lock)
         if who.gone if who and who.here else time.time() - seen.st_mtime > patience:

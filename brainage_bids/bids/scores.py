@@ -62,10 +62,7 @@ def parse_score_option(text: str, option: str = "--score") -> ScoreRequest:
 
 @dataclass(frozen=True, eq=False)
 class ScoreColumn:
-    """The values of one score in one table: for each row a number or None.
-
-    ``tail`` is the part of the column name that means a session (wide tables).
-    """
+    """The values of one score in one table (numbers or None); in wide tables ``tail`` names the session."""
 
     table: Table
     name: str
@@ -115,7 +112,7 @@ def read_score_book(
         per_table = [_recognised_columns(table, name, rule.aliases, tails, faults) for table in tables.ordered]
         if any(per_table):
             columns[name] = [column for some_columns in per_table for column in some_columns]
-    return ScoreBook({name: tuple(per_table) for name, per_table in columns.items()}, ages, max_gap)
+    return ScoreBook({name: tuple(group) for name, group in columns.items()}, ages, max_gap)
 
 
 def _asked_columns(tables: Tables, request: ScoreRequest, root: Path, faults: list[Fault]) -> list[ScoreColumn]:

@@ -17,19 +17,7 @@ from brainage_bids.errors import InvalidDatasetError, NothingSelectedError, Usag
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the options ask for.
-
-    Parameters
-    ----------
-    participant_label, exclude_participant_label, session_label
-        Labels with or without prefix, or text files of labels; empty selects everything.
-    filter_file
-        A ``--bids-filter-file``; its ``t1w`` query is answered by pybids.
-    database_dir
-        A ``--bids-database-dir``: images that are not in its index are left out.
-    t1w_suffix
-        ``UNIT1`` takes the UNIT1 image (MP2RAGE) of participants without a T1w image.
-    """
+    """What the options ask for, as in `read.DatasetQuery`; images outside of ``database_dir`` are left out."""
 
     participant_label: tuple[str, ...] = ()
     exclude_participant_label: tuple[str, ...] = ()
@@ -83,12 +71,7 @@ def select(root: Path, wanted: Wanted, found: Found) -> Selection:
     images, repeats = without_repeats(_t1w_first(images))
     if not images:
         _refuse(root, wanted, found, people, by_label)
-    faults += [
-        *_faults_of(found, set(people), images),
-        *repeats,
-        *_unit1_faults(found, people, images),
-        *_parts(images),
-    ]
+    faults += [*_faults_of(found, set(people), images), *repeats, *_unit1(found, people, images), *_parts(images)]
     return Selection(people, tuple(images), tuple(faults))
 
 
@@ -171,7 +154,7 @@ def _faults_of(found: Found, people: set[str], images: Sequence[Image]) -> list[
     return result
 
 
-def _unit1_faults(found: Found, people: Sequence[str], images: Sequence[Image]) -> list[Fault]:
+def _unit1(found: Found, people: Sequence[str], images: Sequence[Image]) -> list[Fault]:
     used = {image.participant_id for image in images}
     with_t1w = {image.participant_id for image in found.images}
     has = dict.fromkeys(image.participant_id for image in found.unit1)
@@ -190,9 +173,7 @@ def _parts(images: Sequence[Image]) -> list[Fault]:
     if parts:
         names = some(os.path.basename(image.path) for image in parts)
         message = f"{len(parts)} images are named as a part of the brain (chunk-, a localizer or slab): {names}"
-        faults.append(
-            make_fault("IMAGE_PART", "sub-*", f"{message}; another image represents the person, if there is one")
-        )
+        faults.append(make_fault("IMAGE_PART", "sub-*", f"{message}; another image represents the person, if any"))
     echoes: dict[tuple, list[str]] = {}
     for image, run in stems:
         entities = entities_of(run)

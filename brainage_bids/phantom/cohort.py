@@ -157,7 +157,6 @@ def _claim(out: Path, description: dict) -> None:
 
 
 def _write_person(out: Path, anatomy: Anatomy, person: Person, seed: int, voxel_mm: float) -> dict:
-    """Render one person, write image and sidecar, and return the truth."""
     rng = np.random.default_rng((seed, 4, person.index))
     body = draw_body(rng, voxel_mm, contrast=SITE_CONTRAST[person.site])
     image = render(anatomy, body, person.brain_age)

@@ -124,18 +124,16 @@ def read_scan(path: str | Path, second_inversion: str | Path | None = None, as_s
 
 
 def _clean_mp2rage(native: Native, second_inversion: str | Path | None) -> Native:
-    inv2, remarks = None, []
+    inv2, notes = None, []
     if second_inversion is not None:
         try:
             other = read_scan(second_inversion, as_stored=True)  # the noise in its air is needed unchanged
             inv2 = other.data if _same_grid(other.data, other.affine, native) else None
-            remarks = (
-                [] if inv2 is not None else [f"{Path(second_inversion).name} lies on another grid and is not used"]
-            )
+            notes = [] if inv2 is not None else [f"{Path(second_inversion).name} lies on another grid and is not used"]
         except BadDataError as error:
-            remarks = [f"the second inversion is not used: {error}"]
+            notes = [f"the second inversion is not used: {error}"]
     data, words = mp2rage.without_noise(native.data, inv2, native.zooms)
-    return replace(native, data=data, warnings=(words, *remarks, *native.warnings))
+    return replace(native, data=data, warnings=(words, *notes, *native.warnings))
 
 
 def _same_grid(data: np.ndarray, affine: np.ndarray, native: Native) -> bool:

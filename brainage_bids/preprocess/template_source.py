@@ -177,7 +177,6 @@ def _res(base: str) -> int:
 
 
 def _fetch(api: ModuleType, name: str, base: str, files: tuple[Path, Path]) -> None:
-    """Fetch the T1w image and the brain mask of one base name into the cache, if they are not there."""
     match = _RES.search(base)
     res = int(match[1]) if match else None
     queries = ({"suffix": "T1w", "desc": None}, {"suffix": "mask", "desc": "brain"})

@@ -116,10 +116,8 @@ def preprocess(
 
     Raises
     ------
-    NoRoomError
-        When the disk is full.
-    UsageError
-        When the engine cannot run here, cannot start from derivatives, or a template is missing.
+    NoRoomError, UsageError
+        When the disk is full; when the engine cannot be used, or a template is missing.
     """
     if run is None:
         with running() as run:
@@ -338,7 +336,6 @@ def _say_large(jobs: Sequence[Job], allowed: float | None) -> None:
 
 
 def _remove_left(options: PreprocessOptions) -> None:
-    """Remove the folders of runs that were killed."""
     sweep(options.work_dir, [])
     if not options.clean_workdir:
         return

@@ -56,8 +56,6 @@ def accuracy(
         Labels of the healthy controls; without any in the table the subsets include everyone (see ``note``).
     train_mean_age
         Mean training age (years) by model, for ``mae_null``: the error of always predicting this age.
-    seed
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -86,8 +84,6 @@ def accuracy_of(
         ``(n,)`` years; pairs with a missing value are counted in ``n_missing``.
     train_mean_age
         Years; with NaN, ``mae_null`` is missing.
-    seed
-        Seed of the bootstrap.
 
     Returns
     -------

@@ -183,9 +183,7 @@ def _from_nilearn(wanted: str, name: str) -> Atlas:
 
     fetch = getattr(datasets, f"fetch_atlas_{name}", None)
     if fetch is None:
-        known = sorted(
-            entry.removeprefix("fetch_atlas_") for entry in dir(datasets) if entry.startswith("fetch_atlas_")
-        )
+        known = sorted(key.removeprefix("fetch_atlas_") for key in dir(datasets) if key.startswith("fetch_atlas_"))
         raise UsageError(f"--atlas {wanted}: nilearn has no such atlas; it has {', '.join(known)}")
     try:
         bunch = fetch(verbose=0)

@@ -179,8 +179,6 @@ def correlations(
         or datasets, variants with these are added.
     controls
         Labels of the healthy controls; the note of the pooled row says when it mixes them with patients.
-    seed
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -230,7 +228,6 @@ def _variants(covariates: Sequence[str], places: Sequence[str]) -> dict[str, tup
 def _score_rows(
     part: pd.DataFrame, model: str, score: str, variants: dict[str, tuple[str, ...]], seed: int
 ) -> list[dict]:
-    """Return the rows of all variants and statistics of one group, model and score."""
     values, bag = number(part, score), number(part, f"bag_{model}")
     corrected = optional_number(part, f"bag_corrected_{model}")
     warning = _score_warning(score, values[np.isfinite(values) & np.isfinite(bag)])

@@ -62,14 +62,8 @@ def correlation_comparison(
 
     Parameters
     ----------
-    table
-        Rows selected by ``select_rows``: one per participant.
-    models
-        Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
-    scores
-        Score columns; groups without a value of a score get no row for it.
-    controls
-        Labels of the healthy controls; the note of the pooled row says when it mixes them with patients.
+    table, models, scores, controls
+        As in `correlate.correlations`.
 
     Returns
     -------

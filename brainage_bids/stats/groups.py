@@ -224,8 +224,7 @@ def age_balance(case: np.ndarray, control: np.ndarray) -> dict:
 def match_by_age(case_age: np.ndarray, control_age: np.ndarray, caliper: float = CALIPER) -> list[tuple[int, int]]:
     """Pair each case with the nearest unused control within ``caliper`` years.
 
-    Cases are taken in order of age, then position. Of equally near controls the younger is used, then the first. So the
-    result is always the same.
+    Cases are taken in order of age, then position. Of equally near controls the younger is used, then the first.
 
     Returns
     -------
@@ -250,7 +249,6 @@ def match_by_age(case_age: np.ndarray, control_age: np.ndarray, caliper: float =
 def _compare(
     case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: Sequence[str], line: Mapping
 ) -> list[dict]:
-    """Return the rows of every variant for one model and one patient group."""
     bag, everyone = f"bag_{model}", len(case) + len(control)
     case, control = (rows[np.isfinite(number(rows, bag))] for rows in (case, control))
     case_age, control_age = number(case, "age"), number(control, "age")

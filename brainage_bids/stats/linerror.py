@@ -71,8 +71,5 @@ def _unit(line: Mapping) -> float:
 
 
 def _lever(line: Mapping, years: float, estimate: float) -> float:
-    """Return the change of an estimate (years) per unit error of the slope.
-
-    Cole's form, (P - intercept) / slope - A, also divides by the slope, so the estimate itself is added.
-    """
+    """Return the change of an estimate (years) per unit error of the slope; Cole's form also divides by the slope."""
     return years + estimate if line["method"] == COLE else years

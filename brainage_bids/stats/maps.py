@@ -86,8 +86,6 @@ def mean_maps(
         Brain mask on ``grid``: bool array of its shape, or an image.
     path
         Returns the file to write for ``(subset, kind)``; subsets as in the accuracy table (``group=all``: everyone).
-    model
-        Name of the model in the table.
     controls
         Labels of the healthy controls.
     visit
@@ -131,12 +129,9 @@ def mean_maps(
         empty[wanted] += is_empty
         visit(PersonMap(values, here, share, low, is_empty))
     rows = []
-    for position, (subset, members) in enumerate(wanted_subsets):
+    for k, (subset, members) in enumerate(wanted_subsets):
         n = int(members.sum())
-        for kind, total, offset in (
-            (PAPER, cells[0, position], floor[position]),
-            (SIGNED, cells[1, position], 0.0),
-        ):
+        for kind, total, offset in ((PAPER, cells[0, k], floor[k]), (SIGNED, cells[1, k], 0.0)):
             volume = np.where(inside, (resample(total, weights) - offset) / n, 0.0)
             target = path(subset, kind)
             _save(volume, grid, target)
@@ -148,7 +143,7 @@ def mean_maps(
                 "Resolution": f"{grid.resolution:g} mm",
             }
             write_json(sidecar_path(target), {**about, "VolumeSpec": grid.to_dict(), "SkullStripped": True})
-            rows.append({"model": model, "subset": subset, "n": n, "n_empty": int(empty[position])})
+            rows.append({"model": model, "subset": subset, "n": n, "n_empty": int(empty[k])})
             rows[-1] |= {"kind": kind, "path": str(target)}
     return frame(rows, MAP_COLUMNS)
 

@@ -37,12 +37,8 @@ def saliency_contrasts(
         ``(n, regions)`` float64: one number per person and region, NaN for a region without voxels.
     names
         Label -> name of the regions, in the order of the columns.
-    model
-        Name of the model in the table.
     controls
         Labels of the healthy controls; without any, all men and women are compared.
-    seed
-        Seed of the permutations.
 
     Returns
     -------

@@ -47,14 +47,8 @@ def roc(
 
     Parameters
     ----------
-    table
-        Rows selected by ``select_rows``: one per participant.
-    models
-        Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
-    controls
-        Labels of the healthy controls.
-    lines
-        By model: the age-bias line as in ``biascorrection.json``.
+    table, models, controls, lines
+        As in `groups.group_differences`.
 
     Returns
     -------
@@ -112,7 +106,6 @@ class _Pair:
 
 
 def _pairs(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> Iterator[_Pair]:
-    """Yield the data for every row of the table."""
     group = text(table, "group")
     healthy = is_member(group, controls)
     control = control_label(levels(group[healthy])) if healthy.any() else None

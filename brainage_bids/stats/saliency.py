@@ -154,12 +154,8 @@ def saliency_regions(
     ----------
     reader
         The reader, after the last map.
-    model
-        Name of the model in the table.
     threshold
         Mean normalised value from which a region counts as relevant (0.8 in the paper; arbitrary).
-    seed
-        Seed of the bootstrap of the ranks.
 
     Returns
     -------
@@ -206,7 +202,6 @@ def _identity(reader: RegionReader, row: int, label: int, name: str) -> dict:
 
 
 def _describe(values: np.ndarray, threshold: float, seed: int) -> dict[str, Sequence]:
-    """Return mean, SD, interval, median, rank and interval of the rank for ``(n, regions)`` values."""
     n = len(values)
     mean = values.mean(axis=0)
     nothing = np.full(mean.size, np.nan)

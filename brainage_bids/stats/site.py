@@ -17,18 +17,12 @@ OTHER = "other"
 
 
 def site_effect(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
-    """Test whether the gaps of controls differ between sites: F of all site terms in BAG ~ C(site) + age + sex.
-
-    The same test is made for datasets.
+    """Test whether the gaps of controls differ between sites (or datasets): F of C(site) in BAG ~ C(site) + age + sex.
 
     Parameters
     ----------
-    table
-        Rows selected by ``select_rows``: one per participant.
-    models
-        Suffixes of the ``bag_`` columns.
-    controls
-        Labels of the healthy controls.
+    table, models, controls
+        As in `groups.group_differences`.
 
     Returns
     -------

@@ -20,8 +20,6 @@ def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
     runs
         ``setting value seed`` and, if the run is finished, ``age predicted_age`` (years, one per held-out person in a
         fixed order), ``mae_null epochs minutes``; otherwise ``note`` with the reason.
-    seed
-        Seed of the bootstrap.
 
     Returns
     -------
