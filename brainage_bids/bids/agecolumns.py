@@ -18,7 +18,7 @@ KEPT_FLAGS = frozenset({"top_coded", "possibly_top_coded"})
 SAME_AGE = 0.05  # years; two columns that differ by less hold the same ages, rounded differently
 WEEKS_AT_SCAN = 60.0  # weeks since conception; newborns are scanned before
 _BORN_AT = (20.0, 45.0)  # weeks of gestation
-_BIRTH_AGE = "birthage"  # of dHCP, beside scan_age
+_BIRTH_AGE = "birthage"  # in dHCP, together with scan_age
 _MANY = 20  # a column with more different ages than this does not hold codes of age groups
 _MISSING = re.compile(
     r"\b(?:missing|unknown|not (?:available|known|reported|recorded|applicable)|n/?a|refused|declined|withheld|"
@@ -145,7 +145,7 @@ def read_age_column(
 ) -> AgeColumn | None:
     """Read one age column in years; None and a fault when it may not hold ages or its unit is uncertain.
 
-    ``unit`` is given by the user, or stands in the heading of a column for one session.
+    ``unit`` is given by the user, or is in the heading of a column for one session.
     """
     if not table.is_sure(name, faults):
         return None

@@ -130,7 +130,7 @@ def _by_dates(book: AgeBook, participant: str, session: str | None) -> Age | Non
 
 
 def _by_label(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    """Add the time since entry that the label of the session tells to the age at entry."""
+    """Add the time since entry, from the session label, to the age at entry."""
     base = book.age_at_baseline(participant) or _at_entry(book, participant, session)
     if base is None:
         return None

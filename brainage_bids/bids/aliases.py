@@ -71,7 +71,7 @@ class ScoreRule:
     low, high, step
         Possible values: ``low`` to ``high`` in multiples of ``step`` (0: any number between).
     sentinels
-        Numbers that stand for missing.
+        Numbers that mean missing.
     """
 
     title: str
@@ -86,7 +86,7 @@ SCORE_RULES = {
     "adas11": ScoreRule(
         "ADAS-Cog-11",
         ("adas11", "adascog11", "adascog11total", "adas11total", "adastotal11"),
-        0.0, 70.0, step=0.0,  # the word tasks are averaged over trials: thirds
+        0.0, 70.0, step=0.0,  # word tasks are averaged over trials, so thirds occur
     ),
     "updrs3": ScoreRule(
         "MDS-UPDRS part III",

@@ -69,7 +69,7 @@ class Found:
     images
         T1w images, sorted.
     sessions
-        Participants whose folder can be read, each with its sessions; None stands for no session.
+        Participants whose folder can be read, each with its sessions; None means no session.
     faults
         What is wrong.
     unit1
@@ -119,7 +119,7 @@ def find_images(bids_dir: str | Path) -> Found:
         for folder, session in [(subject, None), *((s, s.name) for s in inside)]:
             seen = search.anat(folder, subject.name, session)
             if seen and session is None and inside:
-                sessions = (None, *sessions)  # scans beside those of sessions
+                sessions = (None, *sessions)  # scans outside of session folders
         search.sessions[subject.name] = sessions
     images = sorted(search.images, key=lambda image: image.sort_key)
     t1w, unit1 = ([image for image in images if image.suffix == suffix] for suffix in (T1W, UNIT1))

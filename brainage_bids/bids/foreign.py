@@ -1,6 +1,6 @@
 """Read a small text table written by another program, with any separator, quotes, comments and row names.
 
-A table whose cells might stand under the wrong column is refused, never repaired.
+A table whose cells might be under the wrong column is refused, never repaired.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _split(line: str, separator: str | None) -> list[str]:
 def _cells(path: Path, number: int, line: str, separator: str) -> list[str]:
     try:
         cells = next(csv.reader([line], delimiter=separator, strict=True))
-        if len(cells) == 1 and separator in cells[0]:  # the whole line stands in quotes
+        if len(cells) == 1 and separator in cells[0]:  # the whole line is in quotes
             cells = next(csv.reader([cells[0]], delimiter=separator, strict=True))
     except csv.Error as error:
         raise BadDataError(f"{path}: row {number} has a quotation mark too few or too many; remove it") from error

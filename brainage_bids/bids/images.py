@@ -123,7 +123,7 @@ def load_image(path: str | Path, way_out: str = "replace it") -> nib.Nifti1Image
     values = stored.values()
     if values.dtype.kind in "cV":
         raise BadDataError(f"{path} holds colours or complex numbers ({values.dtype}); {way_out}")
-    dtype = values.dtype if values.dtype.kind in "iu" else None  # nibabel wants to be asked for 64-bit integers
+    dtype = values.dtype if values.dtype.kind in "iu" else None  # nibabel needs this for 64-bit integers
     return nib.Nifti1Image(values, stored.affine, dtype=dtype)
 
 

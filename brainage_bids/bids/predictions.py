@@ -50,7 +50,7 @@ def read_predictions(text: str) -> tuple[str, pd.DataFrame]:
     Returns
     -------
     name, table
-        ``participant_id``, ``session_id`` (None where the file has none), ``predicted_age`` (years, NaN when missing)
+        ``participant_id``, ``session_id`` (None if the file has none), ``predicted_age`` (years, NaN when missing)
         and, if the file has them, ``run`` (entities joined: ``acq-mprage_run-1``) and ``dataset``. An id that is not a
         BIDS label stays as written.
 

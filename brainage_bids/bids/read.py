@@ -83,7 +83,7 @@ class DatasetQuery:
     controls
         Group values that are healthy controls; empty: recognised values.
     scores
-        ``(name, file, column)`` of the scores asked for, beside the recognised ones.
+        ``(name, file, column)`` of the requested scores, in addition to recognised ones.
     max_score_gap
         Largest time between a scan and a score taken at another session, months.
     skip_validation
@@ -130,7 +130,7 @@ class Dataset:
     controls
         Group values that are healthy controls, as written in the data.
     score_names
-        Scores with a value for at least one scan, and those asked for.
+        Scores with a value for at least one scan, and requested scores.
     notes
         Sentences on the columns that were used.
     participants_without_scan

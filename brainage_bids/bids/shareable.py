@@ -35,7 +35,7 @@ class Places:
         """Return a text with paths that begin at BIDS_DIR or OUTPUT_DIR; other absolute paths keep their last part."""
         for name, root in self._roots():
             text = re.sub(_BEFORE + re.escape(root) + r"(?=[/\s'\",;:=)\]]|$)", name, text)
-        return _OTHER.sub(lambda found: found[0] if found[0] == "/" else ".../", text)  # "a /b" is no folder
+        return _OTHER.sub(lambda found: found[0] if found[0] == "/" else ".../", text)  # "a /b" is not a path
 
     def command(self, command: str) -> str:
         """Return a command line with shortened paths, and the number of participants instead of their labels."""

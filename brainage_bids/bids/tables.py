@@ -29,7 +29,7 @@ class Table:
     rows
         Cells as text, one tuple per row.
     keys
-        ``(participant_id, session_id)`` of every row, with prefixes; the session is None where the row has none.
+        ``(participant_id, session_id)`` of every row, with prefixes; the session is None if the row has none.
     places
         ``(file, line)`` of every row.
     sidecar

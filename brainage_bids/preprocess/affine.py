@@ -30,7 +30,7 @@ COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
 COARSE_VOXEL_MM = 3.5  # with voxels of this size or more, the 4 mm level is the last
 NEIGHBOURHOOD_MM = 10.0  # standard deviation of the Gaussian neighbourhood at the finest level
 FLAT = 0.05  # added to the spread (0 to 1) of a neighbourhood, so that noise in flat regions is not amplified
-CUT_FRACTION = 0.05  # share of the brain's projection that lies on a face of the image, to call the brain cut there
+CUT_FRACTION = 0.05  # share of the brain's projection on a face of the image, above which the brain is cut there
 
 
 @dataclass(frozen=True)

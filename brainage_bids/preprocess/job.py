@@ -32,7 +32,7 @@ class Job:
     Parameters
     ----------
     scan, specs, outputs
-        The scan, its grids, and where the results go.
+        The scan, its grids, and the paths of the results.
     folder
         Work folder of this scan.
     engine, threads, device

@@ -1,6 +1,6 @@
 """Check the coverage of the split-conformal intervals in the study's own controls.
 
-Residuals are always those of the age-bias line (Beheshti's form), whichever form of corrected gap is reported. So the
+Residuals are always those of the age-bias line (Beheshti's form), for every form of corrected gap. So the
 half width refers to the bias-corrected predicted age, in years.
 """
 

@@ -351,7 +351,7 @@ def _noncentrality(t: float, df: int, share: float) -> float:
 
 def _robust(y: np.ndarray, design: np.ndarray) -> dict:
     """Return the HC3 standard error of the difference and its p (normal); empty when HC3 is undefined."""
-    with np.errstate(all="ignore"):  # a person alone in a site has leverage 1
+    with np.errstate(all="ignore"):  # the only person of a site has leverage 1
         fit = OLS(y, design).fit(cov_type="HC3")
         se, p = float(fit.bse[1]), float(fit.pvalues[1])
     return {"se_hc3": se, "p_hc3": p} if math.isfinite(se) and math.isfinite(p) and se > 0 else {}
