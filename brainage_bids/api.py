@@ -324,7 +324,7 @@ def load_model(model: str | Path, *, device: str = "auto") -> BrainAgeModel:
     Returns
     -------
     brainage_bids.model.predict.BrainAgeModel
-        ``name``, ``spec`` (the volume it needs), ``networks`` (by the name of their fold) and ``card`` (all that is known of its
+        ``name``, ``spec`` (the volume it needs), ``networks`` (by the name of their fold) and ``card`` (what is known of its
         training).
 
     Raises

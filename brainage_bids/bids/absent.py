@@ -1,4 +1,4 @@
-"""Say what a folder holds in which no T1w image was found, and the way out. Looked at only then."""
+"""Explain why no T1w image was found in BIDS_DIR, and what to do. Used only when none was found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from brainage_bids.bids.faults import some
 from brainage_bids.bids.find import Found
 from brainage_bids.bids.text import mended
 
-LOOKED = 300  # folders that are looked into at most
+LOOKED = 300  # largest number of folders to open
 _OTHER_FORMATS = (".mgz", ".mgh", ".img", ".hdr", ".mnc", ".nrrd", ".dcm", ".ima", ".par", ".v")
 _LEVEL = {"sub": "a participant", "ses": "a session"}
 
@@ -19,9 +19,9 @@ _LEVEL = {"sub": "a participant", "ses": "a session"}
 def why_nothing(root: Path, found: Found) -> str:
     """Return one sentence: no T1w image is there, what is there instead, what to do."""
     for reason in (_unit1, _unreadable, _nearly_right, _of_a_level, _no_participants, _other_images):
-        told = reason(root, found)
-        if told:
-            return f"{root} has no T1w image (sub-*/[ses-*/]anat/*_T1w.nii[.gz]): {mended(told)}"
+        explanation = reason(root, found)
+        if explanation:
+            return f"{root} has no T1w image (sub-*/[ses-*/]anat/*_T1w.nii[.gz]): {mended(explanation)}"
     return f"{root} has no T1w image (sub-*/[ses-*/]anat/*_T1w.nii[.gz]); check BIDS_DIR"
 
 
@@ -54,13 +54,13 @@ def _of_a_level(root: Path, found: Found) -> str | None:
     if found.sessions or found.closed:
         return None
     names = [root.name, *(parent.name for parent in root.parents)]
-    at = next((k for k, name in enumerate(names[:3]) if re.fullmatch(r"sub-[0-9A-Za-z+]+", name)), None)
-    if at is None:
+    depth = next((k for k, name in enumerate(names[:3]) if re.fullmatch(r"sub-[0-9A-Za-z+]+", name)), None)
+    if depth is None:
         if (root.parent / "dataset_description.json").is_file() and _entries(root.parent, folders=True, start="sub-"):
             return f"it lies in a dataset; give the folder above, {root.parent}, as BIDS_DIR"
         return None
     what = _LEVEL.get(root.name[:3], "images") if root.name[3:4] == "-" else "images"
-    return f"it is the folder of {what}; give that of the whole dataset, {root.parents[at]}, as BIDS_DIR"
+    return f"it is the folder of {what}; give the folder of the whole dataset, {root.parents[depth]}, as BIDS_DIR"
 
 
 def _no_participants(root: Path, found: Found) -> str | None:
@@ -70,11 +70,11 @@ def _no_participants(root: Path, found: Found) -> str | None:
     datasets = [name for name in inside[:LOOKED] if _is_dataset(root / name)]
     raw = [name for name in datasets if name.lower() not in ("derivatives", "sourcedata", "code")]
     if raw:
-        folders = " or ".join(str(root / name) for name in raw[:3])  # whole: they are the way out
+        folders = " or ".join(str(root / name) for name in raw[:3])  # full paths, ready to be used as BIDS_DIR
         return f"the dataset lies in a folder below: give {folders} as BIDS_DIR"
     unnamed = [name for name in inside if name.lower() not in _NOT_PEOPLE and _holds_a_person(root / name)]
     if unnamed:
-        return f"its folders {some(unnamed, 3)} are not named as participants; rename them as in sub-01, files too"
+        return f"its folders {some(unnamed, 3)} are not named like sub-01; rename them and their files"
     if datasets:
         return f"it holds only {some(datasets, 3)}; this program needs the raw dataset as BIDS_DIR"
     special = [name for name in inside if name.lower() in _NOT_PEOPLE]
@@ -97,7 +97,7 @@ def _is_dataset(folder: Path) -> bool:
 
 
 def _holds_a_person(folder: Path) -> bool:
-    """Say whether a folder without ``sub-`` holds anat or an image, itself or one level below."""
+    """Return whether a folder without ``sub-`` holds anat or an image, itself or one level below."""
     below = _entries(folder, folders=True)
     if {"anat", "func", "dwi"} & {name.lower() for name in below} or any(name.startswith("ses-") for name in below):
         return True
@@ -105,7 +105,6 @@ def _holds_a_person(folder: Path) -> bool:
 
 
 def _other_images(root: Path, found: Found) -> str | None:
-    """Name what participants have in place of T1w images."""
     suffixes: Counter[str] = Counter()
     formats: Counter[str] = Counter()
     for person in list(found.sessions)[:LOOKED]:
@@ -122,8 +121,8 @@ def _other_images(root: Path, found: Found) -> str | None:
     if elsewhere:
         return f"T1w images lie in folders called {some(elsewhere, 3)}; rename them to anat"
     if suffixes:
-        told = some((f"{name} ({count})" for name, count in suffixes.most_common()), 6)
-        return f"its {len(found.sessions)} participants have {told}; a T1w image is needed"
+        listed = some((f"{name} ({count})" for name, count in suffixes.most_common()), 6)
+        return f"its {len(found.sessions)} participants have {listed}; a T1w image is needed"
     if formats:
         return (
             f"its participants have {some(formats, 3)} files; convert the T1w images to NIfTI (dcm2niix, mri_convert)"
@@ -132,7 +131,7 @@ def _other_images(root: Path, found: Found) -> str | None:
 
 
 def _entries(folder: Path, folders: bool, start: str = "") -> list[str]:
-    """Return the names of the folders (or files) in a folder, sorted, without hidden ones and what cannot be read."""
+    """Return the sorted names of the folders (or files) in a folder, without hidden and unreadable ones."""
     names = []
     try:
         with os.scandir(folder) as entries:
@@ -141,7 +140,7 @@ def _entries(folder: Path, folders: bool, start: str = "") -> list[str]:
                     continue
                 try:
                     is_folder = entry.is_dir()
-                except OSError:  # a link in a circle
+                except OSError:  # a circular link
                     continue
                 if is_folder == folders:
                     names.append(entry.name)

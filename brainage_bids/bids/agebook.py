@@ -1,6 +1,6 @@
-"""Every age column of a dataset, and what is needed to move an age from one session to another.
+"""Collect every age column of a dataset, and the dates and sessions needed to compute an age at another session.
 
-`ages` asks it for ages.
+The module `ages` looks ages up here.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from brainage_bids.bids.tables import Table, Tables
 
 @dataclass(frozen=True, eq=False)
 class AgeBook:
-    """Every age column of a dataset and what is needed to move an age from one session to another.
+    """Every age column of a dataset, and the dates and sessions needed to compute an age at another session.
 
     Parameters
     ----------
     session, participant, baseline
-        Columns of ages at a session, per participant, and at baseline, in the order in which they are asked.
+        Columns of ages at a session, of a participant, and at baseline, in order of preference.
     wide
-        Columns for one session each (``AgeMRI_W1``), by the tail that tells the session.
+        Columns that hold the ages of one session (``AgeMRI_W1``), by the part of the name that means the session.
     sessions
-        Every session known of a participant: folders and rows of sessions tables.
+        Every known session of a participant, from folders and sessions tables.
     scanned
-        Those of them with a T1w image.
+        The sessions with a T1w image.
     times
-        Acquisition time of sessions, where the dates of a person can be true.
+        Acquisition times of sessions, where they are plausible.
     since_entry
-        Whether people have several sessions named by the days since entry: then one age of theirs is that at entry.
+        Whether someone has several sessions named by the days since entry. A single age is then the age at entry.
     """
 
     session: tuple[AgeColumn, ...]
@@ -59,10 +59,10 @@ class AgeBook:
     since_entry: bool = False
 
     def own_ages(self, participant: str, session: str | None) -> Iterator[tuple[AgeColumn, Age]]:
-        """Yield the ages written for a session, and their columns, in the order in which they are asked."""
+        """Yield the ages written for a session, and their columns, in order of preference."""
         for column in self.session:
             if session is None and column.of_questionnaire:
-                continue  # a scan without a session was not made at the visit of a questionnaire
+                continue  # the visit of a questionnaire is not known to be that of a scan without session
             if age := column.at(column.table.session_rows(participant, session)):
                 yield column, age
         for table, columns in self.wide:
@@ -80,7 +80,7 @@ class AgeBook:
         return next((age for age in rows if age), None)
 
     def age_of(self, participant: str) -> Age | None:
-        """Return the age that is written once for a participant."""
+        """Return the age of a participant from a row without session."""
         ages = (column.at(column.table.participant_rows(participant)) for column in self.participant)
         return next((age for age in ages if age), None)
 
@@ -101,37 +101,37 @@ def read_age_book(
     faults: list[Fault],
     asked: Sequence[AskedColumn] = (),
 ) -> AgeBook:
-    """Read the age columns of the tables; ambiguous, unitless and unreadable ones become faults.
+    """Read the age columns of the tables; add a fault for each that is ambiguous, without unit or unreadable.
 
     Parameters
     ----------
     folders, scanned
         The sessions of each participant, and those with a T1w image.
     asked
-        Columns that the user named; then no others are read.
+        Columns that the user named. If there are any, no others are read.
     """
     known = known_sessions(tables, folders)
     tails = frozenset().union(*(session_tails(s) for s in {s for sessions in known.values() for s in sessions}))
     gestation = find_gestation(tables)
-    found = _Columns([], [], [], [])
-    for one in asked:
-        found.add_asked(one, tails, gestation, faults)
+    columns = _Columns([], [], [], [])
+    for request in asked:
+        columns.add_asked(request, tails, gestation, faults)
     for table in () if asked else tables.ordered:
-        found.add_recognised(table, tails, gestation, faults)
+        columns.add_recognised(table, tails, gestation, faults)
     if not asked:
-        _tell_recruitment(tables, [*found.session, *found.participant, *found.baseline], faults)
+        _report_recruitment(tables, [*columns.session, *columns.participant, *columns.baseline], faults)
     days = [sum(map(tells_days, sessions)) > 1 for sessions in scanned.values()]
     sessions = {person: tuple(sorted(set(mine), key=natural_key)) for person, mine in scanned.items()}
     book = AgeBook(
-        tuple(found.session), tuple(found.participant), tuple(found.baseline), tuple(found.wide), known, sessions,
-        tables.times, any(days),
+        tuple(columns.session), tuple(columns.participant), tuple(columns.baseline), tuple(columns.wide), known,
+        sessions, tables.times, any(days),
     )  # fmt: skip
     return _with_believable_times(book, faults)
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Age columns as they are found."""
+    """The age columns found so far."""
 
     session: list[AgeColumn]
     participant: list[AgeColumn]
@@ -139,7 +139,7 @@ class _Columns:
     wide: list[tuple[Table, Mapping[str, AgeColumn]]]
 
     def add_recognised(self, table: Table, tails: frozenset[str], gestation: Gestation, faults: list[Fault]) -> None:
-        """Add the columns of a table that have the heading of an age."""
+        """Add the columns of a table whose heading is a known name for an age."""
         at_session = age_headings(table.columns, AGE_SESSION) or age_headings(table.columns, AGE_VISIT)
         first = age_headings(table.columns, AGE_FIRST_SCAN)
         read = merged_column(table, at_session, gestation, faults) if at_session else None
@@ -155,7 +155,7 @@ class _Columns:
         self._add(self.baseline, merged_column(table, age_headings(table.columns, AGE_BASELINE), gestation, faults))
 
     def add_asked(self, asked: AskedColumn, tails: frozenset[str], gestation: Gestation, faults: list[Fault]) -> None:
-        """Add a column that the user named, for what its heading says it is."""
+        """Add a column that the user named; its heading says whether it is of a session, a person or baseline."""
         table, name, request = asked
         if wide := _wide_columns(table, [name], tails, gestation, faults, request.unit):
             self.wide.append((table, wide))
@@ -193,15 +193,15 @@ def _wide_columns(
     faults: list[Fault],
     unit: str | None = None,
 ) -> dict[str, AgeColumn]:
-    """Return columns such as ``AgeMRI_W1`` or ``age_ses-01`` by the tail that tells their session."""
+    """Return columns such as ``AgeMRI_W1`` or ``age_ses-01`` by the part of the name that means the session."""
     taken = {*age_headings(columns, (*AGE_SESSION, *AGE_BASELINE, *AGE_UNUSABLE)), *filter(is_no_age, columns)}
-    names = [found for found in wide_names(columns, WIDE_AGES, tails, UNIT_ENDS) if found[1] not in taken]
+    names = [match for match in wide_names(columns, WIDE_AGES, tails, UNIT_ENDS) if match[1] not in taken]
     read = [(tail, read_age_column(table, name, gestation, faults, unit or UNIT_ENDS.get(rest)))
             for tail, name, rest in names]  # fmt: skip
     return {tail: column for tail, column in reversed(read) if column}
 
 
-def _tell_recruitment(tables: Tables, columns: list, faults: list[Fault]) -> None:
+def _report_recruitment(tables: Tables, columns: list, faults: list[Fault]) -> None:
     for table in tables.ordered:
         names = table.find(AGE_UNUSABLE)
         if names and not columns:
@@ -212,7 +212,7 @@ def _tell_recruitment(tables: Tables, columns: list, faults: list[Fault]) -> Non
 
 
 def _with_believable_times(book: AgeBook, faults: list[Fault]) -> AgeBook:
-    """Return the book without the dates that cannot be true; they are told."""
+    """Return the book without implausible dates; add a fault for them."""
 
     def age_at(participant: str, session: str | None) -> float | None:
         age = book.age_at(participant, session)
@@ -226,7 +226,7 @@ def _with_believable_times(book: AgeBook, faults: list[Fault]) -> AgeBook:
     if doubts:
         message = (
             f"the dates of acquisition of {len(doubts)} participants cannot be true and are not used: {some(doubts)}; "
-            "the ages of the tables stand: correct acq_time, or add an age for each session"
+            "the ages in the tables are used: correct acq_time, or add an age for each session"
         )
         faults.append(make_fault("AGE_DATES", "acq_time", message))
     return replace(book, times=times)

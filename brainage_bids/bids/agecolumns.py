@@ -1,4 +1,4 @@
-"""Read the ages of one column: in which unit they are, and whether they are ages at all."""
+"""Read one column of ages: find its unit, and check that it holds ages at all."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from brainage_bids.bids.tables import Table, Tables
 from brainage_bids.bids.units import Told, about_age, of_column, says_nothing, unit_name
 
 KEPT_FLAGS = frozenset({"top_coded", "possibly_top_coded"})
-SAME_AGE = 0.05  # years; two columns that agree this well are one measurement rounded twice
+SAME_AGE = 0.05  # years; two columns that differ by less hold the same ages, rounded differently
 WEEKS_AT_SCAN = 60.0  # weeks since conception; newborns are scanned before
 _BORN_AT = (20.0, 45.0)  # weeks of gestation
-_BIRTH_AGE = "birthage"  # of dHCP, beside scan_age
-_MANY = 20  # more different ages than this are no codes of groups
+_BIRTH_AGE = "birthage"  # in dHCP, together with scan_age
+_MANY = 20  # a column with more different ages than this does not hold codes of age groups
 _MISSING = re.compile(
     r"\b(?:missing|unknown|not (?:available|known|reported|recorded|applicable)|n/?a|refused|declined|withheld|"
     r"no (?:answer|data))\b"
 )
-_WAY_OUT = "write Units into the JSON sidecar, or name the column with its unit: --age-column FILE:COLUMN:UNIT"
+_ADVICE = "write Units into the JSON sidecar, or name the column with its unit: --age-column FILE:COLUMN:UNIT"
 
 
 @dataclass(frozen=True, eq=False)
 class Age:
-    """An age in years (None: unknown), the table and column it came from, and flags."""
+    """An age in years (None: unknown), with its table and column, and flags."""
 
     value: float | None = None
     source: str | None = None
@@ -38,7 +38,7 @@ class Age:
 
 @dataclass(frozen=True, eq=False)
 class AgeColumn:
-    """The ages of one table: years or None and a flag per row."""
+    """The ages of one table: for each row an age in years or None, and a flag."""
 
     table: Table
     name: str
@@ -47,7 +47,7 @@ class AgeColumn:
 
     @property
     def of_questionnaire(self) -> bool:
-        """Whether the ages stand in a phenotype table: at the visit of a questionnaire, not of a scan."""
+        """Whether the table is a phenotype table: its ages are those at a questionnaire, not at a scan."""
         return self.table.name.startswith("phenotype/")
 
     @cached_property
@@ -66,7 +66,7 @@ class AgeColumn:
 
 @dataclass(frozen=True, eq=False)
 class Gestation:
-    """The weeks of gestation at birth that a dataset keeps: then an age without a unit may be in weeks too."""
+    """The weeks of gestation at birth in a dataset. If it has them, an age without a unit may also be in weeks."""
 
     table: str = ""
     column: str = ""
@@ -77,7 +77,7 @@ class Gestation:
 
 
 def find_gestation(tables: Tables) -> Gestation:
-    """Return the first column of weeks of gestation of any table."""
+    """Return the first column of weeks of gestation in the tables; an empty object when there is none."""
     for table in tables.ordered:
         for name in filter(counts_from_conception, table.columns):
             cells = zip(table.keys, table.cells(name), strict=True)
@@ -88,7 +88,7 @@ def find_gestation(tables: Tables) -> Gestation:
 
 
 def _weeks_at_birth(cell: str) -> float | None:
-    """Return weeks of gestation (``38``, ``38.7``, ``38+2``, or 270 days), None where it is something else."""
+    """Return weeks of gestation from ``38``, ``38.7``, ``38+2`` or 270 (days); None for anything else."""
     match = re.match(r"\d{2,3}(?:\.\d+)?", clean(cell))
     number = float(match[0]) if match else 0.0
     weeks = number / 7.0 if number > 100.0 else number
@@ -101,9 +101,9 @@ def _weeks_at_birth(cell: str) -> float | None:
 def merged_column(
     table: Table, names: Sequence[str], gestation: Gestation, faults: list[Fault], unit: str | None = None
 ) -> AgeColumn | None:
-    """Return the age column of a table; several that agree are one, several that disagree are a fault.
+    """Return the age column of a table. Several that agree are merged; several that disagree are a fault.
 
-    ``unit`` is the one that the user states.
+    ``unit`` is the unit given by the user.
     """
     read = [read_age_column(table, name, gestation, faults, unit) for name in names]
     columns = sorted(filter(None, read), key=lambda column: column.whole_years)  # the more exact one first
@@ -133,7 +133,7 @@ def _has_conflict(column: AgeColumn, faults: list[Fault]) -> bool:
         if value is not None and seen.setdefault(key, value) != value:
             file, line = column.table.places[row]
             who = " ".join(filter(None, key))
-            aside = column.of_questionnaire  # may be needed by nobody: such an age is not used
+            aside = column.of_questionnaire  # only a warning: these ages may not be needed
             message = f"{who} is {seen[key]:g} and {value:g} years old in {column.name!r}; keep the right row"
             faults.append(make_fault("AGE_CONFLICT", file, message, line, "warning" if aside else None))
             return not aside
@@ -143,14 +143,14 @@ def _has_conflict(column: AgeColumn, faults: list[Fault]) -> bool:
 def read_age_column(
     table: Table, name: str, gestation: Gestation, faults: list[Fault], unit: str | None = None
 ) -> AgeColumn | None:
-    """Read one age column in years; None and a fault when its unit, or that it holds ages, is not certain.
+    """Read one age column in years; None and a fault when it may not hold ages or its unit is uncertain.
 
-    ``unit`` is the one that the user, or the heading beside the name of a session, states.
+    ``unit`` is given by the user, or is in the heading of a column for one session.
     """
     if not table.is_sure(name, faults):
         return None
-    told = _told(table, name)
-    cells, coded = _without_levels(table, name, told, unit)
+    described = _read_description(table, name)
+    cells, coded = _without_levels(table, name, described, unit)
     if coded:
         message = (
             f"{name!r} holds codes or ranges, not years: {coded}; its ages are missing: give exact ages, or name "
@@ -159,27 +159,27 @@ def read_age_column(
         faults.append(make_fault("AGE_BINS", table.name, message))
         return None
     if unit is None:
-        unit, sure = _stated_unit(table, name, told, faults)
+        unit, sure = _stated_unit(table, name, described, faults)
         if not sure or not _fits_unit(table, name, cells, unit, gestation, faults):
             return None
         unit = unit or unit_by_habit(name) or "year"
     parsed = read_ages(cells, unit)
-    _tell_values(table, name, cells, parsed, faults)
+    _report_values(table, name, cells, parsed, faults)
     return AgeColumn(table, name, tuple(value for value, _ in parsed), tuple(flag for _, flag in parsed))
 
 
-def _tell_values(table: Table, name: str, cells: Sequence[str], parsed: Sequence[tuple], faults: list[Fault]) -> None:
+def _report_values(table: Table, name: str, cells: Sequence[str], parsed: Sequence[tuple], faults: list[Fault]) -> None:
     flags = [flag for _, flag in parsed]
     for reason in ("sentinel", "out_of_range", "age_range", "unreadable"):
         rows = [i for i, flag in enumerate(flags) if flag == reason]
         if rows:
-            told = some(f"{table.keys[i][0]} {cells[i]!r}" for i in rows)
-            message = f"{reason.replace('_', ' ')} in {name!r}: {told}; read as missing"
+            examples = some(f"{table.keys[i][0]} {cells[i]!r}" for i in rows)
+            message = f"{reason.replace('_', ' ')} in {name!r}: {examples}; read as missing"
             file, line = table.places[rows[0]]
             faults.append(make_fault("AGE_VALUE", file, message, line))
 
 
-def _told(table: Table, name: str) -> Told:
+def _read_description(table: Table, name: str) -> Told:
     about = table.about(name)
     texts = [of_column(about, key) for key in ("LongName", "Description", "Levels")]
     return about_age(". ".join(text for text in texts if isinstance(text, str)))
@@ -188,12 +188,12 @@ def _told(table: Table, name: str) -> Told:
 # --- codes ----------------------------------------------------------------------------------------------------------
 
 
-def _without_levels(table: Table, name: str, told: Told, unit: str | None) -> tuple[list[str], str]:
-    """Return the cells with the codes of missing ages emptied, and what the codes of groups of ages mean, if any do."""
+def _without_levels(table: Table, name: str, described: Told, unit: str | None) -> tuple[list[str], str]:
+    """Return the cells, with codes for missing ages emptied, and a text on codes of age groups (empty: none)."""
     cells = table.cells(name)
     levels = of_column(table.about(name), "Levels")
-    told_levels = levels.items() if isinstance(levels, Mapping) else ()
-    meanings = {_number_key(key): _meaning(value) for key, value in told_levels}
+    items = levels.items() if isinstance(levels, Mapping) else ()
+    meanings = {_number_key(key): _meaning(value) for key, value in items}
     groups, read = {}, []
     for cell in cells:
         meaning = meanings.get(_number_key(cell), "")
@@ -206,22 +206,22 @@ def _without_levels(table: Table, name: str, told: Told, unit: str | None) -> tu
             groups[cell] = meaning
             read.append("")
     if groups:
-        said = some(f"{cell!r} means {meaning[:40]!r}" for cell, meaning in groups.items())
-        return read, f"Levels say that {said}"
+        examples = some(f"{cell!r} means {meaning[:40]!r}" for cell, meaning in groups.items())
+        return read, f"Levels say that {examples}"
     numbers = {clean(cell) for cell in cells if clean(cell)}
     whole = all(re.fullmatch(r"\d+(?:\.0*)?|n/?a", number.lower()) for number in numbers)
-    if unit is None and whole and len(numbers) <= _MANY and (told.bins or _lists_ranges(levels)):
-        return read, f"its description or Levels speak of groups of ages ({some(sorted(numbers), 3)})"
+    if unit is None and whole and len(numbers) <= _MANY and (described.bins or _lists_ranges(levels)):
+        return read, f"its description or Levels mention age groups ({some(sorted(numbers), 3)})"
     return read, ""
 
 
 def _lists_ranges(levels: object) -> bool:
-    """Say whether Levels are a list (they should be a mapping) of ranges of ages."""
+    """Return whether Levels are a list of age ranges (they should be a mapping)."""
     return isinstance(levels, list) and any(parse_age(item)[1] == "age_range" for item in levels)
 
 
 def _number_key(text: object) -> str:
-    """Return a code so that ``1``, ``01`` and ``1.0`` are one."""
+    """Return the same text for ``1``, ``01`` and ``1.0``."""
     cell = clean(text).casefold()
     return f"{float(cell):g}" if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", cell) else cell
 
@@ -235,17 +235,14 @@ def _meaning(value: object) -> str:
 # --- units ----------------------------------------------------------------------------------------------------------
 
 
-def _stated_unit(table: Table, name: str, told: Told, faults: list[Fault]) -> tuple[str | None, bool]:
-    """Return the unit that sidecar and heading state (None: none), and whether they leave no doubt."""
+def _stated_unit(table: Table, name: str, described: Told, faults: list[Fault]) -> tuple[str | None, bool]:
+    """Return the unit stated by sidecar and heading (None: none), and whether the column can be used."""
     units = of_column(table.about(name), "Units", "Unit")
     if units is not None and unit_name(units) is None and not says_nothing(units):
-        message = (
-            f"column {name!r} is in {str(units)[:60]!r}, which is no unit of time since birth; use year, month, week "
-            "or day"
-        )
+        message = f"column {name!r} is in {str(units)[:60]!r}, which is not a unit of age; use year, month, week or day"
         faults.append(make_fault("AGE_UNIT_UNKNOWN", table.name, message))
         return None, False
-    if told.conception or counts_from_conception(name):
+    if described.conception or counts_from_conception(name):
         message = (
             f"{name!r} is counted from conception (weeks of gestation), not from birth; its ages are missing: give the "
             "age since birth"
@@ -254,15 +251,15 @@ def _stated_unit(table: Table, name: str, told: Told, faults: list[Fault]) -> tu
         return None, False
     stated = {
         "Units": {unit_name(units)} - {None},
-        "the description": set(told.units),
+        "the description": set(described.units),
         "the heading": {unit_of_heading(name)} - {None},
     }
-    stated = {source: found for source, found in stated.items() if found}
+    stated = {source: units_found for source, units_found in stated.items() if units_found}
     agreed = set.intersection(*stated.values()) if stated else set()
     if len(agreed) == 1 or not stated:
         return (agreed.pop() if agreed else None), True
-    said = ", ".join(f"{source}: {' and '.join(sorted(found))}" for source, found in stated.items())
-    message = f"the unit of {name!r} is not clear ({said}); its ages are missing: make them one, or {_WAY_OUT}"
+    shown = ", ".join(f"{source}: {' and '.join(sorted(units_found))}" for source, units_found in stated.items())
+    message = f"the unit of {name!r} is not clear ({shown}); its ages are missing: make them agree, or {_ADVICE}"
     faults.append(make_fault("AGE_UNIT_CONFLICT", table.name, message))
     return None, False
 
@@ -270,10 +267,10 @@ def _stated_unit(table: Table, name: str, told: Told, faults: list[Fault]) -> tu
 def _fits_unit(
     table: Table, name: str, cells: Sequence[str], unit: str | None, gestation: Gestation, faults: list[Fault]
 ) -> bool:
-    """Say whether the numbers of an age column can be in its unit.
+    """Return whether the numbers of an age column can be in its unit.
 
-    A column above 120 without a unit is refused; so is one whose unit is stated as years but most of which is above
-    120, and one without a unit beside weeks of gestation that fits them (dHCP: ``scan_age`` is post-menstrual weeks).
+    A column without a unit is refused when a value exceeds 120, or when the values may be weeks since conception (dHCP:
+    ``scan_age`` is in post-menstrual weeks). A column in years is refused when most values exceed 120.
     """
     unit = unit or unit_by_habit(name)
     bare = [(i, parse_number(cell, decimal_comma="," in cell)[0]) for i, cell in enumerate(cells)]
@@ -291,7 +288,7 @@ def _fits_unit(
     if unit is None and gestation and _may_be_weeks(table, name, numbers, gestation):
         message = (
             f"age column {name!r} may be in weeks since conception: {gestation.column!r} ({gestation.table}) holds "
-            f"weeks of gestation and no unit is stated; {_WAY_OUT}"
+            f"weeks of gestation and no unit is stated; {_ADVICE}"
         )
         severity = None if gestation.table == table.name and _of_newborns(name, gestation) else "warning"
         faults.append(make_fault("AGE_UNIT_UNKNOWN", table.name, message, severity=severity))
@@ -304,7 +301,7 @@ def _of_newborns(name: str, gestation: Gestation) -> bool:
 
 
 def _may_be_weeks(table: Table, name: str, numbers: Sequence[tuple[int, float]], gestation: Gestation) -> bool:
-    """Say whether ages without a unit can be weeks since conception: after birth and not long after."""
+    """Return whether most ages without a unit can be weeks since conception: at or soon after birth."""
     if _of_newborns(name, gestation):
         return True
     born = [gestation.weeks.get(table.keys[row][0], _BORN_AT[0]) for row, _ in numbers]

@@ -1,7 +1,4 @@
-"""Say where the ages of a dataset come from, which are missing, and which columns may hold them.
-
-Changes no age.
-"""
+"""Report where the ages of a dataset come from, which are missing, and which columns may hold them."""
 
 from __future__ import annotations
 
@@ -26,20 +23,20 @@ from brainage_bids.bids.tables import Table, Tables
 from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 _KNOWN = (*AGE_SESSION, *AGE_VISIT, *AGE_FIRST_SCAN, *AGE_BASELINE, *AGE_UNUSABLE)
-_LARGEST = 5_000_000  # bytes of a table that is opened only to name its columns
+_LARGEST = 5_000_000  # bytes; larger tables are not searched for a column of ages
 
 
 def age_faults(scans: Sequence[Scan], tables: Tables, root: Path, asked: bool) -> list[Fault]:
-    """Return the scans without an age, with the columns that may hold it, and those whose age is of no session.
+    """Return faults for scans without an age, and for scans with an age that is not that of their session.
 
-    ``asked`` says whether the user named the columns of ages.
+    ``asked`` says whether the user named the age columns.
     """
     faults = []
     missing = [scan for scan in scans if scan.age is None]
     if missing:
         people = {scan.participant_id for scan in missing}
         message = f"{len(missing)} of {len(scans)} scans have no age: {some(scan.prefix for scan in missing)}; "
-        faults.append(make_fault("AGE_MISSING", "participants.tsv", message + _way_out(tables, root, people, asked)))
+        faults.append(make_fault("AGE_MISSING", "participants.tsv", message + _advice(tables, root, people, asked)))
     shared = [scan.prefix for scan in scans if NOT_OF_SESSION in scan.age_flags]
     if shared:
         message = f"{len(shared)} scans take an age that is not of their session: {some(shared)}; add a sessions table"
@@ -47,21 +44,21 @@ def age_faults(scans: Sequence[Scan], tables: Tables, root: Path, asked: bool) -
     return faults
 
 
-def _way_out(tables: Tables, root: Path, people: Collection[str], asked: bool) -> str:
-    """Return the columns that may hold the missing ages, and how to name one."""
+def _advice(tables: Tables, root: Path, people: Collection[str], asked: bool) -> str:
+    """Return a text that names columns which may hold the missing ages, and the option to choose one."""
     read = [*tables.ordered, *_other_tables(root, tables)]
     known = {table.name for table in tables.ordered}
     near = [(t, name) for t in read for name in t.columns if may_be_age(name) and _has_ages(t, name, people)]
-    if not asked:  # a known heading was read, or refused with a word of its own
+    if not asked:  # columns of a known heading were read already, or have their own fault
         near = [(t, name) for t, name in near if t.name not in known or not age_headings([name], _KNOWN)]
     births = [f"{name!r} ({t.name})" for t in read for name in t.columns if names_birth(name) and _has(t, name, people)]
     weeks = [f"{name!r} ({t.name})" for t in read for name in t.columns if counts_from_conception(name)]
     parts = []
     if near:
         table, name = near[0]
-        told = some((f"{column!r} ({t.name})" for t, column in near), 4)
+        columns_found = some((f"{column!r} ({t.name})" for t, column in near), 4)
         which = "another column" if asked else "it"
-        parts.append(f"perhaps {told} holds it: name {which} with --age-column {table.name}:{name}[:UNIT]")
+        parts.append(f"perhaps {columns_found} holds it: name {which} with --age-column {table.name}:{name}[:UNIT]")
     if births:
         dates = " and acq_time" if tables.times else ""
         parts.append(
@@ -76,7 +73,6 @@ def _way_out(tables: Tables, root: Path, people: Collection[str], asked: bool) -
 
 
 def _other_tables(root: Path, tables: Tables) -> Iterator[Table]:
-    """Yield the tables beside participants.tsv that are read for nothing else (``demographics.csv``)."""
     known = {table.name for table in tables.ordered} | {"participants.tsv", "sessions.tsv"}
     for path in sorted([*root.glob("*.tsv"), *root.glob("*.csv")]):
         if path.name not in known and path.is_file() and path.stat().st_size <= _LARGEST:
@@ -95,13 +91,13 @@ def _has(table: Table, name: str, people: Collection[str]) -> bool:
 
 
 def _has_ages(table: Table, name: str, people: Collection[str]) -> bool:
-    """Say whether a column holds a number that can be an age, in some unit, of one of the people."""
+    """Return whether a column holds a possible age, in any unit, of at least one of the people."""
     cells = table.cells(name)
     return any(parse_age(cells[i], "day")[0] is not None for i in _rows_of(table, people))
 
 
 def age_notes(scans: Sequence[Scan]) -> list[str]:
-    """Return one sentence that says from which tables and columns the ages are."""
+    """Return sentences that name the tables and columns of the ages, and count capped ages."""
     counts: dict[str, int] = {}
     for scan in scans:
         if scan.age_source:
@@ -111,6 +107,6 @@ def age_notes(scans: Sequence[Scan]) -> list[str]:
             counts[f"{file}:{rest}"] = counts.get(f"{file}:{rest}", 0) + 1
     if not counts:
         return ["No age was found."]
-    told = ", ".join(f"{source} ({count} scans)" for source, count in counts.items())
+    sources = ", ".join(f"{source} ({count} scans)" for source, count in counts.items())
     capped = sum(bool({"top_coded", "possibly_top_coded"} & set(scan.age_flags)) for scan in scans)
-    return [f"Age in years from {told}."] + ([f"{capped} ages are top-coded or may be."] if capped else [])
+    return [f"Age in years from {sources}."] + ([f"{capped} ages are top-coded or may be."] if capped else [])

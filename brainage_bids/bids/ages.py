@@ -1,7 +1,7 @@
-"""Find the age of a person on the day of a scan, and say where it came from.
+"""Find the age of a person on the day of a scan, and note its source.
 
-The order is that of a careful reader: the age written for that session, else an earlier age plus the time that passed,
-else the age in participants.tsv, with a flag when the person was scanned more than once.
+The age written for the session comes first. Next is an earlier age plus the time since then. Last is the age in
+participants.tsv, with a flag when the person was scanned more than once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from brainage_bids.bids.parse import AGE_MAX
 from brainage_bids.bids.sessions import label_years, tells_days
 from brainage_bids.schema import NOT_OF_SESSION
 
-ROUNDED = 1.0  # years; two rounded ages and the time between them agree better than this
+ROUNDED = 1.0  # years; the difference of two rounded ages is closer than this to the true time between them
 
 
 # --- time between sessions ------------------------------------------------------------------------------------------
@@ -24,7 +24,7 @@ ROUNDED = 1.0  # years; two rounded ages and the time between them agree better 
 def years_since_first(book: AgeBook, participant: str, session: str | None) -> float | None:
     """Return the years between a participant's first session and this one, from acquisition times.
 
-    None unless every session has a time, since the first one would be unknown.
+    None unless every session has a time: otherwise the first session is unknown.
     """
     known = book.sessions.get(participant, (session,))
     times = [book.times.get((participant, s)) for s in known]
@@ -35,7 +35,7 @@ def years_since_first(book: AgeBook, participant: str, session: str | None) -> f
 
 
 def is_baseline(book: AgeBook, participant: str, session: str | None) -> bool:
-    """Say whether a session is the participant's baseline: its label says so, or it is the first and tells no time."""
+    """Return whether a session is the baseline: its label says so, or it states no time and is the first session."""
     years = label_years(session)
     if years is not None:
         return years == 0.0
@@ -58,36 +58,36 @@ def months_between(book: AgeBook, participant: str, first: str | None, second: s
 
 
 def age_for_rates(book: AgeBook, participant: str, session: str | None) -> float | None:
-    """Return an age whose distances from those of the person's other sessions are those of the scans (years).
+    """Return an age in years for rates of change only, computed from the exact time between sessions.
 
-    Ages in whole years may be a year off in the time between two scans. Where all ages of a person's sessions stand in
-    columns of whole years, the age at the first session plus the time since then by dates, else by the labels, is
-    better for rates; it is used for nothing else. None, for all sessions of the person, where the ages themselves are
-    as good, are capped, the time is not known for each, or times and ages contradict each other.
+    Ages in whole years can misstate the time between two scans by up to a year. If all ages of a person are in whole
+    years, this age is that at the first session plus the time since then, from dates or else from session labels. It is
+    None for all sessions of a person if an age has decimals or is capped, if the time of a session is unknown, or if
+    times and ages contradict each other.
     """
     ages: dict[str | None, float] = {}
-    for one in book.sessions.get(participant, ()):
-        for column, age in book.own_ages(participant, one):
+    for visit in book.sessions.get(participant, ()):
+        for column, age in book.own_ages(participant, visit):
             if not column.whole_years or KEPT_FLAGS & set(age.flags):
                 return None
-            ages[one] = age.value
+            ages[visit] = age.value
             break
     if len(ages) < 2 or session not in ages:
         return None
-    times = {one: book.times.get((participant, one)) for one in ages}
-    labels = {one: label_years(one) for one in ages}
+    times = {visit: book.times.get((participant, visit)) for visit in ages}
+    labels = {visit: label_years(visit) for visit in ages}
     if None not in times.values():
         begin = min(times.values()).date()
-        years = {one: (time.date() - begin).days / DAYS_PER_YEAR for one, time in times.items()}
+        years = {visit: (time.date() - begin).days / DAYS_PER_YEAR for visit, time in times.items()}
     elif None not in labels.values():
         years = labels
     else:
         return None
-    first = min(ages, key=lambda one: (years[one], ages[one]))
-    found = {one: ages[first] + years[one] - years[first] for one in ages}
-    if any(abs(found[one] - ages[one]) >= ROUNDED for one in ages):
+    first = min(ages, key=lambda visit: (years[visit], ages[visit]))
+    precise = {visit: ages[first] + years[visit] - years[first] for visit in ages}
+    if any(abs(precise[visit] - ages[visit]) >= ROUNDED for visit in ages):
         return None
-    return found[session]
+    return precise[session]
 
 
 # --- resolution -----------------------------------------------------------------------------------------------------
@@ -96,10 +96,10 @@ def age_for_rates(book: AgeBook, participant: str, session: str | None) -> float
 def resolve_age(book: AgeBook, participant: str, session: str | None) -> Age:
     """Return the age of a participant at a session.
 
-    The first that is there: (1, 2) the age of that session in a sessions or phenotype table, or in a column for that
-    session; (3) an earlier age plus the time since the first session by acquisition times; (4) the baseline age plus
-    the time in the session label (``ses-M024``, ``ses-d3132``); (5) the participant's age where one session has a T1w
-    image; (6) the same where several have, flagged ``age_not_session_specific``.
+    The first available of: (1, 2) the age of that session in a sessions or phenotype table, or in a column for that
+    session; (3) an earlier age plus the time since the first session, from acquisition times; (4) the baseline age plus
+    the time in the session label (``ses-M024``, ``ses-d3132``); (5) the participant's age, if one session has a T1w
+    image; (6) the same if several have one, flagged ``age_not_session_specific``.
     """
     steps = (AgeBook.age_at, _by_dates, _by_label, _of_participant, _at_questionnaire)
     for step in steps:
@@ -115,7 +115,7 @@ def _at_questionnaire(book: AgeBook, participant: str, session: str | None) -> A
 
 
 def _by_dates(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    """Add the time since the first session; a baseline age also needs to know the time of the first session."""
+    """Add the time since the first session to the age then; a baseline age also needs the time of that session."""
     known = book.sessions.get(participant, (session,))
     years = years_since_first(book, participant, session)
     if years is None or len(known) < 2:
@@ -130,7 +130,7 @@ def _by_dates(book: AgeBook, participant: str, session: str | None) -> Age | Non
 
 
 def _by_label(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    """Add the time since entry that the label of the session tells to the age at entry."""
+    """Add the time since entry, from the session label, to the age at entry."""
     base = book.age_at_baseline(participant) or _at_entry(book, participant, session)
     if base is None:
         return None
@@ -142,12 +142,12 @@ def _by_label(book: AgeBook, participant: str, session: str | None) -> Age | Non
 
 
 def _at_entry(book: AgeBook, participant: str, session: str | None) -> Age | None:
-    """Return the one age of a person where it must be that at entry, None elsewhere.
+    """Return the single age of a person if it must be the age at entry, else None.
 
-    It must be where the person was scanned at entry and again later, and where sessions are named by the days since
-    entry (OASIS-3) and people of the dataset have several of them.
+    It must be if the person was scanned at entry and later. It also must be if sessions are named by the days since
+    entry (OASIS-3) and people of the dataset have several.
     """
-    labels = [label_years(one) for one in book.scanned.get(participant, ())]
+    labels = [label_years(visit) for visit in book.scanned.get(participant, ())]
     if (len(labels) > 1 and 0.0 in labels) or (book.since_entry and tells_days(session)):
         return book.age_of(participant)
     return None
@@ -164,14 +164,14 @@ def _later(base: Age, years: float, how: str, flag: str) -> Age | None:
 def _of_participant(book: AgeBook, participant: str, session: str | None) -> Age | None:
     age = book.age_of(participant)
     base = book.age_at_baseline(participant) if age is None else None
-    found = age or base
-    if found is None:
+    source = age or base
+    if source is None:
         return None
-    flags = found.flags
+    flags = source.flags
     if book.n_scanned(participant) > 1:
         flags = (*flags, NOT_OF_SESSION)
     elif base is not None and session is not None and label_years(session) != 0.0:
         flags = (*flags, "age_at_baseline")
     elif age is not None and label_years(session):
-        flags = (*flags, "age_may_be_baseline")  # a lone ses-M024: the tables of converters often keep the age at entry
-    return Age(found.value, found.source, flags)
+        flags = (*flags, "age_may_be_baseline")  # only ses-M024: tables of converters often hold the age at entry
+    return Age(source.value, source.source, flags)

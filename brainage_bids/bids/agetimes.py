@@ -1,6 +1,6 @@
-"""Which dates of acquisition can be believed: those in the order of the sessions and in keeping with labels and ages.
+"""Check acquisition dates: they must agree with the order of the sessions, with session labels and with ages.
 
-Plain functions on dates and labels. Public datasets shift dates, for some per session; then a difference means nothing.
+Public datasets shift dates for privacy, some of them for each session separately. Differences of such dates are wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from brainage_bids.bids.sessions import follows, label_years
 DAYS_PER_YEAR = 365.25
 LONGEST = 30.0  # years between two scans of a person
 ROOM = 2.0  # years by which dates and ages may differ: both ages may be rounded
-LABEL_ROOM = (1.0, 0.25)  # years, and share of the years a label tells, by which a visit may be late
+LABEL_ROOM = (1.0, 0.25)  # a visit may be late by 1 year plus this share of the years in its label
 
 Times = Mapping[tuple[str, str | None], datetime]
 
@@ -31,14 +31,14 @@ def believable_times(
     age_at: Callable[[str, str | None], float | None],
     age_of: Callable[[str], float | None],
 ) -> tuple[dict[tuple[str, str | None], datetime], list[str]]:
-    """Return the times of the people whose dates can be true, and for each of the others what contradicts what.
+    """Return the plausible times, and one text for each person whose dates contradict something.
 
     Parameters
     ----------
     age_at, age_of
-        The age written for a session, and the one of a person; None when unknown.
+        Give the age at a session and the age of a person, in years; None when unknown.
     """
-    kept, doubts = {}, []
+    plausible, doubts = {}, []
     by_person: dict[str, dict[str | None, datetime]] = {}
     for (person, session), time in times.items():
         by_person.setdefault(person, {})[session] = time
@@ -48,8 +48,8 @@ def believable_times(
         if doubt:
             doubts.append(f"{person} ({doubt})")
         elif len(order) < 2 or len({mine[session] for session in order}) > 1:  # one date for all is a placeholder
-            kept |= {(person, session): time for session, time in mine.items()}
-    return kept, doubts
+            plausible |= {(person, session): time for session, time in mine.items()}
+    return plausible, doubts
 
 
 def _doubt(
@@ -58,7 +58,7 @@ def _doubt(
     age_at: Callable[[str, str | None], float | None],
     age: float | None,
 ) -> str | None:
-    """Return why the dates of one person cannot be true, None when they can."""
+    """Return why the dates of one person are implausible; None when they are plausible."""
     written = {session: age_at(person, session) for session in times} if len(times) > 1 else {}
     for first, second in combinations(times, 2):
         earlier, later = (first, second) if follows(second, first) or not follows(first, second) else (second, first)
@@ -69,9 +69,9 @@ def _doubt(
             return f"{later} is dated {years:.1f} years after {earlier}"
         labels = label_years(earlier), label_years(later)
         if None not in labels:
-            told = labels[1] - labels[0]
-            if abs(years - told) > LABEL_ROOM[0] + LABEL_ROOM[1] * told:
-                return f"{later} is dated {years:.1f} years after {earlier}, their names say {told:.1f}"
+            stated = labels[1] - labels[0]
+            if abs(years - stated) > LABEL_ROOM[0] + LABEL_ROOM[1] * stated:
+                return f"{later} is dated {years:.1f} years after {earlier}, their names say {stated:.1f}"
         ages = written[earlier], written[later]
         if None not in ages and abs(years - (ages[1] - ages[0])) >= ROOM:
             return f"{later} is dated {years:.1f} years after {earlier}, the ages say {ages[1] - ages[0]:.1f}"

@@ -1,7 +1,6 @@
-"""The names under which public data keep ages, sexes, groups, sites and scores, and the values they may take.
+"""Column names for sex, group, site and scores in public data, and the values they may take.
 
-Tables only: this module reads nothing. Names are compared after :func:`normalise`, exactly and in the given order;
-there is no substring matching (``adas13`` must never pass for ``adas11``).
+Names are compared after :func:`normalise`, whole and in the given order, never in part: ``adas13`` is not ``adas11``.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ class ScoreRule:
     low, high, step
         Possible values: ``low`` to ``high`` in multiples of ``step`` (0: any number between).
     sentinels
-        Numbers that stand for missing.
+        Numbers that mean missing.
     """
 
     title: str
@@ -87,7 +86,7 @@ SCORE_RULES = {
     "adas11": ScoreRule(
         "ADAS-Cog-11",
         ("adas11", "adascog11", "adascog11total", "adas11total", "adastotal11"),
-        0.0, 70.0, step=0.0,  # the word tasks are averaged over trials: thirds
+        0.0, 70.0, step=0.0,  # word tasks are averaged over trials, so thirds occur
     ),
     "updrs3": ScoreRule(
         "MDS-UPDRS part III",
@@ -114,12 +113,12 @@ SCORE_RULES = {
 
 
 def canonical_score(name: str) -> str | None:
-    """Return the canonical name of a score or of a column that holds it, None when it is not a recognised one."""
+    """Return the canonical name of a score or of its column; None when it is not recognised."""
     key = normalise(name)
     return next((canon for canon, rule in SCORE_RULES.items() if key == normalise(canon) or key in rule.aliases), None)
 
 
 def score_state(name: str) -> str:
-    """Return the medication state a column name tells: ``off``, ``on`` or an empty string."""
+    """Return the medication state in a column name: ``off``, ``on`` or an empty string."""
     key = normalise(name)
     return "off" if key.endswith("off") else "on" if key.endswith("on") else ""

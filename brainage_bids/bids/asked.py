@@ -1,4 +1,4 @@
-"""Columns that a user names on the command line: ``[NAME=]FILE:COLUMN[:UNIT]``, and the tables a FILE means."""
+"""Read the columns that a user names on the command line (``[NAME=]FILE:COLUMN[:UNIT]``) and find their tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from brainage_bids.errors import UsageError, shorten
 
 @dataclass(frozen=True)
 class ColumnRequest:
-    """A column asked for.
+    """A column that the user named.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class ColumnRequest:
     dataset
         Name of the dataset it is meant for; None: all.
     unit
-        ``year``, ``month``, ``week`` or ``day``; None: the one that heading and sidecar tell.
+        ``year``, ``month``, ``week`` or ``day``; None: as stated by heading and sidecar.
     """
 
     option: str
@@ -49,7 +49,7 @@ def parse_column_option(text: str, option: str) -> ColumnRequest:
     Raises
     ------
     UsageError
-        When the text has another form, or the unit is none.
+        When the text has another form, or the unit is unknown.
     """
     with_unit = option == "--age-column"
     form = f"[NAME=]FILE:COLUMN{'[:UNIT]' if with_unit else ''}"
@@ -72,12 +72,12 @@ def parse_column_option(text: str, option: str) -> ColumnRequest:
 def asked_columns(
     tables: Tables, requests: Sequence[ColumnRequest], root: Path, dataset: str, faults: list[Fault]
 ) -> list[tuple[Table, str, ColumnRequest]]:
-    """Return the table and column that each request means; what is not there becomes a fault that names what is."""
-    found = []
+    """Return the table and column of each request; a missing one becomes a fault that names those that exist."""
+    columns = []
     for request in requests:
         if request.dataset not in (None, dataset):
             message = (
-                f"{request}: it is asked for of the dataset {shorten(request.dataset)!r}, and this one is {dataset!r}"
+                f"{request}: it is meant for the dataset {shorten(request.dataset)!r}, but this one is {dataset!r}"
             )
             faults.append(make_fault("ASKED_COLUMN_UNKNOWN", request.file, message))
             continue
@@ -91,12 +91,12 @@ def asked_columns(
         if chosen and not mine:
             message = f"{request}: there is no such column ({nearest(request.column, chosen)})"
             faults.append(make_fault("ASKED_COLUMN_UNKNOWN", request.file, message))
-        found += mine
-    return found
+        columns += mine
+    return columns
 
 
 def asked_tables(tables: Tables, file: str, root: Path, faults: list[Fault]) -> list[Table] | None:
-    """Return the tables a file name means; empty when it is there but broken (told already), None when it is not."""
+    """Return the tables a file name means; an empty list when the file is broken, None when there is no such file."""
     wanted = file.replace("\\", "/").removeprefix("./")
     if re.fullmatch(r"(?:.*/)?(?:sub-[^/]*|\*)_sessions\.tsv|sessions\.tsv", wanted) and tables.sessions:
         return list(tables.sessions)
@@ -105,17 +105,17 @@ def asked_tables(tables: Tables, file: str, root: Path, faults: list[Fault]) -> 
         return named
     for path in (root / wanted, Path(file)):
         if os.path.lexists(path):
-            told = any(
+            reported = any(
                 fault.file == wanted and fault.severity == ERROR for fault in faults if fault.code.startswith("TABLE_")
             )
-            table = None if told else read_table(path, root, faults, severity=ERROR)
+            table = None if reported else read_table(path, root, faults, severity=ERROR)
             faults.extend(id_faults(table, tables.people) if table else [])
             return [table] if table else []
     return None
 
 
 def nearest(column: str, tables: Sequence[Table]) -> str:
-    """Return the columns nearest to a name that is not there, or the first that are."""
+    """Return the columns with names most like a missing one, or else the first columns, as text."""
     names = list(dict.fromkeys(name for table in tables for name in table.columns))
     near = difflib.get_close_matches(column, names, n=3, cutoff=0.4)
     return f"nearest: {some(near)}" if near else f"it has {some(names, 10)}"

@@ -1,6 +1,6 @@
-"""Make OUTPUT_DIR a BIDS derivative dataset: its description, readme, participants, and what validators ignore.
+"""Make OUTPUT_DIR a BIDS derivative dataset: description, README, participants, descriptions and .bidsignore.
 
-Writes the files about the dataset as a whole, not the results.
+Results are written elsewhere.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NAME = "Brain ages of {}"
 BIDS_VERSION = "1.10.0"
 RESULTS = re.compile(r"(sub-|tpl-).*|models|group|logs|study|work")  # folders of OUTPUT_DIR that a run writes into
 
-# What the validator of the BIDS standard does not know yet, and no more. Folders stand without a trailing slash: with
-# one, the validator would match the folder but not what lies in it.
+# Only files that the BIDS validator does not know yet. Folders have no trailing slash: with one, the validator would
+# match the folder but not the files in it.
 IGNORED = ("*.html", "figures", "group", "models", "study", "work", "*_pred.*", "*_saliency.*", "*_xfm.*", "qc.*")
 
 DESCRIPTIONS = {
@@ -50,7 +50,7 @@ PARTICIPANT_MEANINGS = {
     "group": {"Description": "group as written in the source dataset"},
 }
 
-OVERWRITTEN = ("README.md", ".bidsignore", "descriptions.tsv", "group.html")  # others' are kept
+OVERWRITTEN = ("README.md", ".bidsignore", "descriptions.tsv", "group.html")  # never those of another program
 
 README = """# Brain age
 
@@ -71,7 +71,7 @@ The numbers are for research and not for diagnosis.
 def prepare_output(outputs: Outputs, dataset: Dataset, version: str) -> None:
     """Create or update the files that make OUTPUT_DIR a derivative of ``dataset``.
 
-    Participants of earlier runs stay listed, also when several runs write at once.
+    Participants of earlier runs stay in the list, even when several runs write at the same time.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def prepare_output(outputs: Outputs, dataset: Dataset, version: str) -> None:
 
 
 def add_descriptions(outputs: Outputs, meanings: Mapping[str, str]) -> Path:
-    """Add labels of the ``desc`` entity and their meaning to ``descriptions.tsv``; the others stay."""
+    """Add labels of the ``desc`` entity and their meaning to ``descriptions.tsv``; return its path. Other rows stay."""
     path = Path(outputs.root) / "descriptions.tsv"
     rows = {label: {"desc_id": f"desc-{label}", "description": meaning} for label, meaning in meanings.items()}
     with locked(Path(outputs.root)):
@@ -107,41 +107,41 @@ def add_descriptions(outputs: Outputs, meanings: Mapping[str, str]) -> Path:
 
 
 def describe_model(outputs: Outputs, model: str) -> Path:
-    """Add the ``desc`` label of a model's maps to ``descriptions.tsv``."""
+    """Add the ``desc`` label of a model's maps to ``descriptions.tsv``; return its path."""
     meaning = f"signed Grad-RAM map of the model {model}: contribution of each place to the predicted age (years)"
     return add_descriptions(outputs, {f"gradram{model_label(model)}": meaning})
 
 
 def source_of(root: Path) -> tuple[str, Path | None]:
-    """Return the Name of the dataset that the results in a folder came from, and where it was then.
+    """Return the Name of the dataset that results were made from, and its folder at that time (None: unknown).
 
     Raises
     ------
     NoInputError
         When the folder does not hold results of this program.
     """
-    told, makers = _told(root / "dataset_description.json")
-    name = str(told.get("Name", ""))
-    if APP not in makers or not name.startswith(NAME.format("")):
+    description, programs = _read_description(root / "dataset_description.json")
+    name = str(description.get("Name", ""))
+    if APP not in programs or not name.startswith(NAME.format("")):
         raise NoInputError(f"{root} holds no results of {APP}; give the OUTPUT_DIR of a participant run")
-    return name.removeprefix(NAME.format("")), _place(root, _links(told).get("raw", ""))
+    return name.removeprefix(NAME.format("")), _folder_of(root, _links(description).get("raw", ""))
 
 
-def _link(root: Path, place: Path) -> str:
-    """Return where a dataset lies as seen from OUTPUT_DIR, as BIDS writes it; the folders above both stay private."""
-    return quote(Path(os.path.relpath(os.path.realpath(place), os.path.realpath(root))).as_posix())
+def _link(root: Path, folder: Path) -> str:
+    """Return a link to a dataset relative to OUTPUT_DIR, so that the folders above both stay private."""
+    return quote(Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(root))).as_posix())
 
 
-def _place(root: Path, link: str) -> Path | None:
-    """Return the folder that a link means: a relative one, or a ``file:`` URI of an earlier version."""
-    told = urlparse(link)
-    if told.scheme not in ("", "file") or not told.path:
+def _folder_of(root: Path, link: str) -> Path | None:
+    """Return the folder of a link: a relative one, or a ``file:`` URI of an earlier version."""
+    uri = urlparse(link)
+    if uri.scheme not in ("", "file") or not uri.path:
         return None
-    return Path(os.path.normpath(Path(os.path.realpath(root)) / unquote(told.path)))
+    return Path(os.path.normpath(Path(os.path.realpath(root)) / unquote(uri.path)))
 
 
-def _told(path: Path) -> tuple[dict, list[str]]:
-    """Return what a dataset_description.json tells (nothing, when it is not there or broken) and who made the dataset.
+def _read_description(path: Path) -> tuple[dict, list[str]]:
+    """Return a dataset_description.json (empty when absent or broken) and the programs that made the dataset.
 
     Raises
     ------
@@ -149,20 +149,20 @@ def _told(path: Path) -> tuple[dict, list[str]]:
         When its content is not here.
     """
     try:
-        told = read_json(path)
+        description = read_json(path)
     except NotFetched:
         raise
     except (BadDataError, OSError):
-        told = {}
-    told = told if isinstance(told, dict) else {}
-    makers = told.get("GeneratedBy")
-    makers = makers if isinstance(makers, list) else []
-    return told, [str(maker.get("Name")) for maker in makers if isinstance(maker, dict)]
+        description = {}
+    description = description if isinstance(description, dict) else {}
+    programs = description.get("GeneratedBy")
+    programs = programs if isinstance(programs, list) else []
+    return description, [str(program.get("Name")) for program in programs if isinstance(program, dict)]
 
 
-def _links(told: Mapping) -> dict[str, str]:
-    links = told.get("DatasetLinks")
-    return {str(name): str(place) for name, place in links.items()} if isinstance(links, dict) else {}
+def _links(description: Mapping) -> dict[str, str]:
+    links = description.get("DatasetLinks")
+    return {str(name): str(link) for name, link in links.items()} if isinstance(links, dict) else {}
 
 
 def check_output(root: Path, dataset: Dataset) -> None:
@@ -171,8 +171,8 @@ def check_output(root: Path, dataset: Dataset) -> None:
     Raises
     ------
     UsageError
-        When OUTPUT_DIR is BIDS_DIR or lies among its images, is a file, a raw dataset, or holds the results of
-        another program or dataset.
+        When OUTPUT_DIR is BIDS_DIR, lies among its images, is a file or a raw dataset, or holds the results of another
+        program or dataset.
     """
     name = NAME.format(dataset.name)
     _check_apart(root, Path(dataset.bids_dir))
@@ -187,13 +187,13 @@ def check_output(root: Path, dataset: Dataset) -> None:
         if taken := [file for file in OVERWRITTEN if os.path.lexists(root / file)]:
             raise UsageError(f"OUTPUT_DIR {root} holds a {taken[0]} that {APP} did not make; choose an empty folder")
         return
-    told, makers = _told(path)
-    if told.get("DatasetType") != "derivative" or APP not in makers:
+    description, programs = _read_description(path)
+    if description.get("DatasetType") != "derivative" or APP not in programs:
         raise UsageError(f"OUTPUT_DIR {root} holds a dataset that {APP} did not make; choose an empty folder")
-    if told.get("Name") != name:
+    if description.get("Name") != name:
         raise UsageError(
-            f"OUTPUT_DIR {root} holds {shorten(told.get('Name'))!r}, not results of {dataset.name!r}: participants of "
-            "the same label would be mixed up; choose another folder"
+            f"OUTPUT_DIR {root} holds {shorten(description.get('Name'))!r}, not results of {dataset.name!r}: "
+            "participants of the same label would be mixed up; choose another folder"
         )
 
 
@@ -224,14 +224,15 @@ def _check_apart(root: Path, bids_dir: Path) -> None:
 
 
 def _description(root: Path, dataset: Dataset, name: str, version: str) -> dict:
-    """Return the content of dataset_description.json; the datasets that earlier runs started from stay named."""
-    links = _links(_told(root / "dataset_description.json")[0])
-    links = {name: _link(root, place) if (place := _place(root, link)) else link for name, link in links.items()}
+    """Return the content of dataset_description.json; source datasets of earlier runs stay in it."""
+    links = _links(_read_description(root / "dataset_description.json")[0])
+    links = {name: _link(root, folder) if (folder := _folder_of(root, link)) else link for name, link in links.items()}
     links |= {"raw": _link(root, dataset.bids_dir)}
     links |= {derivative.name: _link(root, derivative.root) for derivative in dataset.derivatives}
     source = {"URL": links["raw"]}
+    raw = Path(dataset.bids_dir) / "dataset_description.json"
     with contextlib.suppress(NotFetched):
-        if doi := str(_told(Path(dataset.bids_dir) / "dataset_description.json")[0].get("DatasetDOI") or ""):
+        if doi := str(_read_description(raw)[0].get("DatasetDOI") or ""):
             source["DOI"] = doi if doi.startswith(("doi:", "https://")) else f"doi:{doi}"
     return {
         "Name": name,
@@ -248,20 +249,20 @@ def _participants(dataset: Dataset) -> dict[str, dict]:
     rows: dict[str, dict] = {}
     for scan in dataset.scans:
         row = {"participant_id": scan.participant_id, "age": scan.age, "sex": scan.sex, "group": scan.group}
-        kept = rows.setdefault(scan.participant_id, row)
-        rows[scan.participant_id] = {key: value if kept[key] is None else kept[key] for key, value in row.items()}
+        known = rows.setdefault(scan.participant_id, row)
+        rows[scan.participant_id] = {key: value if known[key] is None else known[key] for key, value in row.items()}
     return rows
 
 
 def _merge(path: Path, key: str, rows: Mapping[str, Mapping]) -> None:
-    """Write rows into a table, replacing those of the same key and keeping the others and their columns."""
+    """Write rows into a table. They replace rows of the same key; other rows and columns stay."""
     import pandas as pd
 
     merged: dict[str, dict] = {}
     if path.is_file():
         before = read_tsv(path)
         if key not in before:
-            raise Unreadable(path, f"has no column {key} any more; name it so again, or remove the file")
+            raise Unreadable(path, f"has no column {key} any more; restore this name, or remove the file")
         merged = {row[key]: row for row in before.to_dict("records") if row[key]}
     for name, row in rows.items():
         merged[name] = {**merged.get(name, {}), **row}

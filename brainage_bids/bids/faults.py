@@ -1,6 +1,6 @@
-"""What can be wrong with a dataset: stable codes, their severity and their wording.
+"""List what can be wrong with a dataset (codes, severity, meaning), and format the messages.
 
-An ``error`` makes numbers unsafe and stops the run; a ``warning`` is told.
+An ``error`` would give wrong numbers and stops the run. A ``warning`` is only reported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from brainage_bids.errors import cut_lines, shorten
 
 ERROR, WARNING = "error", "warning"
-FEW = 3  # messages of one kind that are each told
+FEW = 3  # messages of one kind are listed one by one up to this number
 
 # code -> (severity, meaning); docs/faults.md prints this table
 CODES: dict[str, tuple[str, str]] = {
@@ -106,9 +106,9 @@ class Fault:
     file
         File below BIDS_DIR, with forward slashes.
     row
-        Line of the table as an editor counts it (the header is line 1); None when it concerns no single line.
+        Line of the table as an editor counts it (the header is line 1); None when no single line is concerned.
     message
-        One sentence: the thing, its value and the way out.
+        One sentence: the subject, its value, and what to do.
     """
 
     code: str
@@ -123,7 +123,7 @@ class Fault:
 
 
 def make_fault(code: str, file: str, message: str, row: int | None = None, severity: str | None = None) -> Fault:
-    """Return a fault of a known code, with the severity of the table unless another is given."""
+    """Return a fault with the severity of its code in :data:`CODES`, unless another is given."""
     return Fault(code, severity or CODES[code][0], file, row, message)
 
 
@@ -133,14 +133,14 @@ def errors_of(faults: Iterable[Fault]) -> list[Fault]:
 
 
 def told_once(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the faults without repetition; what is an error is not told as a warning too."""
-    kept = list(dict.fromkeys(faults))
-    stops = {(fault.code, fault.file, fault.row, fault.message) for fault in errors_of(kept)}
-    return [f for f in kept if f.severity == ERROR or (f.code, f.file, f.row, f.message) not in stops]
+    """Return the faults without repetition; a warning that repeats an error is left out."""
+    unique = list(dict.fromkeys(faults))
+    stops = {(fault.code, fault.file, fault.row, fault.message) for fault in errors_of(unique)}
+    return [f for f in unique if f.severity == ERROR or (f.code, f.file, f.row, f.message) not in stops]
 
 
 def format_faults(faults: Sequence[Fault]) -> str:
-    """Return one line per kind of fault, however often it occurs; errors first, those of ages last, to be seen."""
+    """Return the messages, few lines per kind of fault. Errors come first; faults of ages come last, to be seen."""
     kinds: dict[tuple, list[Fault]] = {}
     for fault in sorted(faults, key=lambda f: (f.severity != ERROR, f.code.startswith("AGE_"), f.code)):
         kinds.setdefault((fault.severity, fault.code), []).append(fault)
@@ -148,13 +148,13 @@ def format_faults(faults: Sequence[Fault]) -> str:
 
 
 def _lines_of(alike: Sequence[Fault]) -> list[str]:
-    """Return a line for each message where there are few, else one line with the first and how many more there are."""
+    """Return one line for each message; if there are many, one line with the first message and their number."""
     by_message: dict[str, list[Fault]] = {}
     for fault in alike:
         by_message.setdefault(fault.message, []).append(fault)
     head, messages = f"{alike[0].severity.upper()} {alike[0].code}", list(by_message)
     if len(messages) <= FEW:
-        lines = [f"{head} ({_places(found)}): {message}" for message, found in by_message.items()]
+        lines = [f"{head} ({_places(same)}): {message}" for message, same in by_message.items()]
     else:
         lines = [f"{head} ({_places(alike)}): {messages[0]}; {len(messages) - 1} more of this kind, -v lists them"]
     return [cut_lines(line) for line in lines]
@@ -172,7 +172,7 @@ def _places(faults: Sequence[Fault]) -> str:
 
 
 def some(names: Iterable[object], limit: int = 5) -> str:
-    """Return the first names, cut when long, and how many more there are: ``a, b and 3 more``."""
+    """Return the first names, shortened when long, and the number of the others: ``a, b and 3 more``."""
     listed = list(names)
     head = ", ".join(shorten(name) for name in listed[:limit])
     return head if len(listed) <= limit else f"{head} and {len(listed) - limit} more"

@@ -1,7 +1,7 @@
-"""Write a file whole or not at all, and read and write the tables of BIDS.
+"""Write files completely or not at all, and read and write BIDS tables.
 
-A file is written under a temporary name in its own folder and renamed, so a reader never meets half a file and a killed
-run leaves nothing that looks finished.
+A file is written under a temporary name in its folder and then renamed. So nobody reads half a file, and a killed run
+leaves no file that looks finished.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = [
 ]  # fmt: skip
 
 MISSING = "n/a"
-TEMPORARY = ".tmp-"  # begins the name of a file that is being written
-# A spreadsheet takes a cell that begins so for a formula, and runs it; a plain number begins so too, and is none.
+TEMPORARY = ".tmp-"  # start of the name of a file that is being written
+# A spreadsheet runs a cell that begins with one of these as a formula. A plain number may begin so too and is harmless.
 _FORMULA = re.compile(r"['\"]*[=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
 def is_file(path: str | Path) -> bool:
-    """Say whether a file is there; what cannot be a path (too long, with a NUL) is not."""
+    """Return whether there is such a file; False for text that cannot be a path (too long, with a NUL)."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):
@@ -49,9 +49,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     CannotCreateError
-        When there may be no such file.
+        When the file or its folder cannot be created.
+    NoRoomError
+        When the disk is full.
     InputOutputError
-        When the disk is full or fails.
+        When the disk fails.
     """
     path = Path(path)
     try:
@@ -67,7 +69,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         ours = error.errno is not None and error.filename in (None, name, temporary)
-        if not (is_full(error) or ours):  # something else that the block read or wrote
+        if not (is_full(error) or ours):  # the error concerns another file of the block
             raise
         raise not_written(path, error) from error
     finally:
@@ -76,12 +78,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def is_full(error: OSError) -> bool:
-    """Say whether there was no room: a full disk, a used-up quota, a limit on the size of files."""
+    """Return whether there was no room: a full disk, a used-up quota, a limit on the size of files."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def no_room(error: BaseException | None) -> str | None:
-    """Return why there was no room to write, where an error says so; nipype hands errors on as text."""
+    """Return the message when an error or its cause means a full disk, else None; nipype passes errors on as text."""
     while error is not None:
         if isinstance(error, NoRoomError):
             return str(error)
@@ -89,18 +91,18 @@ def no_room(error: BaseException | None) -> str | None:
             return str(not_written(Path(error.filename or "a file"), error))
         lines = [line.strip() for line in str(error).splitlines()]
         for line in reversed(lines):
-            if found := re.match(r"(?:\w+\.)*NoRoomError: (.+)", line):
-                return found[1]
-            if found := re.match(r"OSError: \[Errno (\d+)\] [^:]+(?:: '(.+)')?", line):
-                told = OSError(int(found[1]), os.strerror(int(found[1])))
-                if is_full(told):
-                    return str(not_written(Path(found[2] or "a file"), told))
+            if match := re.match(r"(?:\w+\.)*NoRoomError: (.+)", line):
+                return match[1]
+            if match := re.match(r"OSError: \[Errno (\d+)\] [^:]+(?:: '(.+)')?", line):
+                full = OSError(int(match[1]), os.strerror(int(match[1])))
+                if is_full(full):
+                    return str(not_written(Path(match[2] or "a file"), full))
         error = error.__cause__
     return None
 
 
 def not_written(path: Path, error: OSError) -> BrainageError:
-    """Return the error of a file that could not be written: which, why, and the way out."""
+    """Return the error for a file that could not be written: its name, the reason, and what to do."""
     why = error.strerror or str(error)
     if is_full(error):
         return NoRoomError(f"{path} cannot be written: {why}; make room there, then start the same command again")
@@ -122,7 +124,7 @@ def write_json(path: str | Path, values: Any) -> Path:
 
 
 def read_tsv(path: str | Path) -> pd.DataFrame:
-    """Read a table of ours as text, cells and column names stripped; nothing is turned into NaN.
+    """Read a table written by this program as text; cells and names are stripped, nothing is turned into NaN.
 
     Raises
     ------
@@ -134,7 +136,7 @@ def read_tsv(path: str | Path) -> pd.DataFrame:
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read a table as :func:`read_tsv` does, one dict per row; a tenth of its time, for thousands of files.
+    """Read a table like :func:`read_tsv`, as one dict per row; ten times faster, for thousands of files.
 
     Raises
     ------
@@ -152,8 +154,8 @@ def _cells(path: str | Path) -> tuple[list[str], list[list[str]]]:
         raise Unreadable(path, "is not a tab-separated table: it is empty; repair it")
     for (number, _), row in zip(lines, rows, strict=True):
         if len(row) != len(rows[0]):
-            told = f"line {number} has {len(row)} cells under {len(rows[0])} columns"
-            raise Unreadable(path, f"is not a tab-separated table: {told}; repair it")
+            fault = f"line {number} has {len(row)} cells under {len(rows[0])} columns"
+            raise Unreadable(path, f"is not a tab-separated table: {fault}; repair it")
     if twice := {shorten(name) for name in rows[0] if rows[0].count(name) > 1}:
         raise Unreadable(path, f"has several columns named {min(twice)}; rename or remove all but one")
     return rows[0], rows[1:]
@@ -161,7 +163,7 @@ def _cells(path: str | Path) -> tuple[list[str], list[list[str]]]:
 
 def write_tsv(path: str | Path, table: pd.DataFrame) -> Path:
     """Write a table at full precision, ``n/a`` for missing."""
-    # No cell holds a tab or a line break, so nothing needs quotes; a quote in a cell stays what it is.
+    # No cell holds a tab or a line break, so nothing needs quotes; a quote in a cell stays as it is.
     columns = [[cell_text(name), *map(cell_text, table[name])] for name in table.columns]
     lines = ["\t".join(row) for row in zip(*columns, strict=True)]
     return write_text(path, "\n".join(lines) + "\n")
@@ -173,9 +175,9 @@ def numbers(column: pd.Series) -> pd.Series:
 
 
 def cell_text(value: Any) -> str:
-    """Return a value as the text of one table cell: full precision, ``n/a`` for missing, one line, no tab, no formula.
+    """Return a value as one table cell: full precision, ``n/a`` for missing, one line, no tab, no formula.
 
-    :func:`cell_value` gives the text back.
+    :func:`cell_value` reads the cell.
     """
     if value is None or value is pd.NA or value is pd.NaT:
         return MISSING
@@ -191,17 +193,17 @@ def cell_text(value: Any) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return the text of a cell with an apostrophe in front where a spreadsheet would run it as a formula."""
+    """Put an apostrophe before the text of a cell that a spreadsheet would run as a formula."""
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def cell_value(cell: str) -> str:
-    """Return the text of a cell that :func:`cell_text` wrote: without blanks around it, and without that apostrophe."""
+    """Return the text of a cell written by :func:`cell_text`, without outer blanks and the added apostrophe."""
     return as_written(cell.replace("\xa0", " ").strip())
 
 
 def as_written(text: str) -> str:
-    """Return a text without the apostrophe that :func:`harmless` put in front."""
+    """Return a text without the apostrophe added by :func:`harmless`."""
     return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
 
 

@@ -1,8 +1,7 @@
 """Find the T1-weighted images of a BIDS dataset.
 
-Reads folders and file names only, no image, table or sidecar. A plain directory scan: indexing layouts take tens of
-seconds on large datasets and stop at one broken sidecar. What one participant's folder has wrong concerns that
-participant.
+Reads folders and file names only, no image, table or sidecar. pybids is not used: its index takes tens of seconds on
+large datasets and stops at one broken sidecar. A fault in one participant's folder affects only that participant.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _LABEL = re.compile(r"(?:sub|ses)-[0-9A-Za-z+]+")
 _NAME = re.compile(
     r"(sub-[0-9A-Za-z+]+)(?:_(ses-[0-9A-Za-z+]+))?((?:_[a-z]+-[0-9A-Za-z+]+)*)_(T1w|UNIT1)\.nii(?:\.gz)?"
 )
-# what was meant to be a T1w image: t1w, T1W, T1w.img, T1w.nii.gz.gz, T1w (1).nii.gz, T1w_defaced.nii.gz
+# probably meant to be a T1w image: t1w, T1W, T1w.img, T1w.nii.gz.gz, T1w (1).nii.gz, T1w_defaced.nii.gz
 _NEARLY = re.compile(
     r"(?:.*_)?T1w(?:[^0-9A-Za-z-][^-]*)?\.(?:nii|img|mgz|mgh|mnc|nrrd|gz|bz2|xz|zst|zip|7z)", re.IGNORECASE
 )
@@ -63,14 +62,14 @@ class Image:
 
 @dataclass(frozen=True)
 class Found:
-    """What a scan of the folders gives.
+    """The result of searching the folders.
 
     Parameters
     ----------
     images
         T1w images, sorted.
     sessions
-        Participants whose folder can be read, each with its sessions; None stands for no session.
+        Participants whose folder can be read, each with its sessions; None means no session.
     faults
         What is wrong.
     unit1
@@ -78,7 +77,7 @@ class Found:
     closed
         Participants whose folder cannot be read.
     is_ignored
-        Tells what ``.bidsignore`` names, by its path below BIDS_DIR (a folder ends in ``/``).
+        Returns whether ``.bidsignore`` names a path below BIDS_DIR (a folder ends in ``/``).
     """
 
     images: tuple[Image, ...]
@@ -92,7 +91,7 @@ class Found:
 def find_images(bids_dir: str | Path) -> Found:
     """Find every ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]`` and ``*_UNIT1.nii[.gz]`` of a dataset.
 
-    Derivatives, ``sourcedata`` and ``code`` are not looked into. Empty images and broken links are kept and reported.
+    Derivatives, ``sourcedata`` and ``code`` are not searched. Empty images and broken links are kept and reported.
 
     Raises
     ------
@@ -102,35 +101,35 @@ def find_images(bids_dir: str | Path) -> Found:
     root = Path(os.path.abspath(bids_dir))
     if not root.is_dir():
         raise NoInputError(f"BIDS_DIR {bids_dir} is not a folder; check the path")
-    looked = _Look(root)
+    search = _Search(root)
     try:
-        subjects = looked.folders(root, "sub-")
+        subjects = search.folders(root, "sub-")
     except OSError as error:
         raise NoInputError(f"BIDS_DIR {bids_dir} cannot be read ({error.strerror}); check its permissions") from error
     for subject in subjects:
-        if looked.ignored(subject, "/"):
+        if search.ignored(subject, "/"):
             continue
         try:
-            inside = looked.folders(subject, "ses-")
+            inside = search.folders(subject, "ses-")
         except OSError as error:
-            looked.unreadable(subject, error.strerror)
-            looked.closed.append(subject.name)
+            search.unreadable(subject, error.strerror)
+            search.closed.append(subject.name)
             continue
         sessions = tuple(sorted((s.name for s in inside), key=natural_key)) or (None,)
         for folder, session in [(subject, None), *((s, s.name) for s in inside)]:
-            seen = looked.anat(folder, subject.name, session)
+            seen = search.anat(folder, subject.name, session)
             if seen and session is None and inside:
-                sessions = (None, *sessions)  # scans beside those of sessions
-        looked.sessions[subject.name] = sessions
-    images = sorted(looked.images, key=lambda image: image.sort_key)
+                sessions = (None, *sessions)  # scans outside of session folders
+        search.sessions[subject.name] = sessions
+    images = sorted(search.images, key=lambda image: image.sort_key)
     t1w, unit1 = ([image for image in images if image.suffix == suffix] for suffix in (T1W, UNIT1))
     return Found(
-        tuple(t1w), looked.sessions, tuple(looked.faults), tuple(unit1), tuple(looked.closed), looked.is_ignored
+        tuple(t1w), search.sessions, tuple(search.faults), tuple(unit1), tuple(search.closed), search.is_ignored
     )
 
 
-class _Look:
-    """A scan of the folders under way: what was found so far."""
+class _Search:
+    """A search of the folders, with what was found so far."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -141,26 +140,26 @@ class _Look:
         self.is_ignored = read_bidsignore(root, self.faults)
 
     def below(self, path: str | Path) -> str:
-        """Return a path below BIDS_DIR; a cut of the text, `os.path.relpath` of thousands of images takes seconds."""
+        """Return a path relative to BIDS_DIR; cuts the text, as `os.path.relpath` takes seconds for thousands."""
         return os.fspath(path)[len(os.path.join(self.root, "")) :].replace(os.sep, "/")
 
     def fault(self, code: str, file: str | Path, message: str) -> None:
-        """Note what is wrong with a file or folder."""
+        """Add a fault of a file or folder."""
         self.faults.append(make_fault(code, mended(self.below(file)), mended(message)))
 
     def ignored(self, path: str | Path, ending: str = "") -> bool:
-        """Say whether ``.bidsignore`` names a file or folder, and note it."""
+        """Return whether ``.bidsignore`` names a file or folder; add a fault if so."""
         if not self.is_ignored(self.below(path) + ending):
             return False
         self.fault("IMAGE_IGNORED", path, "is named in .bidsignore and is left out")
         return True
 
     def unreadable(self, folder: Path, reason: str) -> None:
-        """Note a folder that cannot be read."""
+        """Add a fault for a folder that cannot be read."""
         self.fault("FOLDER_UNREADABLE", folder, f"cannot be read ({reason}); check its permissions and links")
 
     def folders(self, parent: Path, prefix: str) -> list[Path]:
-        """Return the sub-folders with a BIDS label, in natural order; name what is nearly one."""
+        """Return the sub-folders with a BIDS label, in natural order; add faults for names that are nearly one."""
         names = []
         with os.scandir(parent) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
@@ -175,12 +174,12 @@ class _Look:
         return [parent / name for name in sorted(names, key=natural_key)]
 
     def _labelled(self, entry: os.DirEntry, names: list[str]) -> None:
-        """Keep a folder; name a link that leads nowhere or in a circle, and a file in its place."""
+        """Add a folder to the names; add a fault for a broken or circular link, and for a file in its place."""
         try:
             if entry.is_dir():
                 names.append(entry.name)
                 return
-            reason = "a link that leads nowhere" if entry.is_symlink() else "a file where a folder is expected"
+            reason = "a broken link" if entry.is_symlink() else "a file where a folder is expected"
         except OSError as error:
             reason = error.strerror
         self.unreadable(Path(entry.path), reason)
@@ -188,19 +187,18 @@ class _Look:
             self.closed.append(entry.name)
 
     def _beside(self, entry: os.DirEntry) -> None:
-        """Name an image that lies outside of anat."""
         if entry.name.endswith(("_T1w.nii", "_T1w.nii.gz")) and not entry.name.startswith("."):
             self.fault("IMAGE_OUTSIDE_ANAT", entry.path, "is not in a folder anat; move it there if it is to be used")
 
     def anat(self, folder: Path, participant: str, session: str | None) -> bool:
-        """Look through the folder ``anat`` of a participant or session; say whether a T1w image is in it."""
+        """Search the folder ``anat`` of a participant or session; return whether it holds a T1w image."""
         anat = folder / "anat"
         try:
             with os.scandir(anat) as entries:
                 listed = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
         except FileNotFoundError:
             if anat.is_symlink():
-                self.unreadable(anat, "a link that leads nowhere")
+                self.unreadable(anat, "a broken link")
             elif session is not None:
                 self._instead_of_anat(folder)
             return False
@@ -243,7 +241,7 @@ class _Look:
         if reason := not_fetched(entry.path):
             self.fault("IMAGE_NOT_FETCHED", entry.path, reason)
         elif _size(entry) is None:
-            self.unreadable(Path(entry.path).parent, "its files cannot be looked at")
+            self.unreadable(Path(entry.path).parent, "its files cannot be read")
             return None
         elif _size(entry) == 0:
             self.fault("IMAGE_EMPTY", entry.path, "has 0 bytes; fetch it again or exclude the participant")
@@ -256,12 +254,12 @@ class _Look:
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError:  # a circular link
         return True
 
 
 def _size(entry: os.DirEntry) -> int | None:
-    """Return the size of a file, None in a folder that may be listed but not entered."""
+    """Return the size of a file in bytes; None in a folder that may be listed but not entered."""
     try:
         return entry.stat().st_size
     except OSError:
@@ -269,33 +267,33 @@ def _size(entry: os.DirEntry) -> int | None:
 
 
 def _not_used(entry: os.DirEntry, at_home: bool, entities: Mapping[str, str]) -> tuple[str, str]:
-    """Say why an image with a BIDS name is not used: code and message, both empty when it is."""
+    """Return why an image with a BIDS name is not used: code and message, both empty when it is used."""
     if not at_home:
         return "IMAGE_MISPLACED", "is named after another participant or session than its folder; move or rename it"
     if "space" in entities:
         return "IMAGE_NORMALISED", (
-            f"lies in space-{entities['space']}; it is ignored: a normalised image has lost brain size and atrophy, "
-            "which brain age reads; give the native scan"
+            f"lies in space-{entities['space']}; it is ignored: normalisation removes brain size and atrophy, on "
+            "which brain age depends; give the native scan"
         )
     if {"desc", "res", "den", "label"} & set(entities) or entities.get("part", "mag") != "mag":
         return "IMAGE_NOT_RAW", "is not a raw magnitude image; it is ignored"
     try:
         regular = entry.is_file() or (entry.is_symlink() and not entry.is_dir())
     except OSError:
-        regular = True  # a link in a circle: told as not fetched
-    return ("", "") if regular else ("IMAGE_NAME", "is no file but a folder or a device; it is ignored")
+        regular = True  # a circular link: reported as not fetched
+    return ("", "") if regular else ("IMAGE_NAME", "is a folder or a device, not a file; it is ignored")
 
 
 def _second_inversion(name: str, names: set[str]) -> str | None:
-    """Return the name of the magnitude INV2 image of the same entities as a UNIT1, None when it is not there."""
+    """Return the name of the magnitude INV2 image that belongs to a UNIT1; None when there is none."""
     stem, ending = re.fullmatch(r"(.*)_UNIT1(\.nii(?:\.gz)?)", name).groups()
     endings = (ending, ".nii.gz", ".nii")
     tried = (f"{stem}_inv-2{part}_MP2RAGE{end}" for part in ("_part-mag", "") for end in endings)
-    return next((one for one in tried if one in names), None)
+    return next((candidate for candidate in tried if candidate in names), None)
 
 
 def label_and_entities(name: str) -> tuple[str, str | None, tuple[tuple[str, str], ...]] | None:
-    """Return participant, session and the other entities of a T1w file name as written; None when it is not BIDS."""
+    """Return participant, session and the other entities of a T1w file name as written; None for other names."""
     parsed = _parsed(name)
     return parsed[:3] if parsed and parsed[3] == T1W else None
 
@@ -311,16 +309,16 @@ def _parsed(name: str) -> tuple[str, str | None, tuple[tuple[str, str], ...], st
 
 
 def without_repeats(images: Iterable[Image]) -> tuple[list[Image], list[Fault]]:
-    """Return the images, of those that are one scan (``.nii`` beside ``.nii.gz``) the first, and the faults."""
-    kept: dict[tuple, Image] = {}
+    """Return the images, each scan once (the first of ``.nii`` and ``.nii.gz``), and faults for those left out."""
+    unique: dict[tuple, Image] = {}
     faults = []
     for image in images:
         key = (image.participant_id, image.session_id, image.entities, image.suffix)
-        if key in kept:
+        if key in unique:
             message = "is the same scan as the .nii beside it, which is used; remove one of the two"
             parts = [image.participant_id, image.session_id, "anat", os.path.basename(image.path)]
-            place = "/".join(filter(None, parts))
-            faults.append(make_fault("IMAGE_DUPLICATE", place, message))
+            file = "/".join(filter(None, parts))
+            faults.append(make_fault("IMAGE_DUPLICATE", file, message))
         else:
-            kept[key] = image
-    return list(kept.values()), faults
+            unique[key] = image
+    return list(unique.values()), faults

@@ -1,6 +1,6 @@
-"""Columns that may hold the diagnosis where no heading of a group is recognised.
+"""Find columns that may hold the diagnosis when no group column is recognised.
 
-Chooses nothing: the user does, with ``--group-column``.
+The user chooses one of them with ``--group-column``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from brainage_bids.bids.tables import Table, Tables
 from brainage_bids.bids.units import of_column
 
 FEWEST, MOST = 2, 8  # different values of a column of groups
-# Words of headings that hold something else of few values.
+# Words in headings of columns that have few values but are not groups.
 _OTHER = frozenset(
     "id participant hand handed handedness handness dominance dexterity edinburgh ehi sex gender site center centre "
     "scanner institution hospital manufacturer vendor coil field strength tesla race ethnicity ethnic education edu "
@@ -34,21 +34,21 @@ _LIKE_GROUP = frozenset(
 
 
 def group_candidates(tables: Tables, people: Collection[str]) -> list[tuple[Table, str, list[str]]]:
-    """Return columns of 2 to 8 repeated values that may be the diagnosis, the likeliest first, with their values."""
+    """Return columns of 2 to 8 repeated values that may be the diagnosis, with their values, most likely first."""
     first = (tables.participants,) if tables.participants else ()
-    found, seen = [], set()
+    candidates, seen = [], set()
     for table in (*first, *tables.sessions, *tables.phenotype):
         rows = [i for i, (participant, _) in enumerate(table.keys) if participant in people]
         for name in table.columns:
             values = _values(table, name, rows)
             if name not in seen and values and _may_be_group(table, name, values):
                 seen.add(name)
-                found.append((_rank(table, name, values), table, name, sorted(set(values))))
-    return [(table, name, values) for _, table, name, values in sorted(found, key=lambda item: item[0])]
+                candidates.append((_rank(table, name, values), table, name, sorted(set(values))))
+    return [(table, name, values) for _, table, name, values in sorted(candidates, key=lambda item: item[0])]
 
 
 def _values(table: Table, name: str, rows: Sequence[int]) -> list[str]:
-    """Return the values of a column, none where they are too many for groups."""
+    """Return the values of a column; an empty list when there are too many different ones for groups."""
     cells = table.cells(name)
     distinct: set[str] = set()
     for row in rows:
@@ -59,7 +59,7 @@ def _values(table: Table, name: str, rows: Sequence[int]) -> list[str]:
 
 
 def _may_be_group(table: Table, name: str, values: Sequence[str]) -> bool:
-    """Say whether a column may hold groups: few values that return, each a word or a code, and no known other thing."""
+    """Return whether a column may hold groups: few repeated values, words or codes, and nothing else that is known."""
     distinct = set(values)
     key = normalise(name)
     if key in (*SEX, *SITE, *FAMILY, *SESSION_COLUMNS, *MEDICATION_STATE) or canonical_score(name):
@@ -79,7 +79,7 @@ def _holds_diagnoses(table: Table, name: str, values: Collection[str]) -> bool:
 
 
 def _rank(table: Table, name: str, values: Sequence[str]) -> tuple[int, int]:
-    """Order candidates: a value that is a known diagnosis or control, a heading that speaks of groups, text, codes."""
+    """Rank a candidate: first known diagnoses or controls, then headings about groups, then text, then codes."""
     levels = of_column(table.about(name), "Levels")
     known = _holds_diagnoses(table, name, values)
     words = any(re.search(r"[^\W\d_]", f"{value} {level_meaning(value, levels) or ''}") for value in set(values))
@@ -87,13 +87,13 @@ def _rank(table: Table, name: str, values: Sequence[str]) -> tuple[int, int]:
 
 
 def group_hint(candidates: Sequence[tuple[Table, str, list[str]]]) -> Fault | None:
-    """Return the fault that names the candidates, None where there is none; for whoever needs groups."""
+    """Return a fault that names the candidates; None when there are none."""
     if not candidates:
         return None
     table, name, _ = candidates[0]
-    told = some((f"{n!r} of {t.name} ({some(map(repr, values), 4)})" for t, n, values in candidates), 3)
+    named = some((f"{n!r} of {t.name} ({some(map(repr, values), 4)})" for t, n, values in candidates), 3)
     message = (
-        f"no group column is recognised, so everyone counts as one group; perhaps {told}: "
+        f"no group column is recognised, so everyone counts as one group; perhaps {named}: "
         f"name it with --group-column {name}"
     )
     return make_fault("GROUP_UNKNOWN", table.name, message)

@@ -1,7 +1,7 @@
-"""The headings under which public tables keep an age, the unit a heading states, and headings that only look like one.
+"""Column headings that mean an age, the unit a heading states, and headings that only look like an age.
 
-Tables only: this module reads nothing. Headings are compared after :func:`~brainage_bids.bids.aliases.normalise`, whole
-and never in part: ``brain_age``, ``age_of_onset`` and ``paternal_age`` are no ages at a scan.
+Headings are compared after :func:`~brainage_bids.bids.aliases.normalise`, whole and never in part: ``brain_age``,
+``age_of_onset`` and ``paternal_age`` are not ages at a scan.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KINDS = "chronological chron calendar current actual exact decimal".split()
 
 _UNIT_FIRST = {"yearsofage": "year", "monthsofage": "month", "weeksofage": "week", "daysofage": "day"}
 
-# The age at a session, in the order in which they are asked; all that a table has must agree.
+# The age at a session, in order of preference. If a table has several of these, they must agree.
 AGE_SESSION = tuple(
     dict.fromkeys([
         "age", "ages", "ageatsession", "ageatsessions", "ageatvisit", "ageatscan", "scanage", "agemri",
@@ -48,7 +48,7 @@ AGE_SESSION = tuple(
         "agewhenattendedassessmentcentref2100320",  # UK Biobank, first imaging visit
     ])
 )  # fmt: skip
-# The same at a visit that may be another than that of the scan; asked only where a table has none of those above.
+# The age at a visit that may not be that of the scan. Used only when a table has none of the headings above.
 AGE_VISIT = tuple(join + place for place in _VISIT for join in (*_JOINS, *(("age",) if place == "exam" else ())))
 AGE_FIRST_SCAN = tuple(
     f"ageat{first}"
@@ -60,7 +60,7 @@ AGE_BASELINE = tuple(
     "ageinclusion ageatscreening agescreening screeningage ageatintake".split()
 )
 AGE_UNUSABLE = ("ageatrecruitment", "ageatrecruitmentf2102200")  # UK Biobank: years before the first scan
-WIDE_AGES = (*AGE_SESSION, "ageat")  # before the name of a session: AgeMRI_W1, age_at_visit_2
+WIDE_AGES = (*AGE_SESSION, "ageat")  # followed by the name of a session: AgeMRI_W1, age_at_visit_2
 PPMI_BASELINE = "enrollage"
 # Months since baseline of the PPMI visit codes (PPMI schedule of activities); used only beside ENROLL_AGE.
 PPMI_VISIT_MONTHS = {
@@ -68,31 +68,31 @@ PPMI_VISIT_MONTHS = {
     "v10": 48, "v11": 54, "v12": 60,
 }  # fmt: skip
 _STEMS = frozenset({*WIDE_AGES, *AGE_VISIT, *AGE_FIRST_SCAN, *AGE_BASELINE})
-_UNIT_BY_HABIT = {"interviewage": "month"}  # no unit in the heading, months by the rule of its archive (NDA)
+_UNIT_BY_HABIT = {"interviewage": "month"}  # the NDA archive defines this column in months
 
 
 def stems_of(name: str) -> tuple[tuple[str, str | None], ...]:
-    """Return a normalised heading as it is and, where it ends in one, without its unit, each with that unit."""
+    """Return a normalised heading with its unit, and again without a unit at its end, each as (heading, unit)."""
     key = normalise(name)
     ends = [end for end in _LONGEST_FIRST if key.endswith(end) and len(key) > len(end)]
     return ((key, _UNIT_FIRST.get(key)), *((key.removesuffix(end), UNIT_ENDS[end]) for end in ends))
 
 
 def age_headings(columns: Iterable[str], stems: Sequence[str]) -> list[str]:
-    """Return the columns whose heading is one of the stems, with or without a unit behind it, as the stems go."""
+    """Return the columns whose heading is a stem, with or without a unit at its end, in the order of the stems."""
     order = {stem: place for place, stem in enumerate(stems)}
-    found = []
+    matches = []
     for name in columns:
         places = [order[stem] for stem, _ in stems_of(name) if stem in order]
         if places:
-            found.append((min(places), name))
-    return [name for _, name in sorted(found, key=lambda item: item[0])]
+            matches.append((min(places), name))
+    return [name for _, name in sorted(matches, key=lambda item: item[0])]
 
 
 def unit_of_heading(name: str) -> str | None:
     """Return the unit that the heading of an age states: ``year``, ``month``, ``week``, ``day`` or None.
 
-    That of a heading which is not known is its last word; ``age_at_12_months`` states none.
+    In an unknown heading the unit is the last word; ``age_at_12_months`` states none.
     """
     known = (unit for stem, unit in stems_of(name) if unit and stem in _STEMS)
     before, last = ["", "", *words_of(name)][-2:]
@@ -100,13 +100,13 @@ def unit_of_heading(name: str) -> str | None:
 
 
 def unit_by_habit(name: str) -> str | None:
-    """Return the unit that a heading has where nothing states one (``interview_age`` of NDA: months)."""
+    """Return the unit of a heading when none is stated (``interview_age`` of NDA: months)."""
     return _UNIT_BY_HABIT.get(normalise(name))
 
 
 # --- headings that look like an age ---------------------------------------------------------------------------------
 
-# A heading with one of these words is no age of the person on the day of the scan.
+# A heading with one of these words is not the age of the person on the day of the scan.
 _NO_AGES = frozenset(
     "onset diagnosis diagnosed dx symptom symptoms brain brainage predicted prediction estimated bone paternal "
     "maternal father mother parent parents parental sibling education educ edu school schooling death died menarche "
@@ -129,29 +129,29 @@ def words_of(name: str) -> list[str]:
 
 
 def is_no_age(name: str) -> bool:
-    """Say whether a word of a heading says that it is no age of the person on the day of the scan."""
+    """Return whether a word in a heading excludes that it is the age of the person on the day of the scan."""
     return bool(_NO_AGES & set(words_of(name))) or counts_from_conception(name)
 
 
 def counts_from_conception(name: str) -> bool:
-    """Say whether a heading names weeks of gestation or an age since conception (``birth_age``, ``pma_at_scan``)."""
+    """Return whether a heading names weeks of gestation or an age since conception (``birth_age``, ``pma_at_scan``)."""
     return normalise(name) in _GESTATION_NAMES or bool(_GESTATION & set(words_of(name)))
 
 
 def names_birth(name: str) -> bool:
-    """Say whether a heading names the date or year of birth."""
+    """Return whether a heading names the date or year of birth."""
     return bool(_BIRTH & {normalise(name), *words_of(name)}) and not counts_from_conception(name)
 
 
 def may_be_age(name: str) -> bool:
-    """Say whether a heading may be an age: it holds a word for age or years, and none that says whose or what else."""
+    """Return whether a heading may be an age: it has a word for age or years, and no word that excludes it."""
     if is_no_age(name) or names_birth(name):
         return False
     return any(word in _WORDS_FOR_AGE or _joined_to_age(word) for word in words_of(name))
 
 
 def _joined_to_age(word: str) -> bool:
-    """Say whether a word is an age and another word run together: ``agescan``, ``mriage``; not agent, language."""
+    """Return whether a word joins age to another word: ``agescan``, ``mriage``; not agent, language."""
     for rest in (word.removeprefix("age"), word.removesuffix("age")):
         if rest != word and not any(no in rest for no in _NO_AGES if len(no) > 2):
             known = rest.startswith(_STARTS) if word.startswith("age") else rest in _STARTS

@@ -1,6 +1,6 @@
-"""Say how the ids of a table differ from the folders of a dataset.
+"""Report how the ids in a table differ from the folder names of a dataset.
 
-Rows are never given to a folder that is named otherwise: 1 and 01 may be two people.
+A row is never matched to a folder of another name: 1 and 01 may be two people.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _SIGNS = re.compile(r"[^0-9A-Za-z+]")
 
 
 def how_ids_differ(ids: Iterable[str], people: Iterable[str]) -> str | None:
-    """Return one sentence on ids that are no folder but nearly one, or on a table of which no id is one; else None.
+    """Return a sentence on ids that are nearly the name of a folder, or when no id at all is one; else None.
 
     Parameters
     ----------
     ids
-        As they are written, with or without ``sub-``.
+        Ids as written, with or without ``sub-``.
     people
-        The folders: ``sub-01``.
+        Names of the folders: ``sub-01``.
     """
     folders, written = sorted(set(people), key=natural_key), list(dict.fromkeys(ids))
     known = set(folders)
@@ -44,13 +44,13 @@ def how_ids_differ(ids: Iterable[str], people: Iterable[str]) -> str | None:
         name, folder = shorten(pairs[0][0]), pairs[0][1]
         count = "1 id is" if len(pairs) == 1 else f"{len(pairs)} ids are"
         return (
-            f"{count} written otherwise than the folders, by {' and '.join(ways) or 'signs'}: {name!r} in the table, "
-            f"{folder!r} the folder; such rows count for nobody: write the ids as the folders are named"
+            f"{count} spelled differently from the folders, by {' and '.join(ways) or 'signs'}: {name!r} in the table, "
+            f"{folder!r} the folder; such rows are not used: spell the ids like the folders"
         )
     if written and folders and not exact:
         return (
             f"none of its {len(written)} ids is a folder (ids: {some(written, 3)}; folders: {some(folders, 3)}), so it "
-            "counts for nobody: write the ids as the folders are named"
+            "is not used: spell the ids like the folders"
         )
     return None
 
@@ -60,7 +60,7 @@ def _label(written: str) -> str:
 
 
 def _split(written: str) -> tuple[str, str, str]:
-    """Return an id without what follows a label, without the ``.0`` of a number, and without prefix."""
+    """Return an id without anything after its label, then also without ``.0``, then also without prefix."""
     whole = _FILE_NAME.fullmatch(written)
     alone = whole[1] if whole else written
     number = _FLOAT.sub("", alone)
@@ -68,7 +68,7 @@ def _split(written: str) -> tuple[str, str, str]:
 
 
 def id_key(written: str) -> str:
-    """Return what the spellings of an id share; for the words of a message, never to give a row to a folder."""
+    """Return a key shared by all spellings of an id. Used in messages only, never to match a row to a folder."""
     return unpadded(_SIGNS.sub("", _split(written)[2]).casefold())
 
 
@@ -88,7 +88,7 @@ def _ways(written: str, folder: str) -> list[str]:
 
 
 def id_faults(table: Table, people: Iterable[str]) -> list[Fault]:
-    """Return the fault of a table whose ids are written otherwise than the folders."""
+    """Return a fault for a table whose ids are spelled differently from the folders."""
     columns = table.named("participant_id")
     ids = table.cells(columns[0]) if columns else [participant for participant, _ in table.keys]
     sentence = how_ids_differ([*ids, *table.odd_ids], people)
@@ -96,8 +96,8 @@ def id_faults(table: Table, people: Iterable[str]) -> list[Fault]:
 
 
 def session_faults(table: Table, folders: Mapping[str, Sequence[str | None]]) -> list[Fault]:
-    """Return the fault of a table whose sessions are those of no scan, for people of whom it names some."""
-    others, several = [], []
+    """Return faults for a table whose sessions match no session folder of the same person."""
+    others, unclear = [], []
     for participant, rows in table.rows_by_participant.items():
         named = list(dict.fromkeys(table.keys[i][1] for i in rows if table.keys[i][1] is not None))
         here = [session for session in folders.get(participant, ()) if session is not None]
@@ -106,16 +106,16 @@ def session_faults(table: Table, folders: Mapping[str, Sequence[str | None]]) ->
         if here:
             others.append(f"{participant}: {some(named, 2)} in the table, {some(here, 2)} the folder")
         elif len(named) > 1:
-            several.append(f"{participant}: {some(named, 3)}")
+            unclear.append(f"{participant}: {some(named, 3)}")
     messages = []
     if others:
         messages.append(
-            f"the sessions of {len(others)} participants are named otherwise than their folders ({some(others, 2)}), "
-            "so they count for no scan; write them alike"
+            f"the sessions of {len(others)} participants have other names than their folders ({some(others, 2)}), "
+            "so they match no scan; use the same names"
         )
-    if several:
+    if unclear:
         messages.append(
-            f"{len(several)} participants have several sessions in the table and no session folder "
-            f"({some(several, 2)}), so it is unknown of which one their scan is; add session folders or keep one row"
+            f"{len(unclear)} participants have several sessions in the table and no session folder "
+            f"({some(unclear, 2)}), so the session of their scan is unknown; add session folders or keep one row"
         )
     return [make_fault("SESSIONS_DIFFER", table.name, message) for message in messages]

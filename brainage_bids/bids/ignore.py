@@ -1,4 +1,4 @@
-"""What ``.bidsignore`` leaves out of a dataset: files and folders, by the rules of ``.gitignore``."""
+"""Read ``.bidsignore``: the files and folders to leave out, by the rules of ``.gitignore``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE = ".bidsignore"
 
 
 def read_bidsignore(root: Path, faults: list[Fault]) -> Callable[[str], bool]:
-    """Return whether a path below BIDS_DIR is ignored (a folder ends in ``/``); nothing is where the file is absent."""
+    """Return a function that says whether a path below BIDS_DIR is ignored (a folder ends in ``/``)."""
     try:
         lines = split_lines(read_text(root / FILE))
     except FileNotFoundError:
@@ -24,15 +24,15 @@ def read_bidsignore(root: Path, faults: list[Fault]) -> Callable[[str], bool]:
         reason = error.reason if isinstance(error, Unreadable) else f"cannot be read ({error.strerror})"
         faults.append(make_fault("TABLE_UNREADABLE", FILE, f"{reason}; nothing is ignored", severity=WARNING))
         return _nothing
-    kept = []
+    patterns = []
     for number, line in enumerate(lines, start=1):
         try:
             GitIgnoreSpec.from_lines([line])
-            kept.append(line)
+            patterns.append(line)
         except ValueError:
-            message = f"{shorten(line)!r} is no pattern of .gitignore; it is passed over"
+            message = f"{shorten(line)!r} is not a valid pattern; this line is not used"
             faults.append(make_fault("TABLE_UNREADABLE", FILE, message, number, WARNING))
-    return GitIgnoreSpec.from_lines(kept).match_file
+    return GitIgnoreSpec.from_lines(patterns).match_file
 
 
 def _nothing(_: str) -> bool:

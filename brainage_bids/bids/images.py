@@ -1,7 +1,7 @@
-"""NIfTI images from anywhere: what the header says, told and bounded before a voxel is read, and the true fault.
+"""Read NIfTI images safely: check the header first, then read the voxels, and report what is wrong.
 
-A header can declare anything and a gzip file of a megabyte can unfold to a gigabyte, so the header is read by itself,
-its numbers are compared with the bytes that are there, and only then are voxels read.
+A damaged header can declare any size, and a gzip file of a megabyte can unpack to a gigabyte. So the header is read
+first, its numbers are compared with the size of the file, and only then are voxels read.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from brainage_bids.errors import BadDataError
 MAX_AXIS = 1024
 MAX_VOXELS = 512_000_000
 MAX_OFFSET = 64 * 2**20  # bytes of header extensions before the first voxel
-# Images of one value shrink a thousandfold, brains in much empty space thirtyfold.
+# Compression: images of one value shrink a thousandfold, brains in much empty space thirtyfold.
 MAX_SHRINKAGE = 100
-LARGE = 256 * 2**20  # bytes; smaller images are read whatever they shrink to
+LARGE = 256 * 2**20  # bytes; smaller images are read however well they are compressed
 CHUNK = 2**22  # bytes
-START = 1024  # bytes that tell what a file is
-QUATERNION_SLACK = 1e-3  # beyond its length of 1; nibabel allows 2e-7, and writers round
-FLAT = 1e-3  # volume of a voxel over that of the box with its edges, below which the axes are no axes
+START = 1024  # bytes at the start of a file that show its format
+QUATERNION_SLACK = 1e-3  # allowed excess over a length of 1; nibabel allows 2e-7, but other programs round
+FLAT = 1e-3  # smallest volume of a voxel, relative to a box with the same edges; below, the axes nearly coincide
 GZIP = b"\x1f\x8b"
 OTHERS = {
     GZIP: "is compressed twice; unpack it once",
@@ -45,7 +45,7 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class Stored:
-    """A NIfTI image as it lies on disk; no voxel is read yet.
+    """A NIfTI image on disk; no voxel is read yet.
 
     Parameters
     ----------
@@ -56,11 +56,11 @@ class Stored:
     affine
         4 x 4, stored voxel to world (mm, RAS+).
     gzipped
-        Whatever its name says.
+        Whether it is compressed, whatever its name says.
     warnings
-        What a reader should know about the file and its orientation.
+        Remarks on the file and its orientation.
     way_out
-        What to do about a bad one, for errors.
+        What the user should do about a bad file; part of error messages.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class Stored:
         return self.header.get_data_shape()
 
     def values(self) -> np.ndarray:
-        """Return the voxels in stored order, scaled as the header says; float64 where it scales.
+        """Return the voxels in stored order, scaled as the header says (float64 when it scales).
 
         Raises
         ------
@@ -90,12 +90,12 @@ class Stored:
 
 
 def open_stored(path: str | Path, way_out: str = "replace it or exclude the scan") -> Stored:
-    """Return the header of a NIfTI image (``.nii`` or ``.nii.gz``, whatever its name says) once it makes sense.
+    """Return a NIfTI image (compressed or not, whatever its name) after checking its header; reads no voxels.
 
     Raises
     ------
     BadDataError
-        When the file cannot be read, is no NIfTI image, is larger than any scan, or its header contradicts itself.
+        When the file cannot be read, is not a NIfTI image, is larger than any scan, or its header contradicts itself.
     """
     path = Path(path)
     start, gzipped = _start(path, way_out)
@@ -107,9 +107,7 @@ def open_stored(path: str | Path, way_out: str = "replace it or exclude the scan
     if fault:
         raise BadDataError(f"{path} {fault}; {way_out}")
     if gzipped != (path.suffix == ".gz"):
-        warnings.append(
-            f"the file is {'' if gzipped else 'not '}compressed, against its name; it was read all the same"
-        )
+        warnings.append(f"the file is {'' if gzipped else 'not '}compressed, unlike its name; it was read anyway")
     return Stored(path, header, affine, gzipped, tuple(warnings), way_out)
 
 
@@ -119,13 +117,13 @@ def load_image(path: str | Path, way_out: str = "replace it") -> nib.Nifti1Image
     Raises
     ------
     BadDataError
-        When it is no whole NIfTI image, or holds colours or complex numbers.
+        When it is not a complete NIfTI image, or holds colours or complex numbers.
     """
     stored = open_stored(path, way_out)
     values = stored.values()
     if values.dtype.kind in "cV":
         raise BadDataError(f"{path} holds colours or complex numbers ({values.dtype}); {way_out}")
-    dtype = values.dtype if values.dtype.kind in "iu" else None  # nibabel wants to be asked for 64-bit integers
+    dtype = values.dtype if values.dtype.kind in "iu" else None  # nibabel needs this for 64-bit integers
     return nib.Nifti1Image(values, stored.affine, dtype=dtype)
 
 
@@ -133,7 +131,7 @@ def load_image(path: str | Path, way_out: str = "replace it") -> nib.Nifti1Image
 
 
 def _start(path: Path, way_out: str) -> tuple[bytes, bool]:
-    """Return the first bytes, unpacked, and whether the file is compressed."""
+    """Return the first bytes, decompressed, and whether the file is compressed."""
     try:
         if reason := not_fetched(path):
             raise NotFetched(path, reason)
@@ -141,7 +139,7 @@ def _start(path: Path, way_out: str) -> tuple[bytes, bool]:
         if stat.S_ISDIR(mode):
             raise BadDataError(f"{path} is a folder, not an image; {way_out}")
         if not stat.S_ISREG(mode):
-            raise BadDataError(f"{path} is no ordinary file; {way_out}")
+            raise BadDataError(f"{path} is not a regular file; {way_out}")
         with open(path, "rb") as file:
             start = file.read(START)
         if not start:
@@ -153,7 +151,7 @@ def _start(path: Path, way_out: str) -> tuple[bytes, bool]:
     except FileNotFoundError as error:
         raise BadDataError(f"{path} is not there; restore it or exclude the scan") from error
     except PermissionError as error:
-        raise BadDataError(f"{path} may not be read (permission denied); ask for the right to read it") from error
+        raise BadDataError(f"{path} cannot be read (permission denied); ask for permission") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadDataError(
             f"{path} cannot be read to its end: it is damaged or truncated ({_first_line(error)}); fetch it again"
@@ -163,21 +161,21 @@ def _start(path: Path, way_out: str) -> tuple[bytes, bool]:
 
 
 def _content(stored: Stored) -> np.ndarray:
-    """Return all bytes up to the last voxel, when they are there, not too many follow, and the checksum is right.
+    """Return all bytes up to the last voxel; raise if some are missing, too many follow or the checksum is wrong.
 
-    nibabel stops at the last voxel and never sees the checksum.
+    nibabel stops at the last voxel and does not check the checksum.
     """
     needed = stored.header.get_data_offset() + _byte_size(stored.header)
     most = 2 * needed + CHUNK
     content, there, fault = np.empty(needed, dtype=np.uint8), 0, ""
     try:
         with gzip.open(stored.path) if stored.gzipped else open(stored.path, "rb") as file:
-            while there <= most and (chunk := file.read1(CHUNK)):  # read() would forget what came before a fault
+            while there <= most and (chunk := file.read1(CHUNK)):  # read() would lose the bytes before an error
                 part = chunk[: max(0, needed - there)]
                 content[there : there + len(part)] = np.frombuffer(part, dtype=np.uint8)
                 there += len(chunk)
     except (OSError, EOFError, zlib.error) as error:
-        # bytes that are no gzip behind a whole one hurt nobody; gzip itself leaves them alone
+        # other bytes after complete gzip data do no harm; the gzip program ignores them too
         fault = "" if there >= needed and "Not a gzipped file" in str(error) else _first_line(error)
     if there < needed:
         fault = f"it is truncated: {there:,} of {needed:,} bytes are there"
@@ -200,7 +198,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _header(start: bytes) -> tuple[str, nib.Nifti1Header | None]:
-    """Return the fault, or the header of the right version and byte order with its smallest legal offset."""
+    """Return a fault, or else the header in its version and byte order; a too small offset is set to the least."""
     kinds = {(348).to_bytes(4, order): (nib.Nifti1Header, order) for order in ("little", "big")}
     kinds |= {(540).to_bytes(4, order): (nib.Nifti2Header, order) for order in ("little", "big")}
     kind, order = kinds.get(start[:4], (None, ""))
@@ -222,7 +220,7 @@ def _header(start: bytes) -> tuple[str, nib.Nifti1Header | None]:
 
 
 def _other(start: bytes) -> str:
-    """Say what a file is that is no NIfTI image."""
+    """Return what a file is that is not a NIfTI image."""
     for begin, words in OTHERS.items():
         if start.startswith(begin):
             return words
@@ -239,7 +237,7 @@ def _other(start: bytes) -> str:
 
 
 def _size_fault(header: nib.Nifti1Header) -> str:
-    """Say why no image can have this size or type of number; empty when one can."""
+    """Return why an image cannot have this size or data type; empty when it can."""
     dim = [int(n) for n in header["dim"]]
     if not 1 <= dim[0] <= 7:
         return f"has an unusable header ({dim[0]} dimensions)"
@@ -275,7 +273,7 @@ def _shrinkage_fault(header: nib.Nifti1Header, path: Path, gzipped: bool) -> str
 
 
 def _orientation(header: nib.Nifti1Header) -> tuple[np.ndarray, list[str], str]:
-    """Return voxel to world, what to know about it, and the fault; the sform goes before the qform."""
+    """Return the voxel-to-world matrix, remarks, and a fault; the sform is preferred to the qform."""
     sform, qform = (header.get_sform(), int(header["sform_code"])), (None, int(header["qform_code"]))
     broken = []
     if qform[1] > 0:
@@ -287,7 +285,7 @@ def _orientation(header: nib.Nifti1Header) -> tuple[np.ndarray, list[str], str]:
         if code > 0 and matrix is not None and _is_map(matrix):
             good[name] = np.asarray(matrix, dtype=np.float64)
         elif code > 0 and not (name == "qform" and broken):
-            broken.append(f"its {name} is no map from voxels to mm")
+            broken.append(f"its {name} does not map voxels to mm")
     if len(good) == 2 and not np.allclose(good["sform"], good["qform"], atol=0.5):
         return good["sform"], ["sform and qform disagree; the sform was used"], ""
     if good:
@@ -298,12 +296,12 @@ def _orientation(header: nib.Nifti1Header) -> tuple[np.ndarray, list[str], str]:
     zooms = [float(z) for z in header["pixdim"][1:4]]
     if not all(0 < z < math.inf for z in zooms):
         return np.eye(4), [], f"has voxels of {_mm(zooms)} mm in its header; repair it"
-    unset = "header says nothing of the orientation (sform and qform unset): left and right are a guess"
+    unset = "header does not give the orientation (sform and qform unset): left and right are a guess"
     return np.asarray(header.get_base_affine(), dtype=np.float64), [unset], ""
 
 
 def _qform(header: nib.Nifti1Header) -> tuple[np.ndarray | None, str]:
-    """Return the qform, or why there is none."""
+    """Return the qform matrix (None when unusable) and why it is unusable."""
     zooms = [float(z) for z in header["pixdim"][1:4]]
     if not all(0 < z < math.inf for z in zooms):
         return None, f"its qform has voxels of {_mm(zooms)} mm"
@@ -313,7 +311,7 @@ def _qform(header: nib.Nifti1Header) -> tuple[np.ndarray | None, str]:
         return None, f"its qform is no rotation (quaternion {', '.join(f'{p:.4g}' for p in parts)})"
     header = header.copy()
     if header["pixdim"][0] not in (-1, 1):
-        header["pixdim"][0] = 1  # as the standard reads it
+        header["pixdim"][0] = 1  # as the NIfTI standard prescribes
     for name, part in zip("bcd", parts / max(length, 1.0), strict=True):
         header[f"quatern_{name}"] = part
     return header.get_qform(), ""

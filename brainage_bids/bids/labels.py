@@ -1,4 +1,4 @@
-"""Understand the labels of participants and sessions that options ask for, typed or in text files."""
+"""Read the labels of participants and sessions given to options, typed or in text files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _HEADINGS = {"sub": "participant_id", "ses": "session_id"}
 def read_labels(
     entries: Iterable[str], prefix: str, known: Iterable[str], option: str, may_be_empty: bool = False
 ) -> tuple[str, ...]:
-    """Return the labels an option asks for, with their prefix, each of them known.
+    """Return the labels given to an option, with their prefix; all are in the dataset.
 
     Parameters
     ----------
     entries
-        Labels with or without prefix, several in one entry when separated by commas or blanks, or text files of labels
-        (what follows a ``#`` is a comment; of a table with a heading, that column).
+        Labels with or without prefix, separated by commas or blanks, or text files of labels. In a file, text after
+        ``#`` is a comment; in a table the column ``participant_id`` or ``session_id`` is read.
     prefix
         ``sub`` or ``ses``.
     known
@@ -37,7 +37,7 @@ def read_labels(
     Raises
     ------
     UsageError
-        When a label is not in the dataset (the message names the nearest ones), or a file is no list of labels.
+        When a label is not in the dataset (the message names similar ones), or a file is not a list of labels.
     NoInputError
         When an entry looks like a file that is not there.
     """
@@ -49,9 +49,9 @@ def read_labels(
         raise UsageError(f"{option}: {shorten(' '.join(entries))!r} holds no label; give at least one, or leave it out")
     unknown = [text for text in asked if text not in known]
     if unknown:
-        told = "; ".join(_nearest(text, known) for text in unknown[:5])
+        listed = "; ".join(_nearest(text, known) for text in unknown[:5])
         more = f"; and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise UsageError(f"{option}: not in the dataset: {told}{more}")
+        raise UsageError(f"{option}: not in the dataset: {listed}{more}")
     return tuple(asked)
 
 

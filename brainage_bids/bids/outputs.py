@@ -1,4 +1,4 @@
-"""The file names of OUTPUT_DIR: the only place that spells them."""
+"""Build the file names of OUTPUT_DIR; no other module spells them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brainage_bids.schema import Scan, VolumeSpec
 
 
 def model_label(name: str) -> str:
-    """Return a model name as a BIDS label part: ``rnc-demo`` -> ``RncDemo`` (letters and digits only)."""
+    """Return a model name as a BIDS label of letters and digits: ``rnc-demo`` -> ``RncDemo``."""
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^0-9A-Za-z]+", name) if part)
 
 
@@ -37,7 +37,7 @@ def study_model(recipe: str, setting: str, seed: int) -> str:
 
 
 def is_study_model(name: str) -> bool:
-    """Say whether a model belongs to a study: it then predicts only when it is asked for by name."""
+    """Return whether a model belongs to a study; such a model predicts only when the user names it."""
     return STUDY_RUN.search(name) is not None
 
 
@@ -122,7 +122,7 @@ class Outputs:
     # --- templates ----------------------------------------------------------------------------------------------
 
     def template_image(self, name: str) -> Path:
-        """Copy of a template brain that does not come with the program."""
+        """Copy of a template brain that is not part of the program."""
         return self.root / f"tpl-{name}" / f"tpl-{name}_desc-brain_T1w.nii.gz"
 
     def template_mask(self, name: str) -> Path:
@@ -130,7 +130,7 @@ class Outputs:
         return self.root / f"tpl-{name}" / f"tpl-{name}_desc-brain_mask.nii.gz"
 
     def places(self, scans: Iterable[Scan]) -> list[Path]:
-        """Folders that a run over these scans writes into."""
+        """Folders that a run with these scans writes into."""
         group = self.group_figures.parent
         places = [self.root, self.root / FOLDER, self.root / "logs", group, *map(group.joinpath, ("figures", "maps"))]
         places += [self.study("x").parent, *self.models.glob("*"), *self.root.glob("tpl-*")]
@@ -151,7 +151,7 @@ class Outputs:
 
     @property
     def qc_table(self) -> Path:
-        """Quality numbers of every scan, and what a person decided."""
+        """Quality numbers of every scan, and the decisions of the reviewer."""
         return self.root / "qc.tsv"
 
     @property
@@ -181,7 +181,7 @@ class Outputs:
     def group_map(self, spec: VolumeSpec, model: str, subset: str, kind: str, apart: bool = False) -> Path:
         """Mean Grad-RAM map of a subset (``age=[20,40)``, ``group=AD``, ``sex=F``); ``kind`` ``mean`` or ``signed``.
 
-        Labels hold letters and digits only; ``apart`` adds some that tell ``MCI+`` from ``MCI-``.
+        Labels hold letters and digits only; ``apart`` adds a hash that distinguishes ``MCI+`` from ``MCI-``.
         """
         label = model_label(subset.replace("inf", "up"))
         label += hashlib.sha256(f"{model} {subset}".encode()).hexdigest()[:6] if apart else ""

@@ -1,7 +1,6 @@
 """Turn the cells of BIDS tables into ages, sexes, scores, groups and labels.
 
-Plain functions on text: this module opens no file and knows no table. What cannot be read becomes None, together with a
-short flag that says why, and never a guess.
+Functions on text; no file is opened. A cell that cannot be read becomes None, with a short flag that says why.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from brainage_bids.bids.aliases import (
 from brainage_bids.bids.units import UNITS_PER_YEAR, unit_name
 from brainage_bids.errors import UsageError, shorten
 
-MISSING_TEXT = frozenset({"", "n/a", "N/A", "nan", "NaN"})  # for text cells: a site may be called NA, a group None
+MISSING_TEXT = frozenset({"", "n/a", "N/A", "nan", "NaN"})  # in text cells; a site may be called NA, a group None
 MISSING_NUMBER = frozenset({"", "n/a", "na", "nan", "none", "null", "."})  # compared in lower case
 
 AGE_MAX = 120.0  # years
-TOP_CODE = 89.0  # years; BIDS asks that older people are entered as 89
-CAP_FROM = 80.0  # years; 85+ may hide the age of the very old, 36+ is a group of people
+TOP_CODE = 89.0  # years; BIDS asks to enter older people as 89
+CAP_FROM = 80.0  # years; 85+ may hide the exact age of the very old, 36+ is an age group
 _AGE = re.compile(
     r"(?P<over>>=?|≥)?\s*(?P<number>[+-]?\d+(?:[.,]\d*)?)\s*(?P<plus>\+)?\s*(?P<unit>[A-Za-z]+(?: old)?)?"
 )
@@ -63,7 +62,7 @@ def clean(text: Any) -> str:
 
 
 def parse_text(text: Any) -> str | None:
-    """Return a text cell, None when missing; an empty cell, ``n/a`` and ``nan`` are missing (``NA`` is text)."""
+    """Return a text cell, or None for an empty cell, ``n/a`` and ``nan`` (``NA`` is text)."""
     cell = clean(text)
     return None if cell in MISSING_TEXT else cell
 
@@ -79,15 +78,15 @@ def parse_age(text: Any, unit: str = "year") -> tuple[float | None, str | None]:
     text
         Cell as written: ``72``, ``72,5``, ``89+``, ``>89``, ``072Y`` (DICOM), ``864 months``, ``n/a``.
     unit
-        Unit of a number that carries none: ``year``, ``month``, ``week`` or ``day``.
+        Unit of a number without one: ``year``, ``month``, ``week`` or ``day``.
 
     Returns
     -------
     value, flag
         Age in years, or None. The flag is None or one of ``decimal_comma``, ``top_coded`` (89 or older, exact age
         hidden), ``possibly_top_coded`` (exactly 89, the cap of BIDS), ``unit_suffix``, ``sentinel`` (a number that
-        stands for missing), ``out_of_range`` (outside 0-120 years), ``age_range`` (``35-40``, ``<25``, ``20s``: no
-        age can be chosen from it), ``unreadable``.
+        means missing), ``out_of_range`` (outside 0-120 years), ``age_range`` (``35-40``, ``<25``, ``20s``),
+        ``unreadable``.
     """
     cell = clean(text)
     if cell.lower() in MISSING_NUMBER:
@@ -116,11 +115,10 @@ def parse_age(text: Any, unit: str = "year") -> tuple[float | None, str | None]:
 
 
 def read_ages(cells: Sequence[Any], unit: str = "year") -> list[tuple[float | None, str | None]]:
-    """Read a column of ages: :func:`parse_age` of every cell, judged as a whole.
+    """Read a column of ages: :func:`parse_age` of every cell, with checks over the whole column.
 
-    In a column of bins nothing is an age, ``36+`` as little as ``22-25``. An open end is the cap of otherwise exact
-    ages (``89+``) only where nobody is older and it is at least ``CAP_FROM``. A comma is a decimal sign only where the
-    column has it throughout.
+    In a column of age ranges no cell is an age, neither ``22-25`` nor ``36+``. Otherwise ``89+`` is a capped age if it
+    is at least ``CAP_FROM`` and nobody is older. A comma is a decimal sign only if the whole column uses it so.
     """
     parsed = [parse_age(cell, unit) for cell in cells]
     if not has_decimal_comma(cells):
@@ -135,7 +133,7 @@ def read_ages(cells: Sequence[Any], unit: str = "year") -> list[tuple[float | No
 
 
 def is_age_sentinel(number: float, unit: str) -> bool:
-    """Say whether a number in an age column stands for missing; 999 does in years only (999 months is 83 years)."""
+    """Return whether a number in an age column means missing; 999 does only in years (999 months is 83 years)."""
     return number in {-1.0, -4.0, -8.0, -9.0, -99.0, -999.0, -9999.0} or (unit == "year" and number in {999.0, 9999.0})
 
 
@@ -143,7 +141,7 @@ def is_age_sentinel(number: float, unit: str) -> bool:
 
 
 def parse_number(text: Any, decimal_comma: bool = False) -> tuple[float | None, str | None]:
-    """Read one number; the flag is None or ``unreadable``. A comma is a decimal sign only when ``decimal_comma``."""
+    """Read one number; return it (or None) and a flag (None or ``unreadable``)."""
     cell = clean(text)
     if cell.lower() in MISSING_NUMBER:
         return None, None
@@ -153,9 +151,9 @@ def parse_number(text: Any, decimal_comma: bool = False) -> tuple[float | None, 
 
 
 def has_decimal_comma(cells: Iterable[Any]) -> bool:
-    """Say whether a column uses the decimal comma: some value does, and every value can be read that way.
+    """Return whether a column uses the decimal comma: some value does, and every value can be read that way.
 
-    A column that mixes ``72,5`` and ``72.5`` does not: the comma may separate thousands there.
+    A column that mixes ``72,5`` and ``72.5`` does not: its commas may separate thousands.
     """
     values = [cell for cell in map(clean, cells) if cell.lower() not in MISSING_NUMBER]
     return any("," in cell for cell in values) and not any("." in cell for cell in values if _NUMBER.fullmatch(cell))
@@ -167,7 +165,7 @@ def parse_numbers(cells: Sequence[Any]) -> tuple[list[float | None], list[int]]:
     Returns
     -------
     values, unreadable
-        One number or None per cell, and the indices of the cells that hold something other than a number.
+        One number or None per cell, and the indices of cells that are not numbers.
     """
     comma = has_decimal_comma(cells)
     parsed = [parse_number(cell, comma) for cell in cells]
@@ -175,10 +173,10 @@ def parse_numbers(cells: Sequence[Any]) -> tuple[list[float | None], list[int]]:
 
 
 def check_score(name: str, value: float) -> tuple[float | None, str | None]:
-    """Return a score with its flag: None, ``sentinel`` or ``out_of_range`` (both make the value None).
+    """Return a score and a flag: None, ``sentinel`` or ``out_of_range``. With a flag the score is None.
 
-    Ranges and sentinels are those of :data:`brainage_bids.bids.aliases.SCORE_RULES`; a score of another name has no
-    range, only the sentinels -1 and -4. 101 is a possible UPDRS-III total but means "unable to rate" in Hoehn & Yahr.
+    Ranges and sentinels are in :data:`brainage_bids.bids.aliases.SCORE_RULES`. Other scores have no range, only the
+    sentinels -1 and -4. 101 is a possible UPDRS-III total but means "unable to rate" in Hoehn & Yahr.
     """
     rule = SCORE_RULES.get(canonical_score(name) or "")
     if value in (rule.sentinels if rule else SCORE_SENTINELS):
@@ -192,7 +190,7 @@ def check_score(name: str, value: float) -> tuple[float | None, str | None]:
 
 
 def level_meaning(text: Any, levels: Mapping[str, Any] | None) -> str | None:
-    """Return what ``Levels`` of a JSON sidecar says about a value, None when it says nothing."""
+    """Return the meaning of a value in ``Levels`` of a JSON sidecar; None when it has none."""
     cell = clean(text)
     if not isinstance(levels, Mapping):
         return None
@@ -209,8 +207,8 @@ def level_meaning(text: Any, levels: Mapping[str, Any] | None) -> str | None:
 def parse_sex(text: Any, levels: Mapping[str, Any] | None = None) -> str | None:
     """Read a sex as ``F``, ``M``, ``O`` or None.
 
-    Numbers are read through ``levels`` (of participants.json) only: public data use 0, 1 and 2 both ways. A word that
-    contradicts its level is None.
+    Numbers are read only with ``levels`` (of participants.json): public data use 0, 1 and 2 both ways. A word that
+    contradicts its level gives None.
     """
     cell = clean(text)
     own = next((sex for sex, words in _SEX_WORDS.items() if cell.casefold() in words), None)
@@ -218,16 +216,16 @@ def parse_sex(text: Any, levels: Mapping[str, Any] | None = None) -> str | None:
     if meaning is None:
         return own
     words = set(re.findall(r"[a-z]+", meaning.casefold()))
-    told = {sex for sex, known in _SEX_WORDS.items() if words & known}
-    if len(told) != 1:
+    meant = {sex for sex, known in _SEX_WORDS.items() if words & known}
+    if len(meant) != 1:
         return own
-    return told.pop() if own is None or own in told else None
+    return meant.pop() if own is None or own in meant else None
 
 
 def disease_class(value: Any, column: str = "", levels: Mapping[str, Any] | None = None) -> str | None:
     """Return ``control``, ``AD``, ``MCI`` or ``PD`` for a recognised group value, else None.
 
-    Case and punctuation do not matter. A number is recognised through ``levels`` or the PPMI column name ``COHORT``.
+    Case and punctuation do not matter. A number is recognised by ``levels`` or by the PPMI column name ``COHORT``.
     """
     meaning = level_meaning(value, levels)
     for text in (clean(value), meaning or ""):
@@ -240,14 +238,14 @@ def disease_class(value: Any, column: str = "", levels: Mapping[str, Any] | None
 
 
 def is_control(value: Any, controls: Iterable[str] = ()) -> bool:
-    """Say whether a group value is a healthy control.
+    """Return whether a group value is a healthy control.
 
     Parameters
     ----------
     value
-        Group as written in the data; None is no control.
+        Group as written in the data; None is not a control.
     controls
-        Values that count as controls (case does not matter). When empty, the recognised ones: CN, NC, HC, CON, CTL,
+        Values that mean controls (case does not matter). When empty, the recognised ones: CN, NC, HC, CON, CTL,
         control, healthy control, healthy, ... An unknown label is never a control.
     """
     if value is None:
@@ -279,6 +277,6 @@ def label(text: Any, prefix: str) -> str | None:
 
 
 def natural_key(text: str | None) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts ``ses-2`` before ``ses-10``."""
+    """Return a sort key that puts ``ses-2`` before ``ses-10``."""
     parts = re.findall(r"\d+|\D+", text or "")
     return tuple((0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts)

@@ -1,4 +1,4 @@
-"""Find the sex, group, site and family of the person behind a scan.
+"""Find the sex, group, site and family of the person of a scan.
 
 Groups and sites stay as written in the data.
 """
@@ -27,7 +27,7 @@ EVERYONE = "all"  # the label of everyone in the group tables
 
 @dataclass(frozen=True, eq=False)
 class TextColumn:
-    """The values of one column: text or None per row."""
+    """The values of one column: for each row a text or None."""
 
     table: Table
     name: str
@@ -39,7 +39,7 @@ class TextColumn:
 
 
 def look_up(columns: Sequence[TextColumn], participant: str, session: str | None) -> set[str]:
-    """Return the values of a participant: those of the session where a table has them, else those without session.
+    """Return the values of a participant at a session, or else those from rows without session.
 
     More than one value means that the table contradicts itself.
     """
@@ -53,7 +53,7 @@ def look_up(columns: Sequence[TextColumn], participant: str, session: str | None
 
 
 def of_person(columns: Sequence[TextColumn], participant: str, session: str | None) -> set[str]:
-    """Return what does not change with the session: the value of this one, else the only one that the person has."""
+    """Return a value that does not change with time: that of the session, else the only one of the person."""
     if values := look_up(columns, participant, session):
         return values
     for column in columns:
@@ -70,8 +70,8 @@ def _columns_of(
     code: str | None,
     faults: list[Fault],
 ) -> list[TextColumn]:
-    """Read one column per table; where several disagree the fault ``code`` is told and the first is used."""
-    found = []
+    """Read one column per table. If several disagree, add a fault ``code`` and use the first."""
+    result = []
     for table in tables:
         columns = [TextColumn(table, name, parse(table, name)) for name in pick(table) if table.is_sure(name, faults)]
         if not columns:
@@ -88,8 +88,8 @@ def _columns_of(
                 break
             values = [own if own is not None or clash is not None else v
                       for own, v in zip(values, column.values, strict=True)]  # fmt: skip
-        found.append(TextColumn(table, first.name, tuple(values)))
-    return found
+        result.append(TextColumn(table, first.name, tuple(values)))
+    return result
 
 
 def _texts(table: Table, name: str) -> tuple[str | None, ...]:
@@ -100,7 +100,7 @@ def _texts(table: Table, name: str) -> tuple[str | None, ...]:
 
 
 def sex_columns(tables: Tables, faults: list[Fault], asked: Sequence[tuple[Table, str]] = ()) -> list[TextColumn]:
-    """Return the sex columns, values ``F``, ``M``, ``O`` or None; only those that the user named, if there are any."""
+    """Return the sex columns (``F``, ``M``, ``O`` or None); only those named by the user, if any."""
 
     def parse(table: Table, name: str) -> tuple[str | None, ...]:
         levels = of_column(table.about(name), "Levels") or _levels_of_heading(name)
@@ -110,9 +110,9 @@ def sex_columns(tables: Tables, faults: list[Fault], asked: Sequence[tuple[Table
             i for i, v in enumerate(values) if v is None and parse_text(cells[i]) and cells[i].lower() not in _UNKNOWN
         ]
         if bad:
-            told = some(dict.fromkeys(repr(cells[i]) for i in bad))
+            listed = some(dict.fromkeys(repr(cells[i]) for i in bad))
             message = (
-                f"{len(bad)} values of {name!r} are not recognised ({told}); explain them as Levels in the sidecar"
+                f"{len(bad)} values of {name!r} are not recognised ({listed}); explain them as Levels in the sidecar"
             )
             file, line = table.places[bad[0]]
             faults.append(make_fault("SEX_VALUE", file, message, line))
@@ -124,7 +124,7 @@ def sex_columns(tables: Tables, faults: list[Fault], asked: Sequence[tuple[Table
 
 
 def _sex_headings(table: Table) -> list[str]:
-    """Return the columns of a known heading, those with the codes behind it (``Sex(0=F,1=M)``) too."""
+    """Return the columns with a known heading, also with codes after it (``Sex(0=F,1=M)``)."""
     coded = [name for name in table.columns if _levels_of_heading(name) and normalise(name.partition("(")[0]) in SEX]
     return list(dict.fromkeys([*table.find(SEX), *coded]))
 
@@ -138,7 +138,7 @@ _UNKNOWN = frozenset({"na", "nan", "none", "unknown", "u"})
 
 
 def family_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
-    """Return the columns that tell families."""
+    """Return the columns of families."""
     return _columns_of(tables.ordered, lambda table: table.find(FAMILY), _texts, None, faults)
 
 
@@ -147,7 +147,7 @@ def family_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
 
 @dataclass(frozen=True)
 class Groups:
-    """The group columns, the name shown for them, and the values that are controls (as written)."""
+    """The group columns, the name shown for them, and the values that mean controls (as written)."""
 
     columns: tuple[TextColumn, ...]
     name: str | None
@@ -155,7 +155,7 @@ class Groups:
 
 
 def read_groups(tables: Tables, asked: str | None, controls: Sequence[str], faults: list[Fault]) -> Groups:
-    """Find the group column (the one asked for, else the recognised ones) and the controls in it."""
+    """Find the group column (named by the user, else recognised) and the controls in it."""
     if asked is not None:
         columns = _columns_of(tables.ordered, lambda table: table.named(asked)[:1], _texts, None, faults)
         if not columns:
@@ -166,7 +166,7 @@ def read_groups(tables: Tables, asked: str | None, controls: Sequence[str], faul
     else:
         columns = _recognised_groups(tables, faults)
     values = sorted({v for column in columns for v in column.values if v is not None})
-    told = some((repr(shorten(value)) for value in values), 10)
+    listed = some((repr(shorten(value)) for value in values), 10)
     if EVERYONE in values:
         message = (
             f"{columns[0].name!r} holds the group {EVERYONE!r}, which stands for everyone in the tables; rename it"
@@ -174,22 +174,22 @@ def read_groups(tables: Tables, asked: str | None, controls: Sequence[str], faul
         faults.append(make_fault("GROUP_NAME", columns[0].table.name, message))
     for control in controls:
         if columns and not any(is_control(value, [control]) for value in values):
-            message = f"--control {shorten(control)}: {columns[0].name!r} holds {told} only"
+            message = f"--control {shorten(control)}: {columns[0].name!r} holds {listed} only"
             faults.append(make_fault("CONTROL_UNKNOWN", columns[0].table.name, message))
         elif not columns and asked is None:
             message = f"--control {shorten(control)}: no group column is recognised; name it with --group-column"
             faults.append(make_fault("CONTROL_UNKNOWN", "participants.tsv", message))
     chosen = [v for v in values if (is_control(v, controls) if controls else _recognised_control(columns, v))]
     if values and not chosen and not controls:
-        message = f"{columns[0].name!r} holds {told}; name the controls with --control"
+        message = f"{columns[0].name!r} holds {listed}; name the controls with --control"
         faults.append(make_fault("CONTROL_NONE", columns[0].table.name, message))
     return Groups(tuple(columns), columns[0].name if columns else None, tuple(chosen))
 
 
 def _recognised_groups(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
-    """Return the recognised group columns of sessions and participants, else of phenotype tables.
+    """Return the recognised group columns of sessions and participants tables, else of phenotype tables.
 
-    ``pathology`` (healthy or not, of BIDS sessions tables) counts only where nothing better is there.
+    ``pathology`` (healthy or not, in BIDS sessions tables) is used only when there is nothing better.
     """
     first = (tables.participants,) if tables.participants else ()
     for chosen in ((*tables.sessions, *first), tables.phenotype):
@@ -209,13 +209,13 @@ def _recognised_control(columns: Sequence[TextColumn], value: str) -> bool:
 
 
 def group_notes(groups: Groups, hint: Fault | None = None) -> list[str]:
-    """Return what the groups are taken from, the controls, and what coded values mean.
+    """Return sentences on the source of the groups, the controls, and the meaning of coded values.
 
-    ``hint`` names the columns that may be the group where none is recognised.
+    ``hint`` names columns that may hold the group when none is recognised.
     """
     if not groups.columns:
-        told = hint.message if hint else "no group column is recognised: everyone counts as one group"
-        return [f"{told[0].upper()}{told[1:]}."]
+        text = hint.message if hint else "no group column is recognised: everyone counts as one group"
+        return [f"{text[0].upper()}{text[1:]}."]
     where = ", ".join(dict.fromkeys(f"{column.table.name}:{column.name}" for column in groups.columns))
     controls = ", ".join(map(repr, groups.controls)) or "none"
     notes = [f"Group from {where}; controls: {controls}."]
@@ -233,19 +233,19 @@ def group_notes(groups: Groups, hint: Fault | None = None) -> list[str]:
 
 
 def site_columns(tables: Tables, faults: list[Fault]) -> list[TextColumn]:
-    """Return the columns that tell sites."""
+    """Return the columns of sites."""
     return _columns_of(tables.ordered, lambda table: table.find(SITE), _texts, None, faults)
 
 
 def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Mapping | None) -> str | None:
     """Return the scanner of an image from its JSON sidecars: institution, manufacturer, model, field strength.
 
-    Follows the inheritance principle for ``T1w.json``, ``sub-X_T1w.json``, ``sub-X_ses-Y_T1w.json`` and the sidecar of
-    the same name, the nearer one winning. None where one of them cannot be read: it may tell another scanner.
+    Follows the BIDS inheritance principle: the sidecar of the image goes before ``sub-X_ses-Y_T1w.json``, then
+    ``sub-X_T1w.json``, then ``T1w.json``. None when one of them cannot be read, since it may name another scanner.
     """
     if root_sidecar is None:
         return None
-    told = dict(root_sidecar)
+    sidecars = dict(root_sidecar)
     own = image.path.removesuffix(".gz").removesuffix(".nii") + ".json"
     folder = os.path.join(root, image.participant_id)
     inherited = [os.path.join(folder, f"{image.participant_id}_{image.suffix}.json")]
@@ -257,13 +257,13 @@ def sidecar_site(image: Image, root: Path, faults: list[Fault], root_sidecar: Ma
             sidecar = read_sidecar(Path(path), root, faults, WARNING, unfetched=WARNING)
             if sidecar is None:
                 return None
-            told |= sidecar
-    if any(map(is_ambiguous, told.values())):
+            sidecars |= sidecar
+    if any(map(is_ambiguous, sidecars.values())):
         return None
-    field = told.get("MagneticFieldStrength", told.get("MagneticFieldStrength (T)"))
-    place = told.get("InstitutionName") or told.get("StationName")
-    model = " ".join(_word(told.get(key)) for key in ("Manufacturer", "ManufacturersModelName")).strip()
-    parts = [_word(place), model, _tesla(field)]
+    field = sidecars.get("MagneticFieldStrength", sidecars.get("MagneticFieldStrength (T)"))
+    institution = sidecars.get("InstitutionName") or sidecars.get("StationName")
+    model = " ".join(_word(sidecars.get(key)) for key in ("Manufacturer", "ManufacturersModelName")).strip()
+    parts = [_word(institution), model, _tesla(field)]
     return ", ".join(part for part in parts if part) or None
 
 

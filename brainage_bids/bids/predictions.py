@@ -1,7 +1,6 @@
 """Read ages predicted elsewhere (volBrain, brainageR, another model): ``NAME=FILE[:ID_COLUMN:AGE_COLUMN]``.
 
-Reads one table of text; knows no dataset. A table whose ids or ages are doubtful is refused: a shifted row would give
-people each other's brain age, and a gap is no age.
+A table with doubtful ids or ages is refused: after a shift of rows, people would get the brain age of someone else.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ AGE_COLUMNS = frozenset(
     "predictions estimatedage ageestimated estimatedbrainage brainageestimate brainagepredicted brainagepred "
     "predbrainage spareba".split()
 )
-CORRECTED = ("corrected", "adjusted", "unbiased")  # an age whose age-bias was taken away
+CORRECTED = ("corrected", "adjusted", "unbiased")  # ages after correction of the age bias
 GAP_WORDS = re.compile(r"gap|delta|pad$|bag$|residual|diff|accelerat|deviation|deverr|devage|excess")
 FRANKE = re.compile(r"[Bb]rain[ _.-]?AGE(?![A-Za-z])")  # brain age gap estimate (Franke et al. 2010), in this spelling
 WAY_OUT = "name the columns as NAME=FILE:ID_COLUMN:AGE_COLUMN"
-AGE_BEYOND = AGE_MAX + 30.0  # years; a prediction may exceed what people reach, not by far
-AGE_BEFORE = -5.0  # years; a model may place a newborn somewhat before birth
+AGE_BEYOND = AGE_MAX + 30.0  # years; a prediction may exceed the age that people reach, but not by far
+AGE_BEFORE = -5.0  # years; a model may predict a newborn to be somewhat below 0
 _UNIT = re.compile(r"(in)?(years?|yrs?)$")
 _NOT_OF_A_SCAN = frozenset({"sub", "ses", "space", "res", "den", "desc", "label", "from", "to", "mode", "hemi"})
 
@@ -51,9 +50,9 @@ def read_predictions(text: str) -> tuple[str, pd.DataFrame]:
     Returns
     -------
     name, table
-        ``participant_id``, ``session_id`` (None where the file has none), ``predicted_age`` (years, NaN when missing)
-        and, where the file has them, ``run`` (entities joined: ``acq-mprage_run-1``) and ``dataset``. An id that is no
-        BIDS label stays as it is written.
+        ``participant_id``, ``session_id`` (None if the file has none), ``predicted_age`` (years, NaN when missing)
+        and, if the file has them, ``run`` (entities joined: ``acq-mprage_run-1``) and ``dataset``. An id that is not a
+        BIDS label stays as written.
 
     Raises
     ------
@@ -89,9 +88,9 @@ def _read(table: ForeignTable, path: Path, asked: tuple[str | None, str | None])
                 f"{path} lists {shown} more than once, in row {line} with another age; keep one row per scan, or add "
                 "session_id and run"
             )
-    found = pd.DataFrame(list(rows), columns=["participant_id", "session_id", "run", "dataset"], dtype="object")
-    found.insert(2, "predicted_age", pd.Series(list(rows.values()), dtype="float64"))
-    return found.drop(columns=[column for column in ("run", "dataset") if found[column].isna().all()])
+    table_out = pd.DataFrame(list(rows), columns=["participant_id", "session_id", "run", "dataset"], dtype="object")
+    table_out.insert(2, "predicted_age", pd.Series(list(rows.values()), dtype="float64"))
+    return table_out.drop(columns=[column for column in ("run", "dataset") if table_out[column].isna().all()])
 
 
 def _split(rest: str) -> tuple[Path, tuple[str | None, str | None]]:
@@ -107,33 +106,33 @@ def _split(rest: str) -> tuple[Path, tuple[str | None, str | None]]:
 
 
 def _named(table: ForeignTable, asked: str, path: Path) -> int:
-    """Return the column a user named: as written, else the one that is equal but for case and signs."""
-    found = [i for i, column in enumerate(table.columns) if column == asked]
-    alike = normalise(asked)
-    found = found or [i for i, column in enumerate(table.columns) if alike and normalise(column) == alike]
-    if len(found) != 1:
+    """Return the index of the column a user named: the exact name, else one that differs in case and signs only."""
+    matches = [i for i, column in enumerate(table.columns) if column == asked]
+    normal = normalise(asked)
+    matches = matches or [i for i, column in enumerate(table.columns) if normal and normalise(column) == normal]
+    if len(matches) != 1:
         raise BadDataError(
             f"{path} does not have one column {shorten(asked)!r} (it has {some(table.columns, 8)}); {WAY_OUT}"
         )
-    return found[0]
+    return matches[0]
 
 
 def _id_column(table: ForeignTable, age: int, path: Path) -> int:
-    found = [i for i, _ in _columns(table, ID_COLUMNS) if i != age]
+    columns = [i for i, _ in _columns(table, ID_COLUMNS) if i != age]
     unnamed = age != 0 and UNNAMED.fullmatch(table.columns[0])
-    if not found and unnamed and not _counts(table.cells(0)):
+    if not columns and unnamed and not _counts(table.cells(0)):
         return 0
-    if len({normalise(table.columns[i]) for i in found[:2]}) < len(found[:2]):
-        raise BadDataError(f"{path} has two columns {shorten(table.columns[found[0]])!r}; rename or remove one")
-    if not found:
+    if len({normalise(table.columns[i]) for i in columns[:2]}) < len(columns[:2]):
+        raise BadDataError(f"{path} has two columns {shorten(table.columns[columns[0]])!r}; rename or remove one")
+    if not columns:
         raise BadDataError(
             f"{path} does not have a column participant_id or subject_id (it has {some(table.columns, 8)}); {WAY_OUT}"
         )
-    return found[0]
+    return columns[0]
 
 
 def _counts(cells: list[str]) -> bool:
-    """Say whether cells number the rows (0, 1, 2, ...), as row names of R and pandas do."""
+    """Return whether cells only number the rows (0, 1, 2, ...), like row names of R and pandas."""
     try:
         return [int(cell) - int(cells[0]) for cell in cells] == [*range(len(cells))]
     except ValueError:
@@ -141,7 +140,7 @@ def _counts(cells: list[str]) -> bool:
 
 
 def _age_column(table: ForeignTable, path: Path) -> int:
-    """Return the one column that holds predicted ages by its name; gaps are none, and none is chosen out of several."""
+    """Return the index of the only column named as predicted ages; raise if there are several, or only gaps."""
     kinds = [_kind(column) for column in table.columns]
     ages = [i for i, kind in enumerate(kinds) if kind == "age"]
     others = [i for i, kind in enumerate(kinds) if kind in ("corrected", "gap")]
@@ -168,7 +167,7 @@ def _age_column(table: ForeignTable, path: Path) -> int:
 
 
 def _kind(column: str) -> str | None:
-    """Return ``age``, ``corrected`` (an age whose bias was taken away) or ``gap`` by the name of a column."""
+    """Return ``age``, ``corrected`` (an age after bias correction), ``gap`` or None, by the name of a column."""
     name = _UNIT.sub("", normalise(column))
     bare = name
     for word in CORRECTED:
@@ -179,37 +178,37 @@ def _kind(column: str) -> str | None:
 
 
 def _columns(table: ForeignTable, names: tuple[str, ...]) -> list[tuple[int, list[str]]]:
-    """Return the columns of these names, in the order of the names."""
+    """Return index and cells of the columns with these names, in the order of the names."""
     normal = [normalise(column) for column in table.columns]
     return [(i, table.cells(i)) for name in names for i, column in enumerate(normal) if column == name]
 
 
-# --- what a row says ------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------------------------
 
 
 def _scan(cell: str, session: str, acquisition: str, run: str, path: Path, line: int) -> tuple:
-    """Return participant, session and run of a row; an id may be a BIDS file name, its folders too."""
+    """Return participant, session and run of a row; an id may be a BIDS file name or path."""
     if parse_text(cell) is None:
         raise BadDataError(f"{path} has a row without participant, row {line}; fill it in or remove it")
     parts = re.split(r"[\\/]", cell)
     inside: dict[str, str] = {}
-    for part in parts:  # the file's own name comes last and holds
+    for part in parts:  # the file name comes last and overrides its folders
         stem = re.sub(r"(\.[A-Za-z]\w*)+$", "", part)
         pairs = [pair.split("-", 1) for pair in stem.split("_") if re.fullmatch(r"[a-z]+-[0-9A-Za-z+]+", pair)]
         if "sub-" in part or "ses-" in part:
             inside |= dict(pairs)
     participant = f"sub-{inside['sub']}" if "sub" in inside else _label(parts[-1], "sub")
-    told = _label(re.sub(r"\.0+$", "", session), "ses") or (f"ses-{inside['ses']}" if "ses" in inside else None)
+    session_id = _label(re.sub(r"\.0+$", "", session), "ses") or (f"ses-{inside['ses']}" if "ses" in inside else None)
     entities = {key: value for key, value in inside.items() if "sub" in inside and key not in _NOT_OF_A_SCAN}
     for key, words in (("acq", acquisition), ("run", run)):
         for word in (parse_text(words) or "").split("_"):
             name, sign, value = word.rpartition("-")
             entities |= {name if sign else key: value} if word else {}
-    return participant, told, "_".join(f"{key}-{value}" for key, value in entities.items()) or None
+    return participant, session_id, "_".join(f"{key}-{value}" for key, value in entities.items()) or None
 
 
 def _label(cell: str, prefix: str) -> str | None:
-    """Return a label with its prefix; text that can be none stays as it is and will match nobody."""
+    """Return a label with its prefix; other text stays as it is and matches nobody."""
     try:
         return label(cell, prefix)
     except UsageError:
@@ -217,7 +216,7 @@ def _label(cell: str, prefix: str) -> str | None:
 
 
 def _ages(cells: list[str], column: str, path: Path) -> list[float | None]:
-    """Read the predicted ages; what no model can have meant as years of age is refused."""
+    """Read the predicted ages; raise when they cannot be ages in years."""
     values, unreadable = parse_numbers(cells)
     what = f"{shorten(column)!r} of {path}"
     if unreadable:

@@ -1,7 +1,7 @@
-"""``qc.tsv``: one row per scan with its quality numbers, and two columns in which a person decides.
+"""Read and update ``qc.tsv``: one row per scan with quality numbers, a decision and a comment.
 
-What a person wrote is never lost or changed: the file is read as plain text, without quoting or type guessing, and
-written back cell by cell (an apostrophe goes before what a spreadsheet would run as a formula).
+The reviewer's entries are never lost or changed. The file is read as plain text, without quoting or type guessing, and
+written back cell by cell (an apostrophe goes before text that a spreadsheet would run as a formula).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LABELS = (r"sub-[0-9A-Za-z+]+", r"ses-[0-9A-Za-z+]+", r"[0-9A-Za-z+_-]+")
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided about a scan: ``pass``, ``fail`` or None; ``volume`` is what it was decided on."""
+    """The reviewer's decision on a scan: ``pass``, ``fail`` or None; ``volume`` is the volume they looked at."""
 
     verdict: str | None = None
     comment: str = ""
@@ -46,32 +46,32 @@ class Decision:
 
 @dataclass(frozen=True)
 class QcTable:
-    """``qc.tsv`` as it stands: column names, and per scan the cells as written."""
+    """The content of ``qc.tsv``: column names, and for each scan the cells as written."""
 
     columns: tuple[str, ...] = ()
     rows: Mapping[Key, Mapping[str, str]] = field(default_factory=dict)
 
     def decision(self, key: Key) -> Decision:
-        """Return what was decided about a scan (nothing, when it has no row)."""
+        """Return the decision on a scan; an empty one when it has no row."""
         row = self.rows.get(key, {})
         comment = _bare(row.get(COMMENT, ""))
         return Decision(_verdict(row), "" if comment == MISSING else comment, _known(row.get(VOLUME, "")))
 
 
 def scan_key(scan: Scan) -> Key:
-    """Return what tells the row of a scan."""
+    """Return the key of the row of a scan."""
     return scan.participant_id, scan.session_id, scan.run
 
 
 def effective_pass(qc_pass: bool | None, verdict: str | None) -> bool | None:
-    """Return whether a scan may be used: a person's decision overrules the gates. The one place with this rule.
+    """Return whether a scan may be used (None: unknown); a reviewer overrules the quality gates. The only such rule.
 
     Parameters
     ----------
     qc_pass
-        What the gates said; None where there is no volume of ours (predictions made elsewhere).
+        Result of the quality gates; None without a volume made here (predictions made elsewhere).
     verdict
-        ``pass``, ``fail`` or None (nothing decided).
+        ``pass``, ``fail`` or None (not decided).
     """
     if verdict == FAIL:
         return False
@@ -81,12 +81,12 @@ def effective_pass(qc_pass: bool | None, verdict: str | None) -> bool | None:
 
 
 def is_outdated(decision: Decision, volume: str | None) -> bool:
-    """Say whether a decision was made on another volume than the one that is there now."""
+    """Return whether a decision was made on another volume than the present one."""
     return decision.verdict is not None and None not in (decision.volume, volume) and decision.volume != volume
 
 
 def check_decisions(path: Path, scans: Iterable[Scan], bids_dir: Path) -> None:
-    """Raise when decisions cannot be understood, or one stands in the row of nobody beside a scan of nearly that name.
+    """Raise when decisions cannot be understood, or a row with a decision matches no scan but nearly does.
 
     Parameters
     ----------
@@ -95,12 +95,12 @@ def check_decisions(path: Path, scans: Iterable[Scan], bids_dir: Path) -> None:
     scans
         The selected scans.
     bids_dir
-        Where the folders of all participants are.
+        BIDS_DIR, with the folders of all participants.
 
     Raises
     ------
     BadDataError
-        Naming the row and the scan.
+        Names the row and the scan.
     """
     table, keys = read_qc(path), [scan_key(scan) for scan in scans]
     near = {_loosely(key): key for key in keys if table.decision(key).verdict is None}
@@ -111,8 +111,8 @@ def check_decisions(path: Path, scans: Iterable[Scan], bids_dir: Path) -> None:
             continue
         if key[0] == scan[0] or not (bids_dir / key[0]).is_dir():
             raise BadDataError(
-                f"{path}: a decision stands in the row {' '.join(filter(None, key))!r}, which is no scan; the scan is "
-                f"{' '.join(filter(None, scan))!r}: write the labels as they are in its row"
+                f"{path}: there is a decision for {' '.join(filter(None, key))!r}, which is no scan; the scan is "
+                f"{' '.join(filter(None, scan))!r}: use its labels"
             )
 
 
@@ -121,12 +121,12 @@ def _loosely(key: Key) -> tuple[str, str, str]:
 
 
 def read_qc(path: Path) -> QcTable:
-    """Read ``qc.tsv`` (an absent one is empty), also after Excel or LibreOffice saved it.
+    """Read ``qc.tsv``, also after Excel or LibreOffice saved it; an empty table when there is no file.
 
     Raises
     ------
     BadDataError
-        When the file is no table of scans, or a decision is neither pass nor fail; names every such row.
+        When the file is not a table of scans, or a decision is neither pass nor fail; names the rows.
     """
     if not path.is_file() and not not_fetched(path):
         return QcTable()
@@ -162,28 +162,28 @@ def read_qc(path: Path) -> QcTable:
 
 
 def update_qc(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> QcTable:
-    """Put new numbers into ``qc.tsv``; what a person wrote, added columns and the rows of other scans stay.
+    """Write new numbers into ``qc.tsv``. The reviewer's entries, added columns and the rows of other scans stay.
 
-    A decision keeps the ``qc_volume`` it was made on; a row without one gets that of the new numbers.
+    A decision keeps the ``qc_volume`` it was made on; a row without a decision gets the new one.
 
     Parameters
     ----------
     path
         The table.
     columns
-        Its columns; those of the file come first, in the file's order.
+        Names of the columns; those already in the file come first, in their order.
     rows
         One per scan: the three key columns, ``qc_volume`` and any of ``columns`` but decision and comment.
 
     Returns
     -------
     QcTable
-        The table as it stands now.
+        The table after the update.
 
     Raises
     ------
     BadDataError
-        When the file cannot be understood (:func:`read_qc`); it is left as it is then.
+        When the file cannot be understood (:func:`read_qc`); it then stays unchanged.
     """
     with locked(path.parent):
         before = read_qc(path)
@@ -194,9 +194,9 @@ def update_qc(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
             fresh = {
                 name: as_written(cell_text(value)) for name, value in new.items() if name not in (DECISION, COMMENT)
             }
-            told = before.decision(key)
-            if told.verdict is not None and told.volume is not None:
-                fresh[VOLUME] = told.volume
+            decision = before.decision(key)
+            if decision.verdict is not None and decision.volume is not None:
+                fresh[VOLUME] = decision.volume
             merged[key] = {**merged.get(key, {}), **fresh}
         order = sorted(merged, key=lambda key: tuple(natural_key(part) for part in key))
         table = QcTable(names, {key: {name: merged[key].get(name, MISSING) for name in names} for key in order})
@@ -246,7 +246,7 @@ def _known(cell: str) -> str | None:
 
 
 def _bare(cell: str) -> str:
-    """Return a cell without surrounding blanks and without the quotes that spreadsheets put around text."""
+    """Return a cell without outer blanks and without the quotes that spreadsheets put around text."""
     text = cell.replace("\xa0", " ").strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = as_written(text[1:-1].replace('""', '"').strip())

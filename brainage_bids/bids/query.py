@@ -1,7 +1,7 @@
-"""Select images as pybids does: ``--bids-filter-file`` and ``--bids-database-dir`` go through ``BIDSLayout.get``.
+"""Select images with pybids, for ``--bids-filter-file`` and ``--bids-database-dir``.
 
-Only these two options import pybids. Metadata stays unread (one broken sidecar would stop the index), and only folders
-that can hold an anatomical image are walked (a link to a parent folder would be followed without end).
+pybids is imported only for these options. It reads no metadata, since one broken sidecar would stop it. It enters only
+folders that can hold an anatomical image, since it would follow a link to a parent folder forever.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 if TYPE_CHECKING:
     from bids import BIDSLayout
 
-DATABASE = "layout_index.sqlite"  # what pybids calls the file in the folder of a database
+DATABASE = "layout_index.sqlite"  # name of the database file of pybids
 BASE = {"datatype": "anat", "suffix": "T1w", "part": ["mag", None], "extension": [".nii", ".nii.gz"]}
 _NAME = r"[0-9A-Za-z+]+"
 _SEEN = re.compile(rf"/(sub-{_NAME}(/ses-{_NAME})?(/anat(/[^/]+_(T1w|UNIT1)\.nii(\.gz)?)?)?)?")
@@ -33,14 +33,14 @@ LOG = logging.getLogger("brainage_bids")
 def read_filter(path: str | Path) -> dict[str, Any]:
     """Read the ``t1w`` query of a ``--bids-filter-file`` (JSON, as in the NiPreps apps).
 
-    The words ``Query.NONE``, ``Query.ANY``, ``Query.REQUIRED`` and ``Query.OPTIONAL`` stand for those of pybids.
+    ``Query.NONE``, ``Query.ANY``, ``Query.REQUIRED`` and ``Query.OPTIONAL`` mean the same as in pybids.
 
     Raises
     ------
     NoInputError
         When the file is not there.
     UsageError
-        When it is not a JSON object of queries, or has none for T1w images.
+        When it is not a JSON object of queries, or the query of T1w images has another name.
     """
     shown = f"--bids-filter-file {shorten(path)}"
     try:
@@ -70,7 +70,7 @@ def _looks_like_a_query(queries: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """Images as paths below BIDS_DIR: those that pybids selects, and all anatomical ones that its index holds."""
+    """Image paths below BIDS_DIR: those that pybids selects, and all anatomical images in its index."""
 
     selected: frozenset[str]
     indexed: frozenset[str]
@@ -86,18 +86,18 @@ def select_paths(
     root
         BIDS_DIR.
     query
-        As in a filter file; its values go before those of `BASE`.
+        As in a filter file; its values replace those of `BASE`.
     database
-        Folder of an index that pybids made before; None: the dataset is indexed for this run.
+        Folder of an existing pybids index; None: the dataset is indexed for this run.
     suffixes
-        What the query asks for when it names no suffix.
+        Used when the query names no suffix.
     closed
-        Folders below ``root`` that cannot be read, which would stop pybids.
+        Folders below ``root`` that cannot be read; they would stop pybids.
 
     Raises
     ------
     UsageError
-        When pybids cannot understand the query, or the database is that of another dataset.
+        When pybids cannot understand the query, or the database belongs to another dataset.
     BadDataError
         When the database or the dataset cannot be read by pybids.
     """
@@ -105,14 +105,14 @@ def select_paths(
     with _quiet():
         layout = _layout(root, database, closed)
         asked = {**BASE, "suffix": list(suffixes), **{key: _value(value) for key, value in query.items()}}
-        for word in ("return_type", "absolute_paths"):  # of how pybids answers, not of what it selects
+        for word in ("return_type", "absolute_paths"):  # these set the form of the answer, not the selection
             asked.pop(word, None)
         try:
             files = layout.get(return_type="object", **asked)
-        except Exception as error:  # pybids says with errors of many kinds what it does not understand
+        except Exception as error:  # pybids raises many kinds of errors
             raise UsageError(f"--bids-filter-file: pybids cannot answer this query: {_why(error)}") from error
         indexed = layout.get(return_type="object", suffix=["T1w", "UNIT1"], extension=BASE["extension"])
-        return Answer(*(frozenset(_below(str(file.path), layout.root) for file in some) for some in (files, indexed)))
+        return Answer(*(frozenset(_below(str(f.path), layout.root) for f in group) for group in (files, indexed)))
 
 
 def _value(value: Any) -> Any:
@@ -130,7 +130,7 @@ def _value(value: Any) -> Any:
 
 
 def _check_regex(query: Mapping[str, Any]) -> None:
-    """Refuse a regular expression that is broken before pybids meets it in the middle of its database."""
+    """Refuse a broken regular expression before pybids fails on it inside its database."""
     if not query.get("regex_search"):
         return
     for key, value in query.items():
@@ -157,7 +157,7 @@ def _below(path: str, root: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself what pybids warns about: its plans for the future are not the user's."""
+    """Hide the warnings of pybids; they concern its developers, not the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -182,7 +182,7 @@ def _layout(root: Path, database: Path | None, closed: Iterable[str]) -> BIDSLay
 
 
 def _shut(root: Path, closed: Iterable[str]) -> list[re.Pattern]:
-    """Return patterns of the folders that cannot be entered; a folder may be closed by one above it."""
+    """Return patterns of the folders that cannot be entered, also because of a parent folder."""
     levels = {parent for path in closed for parent in (Path(path), *Path(path).parents) if parent != Path(".")}
     shut = [path.as_posix() for path in levels if not os.access(root / path, os.R_OK | os.X_OK)]
     return [re.compile(rf"^/{re.escape(path)}(/|$)") for path in shut]
@@ -193,16 +193,16 @@ def _opened(root: Path, database: Path) -> BIDSLayout:
     from bids.layout.db import ConnectionManager
 
     try:
-        of = str(ConnectionManager(database).layout_info.root)
-    except Exception as error:  # no database, or one of another version of pybids
+        indexed = str(ConnectionManager(database).layout_info.root)
+    except Exception as error:  # not a database, or made by another version of pybids
         raise BadDataError(
             f"--bids-database-dir {shorten(database)}: {DATABASE} cannot be read by this pybids ({_why(error)}); "
-            "make it anew, or leave the option out"
+            "create it again, or leave the option out"
         ) from error
-    if os.path.realpath(of) != os.path.realpath(root):
+    if os.path.realpath(indexed) != os.path.realpath(root):
         raise UsageError(
-            f"--bids-database-dir {shorten(database)} is the database of {shorten(of)}, not of {shorten(root)}; give "
-            "that of this dataset, or leave the option out"
+            f"--bids-database-dir {shorten(database)} is the database of {shorten(indexed)}, not of {shorten(root)}; "
+            "give that of this dataset, or leave the option out"
         )
     try:
         return BIDSLayout(root, validate=False, database_path=database)

@@ -1,7 +1,7 @@
 """Read a BIDS dataset: every T1w scan with the age, sex, group, site and scores of the person on that day.
 
-The front door of dataset reading. Opens no image. All faults are collected and told together; a caller that goes on to
-compute calls :func:`raise_on_errors` first.
+Other modules read a dataset only through this one. No image is opened. Faults are collected, not raised; call
+:func:`raise_on_errors` before computing anything.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class DatasetQuery:
     filter_file
         A ``--bids-filter-file``; its ``t1w`` query is answered by pybids.
     database_dir
-        A ``--bids-database-dir``, an index that pybids made before.
+        A ``--bids-database-dir``: an existing pybids index.
     t1w_suffix
         ``UNIT1`` takes the UNIT1 image (MP2RAGE) of participants without a T1w image.
     group_column
@@ -83,7 +83,7 @@ class DatasetQuery:
     controls
         Group values that are healthy controls; empty: recognised values.
     scores
-        ``(name, file, column)`` of the scores asked for, beside the recognised ones.
+        ``(name, file, column)`` of the requested scores, in addition to recognised ones.
     max_score_gap
         Largest time between a scan and a score taken at another session, months.
     skip_validation
@@ -91,7 +91,7 @@ class DatasetQuery:
     derivatives
         Datasets of other pipelines to start from, ``NAME=PATH``.
     age_columns, sex_columns
-        Columns of ages and sexes asked for; then no recognised ones are read.
+        Columns of ages and sexes named by the user. If there are any, recognised ones are not read.
     """
 
     bids_dir: Path
@@ -113,7 +113,7 @@ class DatasetQuery:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as read.
+    """The content of a dataset.
 
     Parameters
     ----------
@@ -130,17 +130,17 @@ class Dataset:
     controls
         Group values that are healthy controls, as written in the data.
     score_names
-        Scores with a value for at least one scan, and those asked for.
+        Scores with a value for at least one scan, and requested scores.
     notes
-        Sentences that say which columns were used.
+        Sentences on the columns that were used.
     participants_without_scan
         Selected participants with a folder or a row but without a T1w image.
     derivatives
-        Datasets of other pipelines whose images stand for the scans.
+        Datasets of other pipelines whose images are used instead of the scans.
     named
-        Whether ``name`` is the Name of dataset_description.json: two folders may have one name by chance.
+        Whether ``name`` comes from dataset_description.json; names of folders may be the same by chance.
     group_hint
-        Where no group column is known: the columns that may be it, for those who need groups.
+        A fault that names possible group columns when none is recognised.
     """
 
     bids_dir: Path
@@ -158,12 +158,12 @@ class Dataset:
 
     @property
     def identity(self) -> str | None:
-        """What tells its people from those of other datasets; None when it has no Name."""
+        """Name that distinguishes people of this dataset from those of others; None without a Name."""
         return self.name if self.named else None
 
 
 def read_dataset(query: DatasetQuery) -> Dataset:
-    """Read a dataset; what is wrong with its content is in ``faults``, not raised.
+    """Read a dataset; problems of its content are in ``faults``, not raised.
 
     Raises
     ------
@@ -219,9 +219,9 @@ def raise_on_errors(dataset: Dataset) -> None:
     Raises
     ------
     InvalidDatasetError
-        Listing every kind of error.
+        Lists every kind of error.
     UsageError, NoInputError
-        When it is an option that asks for what is not there.
+        When an option names a column or file that does not exist.
     """
     errors = errors_of(dataset.faults)
     for fault in errors:
@@ -270,28 +270,28 @@ def scans_table(scans: Iterable[Scan], score_names: Sequence[str]) -> pd.DataFra
 
 
 def _read_description(root: Path, skip: bool, faults: list[Fault]) -> str | None:
-    """Return the Name of the dataset, None when there is none."""
     file, severity = "dataset_description.json", "warning" if skip else None
     if not os.path.lexists(root / file):
-        message = f"is not in {root}; is this the root of a BIDS dataset? (--skip-bids-validation goes on without it)"
+        message = f"is not in {root}; is this the root of a BIDS dataset? (--skip-bids-validation continues without it)"
         faults.append(make_fault("DESCRIPTION_MISSING", file, message, severity=severity))
         return None
     try:
-        told = read_json(root / file)
+        description = read_json(root / file)
         reason = "is not a JSON object; repair it"
     except (Unreadable, OSError) as error:
-        told, reason = None, error.reason if isinstance(error, Unreadable) else f"cannot be read ({error.strerror})"
-    if not isinstance(told, Mapping):
-        message = f"{reason} (--skip-bids-validation goes on without it)"
+        description = None
+        reason = error.reason if isinstance(error, Unreadable) else f"cannot be read ({error.strerror})"
+    if not isinstance(description, Mapping):
+        message = f"{reason} (--skip-bids-validation continues without it)"
         faults.append(make_fault("DESCRIPTION_UNREADABLE", file, message, severity=severity))
         return None
-    lacking = [key for key in ("Name", "BIDSVersion") if not told.get(key)]
+    lacking = [key for key in ("Name", "BIDSVersion") if not description.get(key)]
     if lacking:
         faults.append(make_fault("DESCRIPTION_INCOMPLETE", file, f"lacks {' and '.join(lacking)}; add it"))
-    if told.get("DatasetType") == "derivative":
+    if description.get("DatasetType") == "derivative":
         message = "says DatasetType derivative; give the raw dataset here and this one with --derivatives NAME=PATH"
         faults.append(make_fault("DERIVATIVE_AS_INPUT", file, message))
-    return str(told["Name"]) if told.get("Name") else None
+    return str(description["Name"]) if description.get("Name") else None
 
 
 def _without_scan(
@@ -328,7 +328,6 @@ def _wanted(query: DatasetQuery) -> Wanted:
 
 
 def _scanned(images: Iterable[Image]) -> dict[str, tuple[str | None, ...]]:
-    """Return the sessions of each participant that have an image of the head."""
     sessions: dict[str, dict[str | None, None]] = {}
     for image in images:
         sessions.setdefault(image.participant_id, {})[image.session_id] = None
@@ -336,7 +335,7 @@ def _scanned(images: Iterable[Image]) -> dict[str, tuple[str | None, ...]]:
 
 
 class _Reader:
-    """Everything needed to describe one image; remembers what is looked up once."""
+    """Looks up everything about one image; what is common to all images is read once."""
 
     def __init__(
         self,
@@ -374,33 +373,33 @@ class _Reader:
             age_source=age.source,
             age_flags=age.flags,
             rate_age=age_for_rates(self.ages, *key),
-            sex=_one(people.of_person(self.sex, *key)),
-            group=_one(group),
+            sex=_only(people.of_person(self.sex, *key)),
+            group=_only(group),
             site=self._site(image),
-            family=_one(people.of_person(self.family, *key)),
+            family=_only(people.of_person(self.family, *key)),
             scores=tuple((name, value) for name, value in found if value is not None),
         )
 
     def _site(self, image: Image) -> str | None:
         if self.site:
-            return _one(people.look_up(self.site, image.participant_id, image.session_id))
+            return _only(people.look_up(self.site, image.participant_id, image.session_id))
         site = people.sidecar_site(image, self.root, self.faults, self.root_sidecar if image.suffix == T1W else {})
         self.n_sidecar_sites += site is not None
         return site
 
     def group_faults(self) -> list[Fault]:
-        """Return the people whose group a table contradicts."""
+        """Return a fault for people with several groups in one table."""
         if not self.conflicts:
             return []
         message = f"several groups for {some(dict.fromkeys(self.conflicts))}; none is used"
         return [make_fault("GROUP_CONFLICT", self.groups.columns[0].table.name, message)]
 
     def notes(self) -> list[str]:
-        """Return where sex and site come from."""
+        """Return sentences on the source of sex and site."""
         places = [", ".join(f"{c.table.name}:{c.name}" for c in columns) for columns in (self.sex, self.site)]
         from_sidecars = "the JSON sidecars of the images" if self.n_sidecar_sites else "nowhere"
         return [f"Sex from {places[0] or 'nowhere'}.", f"Site from {places[1] or from_sidecars}."]
 
 
-def _one(values: set[str]) -> str | None:
+def _only(values: set[str]) -> str | None:
     return next(iter(values)) if len(values) == 1 else None

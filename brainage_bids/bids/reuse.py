@@ -1,6 +1,6 @@
-"""Images that another pipeline (fMRIPrep, sMRIPrep, ...) made of the scans: find them, match them, or say why not.
+"""Find the images that another pipeline (fMRIPrep, sMRIPrep, ...) made from the scans, or say why there are none.
 
-Reads folders, file names and one description per dataset; opens no image. The matching rule is in ``docs/reuse.md``.
+Reads folders, file names and one description per dataset, no image. The matching rule is in ``docs/reuse.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
 from brainage_bids.schema import Prepared, Scan
 
 NORMALISED = (
-    "nonlinearly normalised images have lost brain size and atrophy, which brain age reads; a native image is needed"
+    "nonlinear normalisation removes brain size and atrophy, on which brain age depends; a native image is needed"
 )
 
 
@@ -35,7 +35,7 @@ class Derivative:
 
 @dataclass(frozen=True)
 class _Native:
-    """A native ``desc-preproc_T1w``: path, session, entities other than ``desc``, and its mask if there is one."""
+    """A native ``desc-preproc_T1w``: path, session, entities other than ``desc``, and its brain mask, if any."""
 
     path: Path
     session_id: str | None
@@ -44,16 +44,16 @@ class _Native:
 
 
 def parse_derivatives(texts: Iterable[str]) -> tuple[Derivative, ...]:
-    """Understand ``--derivatives NAME=PATH``.
+    """Read the values of ``--derivatives``, each ``NAME=PATH``.
 
     Raises
     ------
     UsageError
-        When a text is not of that form, a name is used twice, or the folder holds no derivative dataset.
+        When a text has another form, a name is used twice, or the folder is not a derivative dataset.
     NoInputError
         When the folder is not there.
     """
-    found: dict[str, Derivative] = {}
+    derivatives: dict[str, Derivative] = {}
     for text in texts:
         name, _, path = text.partition("=")
         if not path or not re.fullmatch(r"[0-9A-Za-z]+", name):
@@ -61,22 +61,22 @@ def parse_derivatives(texts: Iterable[str]) -> tuple[Derivative, ...]:
                 f"--derivatives {shorten(text)!r} is not NAME=PATH with letters and digits as NAME; write for example "
                 "fmriprep=/data/fmriprep"
             )
-        if name == "raw" or name in found:
+        if name == "raw" or name in derivatives:
             raise UsageError(f"--derivatives {name}: this name is taken; choose another for {path}")
-        found[name] = Derivative(name, _checked(name, Path(path).absolute()))
-    return tuple(found.values())
+        derivatives[name] = Derivative(name, _checked(name, Path(path).absolute()))
+    return tuple(derivatives.values())
 
 
 def _checked(name: str, root: Path) -> Path:
     if not root.is_dir():
         raise NoInputError(f"--derivatives {name}: {root} is not a folder; check the path")
     try:
-        told = read_json(root / "dataset_description.json")
+        description = read_json(root / "dataset_description.json")
     except NotFetched as error:
         raise NotFetched(f"--derivatives {name}: {error.path}", error.reason) from error
     except (BadDataError, OSError):
-        told = None
-    if not isinstance(told, Mapping) or told.get("DatasetType") != "derivative":
+        description = None
+    if not isinstance(description, Mapping) or description.get("DatasetType") != "derivative":
         raise UsageError(
             f'--derivatives {name}: {root} has no dataset_description.json with "DatasetType": "derivative"; give the '
             "folder that holds the sub- folders of fMRIPrep or sMRIPrep"
@@ -87,23 +87,23 @@ def _checked(name: str, root: Path) -> Path:
 def with_prepared(
     scans: Sequence[Scan], derivatives: Sequence[Derivative], images: Sequence[Image]
 ) -> tuple[tuple[Scan, ...], list[Fault]]:
-    """Return the scans, each with the files of the first derivative that has them, or with the reason why none has.
+    """Return the scans, each with the files of the first derivative that has them, or with a reason for their absence.
 
-    Scans that a derivative merged into one image stay as one scan, the first; the others are told.
+    If a derivative merged several scans into one image, only the first of them is kept; a fault names the others.
 
     Parameters
     ----------
     scans
         The selected scans.
     derivatives
-        Where to look, in this order.
+        Datasets to search, in this order.
     images
-        Every T1w image of the dataset: they say how many sessions a participant has.
+        Every T1w image of the dataset, to count the sessions of a participant.
 
     Raises
     ------
     UsageError
-        When none of several participants has a native image there: the folder is a wrong one.
+        When none of several participants has a native image there: the folder must be wrong.
     """
     sessions: dict[str, set[str | None]] = defaultdict(set)
     for image in images:
@@ -113,18 +113,18 @@ def with_prepared(
         scan.prepared.fault for scan in matched
     ):
         raise UsageError(f"--derivatives: nothing can be used, the first reason: {matched[0].prepared.fault}")
-    kept, merged, used = [], [], {}
+    result, merged, used = [], [], {}
     for scan in matched:
         first = used.setdefault(scan.prepared.image, scan) if scan.prepared.image else scan
         if first is scan:
-            kept.append(scan)
+            result.append(scan)
         else:
             merged.append(f"{scan.prefix} (in {first.prefix})")
     faults = []
     if merged:
         message = f"{len(merged)} scans are merged into another scan's image, which stands for them: {some(merged)}"
         faults.append(make_fault("PREPARED_MERGED", "--derivatives", message))
-    return tuple(kept), faults
+    return tuple(result), faults
 
 
 def _matched(scan: Scan, derivatives: Sequence[Derivative], sessions: set[str | None]) -> Scan:
@@ -140,7 +140,7 @@ def _matched(scan: Scan, derivatives: Sequence[Derivative], sessions: set[str | 
 
 
 def _look(scan: Scan, derivative: Derivative, sessions: set[str | None]) -> _Native | str:
-    """Return the image of a scan in one derivative, or the reason why there is none."""
+    """Return the image of a scan in one derivative, or a text that says why there is none."""
     natives, spaces = _natives(derivative.root, scan)
     fitting = [native for native in natives if _fits(native, scan)]
     if not fitting and spaces and not natives:
@@ -152,7 +152,7 @@ def _look(scan: Scan, derivative: Derivative, sessions: set[str | None]) -> _Nat
     if best.session_id is None and len(sessions) > 1:
         return (
             f"{derivative.name} merged the {len(sessions)} sessions of {scan.participant_id} into one image, which "
-            "belongs to no single age; let it process each session on its own"
+            "has no single age; process each session separately"
         )
     if best.mask is None:
         return f"{derivative.name} has no desc-brain_mask beside {best.path.name}"
@@ -160,7 +160,7 @@ def _look(scan: Scan, derivative: Derivative, sessions: set[str | None]) -> _Nat
 
 
 def _fits(native: _Native, scan: Scan) -> bool:
-    """Say whether an image can be this scan: same session or none, and no entity that the scan lacks or contradicts."""
+    """Return whether an image can come from this scan: the same session or none, and only entities of the scan."""
     if native.session_id not in (None, scan.session_id):
         return False
     has = dict(scan.entities)
@@ -172,7 +172,7 @@ def _same(a: str, b: str) -> bool:
 
 
 def _natives(root: Path, scan: Scan) -> tuple[list[_Native], set[str]]:
-    """Return the native images of a participant (of the scan's session, and above sessions), and the other spaces."""
+    """Return the native images for a scan, from the participant's and the session's folder, and the other spaces."""
     natives, spaces = [], set()
     folders = [(root / scan.participant_id / "anat", None)]
     if scan.session_id:

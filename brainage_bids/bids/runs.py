@@ -1,9 +1,9 @@
-"""The runs that share a folder: which of them live, and which of them works on what.
+"""Coordinate runs that share an output folder, so that no two work on the same scan at the same time.
 
-Every run leaves two small files in ``.runs`` of a folder while it lasts: who it is, and one that it touches again and
-again. What it works on (a scan, a training, the pages) is a third kind, ``<thing>.claim``, created exclusively, which
-works on network file systems where locks of files do not. A claim of a run that died here is void at once, one of
-another machine after `SILENT_S` without a sign of life.
+While it is active, a run keeps two small files in the sub-folder ``.runs``: one describes the process, the other is its
+heartbeat. For each thing that it works on (a scan, a training, the pages) it creates ``<thing>.claim`` exclusively,
+which works on network file systems, where file locks do not. A claim is void when its run has ended on this machine, or
+after `SILENT_S` seconds without heartbeat from another machine.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from brainage_bids.stops import last_words
 LOG = logging.getLogger("brainage_bids")
 FOLDER, LOCK = ".runs", ".lock"
 BEAT_S, SILENT_S = 20.0, 300.0
-LOOK_S = 0.5  # how often a run looks whether another has finished
+LOOK_S = 0.5  # seconds between checks whether another run has finished
 
 
 @dataclass(frozen=True)
 class Who:
-    """One process: its machine (also which of its containers), its number there, and when it began."""
+    """One process: its machine (with container), process number, and time of its start."""
 
     machine: str
     pid: int
@@ -49,7 +49,7 @@ class Who:
 
     @classmethod
     def read(cls, path: Path) -> Who | None:
-        """Return who is described in a file; None where nobody is."""
+        """Return the process described in a file; None when the file cannot be read."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -62,12 +62,12 @@ class Who:
 
     @property
     def here(self) -> bool:
-        """Whether it ran where its number means something to us."""
+        """Whether it runs on this machine and in this container."""
         return self.machine == _machine()
 
     @property
     def gone(self) -> bool:
-        """Whether it ran here and does not any more."""
+        """Whether it ran here and has ended."""
         if not self.here:
             return False
         try:
@@ -83,7 +83,7 @@ class Who:
 
 
 def _machine() -> str:
-    """Return what tells the process numbers of this machine, since it was started, and of this container."""
+    """Return a name for this machine since its last start, and this container: process numbers are unique in it."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
@@ -92,7 +92,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str | None:
-    """Return what tells a process from a later one of the same number; "" for one that has ended (Linux)."""
+    """Return the start time of a process, "" when it has ended, None when unknown (Linux); numbers are used again."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -101,7 +101,7 @@ def _born(pid: int) -> str | None:
 
 
 class Run:
-    """A run as the others see it: a sign of life in each folder that it enters, and what it claims there."""
+    """The present run as other runs see it: a heartbeat in each folder that it uses, and its claims there."""
 
     def __init__(self) -> None:
         self.who = Who.me()
@@ -118,7 +118,13 @@ class Run:
         self.end()
 
     def enter(self, folder: Path) -> Path:
-        """Show in a folder that this run is at work there; return where its claims lie."""
+        """Write the files of this run into a folder; return the sub-folder of claims.
+
+        Raises
+        ------
+        CannotCreateError
+            When the files cannot be written.
+        """
         place = folder / FOLDER
         if place in self._folders:
             return place
@@ -128,13 +134,19 @@ class Run:
                 write_text(place / f"{self.id}.beat", "")
                 write_text(place / f"{self.id}.json", json.dumps(asdict(self.who)))
                 break
-            except CannotCreateError:  # another run that ended has removed the empty folder that very moment
+            except CannotCreateError:  # another run may just have removed the empty folder
                 if not left:
                     raise
         return place
 
     def take(self, folder: Path, thing: str) -> Who | None:
-        """Claim a thing; return None when it is ours now, else who has it."""
+        """Claim a thing; return None when this run has it now, else the process that has it.
+
+        Raises
+        ------
+        InputOutputError
+            When the claim cannot be written.
+        """
         place = self.enter(folder)
         path = place / f"{thing}.claim"
         while True:
@@ -161,7 +173,7 @@ class Run:
             return None
 
     def free(self, folder: Path, thing: str) -> None:
-        """Give a thing free for other runs."""
+        """Release a thing for other runs."""
         path = folder / FOLDER / f"{thing}.claim"
         if path in self._claims:
             path.unlink(missing_ok=True)
@@ -169,7 +181,7 @@ class Run:
 
     @contextlib.contextmanager
     def having(self, folder: Path, thing: str, what: str) -> Iterator[bool]:
-        """Hold a thing while the block runs; yield whether another run had it before."""
+        """Hold a thing during the block, waiting for other runs first; yield whether it had to wait."""
         waited = False
         while (other := self.take(folder, thing)) is not None:
             if not waited:
@@ -182,12 +194,12 @@ class Run:
             self.free(folder, thing)
 
     def leave(self, folder: Path) -> None:
-        """Take back every claim and sign of life in a folder."""
+        """Remove the claims and files of this run from a folder."""
         place = folder / FOLDER
         self._folders.discard(place)
         claims = {path for path in self._claims if path.parent == place}
         self._claims -= claims
-        with contextlib.suppress(OSError):  # gone with the folder; or another run is at work
+        with contextlib.suppress(OSError):  # the folder is gone, or other runs still use it
             for path in (*claims, place / f"{self.id}.json", place / f"{self.id}.beat"):
                 path.unlink(missing_ok=True)
             _forget_dead(place)
@@ -208,30 +220,30 @@ class Run:
 
 @contextlib.contextmanager
 def running() -> Iterator[Run]:
-    """Yield this run; nothing of it is left in any folder at the end."""
+    """Yield this run; at the end its files are removed from all folders."""
     with Run() as run, last_words(lambda stop: run.end()):
         yield run
 
 
 def _holder(claim: Path) -> Who | None:
-    """Return the living run that holds a claim; None where there is none."""
+    """Return the process that holds a claim; None when it has ended."""
     try:
         run = claim.read_text(encoding="utf-8")
         age = time.time() - claim.stat().st_mtime
     except OSError:
         return None
-    if not run:  # just made, or left empty by a run that was killed that very moment
+    if not run:  # just created, or left empty by a run that was killed
         return Who("another machine", 0, None, "just now") if age < 2 * BEAT_S else None
     return _living(claim.parent, run)
 
 
 def living_in(folder: Path, run: str) -> bool:
-    """Say whether a run lives and shows itself in a folder."""
+    """Return whether a run is active in a folder."""
     return _living(folder / FOLDER, run) is not None
 
 
 def _living(place: Path, run: str) -> Who | None:
-    """Return who a run is if it lives."""
+    """Return the process of a run; None when it has ended."""
     who = Who.read(place / f"{run}.json")
     if who is None or who.gone:
         return None
@@ -245,14 +257,14 @@ def _living(place: Path, run: str) -> Who | None:
 
 
 def is_run(name: str) -> bool:
-    """Say whether a name is that of a run."""
+    """Return whether a name has the form of a run's name."""
     return re.fullmatch(r"\d{8}T\d{6}-\d+-[0-9a-f]{6}", name) is not None
 
 
 def sweep(folder: Path, places: Iterable[Path]) -> None:
-    """Remove what runs that were killed left in ``.runs`` of a folder, and their half-written files in ``places``.
+    """Remove the files of killed runs from ``.runs`` of a folder, and their unfinished files from ``places``.
 
-    A half-written file older than every living run is nobody's.
+    Unfinished files are removed when they are older than every active run.
     """
     lives = folder / FOLDER
     begun = _forget_dead(lives)
@@ -267,7 +279,7 @@ def sweep(folder: Path, places: Iterable[Path]) -> None:
 
 
 def _forget_dead(lives: Path) -> float:
-    """Remove the signs of life of runs that are dead; return when the first of the others began, now without any."""
+    """Remove the files of runs that have ended; return the start of the oldest active run, or the present time."""
     begun = time.time()
     for path in lives.glob("*.json"):
         with contextlib.suppress(OSError):
@@ -280,24 +292,31 @@ def _forget_dead(lives: Path) -> float:
 
 
 def _discard(folder: Path, claim: Path) -> None:
-    """Remove the claim of a dead run, unless another has taken it over by now."""
+    """Remove the claim of a run that has ended, unless another run has taken it over."""
     with locked(folder):
         if _holder(claim) is None:
             claim.unlink(missing_ok=True)
 
 
 def claimed(folder: Path) -> dict[str, Who]:
-    """Return what living runs hold in a folder, and who."""
+    """Return the things claimed in a folder, each with the process that holds it."""
     held = {path.name.removesuffix(".claim"): _holder(path) for path in (folder / FOLDER).glob("*.claim")}
     return {thing: who for thing, who in held.items() if who is not None}
 
 
 @contextlib.contextmanager
 def locked(root: Path, patience: float = 60.0) -> Iterator[None]:
-    """Hold the lock of a folder for some milliseconds, so that parallel runs lose none of each other's rows.
+    """Lock a folder for some milliseconds, so that parallel runs do not lose each other's rows.
 
-    A file created exclusively works on network file systems too. One of a process that died here is void; one of
-    another machine that is older than ``patience`` seconds was left by a killed run.
+    The lock is a file created exclusively, which works on network file systems too. It is void when its process ended
+    on this machine, or when it comes from another machine and is older than ``patience`` seconds.
+
+    Raises
+    ------
+    TryAgainError
+        When another run holds the lock for twice ``patience`` seconds.
+    InputOutputError
+        When the folder cannot be written to.
     """
     lock = root / LOCK
     deadline = time.monotonic() + 2 * patience
@@ -314,7 +333,7 @@ def locked(root: Path, patience: float = 60.0) -> Iterator[None]:
         else:
             break
     try:
-        with contextlib.suppress(OSError), os.fdopen(handle, "w", encoding="utf-8") as file:  # it holds without a word
+        with contextlib.suppress(OSError), os.fdopen(handle, "w", encoding="utf-8") as file:  # also valid when empty
             file.write(json.dumps(asdict(Who.me())))
         yield
     finally:
@@ -322,13 +341,12 @@ def locked(root: Path, patience: float = 60.0) -> Iterator[None]:
 
 
 def _void(lock: Path, patience: float) -> None:
-    """Remove a lock whose holder is gone."""
     with contextlib.suppress(OSError):
         seen, who = lock.stat(), Who.read(lock)
         if who.gone if who and who.here else time.time() - seen.st_mtime > patience:
             aside = lock.with_name(f"{LOCK}-{secrets.token_hex(4)}")
             lock.rename(aside)
-            if aside.stat().st_ino != seen.st_ino:  # a fresh one came between: put it back
+            if aside.stat().st_ino != seen.st_ino:  # it was a newer lock: put it back
                 with contextlib.suppress(OSError):
                     os.link(aside, lock)
             aside.unlink()

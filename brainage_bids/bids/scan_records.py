@@ -1,6 +1,6 @@
-"""What OUTPUT_DIR holds of each scan: its volumes, what was predicted from them, and how. Read once a run.
+"""Read what OUTPUT_DIR holds for each scan: its volumes, its predictions and how they were made.
 
-A file is read again only when it was replaced since, by this run or by another one.
+Each file is read once. It is read again only after it was replaced, by this run or by another one.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ class Predictions:
     Parameters
     ----------
     rows
-        One per model; ages as float (years), NaN where missing.
+        One per model; ages as float (years), NaN when missing.
     origin
-        By `BY_MODEL` and model, what each row was made from; empty where no sidecar is there.
+        What each row was made from, by `BY_MODEL` and model; empty without a sidecar.
     """
 
     rows: tuple[dict[str, Any], ...] = ()
     origin: Mapping[str, Mapping] = field(default_factory=dict)
 
     def origin_of(self, model: str) -> dict[str, Any]:
-        """Return what is known of the prediction of one model: of `BY_MODEL` those that are noted."""
+        """Return the entries of `BY_MODEL` for one model, as far as they are known."""
         return {name: self.origin[name][model] for name in BY_MODEL if model in self.origin.get(name, {})}
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume of a scan by its sidecar."""
+    """A volume of a scan, described by its sidecar."""
 
     spec: VolumeSpec
     sidecar: Mapping[str, Any]
 
     @property
     def identity(self) -> VolumeIdentity:
-        """What it was made from."""
+        """What the volume was made from, and by."""
         return VolumeIdentity.of(self.sidecar)
 
     @property
     def engine(self) -> str:
-        """The engine that made it; ``prepared`` where another pipeline masked."""
+        """The engine that made it; ``prepared`` when another pipeline made the brain mask."""
         return self.sidecar["Engine"] if self.sidecar["Sources"][0].startswith("bids:raw:") else "prepared"
 
 
@@ -66,39 +66,39 @@ class ScanRecords:
 
     def __init__(self, outputs: Outputs):
         self.outputs = outputs
-        self._absolute = Outputs(Path(outputs.root).absolute())  # whatever folder a step runs in
-        self._read: dict[str, tuple[tuple, Any]] = {}  # by path: what tells that it was replaced, and its content
+        self._absolute = Outputs(Path(outputs.root).absolute())  # a step may run in another folder
+        self._read: dict[str, tuple[tuple, Any]] = {}  # by path: file state (changes when replaced) and content
         self._warned: set[str] = set()
 
     def volumes(self, scan: Scan) -> tuple[Volume, ...]:
-        """Return the volumes of a scan, finest first; a broken one is warned of and left out: it is made again."""
+        """Return the volumes of a scan, finest first. A broken one is left out with a warning, and is made again."""
         folder, begin, end = str(self._absolute.anat(scan)), f"{scan.prefix}_space-", "_desc-preproc_T1w.json"
         try:
             names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(end)]
         except (FileNotFoundError, NotADirectoryError):
             return ()
-        found = [self._content(os.path.join(folder, name), _read_volume) for name in names]
-        for error in found:
+        contents = [self._content(os.path.join(folder, name), _read_volume) for name in names]
+        for error in contents:
             if isinstance(error, BadDataError) and str(error) not in self._warned:
                 self._warned.add(str(error))
                 LOG.warning("%s", error)
-        volumes = [volume for volume in found if isinstance(volume, Volume)]
+        volumes = [volume for volume in contents if isinstance(volume, Volume)]
         return tuple(sorted(volumes, key=lambda volume: (volume.spec.resolution, volume.spec.template)))
 
     def volume(self, scan: Scan, spec: VolumeSpec) -> Volume | None:
-        """Return the volume of a scan in the file of this spec; it may have been made to another one."""
+        """Return the volume in the file of this spec (None: no file); it may have been made with another spec."""
         content = self._content(str(sidecar_path(self._absolute.volume(scan, spec))), _read_volume)
         return content if isinstance(content, Volume) else None
 
     def predictions(self, scan: Scan) -> Predictions:
-        """Return what was predicted for a scan (nothing where there is no table).
+        """Return the predictions of a scan (empty when there is no table).
 
         Raises
         ------
         BadDataError
             When table or sidecar cannot be read.
         """
-        # A run that writes puts the table before its sidecar; read first, the sidecar is never the newer one.
+        # Runs write the table before its sidecar. So read the sidecar first: it is then never newer than the table.
         table = self._absolute.prediction(scan)
         origin, rows = (
             self._content(str(path), reader)
@@ -110,13 +110,13 @@ class ScanRecords:
         return Predictions(rows or (), origin or {})
 
     def forget(self, scan: Scan) -> None:
-        """Forget what was read of a scan, because this run has written."""
+        """Forget what was read of a scan, because this run has written new files."""
         folder = str(self._absolute.anat(scan)) + os.sep
         for path in [path for path in self._read if path.startswith(folder)]:
             del self._read[path]
 
     def _content(self, path: str, reader: Any) -> Any:
-        """Return what a reader makes of a file, the error if it cannot, None if there is no file."""
+        """Return the content of a file, the error if it cannot be read, None if there is no file."""
         try:
             stat = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -126,7 +126,7 @@ class ScanRecords:
         if known is None or known[0] != state:
             try:
                 content = reader(path)
-            except FileNotFoundError:  # another run replaces it this very moment
+            except FileNotFoundError:  # another run is just replacing it
                 return None
             except BadDataError as error:
                 content = error
@@ -135,12 +135,12 @@ class ScanRecords:
 
 
 def read_sidecar(path: str | Path) -> dict[str, Any]:
-    """Return the content of a sidecar of ours.
+    """Return the content of a sidecar written by this program.
 
     Raises
     ------
     BadDataError
-        When it is no table of keys.
+        When it is not a JSON object.
     """
     values = read_json(path)
     if not isinstance(values, dict):

@@ -1,7 +1,7 @@
 """Find the clinical scores that belong to a scan.
 
-A score counts for a scan when it was taken at the same session, else at the nearest one within a gap; a column of
-baseline values counts for baseline scans only.
+A score belongs to a scan when it was taken at the same session, or else at the nearest session within a gap. Baseline
+values belong to baseline scans only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from brainage_bids.bids.tables import Table, Tables
 from brainage_bids.errors import UsageError, shorten
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, Scan
 
-RESERVED = frozenset({*BRAINAGE_COLUMNS, DATASET, RATE_AGE, QC_WARNINGS, "split"})  # columns that a score must not hide
+RESERVED = frozenset({*BRAINAGE_COLUMNS, DATASET, RATE_AGE, QC_WARNINGS, "split"})  # names a score must not have
 
 ScoreRequest = tuple[str, ...]  # name, file, column[, unit]
 
@@ -62,7 +62,7 @@ def parse_score_option(text: str, option: str = "--score") -> ScoreRequest:
 
 @dataclass(frozen=True, eq=False)
 class ScoreColumn:
-    """The values of one score in one table, with the tail of the session it is for (wide tables) and its use."""
+    """The values of one score in one table (numbers or None); in wide tables ``tail`` names the session."""
 
     table: Table
     name: str
@@ -77,7 +77,7 @@ class ScoreColumn:
 
 @dataclass(frozen=True, eq=False)
 class ScoreBook:
-    """The columns of every score, in the order in which they are asked, and the events met while resolving."""
+    """The columns of every score in order of preference, the largest gap (months), and remarks for faults."""
 
     columns: Mapping[str, tuple[ScoreColumn, ...]]
     ages: AgeBook
@@ -91,7 +91,7 @@ class ScoreBook:
 def read_score_book(
     tables: Tables, asked: Sequence[ScoreRequest], max_gap: float, ages: AgeBook, root: Path, faults: list[Fault]
 ) -> ScoreBook:
-    """Read the columns of the scores asked for and of the recognised ones; ambiguous ones become faults.
+    """Read the columns of requested and recognised scores; ambiguous ones become faults.
 
     Parameters
     ----------
@@ -109,10 +109,10 @@ def read_score_book(
     for name, rule in SCORE_RULES.items():
         if name in taken:
             continue
-        found = [_recognised_columns(table, name, rule.aliases, tails, faults) for table in tables.ordered]
-        if any(found):
-            columns[name] = [column for some_columns in found for column in some_columns]
-    return ScoreBook({name: tuple(found) for name, found in columns.items()}, ages, max_gap)
+        per_table = [_recognised_columns(table, name, rule.aliases, tails, faults) for table in tables.ordered]
+        if any(per_table):
+            columns[name] = [column for some_columns in per_table for column in some_columns]
+    return ScoreBook({name: tuple(group) for name, group in columns.items()}, ages, max_gap)
 
 
 def _asked_columns(tables: Tables, request: ScoreRequest, root: Path, faults: list[Fault]) -> list[ScoreColumn]:
@@ -123,17 +123,17 @@ def _asked_columns(tables: Tables, request: ScoreRequest, root: Path, faults: li
         message = f"--score {name}: {shorten(file)} is not in the dataset (there: {have}); check the path"
         faults.append(make_fault("SCORE_FILE_UNKNOWN", file, message))
         return []
-    found = [(table, names[0]) for table in chosen if len(names := table.named(column)) == 1]
-    if chosen and not found:
+    matches = [(table, names[0]) for table in chosen if len(names := table.named(column)) == 1]
+    if chosen and not matches:
         message = f"--score {name}: there is no column {shorten(column)!r} ({nearest(column, chosen)})"
         faults.append(make_fault("SCORE_COLUMN_UNKNOWN", file, message))
-    return [_read_column(table, written, name, faults) for table, written in found]
+    return [_read_column(table, written, name, faults) for table, written in matches]
 
 
 def _recognised_columns(
     table: Table, score: str, aliases: Sequence[str], tails: frozenset[str], faults: list[Fault]
 ) -> list[ScoreColumn]:
-    """Return at most one column of session or participant values, one of baseline values, and those of wide tables."""
+    """Return at most one column of session or participant values, one of baseline values, and all wide columns."""
     plain = table.find(aliases)
     best = [n for state in ("off", "", "on") for n in plain if score_state(n) == state]
     best = [n for n in best if score_state(n) == score_state(best[0])]  # OFF before unstated before ON, never mixed
@@ -147,7 +147,7 @@ def _recognised_columns(
 
 
 def _merged(columns: list[ScoreColumn], score: str, faults: list[Fault]) -> list[ScoreColumn]:
-    """Return columns that agree as one; columns that disagree are a fault."""
+    """Merge columns that agree into one; if they disagree, add a fault and return none."""
     if len(columns) < 2:
         return columns
     first, values = columns[0], list(columns[0].values)
@@ -171,7 +171,7 @@ def _place(table: Table, row: int, message: str) -> tuple[str, str, int]:
 
 
 def _is_lookalike(table: Table, name: str, score: str, faults: list[Fault]) -> bool:
-    """Say whether a column named just ``cdr`` is no global CDR (the NIFD converter keeps the sum of boxes there)."""
+    """Return whether a column named ``cdr`` is not the global CDR (the NIFD converter stores the sum of boxes)."""
     if score != "cdr_global" or normalise(name) != "cdr":
         return False
     values = {v for v in parse_numbers(table.cells(name))[0] if v is not None and v >= 0 and v != 999}
@@ -187,11 +187,11 @@ def _is_lookalike(table: Table, name: str, score: str, faults: list[Fault]) -> b
 def _read_column(
     table: Table, column: str, score: str, faults: list[Fault], baseline: bool = False, tail: str = ""
 ) -> ScoreColumn:
-    """Read one column of scores; what is no number, impossible or a sentinel is missing, and told once per column."""
+    """Read one column of scores; sentinels and impossible values become missing, with one fault per column."""
     cells = table.cells(column) if table.is_sure(column, faults, sidecar=False) else [""] * len(table.rows)
     numbers, unreadable = parse_numbers(cells)
     rule_name = score if canonical_score(score) else column
-    # -1 and -4 stand for missing, unless the score takes negative values anyway (z scores, changes).
+    # -1 and -4 mean missing, unless the score has other negative values (z scores, changes).
     signed = canonical_score(rule_name) is None and any(n is not None and n < 0 and n not in (-1, -4) for n in numbers)
     checked = [(n, None) if n is None or signed else check_score(rule_name, n) for n in numbers]
     bad = {"SCORE_SENTINEL": [], "SCORE_VALUE": list(unreadable)}
@@ -200,8 +200,8 @@ def _read_column(
             bad["SCORE_SENTINEL" if flag == "sentinel" else "SCORE_VALUE"].append(row)
     for code, rows in bad.items():
         if rows:
-            told = some(f"{table.keys[row][0]} {cells[row]!r}" for row in sorted(rows))
-            message = f"{len(rows)} values of {column!r} are read as missing for {score}: {told}"
+            listed = some(f"{table.keys[row][0]} {cells[row]!r}" for row in sorted(rows))
+            message = f"{len(rows)} values of {column!r} are read as missing for {score}: {listed}"
             faults.append(make_fault(code, *_place(table, min(rows), message)))
     values = _in_one_state(table, score, column, [value for value, _ in checked], faults)
     return ScoreColumn(table, column, tuple(values), baseline, tail)
@@ -210,15 +210,15 @@ def _read_column(
 def _in_one_state(
     table: Table, score: str, column: str, values: list[float | None], faults: list[Fault]
 ) -> list[float | None]:
-    """Drop values taken ON medication where the table also has OFF values (a motor score; states are never mixed)."""
+    """Drop motor scores taken ON medication when the table also has OFF values: states are never mixed."""
     states = table.find(MEDICATION_STATE)
     motor = (canonical_score(score) or canonical_score(column)) in ("updrs3", "hy")
     if not states or not motor or score_state(column):
         return values
     if not table.is_sure(states[0], faults):
         return [None] * len(values)
-    told = [cell.strip().casefold() for cell in table.cells(states[0])]
-    return [None if state == "on" and "off" in told else v for v, state in zip(values, told, strict=True)]
+    state_cells = [cell.strip().casefold() for cell in table.cells(states[0])]
+    return [None if state == "on" and "off" in state_cells else v for v, state in zip(values, state_cells, strict=True)]
 
 
 # --- resolution -----------------------------------------------------------------------------------------------------
@@ -227,8 +227,8 @@ def _in_one_state(
 def resolve_score(book: ScoreBook, name: str, participant: str, session: str | None) -> float | None:
     """Return one score of a participant at a session, None when there is none.
 
-    The first that is there: the value of that session; a wide column for that session; the nearest other session
-    within the largest gap; the participant's value; the baseline value, for a baseline scan.
+    The first available of: the value of that session; a wide column for that session; the nearest other session within
+    the largest gap; the participant's value; the baseline value, for a baseline scan.
     """
     columns = book.columns[name]
     dated = [c for c in columns if not c.tail and not c.baseline_only]
@@ -253,8 +253,8 @@ def resolve_score(book: ScoreBook, name: str, participant: str, session: str | N
 def _only(book: ScoreBook, name: str, participant: str, session: str | None, values: set[float]) -> float | None:
     if len(values) == 1:
         return next(iter(values))
-    told = " and ".join(f"{value:g}" for value in sorted(values))
-    book.events["SCORE_CONFLICT", name].append(f"{' '.join(filter(None, [participant, session]))} ({told})")
+    listed = " and ".join(f"{value:g}" for value in sorted(values))
+    book.events["SCORE_CONFLICT", name].append(f"{' '.join(filter(None, [participant, session]))} ({listed})")
     return None
 
 
@@ -290,7 +290,7 @@ def _baseline_value(book: ScoreBook, name: str, participant: str, session: str |
 
 
 def score_notes(book: ScoreBook, used: Sequence[str]) -> list[str]:
-    """Return one sentence per score: the columns, and the medication state where it is told."""
+    """Return one sentence per score: its columns, and the medication state when stated."""
     notes = []
     for name in used:
         rule = SCORE_RULES.get(canonical_score(name) or "")
@@ -307,20 +307,20 @@ def _state_note(book: ScoreBook, name: str) -> str:
     states = {score_state(column.name) for column in book.columns[name]} - {""}
     for column in book.columns[name]:
         for state_column in column.table.find(MEDICATION_STATE):
-            told = {cell.casefold() for cell in column.table.cells(state_column)} & {"on", "off"}
-            states |= {"off"} if "off" in told else told
+            stated = {cell.casefold() for cell in column.table.cells(state_column)} & {"on", "off"}
+            states |= {"off"} if "off" in stated else stated
     if not states:
         return " The medication state is not stated."
     return f" Medication state: {' and '.join(sorted(s.upper() for s in states))}."
 
 
 def unused_faults(book: ScoreBook, scans: Sequence[Scan]) -> list[Fault]:
-    """Return the scores of which people have values that reach no scan of theirs, for a reason not told elsewhere."""
+    """Return faults for scores that people have but that match none of their scans, for reasons not yet reported."""
     faults, people = [], {scan.participant_id for scan in scans}
     for name, columns in book.columns.items():
         having = {scan.participant_id for scan in scans if name in dict(scan.scores)}
-        told = {who.split()[0] for (_, score), where in book.events.items() if score == name for who in where}
-        missing, lost, places = people - having - told, {}, []
+        reported = {who.split()[0] for (_, score), where in book.events.items() if score == name for who in where}
+        missing, lost, places = people - having - reported, {}, []
         for column in columns:
             for (participant, session), value in zip(column.table.keys, column.values, strict=True):
                 if value is not None and participant in missing:
@@ -329,15 +329,15 @@ def unused_faults(book: ScoreBook, scans: Sequence[Scan]) -> list[Fault]:
         if lost:
             who = some(f"{participant} ({', '.join(dict.fromkeys(visits))})" for participant, visits in lost.items())
             message = (
-                f"{name}: values of {len(lost)} people are of no session of their selected scans and are not used: "
-                f"{who}; name the sessions as the folders are named, or allow a larger --max-score-gap"
+                f"{name}: values of {len(lost)} people are from no session of their selected scans and are not used: "
+                f"{who}; use the session names of the folders, or allow a larger --max-score-gap"
             )
             faults.append(make_fault("SCORE_UNUSED", places[0], message))
     return faults
 
 
 def event_faults(book: ScoreBook) -> list[Fault]:
-    """Return what was met while resolving, one fault per score and kind."""
+    """Return the faults collected by `resolve_score`, one per score and kind."""
     wording = {
         "SCORE_OTHER_SESSION": "comes from another session for",
         "SCORE_NOT_SESSION_SPECIFIC": "is one value for several sessions of",

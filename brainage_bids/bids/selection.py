@@ -1,4 +1,4 @@
-"""Keep the participants and images that the options ask for; say what is there where nothing is left."""
+"""Select the participants and images that the options ask for; explain an empty selection."""
 
 from __future__ import annotations
 
@@ -17,19 +17,7 @@ from brainage_bids.errors import InvalidDatasetError, NothingSelectedError, Usag
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the options ask for.
-
-    Parameters
-    ----------
-    participant_label, exclude_participant_label, session_label
-        Labels with or without prefix, or text files of labels; empty selects everything.
-    filter_file
-        A ``--bids-filter-file``; its ``t1w`` query is answered by pybids.
-    database_dir
-        A ``--bids-database-dir``: images that its index does not hold are left out.
-    t1w_suffix
-        ``UNIT1`` takes the UNIT1 image (MP2RAGE) of participants without a T1w image.
-    """
+    """What the options ask for, as in `read.DatasetQuery`; images outside of ``database_dir`` are left out."""
 
     participant_label: tuple[str, ...] = ()
     exclude_participant_label: tuple[str, ...] = ()
@@ -40,7 +28,7 @@ class Wanted:
 
     @property
     def narrows(self) -> tuple[str, ...]:
-        """The options that leave images out."""
+        """Names of the given options that leave images out."""
         options = {
             "--participant-label": self.participant_label,
             "--exclude-participant-label": self.exclude_participant_label,
@@ -53,7 +41,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Selection:
-    """The participants and images that are kept, in their order, and the faults that concern them."""
+    """The selected participants and images, in order, and the faults that concern them."""
 
     participants: tuple[str, ...]
     images: tuple[Image, ...]
@@ -61,7 +49,7 @@ class Selection:
 
 
 def select(root: Path, wanted: Wanted, found: Found) -> Selection:
-    """Return what the options select from a dataset.
+    """Select participants and images of a dataset by the options.
 
     Raises
     ------
@@ -83,7 +71,7 @@ def select(root: Path, wanted: Wanted, found: Found) -> Selection:
     images, repeats = without_repeats(_t1w_first(images))
     if not images:
         _refuse(root, wanted, found, people, by_label)
-    faults += [*_about(found, set(people), images), *repeats, *_unit1_left(found, people, images), *_parts(images)]
+    faults += [*_faults_of(found, set(people), images), *repeats, *_unit1(found, people, images), *_parts(images)]
     return Selection(people, tuple(images), tuple(faults))
 
 
@@ -104,7 +92,7 @@ def _by_label(wanted: Wanted, found: Found, people: set[str]) -> list[Image]:
 
 
 def _by_query(root: Path, wanted: Wanted, images: Sequence[Image], found: Found, faults: list[Fault]) -> list[Image]:
-    """Return the images that pybids selects; those that a database does not know are named."""
+    """Return the images that pybids selects; add a fault for images that are not in the database."""
     from brainage_bids.bids.query import read_filter, select_paths
 
     query = read_filter(wanted.filter_file) if wanted.filter_file else {}
@@ -117,7 +105,7 @@ def _by_query(root: Path, wanted: Wanted, images: Sequence[Image], found: Found,
     if unknown and wanted.database_dir:
         message = (
             f"{len(unknown)} T1w images are not in the database of --bids-database-dir and are left out: "
-            f"{some(unknown)}; make the database anew, or leave the option out"
+            f"{some(unknown)}; create the database again, or leave the option out"
         )
         faults.append(make_fault("DATABASE_OLD", "sub-*", message))
     return [image for path, image in zip(paths, images, strict=True) if path in answer.selected]
@@ -128,7 +116,7 @@ def _below(path: str, root: Path) -> str:
 
 
 def _t1w_first(images: Iterable[Image]) -> list[Image]:
-    """Leave out the UNIT1 images of participants who have a T1w image: sessions of one person stay comparable."""
+    """Leave out the UNIT1 images of people who have a T1w image, so that the sessions of a person are comparable."""
     images = list(images)
     with_t1w = {image.participant_id for image in images if image.suffix == T1W}
     return [image for image in images if image.suffix == T1W or image.participant_id not in with_t1w]
@@ -137,55 +125,55 @@ def _t1w_first(images: Iterable[Image]) -> list[Image]:
 def _refuse(root: Path, wanted: Wanted, found: Found, people: Sequence[str], by_label: Sequence[Image]) -> None:
     normalised = [fault for fault in found.faults if fault.code == "IMAGE_NORMALISED"]
     if not found.images and normalised:
-        told = f"{normalised[0].file} {normalised[0].message}"
-        raise InvalidDatasetError(f"{root} has no native T1w image: {told}")
+        fault = f"{normalised[0].file} {normalised[0].message}"
+        raise InvalidDatasetError(f"{root} has no native T1w image: {fault}")
     if not found.images:
         raise NothingSelectedError(why_nothing(root, found))
     count = f"{len(found.images)} T1w images of {len({image.participant_id for image in found.images})} participants"
     if not people:
-        left = "no participant is left"
+        why = "no participant is left"
     elif not any(image.suffix == T1W for image in by_label):
-        left = f"{some(people, 3)} {'has' if len(people) == 1 else 'have'} none in what the labels select"
+        why = f"{some(people, 3)} {'has' if len(people) == 1 else 'have'} none in what the labels select"
     else:
-        left = f"pybids selects none of {len(by_label)} images (it takes labels without sub- and ses-)"
+        why = f"pybids selects none of {len(by_label)} images (it takes labels without sub- and ses-)"
     options = " and ".join(wanted.narrows)
     raise NothingSelectedError(
-        f"the filters select no T1w image of {root} (it has {count}): {left}; check {options or 'the labels'}"
+        f"the filters select no T1w image of {root} (it has {count}): {why}; check {options or 'the labels'}"
     )
 
 
-def _about(found: Found, people: set[str], images: Sequence[Image]) -> list[Fault]:
-    """Return the faults of the participants asked for; those of UNIT1 images only where such images are used."""
+def _faults_of(found: Found, people: set[str], images: Sequence[Image]) -> list[Fault]:
+    """Return the faults of the selected participants; those of UNIT1 images only when such images are used."""
     uses_unit1 = any(image.suffix == UNIT1 for image in images)
-    kept = []
+    result = []
     for fault in found.faults:
         top = fault.file.split("/")[0]
         concerns = top in people or (top not in found.sessions and top not in found.closed)
         if concerns and (uses_unit1 or f"_{UNIT1}.nii" not in fault.file):
-            kept.append(fault)
-    return kept
+            result.append(fault)
+    return result
 
 
-def _unit1_left(found: Found, people: Sequence[str], images: Sequence[Image]) -> list[Fault]:
+def _unit1(found: Found, people: Sequence[str], images: Sequence[Image]) -> list[Fault]:
     used = {image.participant_id for image in images}
     with_t1w = {image.participant_id for image in found.images}
     has = dict.fromkeys(image.participant_id for image in found.unit1)
-    left = [person for person in people if person in has and person not in used and person not in with_t1w]
-    if not left:
+    without = [person for person in people if person in has and person not in used and person not in with_t1w]
+    if not without:
         return []
-    message = f"{len(left)} participants have no T1w image but UNIT1 (MP2RAGE): {some(left)}"
+    message = f"{len(without)} participants have no T1w image but UNIT1 (MP2RAGE): {some(without)}"
     return [make_fault("IMAGE_UNIT1", "sub-*", f"{message}; --t1w-suffix UNIT1 takes it")]
 
 
 def _parts(images: Sequence[Image]) -> list[Fault]:
-    """Name the images that hold a part of the brain, and those of which one session has several echoes."""
+    """Return faults for images of a part of the brain, and for scans with several echoes."""
     faults = []
     stems = [(image, "_".join(f"{key}-{value}" for key, value in image.entities)) for image in images]
     parts = [image for image, run in stems if is_part(run)]
     if parts:
         names = some(os.path.basename(image.path) for image in parts)
         message = f"{len(parts)} images are named as a part of the brain (chunk-, a localizer or slab): {names}"
-        faults.append(make_fault("IMAGE_PART", "sub-*", f"{message}; another image stands for the person where one is"))
+        faults.append(make_fault("IMAGE_PART", "sub-*", f"{message}; another image represents the person, if any"))
     echoes: dict[tuple, list[str]] = {}
     for image, run in stems:
         entities = entities_of(run)

@@ -1,6 +1,6 @@
-"""What the label of a session says: which spellings mean one session, which columns are its own, how much time passed.
+"""Interpret session labels: spellings of the same session, columns of one session, and the time since entry.
 
-Plain functions on text: no table, no file.
+Functions on text only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from brainage_bids.bids.aliases import normalise
 
-# Words for one kind of visit, with a number behind them: ses-wave1 and AgeMRI_W1 are the same.
+# Words for the same kind of visit, followed by a number: ses-wave1 and AgeMRI_W1 mean the same.
 _HEADS = (
     ("wave", "w"), ("visit", "v", "session", "sess", "ses"), ("timepoint", "tp", "time", "t"),
     ("month", "months", "mo", "m"), ("day", "days", "d"), ("week", "weeks", "wk"), ("year", "years", "yr", "y"),
@@ -20,13 +20,13 @@ _HEADS = (
 _GROUP_OF = {head: group for group in _HEADS for head in group}
 _WORDS = (("baseline", "bl"), ("followup", "fu"))
 _PREFIXES = ("", "ses", "sess", "session", "examses")
-# A session that is a number only: these words beside the number name it; w1 may be a week, t1 a kind of image.
+# A session that is only a number may follow these words in a column name; w1 may be a week, t1 a kind of image.
 _BEFORE_NUMBER = (
     "ses", "sess", "session", "examses", "visit", "v", "wave", "timepoint", "tp", "scan", "mri", "mr",
 )  # fmt: skip
 _ENDINGS = ("", "t1w", "t1", "mri", "mr", "scan", "anat")  # age_ses-T1_T1w is the age at session T1
 
-# Time since entry. Number first (ses-6mo) may be the age of a child, w1 a wave, year1 the first year: none of them is.
+# Time since entry. Not used, as the meaning is uncertain: ses-6mo (age of a child?), w1 (a wave?), year1 (first year?).
 _TIME = re.compile(
     r"(?:m|mo|month|months)(?P<month>\d{1,3})|(?:d|day|days)(?P<day>\d{1,5})|(?:wk|week|weeks)(?P<week>\d{1,3})"
 )
@@ -48,16 +48,16 @@ def unpadded(text: str) -> str:
 
 
 def session_key(session: str | None) -> str:
-    """Return what two spellings of a session share: ``ses-01``, ``1``, ``Visit 1``, ``V01`` and ``wave1`` -> ``1``."""
+    """Return a key shared by spellings of a session: ``ses-01``, ``1``, ``Visit 1``, ``V01`` and ``wave1`` -> ``1``."""
     text = re.sub(r"[^a-z0-9]", "", (session or "").lower().removeprefix("ses-"))
     return re.sub(r"^(?:ses|sess|session|visit|v|wave|timepoint|tp)(?=\d+$)", "", unpadded(text))
 
 
 @lru_cache(maxsize=4096)
 def session_tails(session: str | None) -> frozenset[str]:
-    """Return how the columns of a wide table may name a session: ``ses-W1`` -> ``w1``, ``wave1``, ``sesw1``, ...
+    """Return the names a session may have in columns of a wide table: ``ses-W1`` -> ``w1``, ``wave1``, ``sesw1``, ...
 
-    A bare number is no name: ``age1`` may mean anything, ``age_ses-1`` may not.
+    A number alone is not among them: ``age1`` may mean anything, ``age_ses-1`` is clear.
     """
     text = unpadded(bare(session))
     if not text:
@@ -76,25 +76,25 @@ def session_tails(session: str | None) -> frozenset[str]:
 def wide_names(
     columns: Sequence[str], aliases: Sequence[str], tails: frozenset[str], beside: Collection[str] = ()
 ) -> list[tuple[str, str, str]]:
-    """Return ``(tail, column, rest)`` of the columns made of an alias and one of the tails, as the aliases go.
+    """Return ``(tail, column, rest)`` of columns whose name joins an alias and a tail, in the order of the aliases.
 
-    The tail stands behind (``AgeMRI_W1``) or, with a number in it, before (``W1_age``). ``beside`` may stand on either
-    side of a tail (units: ``age_months_ses-1``, ``age_W1_months``), and a word for the image behind it
-    (``age_ses-T1_T1w``); what stands there is the rest.
+    The tail names the session. It follows the alias (``AgeMRI_W1``), or precedes it if it holds a number (``W1_age``).
+    A word of ``beside`` may stand before or after the tail (units: ``age_months_ses-1``, ``age_W1_months``). A word for
+    the image may stand after it (``age_ses-T1_T1w``). ``rest`` is the word of ``beside``, or empty.
     """
     names = [(normalise(name), name) for name in columns]
-    found = []
+    matches = []
     for alias in aliases:
         for normal, name in names:
             if normal.startswith(alias) and (parts := _tail_of(normal[len(alias) :], tails, beside)):
-                found.append((parts[0], name, parts[1]))
+                matches.append((parts[0], name, parts[1]))
             elif normal.endswith(alias) and (tail := unpadded(normal[: -len(alias)])) in tails and tail[-1].isdigit():
-                found.append((tail, name, ""))
-    return found
+                matches.append((tail, name, ""))
+    return matches
 
 
 def _tail_of(text: str, tails: frozenset[str], beside: Collection[str]) -> tuple[str, str] | None:
-    """Return the tail in a text and what stands beside it, None where there is no tail or more than that."""
+    """Return the tail in a text and the word of ``beside``; None when there is no tail or more text."""
     tail = unpadded(text)
     if tail in tails:
         return tail, ""
@@ -105,7 +105,7 @@ def _tail_of(text: str, tails: frozenset[str], beside: Collection[str]) -> tuple
 
 @lru_cache(maxsize=4096)
 def label_years(session: str | None) -> float | None:
-    """Return the years since entry that a label tells, None when it tells none.
+    """Return the years since entry stated in a session label; None when it states none.
 
     ``ses-M024`` is 2, ``ses-d3132`` (days, OASIS-3) 8.57, ``ses-week12`` 0.23, ``ses-2YearFollowUp`` 2, ``ses-BL`` 0.
     """
@@ -122,14 +122,14 @@ def label_years(session: str | None) -> float | None:
 
 
 def tells_days(session: str | None) -> bool:
-    """Say whether a label counts the days since entry (``ses-d0129``)."""
+    """Return whether a label states the days since entry (``ses-d0129``)."""
     return bool((match := _TIME.fullmatch(bare(session))) and match["day"])
 
 
 def follows(session: str | None, other: str | None) -> bool:
-    """Say whether the labels tell that the first session was made after the other: ``ses-2`` after ``ses-1``.
+    """Return whether the labels show that a session was after the other one: ``ses-2`` after ``ses-1``.
 
-    Labels of other words (``ses-post``, ``ses-a``) tell no order.
+    Other labels (``ses-post``, ``ses-a``) show no order.
     """
     times = label_years(session), label_years(other)
     if None not in times:

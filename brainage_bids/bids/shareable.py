@@ -1,6 +1,6 @@
-"""Text that others will read: places are told from BIDS_DIR and OUTPUT_DIR on, and the folders above stay private.
+"""Shorten paths in texts that are shared, so that they begin at BIDS_DIR or OUTPUT_DIR and show no private folders.
 
-Pages, tables and sidecars are handed over; ``logs/<run>`` keeps the whole command and paths for whoever ran it.
+This is for pages, tables and sidecars. ``logs/<run>`` keeps the full command and paths for the person who ran it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-# What goes before a path in a sentence; not a letter, else 1/2/3 and https://a/b would be paths.
+# A path begins after anything but these characters; otherwise 1/2/3 and https://a/b would be paths.
 _BEFORE = r"(?<![\w.:/~-])"
 _OTHER = re.compile(_BEFORE + r"(?:~[\w.-]*|\.\.?)?/(?:[^\s/'\",;:()\[\]<>]+/)*(?=[^\s/'\",;:()\[\]<>])")
 _PEOPLE = re.compile(r"--(?:exclude[-_])?(?:participants?|subject)(?:[-_](?:label|id))?$")
@@ -20,7 +20,7 @@ _LABEL = re.compile(r"\bsub-[A-Za-z0-9]+")
 
 @dataclass(frozen=True)
 class Places:
-    """The two folders of a run, by whose names its places are told.
+    """The two folders of a run; their names replace them in paths.
 
     Parameters
     ----------
@@ -32,47 +32,47 @@ class Places:
     bids_dir: Path | None = None
 
     def text(self, text: str) -> str:
-        """Return text whose paths begin at BIDS_DIR or OUTPUT_DIR; of any other absolute path the name is left."""
+        """Return a text with paths that begin at BIDS_DIR or OUTPUT_DIR; other absolute paths keep their last part."""
         for name, root in self._roots():
             text = re.sub(_BEFORE + re.escape(root) + r"(?=[/\s'\",;:=)\]]|$)", name, text)
-        return _OTHER.sub(lambda found: found[0] if found[0] == "/" else ".../", text)  # "a /b" is no folder
+        return _OTHER.sub(lambda found: found[0] if found[0] == "/" else ".../", text)  # "a /b" is not a path
 
     def command(self, command: str) -> str:
-        """Return a command line with its places told so, and people counted instead of named."""
+        """Return a command line with shortened paths, and the number of participants instead of their labels."""
         program, *arguments = shlex.split(command)
-        told, people = [shlex.quote(program)], None  # people: how many labels stood after the flag that is last in told
+        words, people = [shlex.quote(program)], None  # people: number of labels after the option that is last in words
         for argument in [*arguments, "--"]:
             name, equals, value = argument.partition("=")
             if people is not None and not argument.startswith("-"):
                 people += 1
                 continue
             if people is not None:
-                told[-1] += f" ({people} label{'s' * (people != 1)})"
+                words[-1] += f" ({people} label{'s' * (people != 1)})"
                 people = None
             if argument.startswith("--") and _PEOPLE.match(name):
-                told.append(name)
+                words.append(name)
                 people = int(bool(equals))
             elif argument.startswith("--") and equals:
-                told.append(f"{name}={self._argument(value)}")
+                words.append(f"{name}={self._argument(value)}")
             else:
-                told.append(self._argument(argument))
-        return " ".join(told[:-1])
+                words.append(self._argument(argument))
+        return " ".join(words[:-1])
 
     def _argument(self, argument: str) -> str:
-        """Return one argument; what is a file or folder from here on is taken for the place that it is."""
+        """Return one argument with shortened paths, also those relative to the working directory."""
         parts = re.split(r"([=:,])", argument)
         full = [os.path.abspath(part) if os.sep in part and os.path.exists(part) else part for part in parts]
         if os.path.exists(argument) and any(os.path.realpath(argument) == root for _, root in self._roots()):
             full = [os.path.realpath(argument)]
-        told = _LABEL.sub("sub-...", "".join(map(self.text, full)))
-        return told if re.fullmatch(r"[\w./=:,+-]+", told) else shlex.quote(told)
+        short = _LABEL.sub("sub-...", "".join(map(self.text, full)))
+        return short if re.fullmatch(r"[\w./=:,+-]+", short) else shlex.quote(short)
 
     def _roots(self) -> list[tuple[str, str]]:
-        """Return name and path of the two folders, in every form a message may hold, the longest first."""
-        found = {}
+        """Return name and path of the two folders, in every form a message may contain, the longest first."""
+        roots = {}
         for name, root in (("OUTPUT_DIR", self.output_dir), ("BIDS_DIR", self.bids_dir)):
             if root is not None:
                 for path in (os.fspath(root), os.path.abspath(root), os.path.realpath(root)):
                     if os.sep in path.strip(os.sep) or os.path.isabs(path):
-                        found.setdefault(path.rstrip(os.sep), name)
-        return sorted(((name, path) for path, name in found.items() if path), key=lambda pair: -len(pair[1]))
+                        roots.setdefault(path.rstrip(os.sep), name)
+        return sorted(((name, path) for path, name in roots.items() if path), key=lambda pair: -len(pair[1]))

@@ -1,7 +1,7 @@
-"""Read one table of a dataset, and the JSON sidecar beside it; what is wrong becomes faults, never an exception.
+"""Read one table of a dataset and its JSON sidecar. Problems become faults, never exceptions.
 
-Tables are read as text, by tabs only: no quoting, no type guessing, no index guessing, so a cell can never slip under
-another column or person. A fault of one column is a doubt about that column (`Table.doubts`), not about the table.
+Tables are read as text, split at tabs only, without quoting and without guessing types. So a cell can never move to
+another column or person. A problem of one column is a doubt about that column (`Table.doubts`), not about the table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "blanks"}
 
 @dataclass(frozen=True)
 class Sheet:
-    """The columns of a file (each name once), its rows of equal length, and faults of single columns."""
+    """The columns of a file (each name once), its rows (of equal length), and faults of single columns."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -44,7 +44,7 @@ class Sheet:
 
 
 def shown_name(path: Path, root: Path) -> str:
-    """Return how a file is named to the user: below BIDS_DIR, with forward slashes."""
+    """Return the path of a file as shown to the user: below BIDS_DIR, with forward slashes."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
@@ -56,14 +56,14 @@ def read_sheet(
 ) -> Sheet | None:
     """Read the cells of a table; None and a fault when it cannot be used.
 
-    ``.csv`` files are read by commas (semicolons or tabs, where the first line has none), all others by tabs.
+    ``.csv`` files are split at commas (at semicolons or tabs if the first line has no comma), all others at tabs.
 
     Parameters
     ----------
     severity
-        Of faults that make the table, or a column of it, unusable; None: that of their code.
+        Severity of faults that make the table, or a column, unusable; None: that of their code.
     unfetched
-        Severity when the content of the file is not here.
+        Severity of the fault when the content of the file is not here.
     """
     try:
         text = read_text(path, keep_bytes=True)
@@ -104,31 +104,31 @@ def _split(path: Path, text: str) -> list[tuple[int, list[str]]]:
 
 
 def _each_once(sheet: Sheet, shown: str, faults: list[Fault], severity: str | None) -> Sheet:
-    """Return the sheet with every column name once: of columns of one name the first, doubtful if they differ."""
+    """Keep only the first of columns with the same name; add a doubt if they differ."""
     first: dict[str, int] = {}
     doubts, same = {}, []
     for at, name in enumerate(sheet.columns):
-        one = first.setdefault(name, at)
-        if any(cells[one] != cells[at] for _, cells in sheet.rows):
+        earlier = first.setdefault(name, at)
+        if any(cells[earlier] != cells[at] for _, cells in sheet.rows):
             named = f"several columns named {shorten(name)!r}" if name else "several columns without a name"
             message = f"has {named} that differ; rename or remove all but one"
             doubts[name] = make_fault("TABLE_COLUMN_REPEATED", shown, message, 1, severity)
-        elif one != at:
+        elif earlier != at:
             same.append(name)
     if same := [repr(shorten(name)) for name in dict.fromkeys(same) if name and name not in doubts]:
         message = f"repeats the columns {some(same)} with the same cells; the first is read"
         faults.append(make_fault("TABLE_COLUMN_REPEATED", shown, message, 1, WARNING))
     if len(first) == len(sheet.columns):
         return sheet
-    kept = tuple((number, tuple(cells[at] for at in first.values())) for number, cells in sheet.rows)
-    return Sheet(tuple(first), kept, doubts)
+    rows = tuple((number, tuple(cells[at] for at in first.values())) for number, cells in sheet.rows)
+    return Sheet(tuple(first), rows, doubts)
 
 
 def _readable(sheet: Sheet, shown: str, severity: str | None) -> Sheet:
-    """Return the sheet with bytes that are not UTF-8 replaced, and a doubt about the columns that hold some.
+    """Replace bytes that are not UTF-8, and add a doubt about their columns.
 
-    Line ends, tabs, digits and plain letters are the same bytes in every encoding that a table is saved in by mistake
-    and that holds no NUL, so no other cell is touched by it.
+    Other cells are safe: line ends, tabs, digits and plain letters are the same bytes in every likely wrong encoding
+    without NUL bytes.
     """
     doubts = dict(sheet.doubts)
     for number, cells in ((1, sheet.columns), *sheet.rows):
@@ -144,7 +144,7 @@ def _readable(sheet: Sheet, shown: str, severity: str | None) -> Sheet:
 
 
 def wrong_separator(columns: Sequence[str]) -> str | None:
-    """Say that a table with one column is separated by something else than tabs; None when it is not."""
+    """Return a message when a table with one column is not separated by tabs; else None."""
     if len(columns) != 1 or normalise(columns[0]) in ("participantid", "sessionid"):
         return None
     signs = [words for sign, words in SEPARATORS.items() if sign in columns[0]]
@@ -162,9 +162,9 @@ def read_table(
     Parameters
     ----------
     participant
-        The participant the file belongs to (``sub-01_sessions.tsv``); None when a column names them.
+        The participant of the file (``sub-01_sessions.tsv``); None when a column names participants.
     severity
-        Overrides the severity of faults that make the table, or a column of it, unusable.
+        Severity of faults that make the table, or a column, unusable; None: that of their code.
     """
     shown = shown_name(path, root)
     sheet = read_sheet(path, shown, faults, severity)
@@ -174,7 +174,7 @@ def read_table(
     ids = [name for name in header if normalise(name) == "participantid"]
     reason = wrong_separator(header)
     if participant is None and not ids:
-        message = reason or f"has no participant_id column but {some(header)}; name the column so"
+        message = reason or f"has no participant_id column (it has {some(header)}); rename the column of the ids"
         faults.append(make_fault("TABLE_ID_MISSING", shown, message, 1, severity))
         return None
     if participant is not None and reason:
@@ -186,7 +186,7 @@ def read_table(
     if doubtful := [sheet.doubts[name] for name in needed if name in sheet.doubts]:
         faults.append(doubtful[0])
         return None
-    keys, kept, odd = [], [], []
+    keys, numbered_rows, odd_ids = [], [], []
     for number, cells in sheet.rows:
         written = cells[header.index(ids[0])] if ids else participant
         try:
@@ -194,7 +194,7 @@ def read_table(
             key = (named, _session_label(cells[header.index(session_column)]) if session_column else None)
         except UsageError as error:
             faults.append(make_fault("TABLE_BAD_ID", shown, f"the row is ignored: {error}", number))
-            odd.append(written)
+            odd_ids.append(written)
             continue
         if named is None or (participant is not None and named != participant):
             other = f", not {participant}" if participant and named else ""
@@ -202,22 +202,22 @@ def read_table(
             faults.append(make_fault("TABLE_BAD_ID", shown, message, number))
             continue
         keys.append(key)
-        kept.append((number, cells))
+        numbered_rows.append((number, cells))
     sidecar, doubts = _meanings(path, root, header, faults, severity, participant)
     if sidecar is None:
         return None
-    places = tuple((shown, number) for number, _ in kept)
-    rows = tuple(cells for _, cells in kept)
-    return Table(shown, header, rows, tuple(keys), places, sidecar, {**doubts, **sheet.doubts}, tuple(odd))
+    places = tuple((shown, number) for number, _ in numbered_rows)
+    rows = tuple(cells for _, cells in numbered_rows)
+    return Table(shown, header, rows, tuple(keys), places, sidecar, {**doubts, **sheet.doubts}, tuple(odd_ids))
 
 
 def _session_column(header: Sequence[str], rows: Sequence[Row], session_table: bool) -> str | None:
-    """Return the column that tells sessions; ``visit`` counts in participants.tsv only if people repeat."""
+    """Return the column of sessions; in participants.tsv ``visit`` is one only if people repeat."""
     by_name = {normalise(name): name for name in reversed(header)}
     if "sessionid" in by_name:
         return by_name["sessionid"]
     first = [normalise(name) for name in header].index("participantid") if "participantid" in by_name else None
-    distinct = {tuple(cells) for _, cells in rows}  # a row that stands twice tells no sessions
+    distinct = {tuple(cells) for _, cells in rows}  # a duplicate row does not mean several sessions
     repeats = first is not None and len({cells[first] for cells in distinct}) < len(distinct)
     if session_table or repeats:
         return next((by_name[name] for name in SESSION_COLUMNS if name in by_name), None)
@@ -225,12 +225,12 @@ def _session_column(header: Sequence[str], rows: Sequence[Row], session_table: b
 
 
 def _session_label(cell: str) -> str | None:
-    """Return ``ses-...`` for the session of a row; blanks and signs inside (``Visit 1``) are dropped."""
+    """Return ``ses-...`` for the session of a row, without blanks and signs (``Visit 1``); None when missing."""
     text = parse_text(cell)
     if text is None:
         return None
     bare = text[4:] if text.lower().startswith("ses-") else text
-    if re.fullmatch(r"\d+\.\d*", bare):  # 1.0 of a spreadsheet is session 1; 1.5 is none
+    if re.fullmatch(r"\d+\.\d*", bare):  # 1.0 from a spreadsheet means session 1; 1.5 is refused
         return label(bare.rstrip("0").rstrip(".") if not bare.partition(".")[2].strip("0") else bare, "ses")
     return label(re.sub(r"[^0-9A-Za-z+]", "", text[4:] if text.lower().startswith("ses-") else text) or text, "ses")
 
@@ -241,14 +241,14 @@ def _session_label(cell: str) -> str | None:
 def read_sidecar(
     path: Path, root: Path, faults: list[Fault], severity: str | None = None, unfetched: str = ERROR
 ) -> dict[str, Any] | None:
-    """Read a JSON sidecar: empty when there is none, None and a fault when it cannot be used.
+    """Read a JSON sidecar: empty when there is none; None and a fault when it cannot be used.
 
     Parameters
     ----------
     severity
-        Of a broken one.
+        Severity of the fault when it is broken.
     unfetched
-        Of one whose content is not here.
+        Severity of the fault when its content is not here.
     """
     shown, odd = shown_name(path, root), []
     try:
@@ -264,7 +264,7 @@ def read_sidecar(
         return None
     if not isinstance(values, dict):
         kind = "a list" if isinstance(values, list) else shorten(repr(values), 20)
-        message = f"is not a JSON object but {kind} (line 1), so what it tells is unknown; repair or remove it"
+        message = f"is not a JSON object but {kind} (line 1), so its content is unknown; repair or remove it"
         faults.append(make_fault("SIDECAR_UNREADABLE", shown, message, severity=severity))
         return None
     if odd:
@@ -276,26 +276,28 @@ def read_sidecar(
 def _meanings(
     path: Path, root: Path, header: Sequence[str], faults: list[Fault], severity: str | None, participant: str | None
 ) -> tuple[dict[str, Any] | None, dict[str, Fault]]:
-    """Return the sidecar of a table, and doubts about the columns whose meaning it leaves unknown.
+    """Return the sidecar of a table, and doubts about columns whose meaning is unknown.
 
-    Units and levels of participants and sessions change numbers, so a broken sidecar is an error; that of one
-    participant makes the sessions table of that one useless (None), and that of a phenotype table its columns.
+    Units and levels change numbers, so a broken sidecar of the dataset is an error. A broken sidecar of one participant
+    makes that sessions table unusable (None). A broken sidecar of a phenotype table makes its columns unusable.
     """
-    one = severity or (WARNING if participant else ERROR)
-    place = path.with_suffix(".json")
-    sidecar = read_sidecar(place, root, faults, one)
+    severity = severity or (WARNING if participant else ERROR)
+    json_path = path.with_suffix(".json")
+    sidecar = read_sidecar(json_path, root, faults, severity)
     if sidecar is None and participant is not None:
         return None, {}
-    if sidecar is None and one == ERROR:
+    if sidecar is None and severity == ERROR:
         return {}, {}
     if sidecar is None:
-        words = f"its columns have no known unit or levels, since {shown_name(place, root)} cannot be read"
-        fault = make_fault("SIDECAR_UNREADABLE", shown_name(path, root), words, severity=one)
+        words = f"its columns have no known unit or levels, since {shown_name(json_path, root)} cannot be read"
+        fault = make_fault("SIDECAR_UNREADABLE", shown_name(path, root), words, severity=severity)
         return {}, dict.fromkeys(header, fault)
     unsure = [name for name, about in sidecar.items() if is_ambiguous(about)]
     message = "gives {} several meanings; keep the right one"
     doubts = {
-        name: make_fault("SIDECAR_UNREADABLE", shown_name(place, root), message.format(repr(shorten(name))), None, one)
+        name: make_fault(
+            "SIDECAR_UNREADABLE", shown_name(json_path, root), message.format(repr(shorten(name))), None, severity
+        )
         for name in unsure
     }
     return {name: about for name, about in sidecar.items() if name not in doubts}, doubts

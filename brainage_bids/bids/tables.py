@@ -1,6 +1,6 @@
-"""The tables of a BIDS dataset as they are asked: by participant, session and column.
+"""The tables of a BIDS dataset, with look-up by participant, session and column.
 
-Opens no file (`tablefile` reads one, `tableset` all).
+Opens no file: `tablefile` reads one table, `tableset` reads all.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from brainage_bids.bids.sessions import session_key
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One table, or the same table of many participants joined.
+    """One table, or the sessions tables of all participants joined.
 
     Parameters
     ----------
     name
-        Path below BIDS_DIR with forward slashes; what the user sees.
+        Path below BIDS_DIR with forward slashes, as shown to the user.
     columns
         Names as written (stripped).
     rows
         Cells as text, one tuple per row.
     keys
-        ``(participant_id, session_id)`` of every row, with prefixes; the session is None where the row has none.
+        ``(participant_id, session_id)`` of every row, with prefixes; the session is None if the row has none.
     places
         ``(file, line)`` of every row.
     sidecar
         JSON sidecar by column name.
     doubts
-        Faults of single columns (there twice, letters that cannot be read, a meaning that is not known): whoever reads
-        such a column tells the fault and takes no value from it; nobody else is stopped by it.
+        Faults of single columns: a repeated name, unreadable letters, or an unknown meaning. Such a column is not used;
+        its fault is reported only if the column is needed.
     odd_ids
-        Cells under participant_id that are no labels; their rows are left out.
+        Cells under participant_id that are not labels; their rows are left out.
     """
 
     name: str
@@ -72,9 +72,9 @@ class Table:
         return [row[position] for row in self.rows]
 
     def is_sure(self, column: str, faults: list[Fault], sidecar: bool = True) -> bool:
-        """Say whether a column may be read; its fault is told when not.
+        """Return whether a column may be read; if not, add its fault.
 
-        ``sidecar`` says whether the cells are read by what the sidecar tells of them.
+        ``sidecar`` says whether the sidecar is needed to read the cells.
         """
         fault = self.doubts.get(column)
         if fault is None or (fault.code.startswith("SIDECAR") and not sidecar):
@@ -83,16 +83,16 @@ class Table:
         return False
 
     def about(self, column: str) -> Mapping[str, Any]:
-        """Return what the JSON sidecar says about a column (an empty mapping when nothing)."""
-        told = self.sidecar.get(column)
-        if told is None:
-            told = next((about for key, about in self.sidecar.items() if normalise(key) == normalise(column)), None)
-        if isinstance(told, str):
-            return {"Description": told}
-        return told if isinstance(told, Mapping) else {}
+        """Return the entry of a column in the JSON sidecar; empty when there is none."""
+        entry = self.sidecar.get(column)
+        if entry is None:
+            entry = next((about for key, about in self.sidecar.items() if normalise(key) == normalise(column)), None)
+        if isinstance(entry, str):
+            return {"Description": entry}
+        return entry if isinstance(entry, Mapping) else {}
 
     def named(self, asked: str) -> list[str]:
-        """Return the columns a user may mean: the exact name, else those equal after normalisation."""
+        """Return the columns a user may mean: the exact name, else names that are equal after normalisation."""
         return [asked] if asked in self.columns else list(self.by_normal_name.get(normalise(asked), ()))
 
     def find(self, aliases: Sequence[str]) -> list[str]:
@@ -102,7 +102,7 @@ class Table:
     def session_rows(self, participant: str, session: str | None) -> list[int]:
         """Return the rows of one participant that belong to one session.
 
-        A scan without session belongs to the one session that a table may list for the participant, if it is one.
+        A scan without session belongs to the only session that the table lists for the participant.
         """
         rows = [i for i in self.rows_by_participant.get(participant, ()) if self.keys[i][1] is not None]
         if session is None:
@@ -132,11 +132,11 @@ class Tables:
     Parameters
     ----------
     participants, sessions, phenotype
-        What is there.
+        The tables of each kind; None or empty when there are none.
     times
         Acquisition time of sessions, by participant and session.
     people
-        Every participant with a folder, chosen or not.
+        Every participant with a folder, selected or not.
     """
 
     participants: Table | None
@@ -147,6 +147,6 @@ class Tables:
 
     @property
     def ordered(self) -> tuple[Table, ...]:
-        """Tables in the order in which they are asked: sessions, participants, phenotype."""
+        """Tables in order of preference: sessions, participants, phenotype."""
         first = (self.participants,) if self.participants else ()
         return (*self.sessions, *first, *self.phenotype)

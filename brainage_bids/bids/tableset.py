@@ -35,13 +35,13 @@ def read_tables(
     root
         BIDS_DIR, absolute.
     sessions
-        The participants to read sessions and scans tables of, with their session folders.
+        Participants whose sessions and scans tables are read, with their session folders.
     faults
-        Receives what is wrong.
+        Faults are added to this list.
     people
         Every participant with a folder; empty: those of ``sessions``.
     is_ignored
-        Whether ``.bidsignore`` names a table.
+        Returns whether ``.bidsignore`` names a table.
     """
     everyone = frozenset(people or sessions)
     participants = _participants(root, faults, is_ignored)
@@ -72,7 +72,7 @@ def _unless_ignored(
     participant: str | None = None,
     severity: str | None = None,
 ) -> Table | None:
-    """Read a table that may be absent, and that ``.bidsignore`` may name."""
+    """Read a table; None when it is absent, unusable, or named by ``.bidsignore``."""
     if not os.path.lexists(path):
         return None
     if is_ignored(shown_name(path, root)):
@@ -84,7 +84,7 @@ def _unless_ignored(
 def _phenotype_files(root: Path, faults: list[Fault]) -> list[Path]:
     folder = root / "phenotype"
     try:
-        names = os.listdir(folder)  # glob says nothing of a folder that may not be read
+        names = os.listdir(folder)  # glob gives no error for an unreadable folder
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -108,7 +108,7 @@ def _participants(root: Path, faults: list[Fault], is_ignored: Callable[[str], b
 
 
 def _as_folders(table: Table, sessions: Mapping[str, Sequence[str | None]]) -> Table:
-    """Return the table with its sessions spelled as the folders are (``1`` -> ``ses-01``), where only one fits."""
+    """Return the table with its sessions spelled like the folders (``1`` -> ``ses-01``), if only one fits."""
     spelled: dict[str, dict[str, list[str]]] = {}
     for participant, folders in sessions.items():
         for session in filter(None, folders):
@@ -118,23 +118,23 @@ def _as_folders(table: Table, sessions: Mapping[str, Sequence[str | None]]) -> T
         if session is None:
             return None
         meant = spelled.get(participant, {}).get(session_key(session), [])
-        text = unpadded(bare(session))  # W1 of a table is the folder ses-wave1
-        meant = meant or [one for one in sessions.get(participant, ()) if text in session_tails(one)]
+        text = unpadded(bare(session))  # W1 in a table means the folder ses-wave1
+        meant = meant or [name for name in sessions.get(participant, ()) if text in session_tails(name)]
         return meant[0] if len(meant) == 1 else session
 
     return replace(table, keys=tuple((person, folder(person, session)) for person, session in table.keys))
 
 
 def _unrepeated(table: Table, faults: list[Fault]) -> Table | None:
-    """Return participants.tsv with word-for-word repeated rows read once; None when people repeat otherwise."""
+    """Return participants.tsv without identical rows; None when rows of one person differ and no session is given."""
     first: dict[tuple, int] = {}
     for index, (key, row) in enumerate(zip(table.keys, table.rows, strict=True)):
         if (key, row) in first:
             message = f"repeats the row of {key[0]}; remove one of the two"
             faults.append(make_fault("ROW_REPEATED", table.name, message, table.places[index][1]))
         first.setdefault((key, row), index)
-    kept = sorted(first.values())
-    people = Counter(table.keys[i][0] for i in kept if table.keys[i][1] is None)
+    indices = sorted(first.values())
+    people = Counter(table.keys[i][0] for i in indices if table.keys[i][1] is None)
     twice = sorted(person for person, count in people.items() if count > 1)
     if twice:
         message = (
@@ -143,7 +143,7 @@ def _unrepeated(table: Table, faults: list[Fault]) -> Table | None:
         )
         faults.append(make_fault("PARTICIPANT_DUPLICATED", table.name, message))
         return None
-    pick = lambda values: tuple(values[i] for i in kept)  # noqa: E731
+    pick = lambda values: tuple(values[i] for i in indices)  # noqa: E731
     return replace(table, rows=pick(table.rows), keys=pick(table.keys), places=pick(table.places))
 
 
@@ -153,12 +153,12 @@ def _unrepeated(table: Table, faults: list[Fault]) -> Table | None:
 def _joined_sessions(
     root: Path, sessions: Mapping[str, Sequence], faults: list[Fault], is_ignored: Callable[[str], bool]
 ) -> Table | None:
-    """Join every ``sub-X/sub-X_sessions.tsv`` into one table; a column that a file lacks is empty there."""
+    """Join every ``sub-X/sub-X_sessions.tsv`` into one table; columns missing in a file get empty cells."""
     tables = []
     for participant in sessions:
         path = root / participant / f"{participant}_sessions.tsv"
         tables.append(_unless_ignored(path, root, faults, is_ignored, participant))
-        _tell_other_names(path, root, faults)
+        _report_other_names(path, root, faults)
     tables = [table for table in tables if table is not None]
     if not tables:
         return None
@@ -166,7 +166,7 @@ def _joined_sessions(
     columns = tuple(dict.fromkeys(name for table in tables for name in table.columns))
     sidecar: dict[str, Any] = dict(above)
     doubts: dict[str, Fault] = {}
-    told: dict[str, tuple[object, str]] = {}  # what the sidecars before say of a column
+    meanings: dict[str, tuple[object, str]] = {}  # meaning of a column in the first sidecar, and its table
     rows = []
     for table in tables:
         where = [table.columns.index(name) if name in table.columns else None for name in columns]
@@ -174,12 +174,10 @@ def _joined_sessions(
         doubts |= table.doubts
         merged = _inherited(above, table.sidecar)
         for name in table.columns:
-            meaning, before = (
-                _meaning(merged.get(name)),
-                told.setdefault(name, (_meaning(merged.get(name)), table.name)),
-            )
+            meaning = _meaning(merged.get(name))
+            before = meanings.setdefault(name, (meaning, table.name))
             if meaning != before[0]:
-                message = f"gives {name!r} another unit or other levels than that of {before[1]}; make them one"
+                message = f"gives {name!r} another unit or other levels than that of {before[1]}; make them equal"
                 doubts[name] = make_fault("SIDECAR_CONFLICT", Path(table.name).with_suffix(".json").name, message)
         sidecar |= {name: merged[name] for name in table.sidecar}
     faults.extend(replace(fault, severity=WARNING) for fault in doubts.values() if fault.code == "SIDECAR_CONFLICT")
@@ -190,7 +188,7 @@ def _joined_sessions(
 
 
 def _meaning(about: object) -> object:
-    """Return what a sidecar says of a column that changes how its cells are read."""
+    """Return the parts of a sidecar entry that change how cells are read: units, levels, words on ages."""
     if isinstance(about, str):
         about = {"Description": about}
     if not isinstance(about, Mapping):
@@ -201,20 +199,20 @@ def _meaning(about: object) -> object:
 
 
 def _inherited(above: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what sidecars tell of columns: the own one word for word, the one above where the own says nothing."""
-    told = dict(above)
+    """Merge two sidecars: entries of the table's own sidecar replace those of the one above."""
+    merged = dict(above)
     for name, about in own.items():
-        before = told.get(name)
-        told[name] = {**before, **about} if isinstance(before, Mapping) and isinstance(about, Mapping) else about
-    return told
+        before = merged.get(name)
+        merged[name] = {**before, **about} if isinstance(before, Mapping) and isinstance(about, Mapping) else about
+    return merged
 
 
-def _tell_other_names(path: Path, root: Path, faults: list[Fault]) -> None:
-    """Tell a sessions table in a participant's folder that is named after another participant, or otherwise."""
+def _report_other_names(path: Path, root: Path, faults: list[Fault]) -> None:
+    """Add a fault for each sessions table in a participant's folder that has a wrong name."""
     try:
         names = [name for name in os.listdir(path.parent) if name.lower().endswith(("_sessions.tsv", "_sessions.csv"))]
     except OSError:
-        return  # told by whoever looks for images
+        return  # reported by the search for images
     for name in names:
         if name != path.name and not name.startswith("."):
             message = f"is not read; the sessions table of {path.parent.name} must be named {path.name}"
@@ -244,7 +242,7 @@ def _session_times(
             stem = "_".join(filter(None, [participant, session]))
             path = root.joinpath(*filter(None, [participant, session]), f"{stem}_scans.tsv")
             if os.path.lexists(path) and not is_ignored(shown_name(path, root)):
-                # dates tell the ages of several sessions apart; of one session they change nothing
+                # dates matter for the ages at several sessions; for one session they change nothing
                 for cell in _times_of(path, root, faults, ERROR if len(folders) > 1 else WARNING):
                     _note_time(times, (participant, session), cell)
     return times

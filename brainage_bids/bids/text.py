@@ -1,7 +1,7 @@
-"""Read text that others wrote: whole, as UTF-8, or not at all; and say why not, and where.
+"""Read text files from other sources as UTF-8, completely or not at all, and report what is wrong and where.
 
-What is no text (a pointer to content that was not fetched, a spreadsheet, a web page, UTF-16) is named as what it is:
-read by another rule it would give other letters and numbers.
+A file that is not UTF-8 text (a pointer to missing content, a spreadsheet, a web page, UTF-16) is refused and named as
+what it is. Read with another encoding, it could give other letters and numbers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 from brainage_bids.errors import BadDataError, NoInputError, shorten
 
-POINTER_SIZE = 1024  # bytes; a file that stands for content elsewhere is a short text
-JSON_DEPTH = 100  # objects in objects; what BIDS writes needs five
+POINTER_SIZE = 1024  # bytes; a pointer to content elsewhere is a shorter text
+JSON_DEPTH = 100  # levels of nested objects; BIDS needs five
 _ANNEX = re.compile(rb"[./\\]*(?:\.git[/\\])?annex[/\\]objects[/\\]")
-_FETCH = "fetch it with `datalad get` or `git annex get`"  # without the name: many files are told in one line
+_FETCH = "fetch it with `datalad get` or `git annex get`"  # without file name, as one line reports many files
 _LFS = b"version https://git-lfs"
 _LINE = re.compile(r"\r\n|\r|\n")
 _NOT_UTF8 = re.compile(r"[\udc80-\udcff]")  # what `surrogateescape` makes of a byte that is not UTF-8
@@ -39,7 +39,7 @@ _FORMATS = {  # first bytes of files that are often saved, or renamed, as tables
 
 
 class Unreadable(BadDataError):
-    """A file cannot be read; ``reason`` goes on after its name: what it is instead, and the way out."""
+    """A file cannot be read; ``reason`` follows its name in the message and says why and what to do."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path} {reason}")
@@ -53,14 +53,14 @@ class NotFetched(Unreadable):
 
 
 class Ambiguous:
-    """Stands where a JSON object gives one name several values that differ."""
+    """Replaces the value of a name that occurs several times in a JSON object with different values."""
 
 
 def not_fetched(path: str | Path) -> str | None:
-    """Say why the content of a file is not here and how to get it; None when it is here, or when there is no file.
+    """Return why the content of a file is not here and how to get it; None when it is here, or there is no file.
 
-    The one rule for images, tables and sidecars: a link without target, a pointer of git-annex (also of a dataset that
-    was unpacked where links are plain files), a pointer of git LFS.
+    Used for images, tables and sidecars. Finds broken links, git-annex pointers (also in a dataset unpacked with links
+    as plain files) and git LFS pointers.
     """
     path = os.fspath(path)
     try:
@@ -75,7 +75,7 @@ def not_fetched(path: str | Path) -> str | None:
         with open(path, "rb") as stream:
             head = stream.read(POINTER_SIZE)
     except OSError:
-        return None  # whoever reads it tells why it cannot be read
+        return None  # reported when the file is read
     return _pointer(head)
 
 
@@ -109,7 +109,7 @@ def read_text(path: str | Path, keep_bytes: bool = False) -> str:
     FileNotFoundError
         When there is no such file.
     Unreadable
-        When it is not fetched, cannot be opened, or is no UTF-8 text; the reason tells the line.
+        When it is not fetched, cannot be opened, or is not UTF-8 text; the reason names the line.
     """
     return decode(read_bytes(path), path, keep_bytes)
 
@@ -146,13 +146,19 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def _not_read(path: str | Path, error: OSError | ValueError) -> Unreadable:
-    """Return the error of a loop of links, a name too long or with a NUL, a disk that fails."""
+    """Return the error for a loop of links, an impossible file name, or a failing disk."""
     reason = getattr(error, "strerror", None) or error
     return Unreadable(shorten(path, 200), f"cannot be read ({reason}); check its path and its disk")
 
 
 def decode(raw: bytes, path: str | Path, keep_bytes: bool = False) -> str:
-    """Return the text of a file from its bytes (`read_text`)."""
+    """Return the text in the bytes of a file; see `read_text`.
+
+    Raises
+    ------
+    Unreadable
+        When it is not UTF-8 text.
+    """
     for start, reason in _FORMATS.items():
         if raw.startswith(start):
             raise Unreadable(path, reason)
@@ -176,22 +182,22 @@ def _why_nul(raw: bytes) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split a text at the line ends of Unix, Windows and old Macs, and at nothing else."""
+    """Split a text at the line ends of Unix, Windows and old Macs only."""
     return _LINE.split(text)
 
 
 def line_at(text: str, position: int) -> int:
-    """Return the line of a position, the first line being 1."""
+    """Return the line number of a position; the first line is 1."""
     return len(_LINE.findall(text, 0, position)) + 1
 
 
 def damaged(text: str) -> bool:
-    """Say whether a text read with ``keep_bytes`` holds a byte that is not UTF-8."""
+    """Return whether a text read with ``keep_bytes`` holds a byte that is not UTF-8."""
     return _NOT_UTF8.search(text) is not None
 
 
 def mended(text: str) -> str:
-    """Return a text whose bytes that are not UTF-8 are shown as a question mark in a box."""
+    """Return a text with each byte that is not UTF-8 replaced by a question mark in a box."""
     return _NOT_UTF8.sub("\ufffd", text)
 
 
@@ -204,25 +210,31 @@ def read_json(path: str | Path, odd: list[str] | None = None) -> Any:
     Parameters
     ----------
     odd
-        Receives what is not as JSON should be, instead of an error: numbers that are none (``NaN``, too large) are
-        None then, and a name that an object gives several values stands for :class:`Ambiguous`.
+        If given, small problems are added to this list, not raised. Impossible numbers (``NaN``, too large) become
+        None, and a name with several values gets :class:`Ambiguous`.
 
     Raises
     ------
     FileNotFoundError
         When there is no such file.
     Unreadable
-        When it cannot be read or is not JSON; the reason tells the place.
+        When it cannot be read or is not JSON; the reason names the place.
     """
     return parse_json(read_text(path), path, odd)
 
 
 def parse_json(text: str, path: str | Path, odd: list[str] | None = None) -> Any:
-    """Return the value of a JSON text (`read_json`); ``path`` is where it stood."""
-    found: list[str] = []
+    """Return the value of a JSON text; see `read_json`. ``path`` is named in errors.
+
+    Raises
+    ------
+    Unreadable
+        When it is not JSON.
+    """
+    problems: list[str] = []
 
     def no_number(word: str) -> None:
-        found.append(f"holds {shorten(word, 20)}, which is no number that can be used")
+        problems.append(f"holds {shorten(word, 20)}, which is not a usable number")
 
     def whole(digits: str) -> int | None:
         return int(digits) if len(digits) < 300 else no_number(digits)
@@ -236,7 +248,7 @@ def parse_json(text: str, path: str | Path, odd: list[str] | None = None) -> Any
         if len(values) < len(members):
             for name, value in members:
                 if value != values[name]:
-                    found.append(f"gives {shorten(name)!r} several values")
+                    problems.append(f"gives {shorten(name)!r} several values")
                     values[name] = Ambiguous()
         return values
 
@@ -251,10 +263,10 @@ def parse_json(text: str, path: str | Path, odd: list[str] | None = None) -> Any
         deep = True
     if deep:
         raise Unreadable(path, f"is not JSON that can be used: it is nested deeper than {JSON_DEPTH}; repair it")
-    if found and odd is None:
-        raise Unreadable(path, f"is not JSON: it {found[0]}; repair it")
+    if problems and odd is None:
+        raise Unreadable(path, f"is not JSON: it {problems[0]}; repair it")
     if odd is not None:
-        odd.extend(dict.fromkeys(found))
+        odd.extend(dict.fromkeys(problems))
     return value
 
 
@@ -274,5 +286,5 @@ def _inside(value: Any) -> list:
 
 
 def is_ambiguous(value: Any) -> bool:
-    """Say whether a value of JSON is, or holds somewhere, a name with several values."""
+    """Return whether a JSON value is or contains :class:`Ambiguous`."""
     return isinstance(value, Ambiguous) or any(map(is_ambiguous, _inside(value)))

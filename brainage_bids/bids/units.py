@@ -1,6 +1,6 @@
-"""Read the unit of an age from words: the Units and the free text of a JSON sidecar.
+"""Read the unit of an age from the Units and the free text of a JSON sidecar.
 
-Plain functions on text. What words leave open is said to be open, never guessed.
+Nothing is guessed: if the words leave the unit open, none is returned.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 UNITS_PER_YEAR = {"year": 1.0, "month": 12.0, "week": 365.25 / 7.0, "day": 365.25}
 
-# As people write them in Units and behind a number; accents are dropped before.
+# Units as people write them, alone or after a number; accents are removed before.
 _UNIT_WORDS = {
     "year": "y yr yrs yo year years yearsold anno anni annee annees ans ano anos jahr jahre jahren jaar jaren",
     "month": "m mo mos mon month months mth mths monat monate monaten mois mes meses mese mesi maand maanden",
@@ -22,7 +22,7 @@ _UNIT_WORDS = {
 }
 _UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
 _CJK = {"year": "岁歲年", "month": "月", "week": "周週", "day": "天日"}
-# In free text only words that cannot mean something else.
+# In free text only words that cannot mean anything else.
 _TEXT_WORDS = {
     "year": "years?|yrs?|annees|anos|jahren?|jahre|jaar|anni",
     "month": "months?|mths?|monate?n?|mois|meses|mesi|maanden",
@@ -33,7 +33,7 @@ _NO_UNIT = frozenset(
     "n a na none integer int float number numeric numerical decimal continuous value scalar string".split()
 )
 
-# Such ages do not start at birth.
+# Ages that are not counted from birth.
 _CONCEPTION = re.compile(
     r"gestation|post[\s-]*menstrual|menstrual|post[\s-]*concept|\bconception|\bpma\b|"
     r"(?<!not )\bcorrected (?:\w+ )?(?:age|weeks|months)|\badjusted age|(?<!not )\bcorrected for prematurity"
@@ -49,16 +49,16 @@ _BINS = re.compile(
 
 @dataclass(frozen=True)
 class Told:
-    """What words say of the numbers of an age column.
+    """What a description says about the numbers of an age column.
 
     Parameters
     ----------
     units
-        The units that are stated, none, one or several of ``year``, ``month``, ``week``, ``day``.
+        Stated units: none, one or several of ``year``, ``month``, ``week``, ``day``.
     conception
-        Whether the age is counted from conception and not from birth.
+        Whether the age is counted from conception, not from birth.
     bins
-        Whether the column is said to hold groups of ages.
+        Whether the column holds age groups.
     """
 
     units: frozenset[str] = frozenset()
@@ -67,37 +67,37 @@ class Told:
 
 
 def plain(text: Any) -> str:
-    """Return a text in lower case, without accents, blanks doubled or at the ends."""
+    """Return a text in lower case, without accents, double blanks and outer blanks."""
     bare = unicodedata.normalize("NFKD", str("" if text is None else text))
     return re.sub(r"\s+", " ", "".join(c for c in bare if not unicodedata.combining(c))).strip().lower()
 
 
 def unit_name(text: Any) -> str | None:
-    """Return ``year``, ``month``, ``week`` or ``day`` for a unit as people write it, None when unknown."""
+    """Return ``year``, ``month``, ``week`` or ``day`` for a unit as people write it; None when unknown."""
     words = re.findall(r"[a-z]+", plain(text))
     known = _UNIT_OF.get("".join(words))
     if known or _CONCEPTION_UNIT.search(plain(text)):
         return known
-    found = {_UNIT_OF[word] for word in words if len(word) > 2 and word in _UNIT_OF}  # "months since birth"
-    found |= {unit for unit, signs in _CJK.items() if set(signs) & set(plain(text))}
-    return found.pop() if len(found) == 1 else None
+    units = {_UNIT_OF[word] for word in words if len(word) > 2 and word in _UNIT_OF}  # "months since birth"
+    units |= {unit for unit, signs in _CJK.items() if set(signs) & set(plain(text))}
+    return units.pop() if len(units) == 1 else None
 
 
 def says_nothing(units: Any) -> bool:
-    """Say whether Units name no unit at all: empty, ``n/a``, ``integer``, ``number``."""
+    """Return whether Units name no unit: empty, ``n/a``, ``integer``, ``number``."""
     return set(re.findall(r"[a-z]+", plain(units))) <= _NO_UNIT and not re.search(r"[^\x00-\x7f]", plain(units))
 
 
 def about_age(text: Any) -> Told:
-    """Read what a Description or a LongName says of an age."""
-    said = plain(text).replace("_", " ")
-    units = frozenset(unit for unit in _TEXT_WORDS if _states(said, unit))
-    return Told(units, bool(_CONCEPTION.search(said)), bool(_BINS.search(said)))
+    """Read what a Description or LongName says about an age."""
+    words = plain(text).replace("_", " ")
+    units = frozenset(unit for unit in _TEXT_WORDS if _states(words, unit))
+    return Told(units, bool(_CONCEPTION.search(words)), bool(_BINS.search(words)))
 
 
-def _states(said: str, unit: str) -> bool:
-    """Say whether a text states that its numbers are in a unit; the day of the scan or a 6-month visit states none."""
-    return any(pattern.search(said) for pattern in _STATEMENTS[unit])
+def _states(words: str, unit: str) -> bool:
+    """Return whether a text says that its numbers are in a unit; "day of the scan" and "6-month visit" do not."""
+    return any(pattern.search(words) for pattern in _STATEMENTS[unit])
 
 
 def _statements(words: str, short: str, plurals: str) -> tuple[re.Pattern, ...]:
@@ -108,7 +108,7 @@ def _statements(words: str, short: str, plurals: str) -> tuple[re.Pattern, ...]:
     )
     of_event = r"(?! ?/ ?\d)(?! of (?:the )?(?:scan|mri|visit|test|birth|assessment|education))"
     more = r"(?:,? (?:decimal|old|of age|since birth|rounded|to [^)\]]*))?"
-    uncounted = r"(?<!\d )(?<![\d.])(?<!\d-)"  # 18 years of age, the 6-month visit: no unit of these numbers
+    uncounted = r"(?<!\d )(?<![\d.])(?<!\d-)"  # "18 years of age", "the 6-month visit" do not state the unit
     after = "age|scan|mri|scanning|visit|birthday|birth|testing|assessment|child|participant|subject|patient|session"
     forms = (
         rf"\b(?:in|en|as|em|number of|units?(?: is| are|:| =|=)?|age|alter|edad|idade) {kinds}{word}\b{of_event}",
@@ -131,7 +131,7 @@ _STATEMENTS = {
 
 
 def of_column(about: Mapping[str, Any], *keys: str) -> Any:
-    """Return what a sidecar says under one of the keys, however they are spelled (``Units``, ``units``, ``Unit``)."""
+    """Return the entry of a sidecar under one of the keys, in any spelling (``Units``, ``units``); None without one."""
     wanted = {re.sub("[^a-z]", "", key.lower()) for key in keys}
     values = (value for key, value in about.items() if re.sub("[^a-z]", "", str(key).lower()) in wanted)
     return next((value for value in values if value not in (None, "")), None)

@@ -1,4 +1,4 @@
-"""A volume as its sidecar tells it: the spec it was made to, and what tells it from another volume of that scan."""
+"""Read a volume's sidecar: the grid and scaling (spec) of the volume, and an identity to compare volumes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SPEC: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class VolumeIdentity:
-    """What a volume was made from and by: equal identities are equal voxels.
+    """What a volume was made from, and by. Equal identities mean equal voxels.
 
     Parameters
     ----------
     input_hash
         SHA-256 of the files of the scan.
     engine, engine_version
-        What made it.
+        Program that made it.
     spec
-        The grid and intensities; None where the sidecar names none.
+        The grid and intensities; None when the sidecar has none.
     """
 
     input_hash: str | None
@@ -48,13 +48,13 @@ class VolumeIdentity:
 
     @classmethod
     def of(cls, sidecar: Mapping[str, Any]) -> VolumeIdentity:
-        """Return the identity that a sidecar tells."""
+        """Return the identity in a sidecar."""
         made = (sidecar.get(key) for key in ("InputHash", "Engine", "EngineVersion"))
         return cls(*made, volume_spec(sidecar, "a sidecar"))
 
     @property
     def made_by(self) -> tuple[str | None, str | None, str | None]:
-        """Input, engine and version: the same for all grids of a scan."""
+        """Input, engine and version; equal for all grids of a scan."""
         return self.input_hash, self.engine, self.engine_version
 
     @property
@@ -65,36 +65,36 @@ class VolumeIdentity:
 
     @property
     def decision_key(self) -> str:
-        """What a decision in ``qc.tsv`` is about: all grids on one template."""
+        """A short hash for decisions in ``qc.tsv``; equal for all grids on one template."""
         parts = [*self.made_by, None if self.spec is None else self.spec.template]
-        # the letter keeps spreadsheets from counting
+        # the letter keeps spreadsheets from reading it as a number
         return "v" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
 def volume_spec(values: Mapping[str, Any], sidecar: str | Path) -> VolumeSpec | None:
-    """Return the spec in a volume's sidecar; None where it names none.
+    """Return the spec in a volume's sidecar; None when there is none.
 
     Raises
     ------
     BadDataError
-        When it is none that a volume can have.
+        When no volume can have such a spec.
     """
     if values.get("VolumeSpec") is None:
         return None
     try:
         return check_spec(values["VolumeSpec"], sidecar, "VolumeSpec")
     except BadDataError as error:
-        told = str(error).removesuffix(f": {WAY_OUT}").removesuffix(f"; {WAY_OUT}")
-        raise BadDataError(f"{told}; remove the volume and its sidecar, and preprocess the scan again") from error
+        reason = str(error).removesuffix(f": {WAY_OUT}").removesuffix(f"; {WAY_OUT}")
+        raise BadDataError(f"{reason}; remove the volume and its sidecar, and preprocess the scan again") from error
 
 
 def check_spec(values: Any, source: str | Path, key: str = "volume_spec") -> VolumeSpec:
-    """Return a volume's spec from its JSON form, when it is one that a volume can have.
+    """Return a volume's spec from its JSON form, after checks.
 
     Raises
     ------
     BadDataError
-        When a key is unknown or missing, or the grid is none that holds a brain and fits into memory.
+        When a key is unknown or missing, or the grid cannot hold a brain or does not fit into memory.
     """
     if not isinstance(values, dict):
         refuse(source, key, values, "a table of keys")

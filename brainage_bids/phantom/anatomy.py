@@ -1,7 +1,7 @@
-"""The anatomy every phantom shares: tissue, head shell and the fields along which a brain ages.
+"""The anatomy shared by all phantoms: tissue, skull and scalp, and the fields that describe ageing.
 
-Built from the ICBM 2009a symmetric T1, grey and white matter maps that come with nilearn (no network). Works in
-template space (mm, RAS+) and knows nothing of people, poses, scanners or files.
+Built from the ICBM 2009a symmetric T1, grey and white matter maps that come with nilearn (no network needed), in
+template space (mm, RAS+).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEMPLATE_ORIGIN_MM = (-98.0, -134.0, -72.0)
 
 CSF = 0.12  # intensities are relative to white matter, which is near 0.95
 PUSH_REACH_MM = 18.0  # e-folding distance of the tissue pushed outward by growing ventricles
-NEVER_MM = 20.0  # an onset no level reaches
+NEVER_MM = 20.0  # onset of tissue that is never lost
 
 # A dark hole in the white matter of one hemisphere, for tests of left and right (world mm in the template, RAS+).
 MARKER_CENTRE_MM = (28.0, 28.0, 22.0)
@@ -29,7 +29,7 @@ MARKER_RADIUS_MM = 9.0
 
 
 class Ageing(NamedTuple):
-    """How far a brain has aged, mm: outward move of the ventricle wall, and levels of cortical and hippocampal loss."""
+    """State of ageing (mm): outward shift of the ventricle wall, and levels of cortical and hippocampal loss."""
 
     ventricle_mm: float
     cortex_mm: float
@@ -53,11 +53,12 @@ class Anatomy:
     ventricle
         Signed distance from the wall of the lateral ventricles, mm, negative inside.
     cortex, hippocampus
-        Onsets, mm: the voxel turns into CSF once the level of loss passes its onset.
+        Onsets, mm: a voxel turns into CSF when the level of loss exceeds its onset.
     marker
         Soft mask of the optional left-right marker.
     push
-        Unit outward move of tissue around the ventricles, shape (3, X/2, Y/2, Z/2), on every second voxel.
+        Outward shift of tissue around the ventricles per mm of their growth, shape (3, X/2, Y/2, Z/2), every second
+        voxel.
     """
 
     spacing: float
@@ -72,10 +73,10 @@ class Anatomy:
 
 
 def ageing(brain_age: float) -> Ageing:
-    """Return the planted state of a brain of ``brain_age`` years; strictly increasing in age, defined from -10 years.
+    """Return the planted state at a brain age (years, from -10); all levels increase with age.
 
-    The shapes are chosen, not fitted: ventricles grow ever faster, the cortex thins steadily, the
-    hippocampus shrinks late. They stay smooth beyond 90 years, where an accelerated brain may lie.
+    The curves are chosen, not fitted to data: ventricles grow ever faster, the cortex thins steadily, the hippocampus
+    shrinks late. They are smooth beyond 90 years, where brains with accelerated ageing may lie.
     """
     t = (brain_age + 10.0) / 100.0
     return Ageing(-2.4 + 8.4 * t**1.3, 0.2 + 3.6 * t, -1.0 + 5.0 * t**1.5)
@@ -84,8 +85,8 @@ def ageing(brain_age: float) -> Ageing:
 def build_anatomy(voxel_mm: float) -> Anatomy:
     """Build the shared anatomy for images of ``voxel_mm``.
 
-    The grid has 2 mm voxels (1 mm for images finer than 1.5 mm), smoothed a little so that sampling at ``voxel_mm``
-    does not alias.
+    The grid has 2 mm voxels (1 mm for images finer than 1.5 mm). The fields are slightly smoothed, so that sampling at
+    ``voxel_mm`` does not alias.
     """
     step = 1 if voxel_mm < 1.5 else 2
     sigma = max(0.5, 0.3 * voxel_mm)  # template voxels of 1 mm
@@ -95,20 +96,20 @@ def build_anatomy(voxel_mm: float) -> Anatomy:
     )
     brain = t1 > 0.01
     depth = ndimage.distance_transform_edt(brain).astype(np.float32)
-    outside = _place(ndimage.gaussian_filter(brain.astype(np.float32), sigma), step)
+    outside = _on_common_grid(ndimage.gaussian_filter(brain.astype(np.float32), sigma), step)
     ventricle = _ventricle_distance(gm, wm, depth)
     tissue = np.clip((t1 - 0.25) / 0.65, CSF, None)
-    tissue = np.where(brain, tissue, CSF)  # no air bleeds into the rim of the brain
+    tissue = np.where(brain, tissue, CSF)  # otherwise smoothing would mix air into the rim of the brain
     smooth = [ndimage.gaussian_filter(field, sigma) for field in (tissue, ventricle, _cortex_onset(wm, brain))]
-    ventricle = _place(smooth[1], step, fill=NEVER_MM * 4)
+    ventricle = _on_common_grid(smooth[1], step, fill=NEVER_MM * 4)
     grid = _coordinates(step, outside.shape)
     return Anatomy(
         spacing=float(step),
-        tissue=_place(smooth[0], step, fill=CSF),
+        tissue=_on_common_grid(smooth[0], step, fill=CSF),
         brain=outside,
         shell=_shell(outside, grid, step),
         ventricle=ventricle,
-        cortex=_place(smooth[2], step, fill=NEVER_MM),
+        cortex=_on_common_grid(smooth[2], step, fill=NEVER_MM),
         hippocampus=_hippocampus_onset(grid),
         marker=_ball(grid, MARKER_CENTRE_MM, (MARKER_RADIUS_MM,) * 3, soft=1.0),
         push=_push(ventricle, step),
@@ -116,12 +117,12 @@ def build_anatomy(voxel_mm: float) -> Anatomy:
 
 
 def template_ventricle_ml(anatomy: Anatomy, width_mm: float = 0.5) -> float:
-    """Volume of the undeformed template's lateral ventricles, mL."""
+    """Return the volume of the lateral ventricles of the undeformed template, mL."""
     return float(sigmoid(-anatomy.ventricle / width_mm).sum() * anatomy.spacing**3 / 1000.0)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Logistic function, safe for large arguments."""
+    """Return the logistic function; safe for large arguments."""
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
@@ -137,7 +138,7 @@ def _template_axes(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return tuple(np.ix_(*[o + np.arange(n, dtype=np.float32) for o, n in zip(TEMPLATE_ORIGIN_MM, shape, strict=True)]))
 
 
-def _place(field: np.ndarray, step: int, fill: float = 0.0) -> np.ndarray:
+def _on_common_grid(field: np.ndarray, step: int, fill: float = 0.0) -> np.ndarray:
     """Put a field of the 1 mm template on the common grid, every ``step``-th voxel."""
     shape = tuple(math.ceil(extent / step) for extent in GRID_EXTENT_MM)
     placed = np.full(shape, fill, dtype=np.float32)
@@ -158,7 +159,7 @@ def _ventricle_distance(gm: np.ndarray, wm: np.ndarray, depth: np.ndarray) -> np
 
 
 def _cortex_onset(wm: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Onset of cortical loss: the ribbon is lost from the pia inward, so voxels far from white matter go first."""
+    """Onset of cortical loss: the cortex thins from its surface inward, so voxels far from white matter go first."""
     x, y, z = _template_axes(wm.shape)
     from_wm = ndimage.distance_transform_edt(wm < 0.5).astype(np.float32)
     deep = (x / 38) ** 2 + ((y + 12) / 46) ** 2 + ((z - 5) / 26) ** 2 < 1.0  # basal ganglia, thalamus, ventricles
@@ -170,7 +171,7 @@ def _cortex_onset(wm: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def _hippocampus_onset(grid: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Onset of hippocampal loss: two tilted ellipsoids lose tissue to the temporal horn, from above and outside."""
+    """Onset of hippocampal loss: two tilted ellipsoids lose tissue from above and outside, at the temporal horn."""
     x, y, z = grid
     x, y, z = np.abs(x) - 27.0, y + 22.0, z + 14.0
     tilt = math.radians(25.0)  # the tail lies higher than the head
@@ -183,7 +184,7 @@ def _hippocampus_onset(grid: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _push(ventricle: np.ndarray, step: int) -> np.ndarray:
-    """Outward unit move around the ventricles that fades over ``PUSH_REACH_MM``, to nothing at three times that."""
+    """Outward shift around the ventricles; it fades over ``PUSH_REACH_MM`` and is 0 from three times that on."""
     smooth = ndimage.gaussian_filter(ventricle, 4.0 / step)[::2, ::2, ::2]
     away = np.clip(smooth, 0.0, None)
     fade = np.exp(-away / PUSH_REACH_MM) * np.clip(1.0 - away / (3.0 * PUSH_REACH_MM), 0.0, 1.0)
@@ -199,7 +200,7 @@ def _ball(grid: tuple[np.ndarray, ...], centre: tuple, radii: tuple, soft: float
 
 
 def _shell(brain: np.ndarray, grid: tuple[np.ndarray, ...], step: int) -> np.ndarray:
-    """Everything around the brain: layers by distance from it, and a simple face and neck below."""
+    """Intensity around the brain: layers by distance from it, and a simple face and neck below."""
     x, y, z = grid
     gap = (ndimage.distance_transform_edt(brain < 0.5) * step).astype(np.float32)  # mm from the brain
     neck = (np.sqrt((x / 58) ** 2 + ((y + 28) / 62) ** 2) - 1) * 58 + np.zeros_like(z)
@@ -220,5 +221,5 @@ def _shell(brain: np.ndarray, grid: tuple[np.ndarray, ...], step: int) -> np.nda
     shell[(gap < 6.0) & (gap > 4.2) & (z > -30)] = 0.4  # marrow of the skull
     shell[gap <= 2.5] = CSF
     cord = (spine < 6.0) & (z < -66)
-    shell[cord] = 0.75  # the brain stem goes on through the skull base
+    shell[cord] = 0.75  # the brain stem continues through the skull base
     return ndimage.gaussian_filter(shell, 1.2 / step)

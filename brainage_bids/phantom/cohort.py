@@ -1,6 +1,6 @@
-"""Write a phantom cohort as a BIDS dataset, openly labelled, with the planted truth beside it.
+"""Write a phantom cohort as a BIDS dataset, clearly labelled as synthetic, with the planted truth beside it.
 
-The people come from `people`, their images from `head`; this module writes the files and knows no image arithmetic.
+The people come from `people`, their images from `head`. This module only writes the files.
 """
 
 from __future__ import annotations
@@ -61,25 +61,25 @@ def make_cohort(
 ) -> Path:
     """Write a phantom BIDS dataset.
 
-    The same arguments give the same bytes, whatever ``workers`` is; the first people of a larger cohort are those of a
-    smaller one. A folder that holds anything but the same cohort is refused; an interrupted run may be repeated.
+    The same arguments give the same bytes, whatever ``workers`` is. A larger cohort begins with the people of a smaller
+    one. A folder with anything but the same cohort is refused. An interrupted run may be repeated.
 
     Parameters
     ----------
     out_dir
         Folder to write; created when missing.
     n
-        People, at least 6; with the default groups 3/5 controls (CN), 1/5 AD, 1/5 PD.
+        Number of people, at least 6; with the default groups 3/5 controls (CN), 1/5 AD, 1/5 PD.
     seed
-        Seed of everything random, from 0 up.
+        Random seed, 0 or more.
     voxel_mm
         Voxel size, mm (0.8 to 8).
     progress
         Show a progress bar on standard error.
     workers
-        Threads.
+        Number of threads.
     groups
-        What to plant.
+        Groups with their planted gaps and scores.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def _description(n: int, seed: int, voxel_mm: float, groups: tuple[Group, ...]) 
 
 
 def _claim(out: Path, description: dict) -> None:
-    """Take an empty folder, or one that holds this very cohort."""
+    """Write the description into a folder that is empty or holds the same cohort; raise for any other folder."""
     path = out / "dataset_description.json"
     try:
         taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
@@ -157,13 +157,12 @@ def _claim(out: Path, description: dict) -> None:
 
 
 def _write_person(out: Path, anatomy: Anatomy, person: Person, seed: int, voxel_mm: float) -> dict:
-    """Render one person, write image and sidecar, return the truth."""
     rng = np.random.default_rng((seed, 4, person.index))
     body = draw_body(rng, voxel_mm, contrast=SITE_CONTRAST[person.site])
     image = render(anatomy, body, person.brain_age)
     stem = f"{person.participant_id}_T1w"
     folder = out / person.participant_id / "anat"
-    with atomic(folder / f"{stem}.nii.gz") as temporary:  # mtime 0: same seed, same bytes
+    with atomic(folder / f"{stem}.nii.gz") as temporary:  # mtime 0, so that the same seed gives the same bytes
         temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
     sidecar = {
         "Modality": "MR",

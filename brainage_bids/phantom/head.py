@@ -1,4 +1,4 @@
-"""One phantom head: draws a body and a scanner from a seed, and renders the T1w image through one resampling."""
+"""Make one phantom head: draw body, pose and scanner from a seed, and render the T1w image with one resampling."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from brainage_bids.phantom.anatomy import (
 FIELD_OF_VIEW_MM = (204.0, 246.0, 246.0)
 FIELD_CENTRE_MM = (0.0, -16.0, -8.0)  # native world position of the middle of the image, RAS+
 VOXEL_RANGE_MM = (0.8, 8.0)
-AGE_RANGE = (0.0, 130.0)  # brain age, years: beyond it the ageing functions mean nothing
+AGE_RANGE = (0.0, 130.0)  # brain age, years; the ageing curves are meaningless beyond
 
 MAX_ROTATION_DEG = 15.0
 MAX_SHIFT_MM = 15.0
@@ -36,18 +36,18 @@ STORAGE = ("RAS", "RAS", "RAS", "LAS", "LPS", "PSR", "ASL", "LIA")
 
 @dataclass(frozen=True)
 class Body:
-    """What is drawn once for a person and a scan; independent of age.
+    """Everything drawn at random for a person and a scan, except age.
 
     Parameters
     ----------
     template_to_native
         4 x 4, mm, RAS+: individual brain size and head pose.
     rotation_deg, shift_mm, scale
-        The pose's angle and shift length, and the mean linear scale.
+        Angle and shift of the pose, and the mean linear scale.
     warp
-        Displacements at the control points, mm, shape (3, a, b, c); no affine part inside the brain.
+        Displacements at the control points, mm, shape (3, a, b, c), without affine part inside the brain.
     offsets_mm
-        Individual differences of ventricle, cortex and hippocampus beside brain age, mm.
+        Individual differences of ventricle, cortex and hippocampus, in addition to brain age, mm.
     gamma, gain, noise
         Contrast exponent, intensity of white matter in the image, noise SD relative to white matter.
     bias
@@ -83,11 +83,11 @@ def make_head(
     age
         Planted brain age, years (0 to 130).
     seed
-        Same seed, same person: heads that differ in ``age`` only have the same pose, deformation and noise.
+        The same seed gives the same person: pose, deformation and noise do not depend on ``age``.
     voxel_mm
         Voxel size, mm (0.8 to 8).
     storage
-        Axis codes of the stored array such as ``"LAS"``; None draws them.
+        Axis codes of the stored array, such as ``"LAS"``; None: drawn at random.
     marker
         Put a dark hole in the white matter of the right hemisphere, to test left and right.
 
@@ -112,13 +112,13 @@ def make_head(
 
 
 def check_voxel(voxel_mm: float) -> None:
-    """Raise UsageError unless ``voxel_mm`` is a size a phantom can have."""
+    """Raise UsageError unless ``voxel_mm`` is within the allowed range."""
     if not VOXEL_RANGE_MM[0] <= voxel_mm <= VOXEL_RANGE_MM[1]:
         raise UsageError(f"phantom voxel size is {voxel_mm} mm; use {VOXEL_RANGE_MM[0]:g} to {VOXEL_RANGE_MM[1]:g} mm")
 
 
 def draw_body(rng: np.random.Generator, voxel_mm: float, storage: str | None = None, contrast: float = 0.0) -> Body:
-    """Draw a person's body, pose and scanner; ``contrast`` shifts the contrast exponent (site)."""
+    """Draw a person's body, pose and scanner; ``contrast`` shifts the contrast exponent (a site effect)."""
     size = np.clip(rng.normal(0.915, 0.03), 0.84, 0.98) * np.exp(np.clip(rng.normal(0.0, 0.02, 3), -0.04, 0.04))
     turn = _direction(rng) * rng.uniform(0.0, MAX_ROTATION_DEG)
     shift = _direction(rng) * rng.uniform(0.0, MAX_SHIFT_MM)
@@ -149,14 +149,14 @@ def draw_body(rng: np.random.Generator, voxel_mm: float, storage: str | None = N
 def render(anatomy: Anatomy, body: Body, brain_age: float, marker: bool = False) -> nib.Nifti1Image:
     """Render a body at a brain age.
 
-    Every voxel is carried to the template once (inverse pose, random deformation, push of the ventricles) and every
-    field of the anatomy is sampled there; nothing is resampled twice.
+    Every voxel is mapped to the template once (inverse pose, random deformation, shift by the ventricles), and the
+    fields of the anatomy are sampled there. Nothing is resampled twice.
 
     Returns
     -------
     nibabel.Nifti1Image
         int16, with ``extra["mask"]`` (image) and ``extra["truth"]``: ``brain_age`` (years), ``native_to_template``
-        (4 x 4 nested lists, mm, RAS+ to RAS+; the random deformation left out), ``rotation_deg``, ``shift_mm``,
+        (4 x 4 nested lists, mm, RAS+ to RAS+; without the random deformation), ``rotation_deg``, ``shift_mm``,
         ``scale``, ``ventricle_ml`` and ``brain_ml`` (mL in the native head), ``ventricle_template_ml`` (mL after the
         true affine), the levels ``ventricle_mm cortex_mm hippocampus_mm``, ``warp_rms_mm``, ``storage``, ``zooms``
         (mm), ``noise``, ``marker_native_mm`` (None without marker).
@@ -207,14 +207,14 @@ def _truth(
 def _aged_tissue(
     anatomy: Anatomy, levels: tuple[float, ...], voxels: np.ndarray, width_mm: float, marker: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Intensity and ventricle fraction at template ``voxels`` (3, N): what a level of loss has passed is CSF."""
+    """Intensity and ventricle fraction at template ``voxels`` (3, N); tissue whose onset is exceeded becomes CSF."""
     ventricle = sigmoid(-_sample(anatomy.ventricle, voxels) / np.float32(width_mm))
-    kept = 1.0 - ventricle
+    remaining = 1.0 - ventricle
     for level, onset in zip(levels[1:], (anatomy.cortex, anatomy.hippocampus), strict=True):
-        kept *= 1.0 - sigmoid((np.float32(level) - _sample(onset, voxels)) / np.float32(width_mm))
+        remaining *= 1.0 - sigmoid((np.float32(level) - _sample(onset, voxels)) / np.float32(width_mm))
     if marker:
-        kept = np.minimum(kept, 1.0 - _sample(anatomy.marker, voxels))
-    return np.clip(_sample(anatomy.tissue, voxels), 0.0, None) * kept + CSF * (1.0 - kept), ventricle
+        remaining = np.minimum(remaining, 1.0 - _sample(anatomy.marker, voxels))
+    return np.clip(_sample(anatomy.tissue, voxels), 0.0, None) * remaining + CSF * (1.0 - remaining), ventricle
 
 
 # --- geometry ---------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def _knots() -> list[np.ndarray]:
 
 
 def _without_affine(warp: np.ndarray) -> np.ndarray:
-    """Remove the affine part inside the brain, so that the pose is the best affine answer there is."""
+    """Remove the affine part inside the brain, so that the pose is the best possible affine registration."""
     points = np.stack(np.meshgrid(*_knots(), indexing="ij"), axis=-1).reshape(-1, 3)
     design = np.column_stack([np.ones(len(points)), points])
     near = (((points - (0.0, -17.0, 0.0)) / (90.0, 110.0, 90.0)) ** 2).sum(axis=1) < 1.0
@@ -268,11 +268,11 @@ def _displacement(anatomy: Anatomy, body: Body, ventricle_mm: float, at: np.ndar
 
 
 def _spread(values: np.ndarray, bases: list[np.ndarray]) -> np.ndarray:
-    """Spread control values (a, b, c) over a grid by one basis (points, knots) an axis.
+    """Interpolate control values (a, b, c) to a grid with one basis (points, knots) per axis.
 
-    Plain einsum of two operands: it never calls BLAS, whose last digits depend on the number of threads.
+    An einsum of two operands never calls BLAS, whose last digits depend on the number of threads.
     """
-    for basis in bases:  # each turn consumes the first axis and appends the spread one
+    for basis in bases:  # each pass replaces the first axis and moves it to the end
         values = np.einsum("abc,xa->bcx", values, basis)
     return values.astype(np.float32)
 
@@ -285,7 +285,7 @@ def _sample(field: np.ndarray, voxels: np.ndarray) -> np.ndarray:
 
 
 def _scan(clean: np.ndarray, body: Body) -> np.ndarray:
-    """Bias field, Rician noise, gain; int16."""
+    """Add bias field, Rician noise and gain; return int16."""
     knots = np.linspace(0.0, 1.0, 4)
     bases = [CubicSpline(knots, np.eye(4))(np.linspace(0.0, 1.0, n)) for n in clean.shape]
     bias = np.exp(_spread(body.bias, bases))

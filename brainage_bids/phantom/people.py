@@ -1,6 +1,6 @@
-"""The people of a phantom cohort: groups, ages, planted brain age gaps and clinical scores.
+"""Draw the people of a phantom cohort: groups, ages, planted brain age gaps and clinical scores.
 
-Pure design, no image and no file. Person ``i`` of a seed is the same in a cohort of any size.
+Person ``i`` of a seed is the same in a cohort of any size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONTROL_AGES = (20.0, 90.0)
 PATIENT_AGES = (55.0, 80.0)
 SITES = ("A", "B")
 MIN_PEOPLE = 6
-MISSING_EVERY = 12  # one score in twelve is missing, the fifth of each dozen of a group
+MISSING_EVERY = 12  # in each group the fifth score of every twelve is missing
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Group:
     ages
         Uniform range of chronological ages, years.
     score
-        The score this group was given, None for controls.
+        The clinical score of the group; None for controls.
     """
 
     label: str
@@ -98,9 +98,10 @@ class Person:
 def design_people(n: int, seed: int, groups: tuple[Group, ...] = GROUPS) -> list[Person]:
     """Draw ``n`` people.
 
-    Groups follow a fixed sequence, so that every piece of the cohort has their shares. Within a group every four
-    people in a row hold both sexes at both sites once, and ages are stratified: six in a row fall into the six sixths
-    of the range, in random order (the age of each person is still uniform). Gaps and scores are independent draws.
+    Groups follow a fixed sequence, so that every part of the cohort has the same shares. Within a group, every four
+    people in a row cover both sexes at both sites. Ages are stratified: every six people in a row fall into the six
+    sixths of the range, in random order, so that the age of each person is still uniform. Gaps and scores are drawn
+    independently.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def population(groups: tuple[Group, ...] = GROUPS) -> dict[str, dict]:
 
 
 def realised(people: list[Person]) -> dict[str, dict]:
-    """Return what this sample holds by group: counts, gaps (years), correlation of the stored score with the gap."""
+    """Return for each group of this sample the counts, gaps (years), and correlation of score and gap."""
     table = {}
     for label in dict.fromkeys(person.group for person in people):
         members = [person for person in people if person.group == label]
@@ -162,10 +163,10 @@ def _pearson(pairs: np.ndarray) -> float | None:
     return float(np.corrcoef(pairs.T)[0, 1])
 
 
-def _person(index: int, member: int, which: int, group: Group, seed: int) -> Person:
+def _person(index: int, member: int, group_number: int, group: Group, seed: int) -> Person:
     """Draw the ``member``-th person of group number ``which``, who is the ``index``-th of the cohort."""
-    combination = _shuffled(4, (seed, 1, which, member // 4))[member % 4]
-    stratum = _shuffled(6, (seed, 2, which, member // 6))[member % 6]
+    combination = _shuffled(4, (seed, 1, group_number, member // 4))[member % 4]
+    stratum = _shuffled(6, (seed, 2, group_number, member // 6))[member % 6]
     rng = np.random.default_rng((seed, 3, index))
     low, high = group.ages
     age = low + (high - low) * (stratum + rng.random()) / 6.0

@@ -1,11 +1,12 @@
-"""Twelve-parameter affine registration of a brain to the template by normalised cross-correlation, in torch.
+"""Twelve-parameter affine registration of a brain to the template by normalised cross-correlation (NCC), in torch.
 
-Import it where it is used, not at the top of a module: it imports torch. Many starts at 8 mm, the best goes on at 4 mm
-and, unless the voxels are coarse, at 2 mm, where both images are standardised by their neighbourhood: neither what is
-left of a bias field nor a field of view that ends within the brain may move it. Each level climbs the correlation with
-damped Gauss-Newton steps (Levenberg-Marquardt on the residual of the two normalised images, whose squared norm is
-2 - 2 NCC), with an analytic Jacobian: no autograd, no random number, the same answer on any number of workers. A
-left-right flip is invisible to it.
+Many starting rotations are tried at 8 mm. The best one is refined at 4 mm and, unless the voxels are coarse, at 2 mm.
+At 2 mm both images are standardised by their neighbourhood, so that a remaining bias field or a cut field of view does
+not shift the result. Each level maximises the correlation with damped Gauss-Newton steps (Levenberg-Marquardt on the
+difference of the two normalised images, whose squared norm is 2 - 2 NCC) and an analytic Jacobian. There are no random
+numbers, and the result is the same for any number of workers. A left-right flip cannot be detected.
+
+This module imports torch: import it inside functions, not at the top of a module.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from scipy.spatial.transform import Rotation
 
 from brainage_bids.preprocess.template import Template
 
-RADIUS_MM = 80.0  # template coordinates are divided by it, so that all parameters are of one size
+RADIUS_MM = 80.0  # template coordinates are divided by this, so that all parameters have a similar scale
 FWHM = 2.3548200450309493
 COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
-COARSE_VOXEL_MM = 3.5  # from here on the 4 mm level is the last
-NEIGHBOURHOOD_MM = 10.0  # standard deviation of the neighbourhood by which the finest level standardises
-FLAT = 0.05  # spread (of the range of values) under which a neighbourhood counts as flat
-CUT_FRACTION = 0.05  # of the brain's shadow on a face of the field of view, to call the brain cut there
+COARSE_VOXEL_MM = 3.5  # with voxels of this size or more, the 4 mm level is the last
+NEIGHBOURHOOD_MM = 10.0  # standard deviation of the Gaussian neighbourhood at the finest level
+FLAT = 0.05  # added to the spread (0 to 1) of a neighbourhood, so that noise in flat regions is not amplified
+CUT_FRACTION = 0.05  # share of the brain's projection on a face of the image, above which the brain is cut there
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Level:
-    """Template points of one level: ``points`` (N, 4) normalised homogeneous, ``values`` (N,), ``inside`` (N,) bool."""
+    """Template points of one level: ``points`` (N, 4) homogeneous, unit 80 mm; ``values`` and ``inside`` (N,)."""
 
     points: torch.Tensor
     values: torch.Tensor
@@ -59,7 +60,7 @@ class _Level:
 
 @dataclass(frozen=True)
 class _Moving:
-    """The native brain of one level: ``channels`` (1, 4, D, H, W) value and gradient; world to grid; walls."""
+    """The native brain of one level: ``channels`` (1, 4, D, H, W) value and gradient; world to grid; see `_walls`."""
 
     channels: torch.Tensor
     to_grid: torch.Tensor
@@ -74,13 +75,13 @@ def set_threads(threads: int) -> int:
 
 
 def standard_starts() -> np.ndarray:
-    """Return 13 rotations (13, 3, 3): none, and 20 and 40 degrees either way about each axis."""
+    """Return 13 rotations (13, 3, 3): none, and 20 and 40 degrees in both directions about each axis."""
     turns = [np.zeros(3)] + [sign * angle * axis for axis in np.eye(3) for angle in (20.0, 40.0) for sign in (1, -1)]
     return Rotation.from_rotvec(np.asarray(turns), degrees=True).as_matrix()
 
 
 def wide_starts() -> np.ndarray:
-    """Return the 24 rotations of the cube and, round each axis, 40 degrees either way (30, 3, 3)."""
+    """Return the 24 rotations of the cube, and 40 degrees in both directions about each axis (30, 3, 3)."""
     cube = []
     for order in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
@@ -114,16 +115,16 @@ def register(
     template
         The target.
     starts
-        Rotations tried, ``(S, 3, 3)``; default :func:`standard_starts`.
+        Starting rotations, ``(S, 3, 3)``; default :func:`standard_starts`.
     device
         torch device.
     coarse
-        Stop after the 4 mm level (to compare poses).
+        Stop after the 4 mm level, to compare poses.
     """
     starts = standard_starts() if starts is None else starts
     values = _normalised(brain, mask)
     zooms = voxel_sizes(affine)
-    coarse = coarse or float(np.cbrt(zooms.prod())) >= COARSE_VOXEL_MM  # nothing finer to see
+    coarse = coarse or float(np.cbrt(zooms.prod())) >= COARSE_VOXEL_MM  # such scans hold no finer detail
     poses = torch.as_tensor(_initial_poses(mask, affine, template, starts), device=device)
     similarity, full = _bases(device)
     for spacing, climbs in ((COARSE_MM, ((similarity, 12, 4), (full, 15, 1))), (MIDDLE_MM, ((full, 12, 1),))):
@@ -148,10 +149,10 @@ def _normalised(brain: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _standardised(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Return the values less the mean of their neighbourhood in ``mask``, over its standard deviation; 0 outside.
+    """Subtract the mean of the neighbourhood inside ``mask`` and divide by its standard deviation; 0 outside.
 
-    Edges of tissue pull, not what differs slowly between a scan and the template: coil, contrast, and where the field
-    of view ends. One is added inside, so that the brain's own edge against the air still counts.
+    So edges of tissue guide the registration, not slow differences in coil, contrast or field of view. One is added
+    inside the mask, so that the edge of the brain against the background still counts.
     """
     box = ndi.find_objects(mask.astype(np.uint8))[0]
     inside = np.where(mask[box], values[box], 0)
@@ -172,7 +173,7 @@ def _standardised(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> n
 
 
 def _from_normalised(template: Template) -> np.ndarray:
-    """Normalised template coordinates to template world (mm): centre of the brain, 80 mm a unit."""
+    """Return the matrix from normalised template coordinates (brain centre at 0, unit 80 mm) to world (mm)."""
     matrix = np.diag([RADIUS_MM] * 3 + [1.0])
     matrix[:3, 3] = _centre(template.mask, template.affine)
     return matrix
@@ -187,7 +188,7 @@ def _centre(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def _initial_poses(mask: np.ndarray, affine: np.ndarray, template: Template, starts: np.ndarray) -> np.ndarray:
-    """Brain centre on brain centre, equal volumes, each start's rotation: (S, 4, 4), normalised template to native."""
+    """Return starting poses (S, 4, 4), normalised template to native: centres and volumes matched, each rotation."""
     voxel = abs(np.linalg.det(affine[:3, :3]))
     template_voxel = abs(np.linalg.det(template.affine[:3, :3]))
     scale = np.clip(np.cbrt(mask.sum() * voxel / (template.mask.sum() * template_voxel)), 0.7, 1.2)
@@ -198,7 +199,7 @@ def _initial_poses(mask: np.ndarray, affine: np.ndarray, template: Template, sta
 
 
 def _bases(device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Directions of motion as flattened 3 x 4 matrices: (12, 7) rotation, one scale, shift; (12, 12) all."""
+    """Return two bases of motion as flattened 3 x 4 matrices: (12, 7) rotation, scale, shift; (12, 12) full affine."""
     full = torch.eye(12, dtype=torch.float64, device=device)
     columns = []
     for i, j in ((0, 1), (0, 2), (1, 2)):
@@ -218,7 +219,7 @@ def _pyramid(data: np.ndarray, affine: np.ndarray, spacing: float) -> tuple[np.n
     nx, ny, nz = np.asarray(padded.shape) // factor
     fx, fy, fz = factor
     small = padded.reshape(nx, fx, ny, fy, nz, fz).mean(axis=(1, 3, 5))
-    variance = (spacing / FWHM) ** 2 - ((factor * zooms) ** 2 - zooms**2) / 12  # what the block mean has blurred
+    variance = (spacing / FWHM) ** 2 - ((factor * zooms) ** 2 - zooms**2) / 12  # less the blur of the block mean
     small = ndi.gaussian_filter(small, np.sqrt(np.maximum(variance, 0)) / (factor * zooms), mode="constant", truncate=3)
     step = affine @ np.block([[np.diag(factor), (factor[:, None] - 1) / 2], [np.zeros((1, 3)), np.ones((1, 1))]])
     return small, step
@@ -249,7 +250,7 @@ def _moving_level(values: np.ndarray, mask: np.ndarray, affine: np.ndarray, spac
     start = np.asarray([s.start for s in box]) - margin
     shifted = affine.copy()
     shifted[:3, 3] += affine[:3, :3] @ start
-    # beyond a cut face the brain goes on: zeros there would darken what was scanned beside it
+    # beyond a cut face the brain continues: zeros there would darken the voxels at the edge
     cut = _cut_faces(mask)
     beyond, outside = (np.where(faces, margin, 0).T for faces in (cut, ~cut))
     small, grid = _pyramid(np.pad(np.pad(values[box], beyond, mode="edge"), outside), shifted, spacing)
@@ -264,7 +265,7 @@ def _moving_level(values: np.ndarray, mask: np.ndarray, affine: np.ndarray, spac
 
 
 def _cut_faces(mask: np.ndarray) -> np.ndarray:
-    """Return (2, 3) bool: at which end of which axis the field of view cuts the brain."""
+    """Return (2, 3) bool: whether the field of view cuts the brain at each end of each axis."""
     cut = np.zeros((2, 3), dtype=bool)
     for axis in range(3):
         shadow = mask.any(axis=axis).sum()
@@ -274,9 +275,9 @@ def _cut_faces(mask: np.ndarray) -> np.ndarray:
 
 
 def _walls(cut: np.ndarray, shape: tuple[int, ...], to_grid: np.ndarray) -> np.ndarray:
-    """Return (2, 3): the field of view's edges in grid coordinates where it cuts the brain, far away elsewhere.
+    """Return (2, 3): edges of the field of view that cut the brain, in grid coordinates; other edges are far away.
 
-    What lies behind such an edge was not scanned: it must not count as background.
+    Points beyond such an edge were not scanned and must not count as background.
     """
     walls = np.array([[-1e6] * 3, [1e6] * 3])
     for side, axis in np.argwhere(cut):
@@ -288,7 +289,7 @@ def _walls(cut: np.ndarray, shape: tuple[int, ...], to_grid: np.ndarray) -> np.n
 def _climb(
     level: _Level, moving: _Moving, poses: torch.Tensor, basis: torch.Tensor, steps: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Climb from each pose (B, 4, 4) by damped Gauss-Newton steps; return the poses and their correlations (B,)."""
+    """Improve each pose (B, 4, 4) by damped Gauss-Newton steps; return the poses and their correlations (B,)."""
     weight = torch.ones_like(level.values)
     damping = torch.full((len(poses),), 1e-2, dtype=torch.float64, device=poses.device)
     score, hessian, slope = _evaluate(level, moving, poses, weight, basis)

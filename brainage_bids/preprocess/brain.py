@@ -1,6 +1,6 @@
-"""Brain mask (deepbet, or the input's own when it is already skull-stripped) and N4 bias correction, native space.
+"""Find the brain (with deepbet, unless the scan is already skull-stripped) and correct the bias field (N4).
 
-Plain functions on arrays in RAS+ order.
+Functions on native arrays in RAS+ order.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ N4_SHRINK_MM = 6.0
 N4_MARGIN_MM = 10.0
 N4_ITERATIONS = (50, 50, 50, 50)
 N4_TOLERANCE = 1e-3
-N4_FAINT = 0.01  # of the brain's median
+N4_FAINT = 0.01  # share of the brain's median, below which a voxel is not used
 STRIPPED_REACH_MM = 4.0
-STRIPPED_DICE = 0.90  # between the input's own foreground and the network's mask
-COARSE_VOXEL_MM = 2.5  # from here on the network works on a smaller cube
-PLACED_NCC = 0.50  # of the first look with the template at 4 mm: from here on the head can be stood upright by it
-LOOK_SIDE = 128  # voxels of the cube of the first look; what that network was trained on
-PLACED_SIDE = 224  # voxels of the second look's cube: as stable in moved heads as 256, and a quarter faster
-CUBE_MARGIN = 0.1  # of the brain's extent, on each side of it, in the cube that the network looks at; as in deepbet
+STRIPPED_DICE = 0.90  # overlap of the foreground with the network's mask, from which the scan counts as skull-stripped
+COARSE_VOXEL_MM = 2.5  # with voxels of this size or more, the network works on a smaller cube
+PLACED_NCC = 0.50  # correlation of the first mask's registration, from which it is used to turn the head upright
+LOOK_SIDE = 128  # voxels per side of the first cube; that network was trained with this size
+PLACED_SIDE = 224  # voxels per side of the second cube; as stable as 256 in moved heads, and a quarter faster
+CUBE_MARGIN = 0.1  # margin of the cube on each side, as a share of the brain's extent; as in deepbet
 
 
 NO_BRAIN = "no brain was found in the image; look at it and exclude the scan"
@@ -55,7 +55,7 @@ def release_network() -> None:
 def network_mask(native: Native, gpu: bool = False, side: int | None = None) -> np.ndarray:
     """Return deepbet's brain mask, bool, on the grid of ``native``.
 
-    The network looks at the brain stretched to a cube of ``side`` voxels: 256, or 192 when the voxels are coarse.
+    The network sees the brain stretched to a cube of ``side`` voxels: 256, or 192 when the voxels are coarse.
 
     Raises
     ------
@@ -73,12 +73,12 @@ def network_mask(native: Native, gpu: bool = False, side: int | None = None) -> 
 
 
 def upright_mask(native: Native, gpu: bool = False) -> np.ndarray:
-    """Return deepbet's brain mask of the head stood upright, bool, on the grid of ``native``.
+    """Return deepbet's brain mask of the head in upright pose, bool, on the grid of ``native``.
 
-    The network's verdict on the brain's edge changes with the pose and the field of view of the head. So its first
-    look, a coarse mask, serves to register the head roughly to the embedded template; the second look is at the head
-    resampled to the template's pose, and its probabilities come back by linear interpolation. A head that the first
-    look cannot place is left in its own pose (`network_mask`).
+    The network's mask depends on pose and field of view. So a first, coarse mask is used to register the head roughly
+    to the embedded template. The network is then applied to the head resampled to the template's pose, and its
+    probabilities are mapped back by linear interpolation. If the first mask cannot be registered, the head keeps its
+    own pose (`network_mask`).
 
     Raises
     ------
@@ -92,7 +92,7 @@ def upright_mask(native: Native, gpu: bool = False) -> np.ndarray:
 
 
 def placed_mask(native: Native, matrix: np.ndarray, gpu: bool = False) -> np.ndarray:
-    """Return the mask that the network finds in the head resampled by ``matrix`` (4 x 4, embedded template to native).
+    """Return the network's mask (bool, native grid) of the head resampled by ``matrix`` (template to native, 4 x 4).
 
     Raises
     ------
@@ -113,12 +113,12 @@ def placed_mask(native: Native, matrix: np.ndarray, gpu: bool = False) -> np.nda
     mask = (_sampled(probability, np.linalg.inv(to_native), native.data.shape) > 0.5).cpu().numpy()
     if not mask.any():
         raise BadDataError(NO_BRAIN)
-    network.bbox = (slice(None),) * 3  # where its postprocessing keeps the largest piece and fills the holes
+    network.bbox = (slice(None),) * 3  # region in which postprocessing keeps the largest piece and fills holes
     return np.asarray(network.postprocess(mask), dtype=bool)
 
 
 def _first_look(native: Native, gpu: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the head shrunk to a small cube, its coarse brain mask by deepbet's first network, and its affine."""
+    """Return the head resampled to a small cube, its coarse mask from deepbet's first network, and its affine."""
     import torch
     from deepbet.utils import normalize
 
@@ -147,7 +147,7 @@ def _range(small: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _cube(template: Template, side: int) -> np.ndarray:
-    """Return the affine of a grid of ``side`` voxels an axis over the template's brain and the margin round it."""
+    """Return the affine of a grid of ``side`` voxels per axis over the template's brain with margin."""
     box = ndi.find_objects(template.mask.astype(np.uint8))[0]
     low, high = np.array([(s.start - 0.5, s.stop - 0.5) for s in box]).T
     step = (high - low) * (1 + 2 * CUBE_MARGIN) / side
@@ -157,7 +157,7 @@ def _cube(template: Template, side: int) -> np.ndarray:
 
 
 def _sampled(data: torch.Tensor, index: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return ``data`` linearly interpolated on a grid of ``shape`` whose voxels ``index`` (4 x 4) maps to data's."""
+    """Return ``data`` linearly interpolated on a grid of ``shape``; ``index`` (4 x 4) maps its voxels to data's."""
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
@@ -176,11 +176,11 @@ def _sampled(data: torch.Tensor, index: np.ndarray, shape: tuple[int, ...]) -> t
 
 
 def brain_mask(native: Native, gpu: bool = False) -> tuple[np.ndarray, str]:
-    """Return the brain mask and where it comes from: ``deepbet`` or ``input`` (already skull-stripped)."""
+    """Return the brain mask (bool) and its source: ``deepbet``, or ``input`` for a skull-stripped scan."""
     mask = upright_mask(native, gpu)
     own = own_mask(native)
     if own is not None and dice(own, mask) >= STRIPPED_DICE:
-        # a careless stripping leaves bits of neck and eyes: nothing far from where the network sees brain is kept
+        # careless skull-stripping leaves bits of neck and eyes: remove everything far from the network's mask
         near = ndi.distance_transform_edt(~mask, sampling=native.zooms) <= STRIPPED_REACH_MM
         return own & near, "input"
     return mask, "deepbet"
@@ -198,7 +198,7 @@ def volume_ml(mask: np.ndarray, zooms: np.ndarray) -> float:
 
 
 def lift_negative(data: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return non-negative data: clipped at 0, or shifted when the brain itself reaches below 0 (z-scored input)."""
+    """Return non-negative data, and whether they were shifted (z-scored input); otherwise they are clipped at 0."""
     if (data[mask] < 0).mean() > 0.01:
         return np.maximum(data - data[mask].min(), 0), True
     return np.maximum(data, 0), False
@@ -208,10 +208,10 @@ def n4(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     """Return ``data`` divided by its smooth intensity field, estimated inside ``mask``.
 
     N4 (Tustison et al., 2010) of SimpleITK on the box of the brain, shrunk to about 6 mm, four levels of 50
-    iterations, tolerance 1e-3; the field is then evaluated on the full grid. Of four known fields (SD 0.2) on two heads
-    a shrink of 6 mm leaves an SD of 0.016-0.044 behind and one of 5 mm 0.014-0.039, in up to three times the time. The
-    direction of the grid plays no part. Voxels of next to no signal say nothing of the field and are left out: N4 takes
-    those at 0 for ones of intensity 1, and so the field (0.1 to 2 % of it) depended on the unit of the scan.
+    iterations, tolerance 1e-3; the field is then evaluated on the full grid. With four known fields (SD 0.2) on two
+    heads, 6 mm left an SD of 0.016-0.044 and 5 mm 0.014-0.039, in up to three times the time. The direction of the grid
+    has no effect. Voxels with almost no signal are left out: N4 treats a 0 as intensity 1, so the field would depend on
+    the unit of the scan (by 0.1 to 2 %).
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def n4(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     with _one_itk_thread():
         corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(region, shrink))
         log_field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)).T
-    # outside the brain the B-splines run free: no correction may go beyond what the brain shows
+    # outside the brain the B-splines are not constrained: limit the field to the range inside the brain
     low, high = np.percentile(log_field[mask[box]], (0.1, 99.9))
     rest = [(s.start, n - s.stop) for s, n in zip(box, data.shape, strict=True)]
     field = np.pad(np.exp(np.clip(log_field, low, high)), rest, mode="edge")
@@ -242,14 +242,14 @@ def n4(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> np.ndarray:
 
 
 def _shrink_factors(zooms: np.ndarray, shape: tuple[int, ...]) -> list[int]:
-    """Whole factors that bring each axis near 6 mm; at least 2 for coarse voxels, never fewer than 8 samples."""
+    """Return whole factors that bring each axis near 6 mm; at least 2 for coarse voxels, at least 8 samples left."""
     wanted = [max(round(N4_SHRINK_MM / z), 2 if z >= COARSE_VOXEL_MM else 1) for z in zooms]
     return [max(1, min(factor, n // 8)) for factor, n in zip(wanted, shape, strict=True)]
 
 
 @contextlib.contextmanager
 def _one_itk_thread() -> Iterator[None]:
-    """Let ITK's inner filters use one thread: they follow the global number, and the field depends on it."""
+    """Set ITK to one thread: its inner filters use the global number, and the field depends on it."""
     former = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:

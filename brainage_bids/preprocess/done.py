@@ -1,6 +1,6 @@
-"""What is already made and may be kept: the same input, grid, engine and version. Reads sidecars, opens no image.
+"""Check whether existing volumes can be kept: same input, grid, engine and version. Reads sidecars, opens no image.
 
-An input whose size and time of change are as recorded is taken as unchanged; otherwise the hash of its content decides.
+An input with unchanged size and modification time counts as unchanged; otherwise the hash of its content is compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from brainage_bids.schema import Scan, VolumeSpec
 
 
 def input_hash(scan: Scan) -> str:
-    """Return the SHA-256 of the files a scan is made from, one after the other."""
+    """Return the SHA-256 of the joined files of a scan."""
     digest = hashlib.sha256()
     for path in scan.inputs:
         with open(path, "rb") as stream:
@@ -27,13 +27,13 @@ def input_hash(scan: Scan) -> str:
 
 
 def input_stat(scan: Scan) -> list[list[int]]:
-    """Return size (bytes) and time of last change (ns) of the files a scan is made from."""
-    found = [os.stat(path) for path in scan.inputs]
-    return [[stat.st_size, stat.st_mtime_ns] for stat in found]
+    """Return size (bytes) and time of last change (ns) of the files of a scan."""
+    stats = [os.stat(path) for path in scan.inputs]
+    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
 
 
 def is_done(scan: Scan, specs: Sequence[VolumeSpec], on_disk: ScanRecords, engine: str = "builtin") -> bool:
-    """Say whether every volume of a scan is there, made from this very input to these specs by this engine."""
+    """Return whether every volume of a scan exists, made from the same input and specs by the same engine version."""
     known: dict[str, object] = {}
     for spec in specs:
         image, mask = on_disk.outputs.volume(scan, spec), on_disk.outputs.mask(scan, spec)
@@ -48,7 +48,7 @@ def is_done(scan: Scan, specs: Sequence[VolumeSpec], on_disk: ScanRecords, engin
 
 
 def _same_input(scan: Scan, values: dict, known: dict) -> bool:
-    """Compare with what a sidecar says; ``known`` keeps what was looked up for the next grid."""
+    """Compare the input with a sidecar; ``known`` keeps size and hash of the input for the next grid."""
     try:
         if "stat" not in known:
             known["stat"] = input_stat(scan)
@@ -56,20 +56,20 @@ def _same_input(scan: Scan, values: dict, known: dict) -> bool:
             return True
         if "hash" not in known:
             known["hash"] = input_hash(scan)
-    except OSError:  # an input that is not there any more is not the same
+    except OSError:  # the input was removed
         return False
     return values.get("InputHash") == known["hash"]
 
 
 def remove_outputs(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs) -> None:
-    """Remove what an earlier run made of this scan, so that a failure leaves nothing that looks current."""
+    """Remove the results of earlier runs for a scan, so that a failure leaves nothing that looks current."""
     stale = [outputs.qc_figure(scan, name) for name in ("mask", "template")]
     for spec in specs:
         volume, mask = outputs.volume(scan, spec), outputs.mask(scan, spec)
         transform = outputs.transform(scan, spec.template)
         stale += [sidecar_path(volume), volume, sidecar_path(mask), mask, transform, transform.with_suffix(".json")]
-    half = re.compile(rf"-{re.escape(scan.prefix)}_(space|from|desc)-")  # not those of sub-01_acq-x beside sub-01
-    for folder in {path.parent for path in stale}:  # half-written files of a killed run
+    half = re.compile(rf"-{re.escape(scan.prefix)}_(space|from|desc)-")  # for sub-01, not those of sub-01_acq-x
+    for folder in {path.parent for path in stale}:  # unfinished files of a killed run
         stale += [path for path in folder.glob(f".tmp-*-{scan.prefix}_*") if half.search(path.name)]
     for path in stale:
         path.unlink(missing_ok=True)

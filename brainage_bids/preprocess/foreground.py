@@ -1,4 +1,4 @@
-"""The foreground of an image whose background is one constant, as that of a skull-stripped brain is."""
+"""Find the foreground of an image with a constant background, such as a skull-stripped brain."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from brainage_bids.preprocess.intake import Native
 
 
 def own_mask(native: Native) -> np.ndarray | None:
-    """Return the foreground of an image whose background is one constant, None when there is no such background.
+    """Return the foreground (bool) of an image with a constant background; None without such a background.
 
-    A whole head with a blank background also has one: compare with `brain.upright_mask` before use.
+    A whole head may also have a constant background: compare with `brain.upright_mask` before use.
     """
     data = native.data
     faces = np.concatenate([np.take(data, (0, -1), axis=axis).ravel() for axis in range(3)])
@@ -30,6 +30,6 @@ def own_mask(native: Native) -> np.ndarray | None:
 
 
 def largest_piece(mask: np.ndarray) -> np.ndarray | None:
-    """Return the largest connected piece of a mask, None when nothing is in it."""
+    """Return the largest connected piece of a mask; None when the mask is empty."""
     labels, n = ndi.label(mask)
     return labels == np.bincount(labels.ravel())[1:].argmax() + 1 if n else None

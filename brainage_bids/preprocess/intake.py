@@ -1,4 +1,4 @@
-"""Read one T1w image safely: RAS+ order, float32, refused in one sentence when it cannot be a head."""
+"""Read one T1w image in RAS+ order as float32, and refuse images that cannot be a head."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_EXTENT_MM = 80.0  # a brain is about 140 x 170 x 130 mm
 MAX_EXTENT_MM = 1000.0
 SAME_GRID_MM = 1e-3
 UNIT1 = re.compile(r"_UNIT1\.nii(?:\.gz)?$")
-MNI_CODE = 4  # NIfTI's code of MNI space for sform and qform; SPM and others write it into normalised images
+MNI_CODE = 4  # NIfTI code of MNI space in sform and qform; SPM and others write it into normalised images
 # Shape and voxel size (mm) of images in MNI space: FSL, ICBM 2009, SPM12 and CAT12, and this program's own.
 MNI_GRIDS = (
     ((182, 218, 182), 1.0), ((91, 109, 91), 2.0), ((193, 229, 193), 1.0), ((97, 115, 97), 2.0), ((96, 114, 96), 2.0),
@@ -40,9 +40,9 @@ class Native:
     affine
         4 x 4, voxel to world (mm, RAS+).
     warnings
-        What a reader should know about the file.
+        Remarks on the file.
     says_mni
-        The header names MNI space, or the grid is one that images in MNI space are written on.
+        Whether the header names MNI space, or the grid is a common one of MNI space.
     """
 
     data: np.ndarray
@@ -58,7 +58,7 @@ class Native:
 
 @dataclass(frozen=True)
 class Brain:
-    """A scan whose brain is known: what every engine hands to registration and resampling.
+    """A scan with its brain mask: the input of registration and resampling for every engine.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ class Brain:
     affine
         4 x 4, voxel to world (mm, RAS+).
     source
-        Where the mask comes from: ``deepbet``, ``input`` (already skull-stripped), ``fsl bet``, ...
+        Source of the mask: ``deepbet``, ``input`` (already skull-stripped), ``fsl bet``, ...
     notes
-        What a person should know; shown as warnings.
+        Remarks shown as warnings.
     remarks
-        What was recognised in the input and is no fault.
+        Earlier processing recognised in the input; not a fault.
     says_mni
         As in `Native`.
     """
@@ -93,47 +93,47 @@ class Brain:
 
 
 def read_scan(path: str | Path, second_inversion: str | Path | None = None, as_stored: bool = False) -> Native:
-    """Return the image of ``path`` reordered to RAS+ (no interpolation), its intensities as `settled` leaves them.
+    """Return an image reordered to RAS+ (no interpolation), with intensities adjusted by `settled`.
 
-    A UNIT1 comes without the noise round the head.
+    From a UNIT1 the noise around the head is removed.
 
     Parameters
     ----------
     path
         NIfTI image.
     second_inversion
-        The INV2 image that belongs to a UNIT1, where it is there.
+        The INV2 image that belongs to a UNIT1, if any.
     as_stored
-        Keep the intensities: templates, whose content is known by a hash.
+        Keep the intensities unchanged; for templates, which are identified by a hash.
 
     Raises
     ------
     BadDataError
-        When the file is missing, empty, no image, not three-dimensional, constant, without finite values, or has an
-        unusable header.
+        When the file is missing, empty, not an image, not three-dimensional, constant, without finite values, or has
+        an unusable header.
     """
     stored, values, affine = _read(path)
-    of_mp2rage = UNIT1.search(stored.path.name) is not None  # its values are a ratio: zero and unit are known
+    of_mp2rage = UNIT1.search(stored.path.name) is not None  # its values are ratios with a known range
     if as_stored or of_mp2rage:
         values, notes = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0), ()
     else:
         values, notes = settled(values)
     warnings = (*stored.warnings, *_voxel_warnings(affine), *notes)
     native = Native(np.ascontiguousarray(values), affine, warnings, _says_mni(stored, affine, values.shape))
-    return _of_mp2rage(native, second_inversion) if of_mp2rage else native
+    return _clean_mp2rage(native, second_inversion) if of_mp2rage else native
 
 
-def _of_mp2rage(native: Native, second_inversion: str | Path | None) -> Native:
-    inv2, told = None, []
+def _clean_mp2rage(native: Native, second_inversion: str | Path | None) -> Native:
+    inv2, notes = None, []
     if second_inversion is not None:
         try:
-            other = read_scan(second_inversion, as_stored=True)  # its air is the noise: no zero is set
+            other = read_scan(second_inversion, as_stored=True)  # the noise in its air is needed unchanged
             inv2 = other.data if _same_grid(other.data, other.affine, native) else None
-            told = [] if inv2 is not None else [f"{Path(second_inversion).name} lies on another grid and is not used"]
+            notes = [] if inv2 is not None else [f"{Path(second_inversion).name} lies on another grid and is not used"]
         except BadDataError as error:
-            told = [f"the second inversion is not used: {error}"]
+            notes = [f"the second inversion is not used: {error}"]
     data, words = mp2rage.without_noise(native.data, inv2, native.zooms)
-    return replace(native, data=data, warnings=(words, *told, *native.warnings))
+    return replace(native, data=data, warnings=(words, *notes, *native.warnings))
 
 
 def _same_grid(data: np.ndarray, affine: np.ndarray, native: Native) -> bool:
@@ -141,7 +141,13 @@ def _same_grid(data: np.ndarray, affine: np.ndarray, native: Native) -> bool:
 
 
 def read_mask(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return a mask (bool: above one half) in RAS+ order and its affine; raises as `read_scan` does."""
+    """Return a mask (bool: above one half) in RAS+ order and its affine (4 x 4).
+
+    Raises
+    ------
+    BadDataError
+        As in `read_scan`.
+    """
     _, values, affine = _read(path)
     return values > 0.5, affine
 
@@ -152,7 +158,7 @@ def read_prepared(prepared: Prepared) -> tuple[Native, np.ndarray]:
     Raises
     ------
     BadDataError
-        When one of them is no usable image, or the mask lies on another grid.
+        When one of them is not a usable image, or the mask lies on another grid.
     """
     native, (mask, affine) = read_scan(prepared.image), read_mask(prepared.mask)
     if not _same_grid(mask, affine, native):
@@ -196,10 +202,10 @@ def _check_grid(stored: Stored) -> None:
 
 def _voxel_warnings(affine: np.ndarray) -> list[str]:
     zooms = voxel_sizes(affine)
-    told = f"({' x '.join(f'{z:.2f}' for z in zooms)} mm)"
+    sizes = f"({' x '.join(f'{z:.2f}' for z in zooms)} mm)"
     if zooms.max() > 1.5 * zooms.min() and zooms.max() > 1.5:
-        return [f"voxels are far from cubes {told}"]
-    return [f"voxels are coarse {told}"] if zooms.max() > 2.5 else []
+        return [f"voxels are far from cubes {sizes}"]
+    return [f"voxels are coarse {sizes}"] if zooms.max() > 2.5 else []
 
 
 def _says_mni(stored: Stored, affine: np.ndarray, shape: tuple[int, ...]) -> bool:

@@ -1,9 +1,9 @@
-"""The zero and the unit of a scan's intensities: no age may depend on either. Arrays only.
+"""Set the zero and the scale of a scan's intensities, so that no predicted age depends on them.
 
-T1w intensities have no unit: one head may come as 0 to 4000, 0 to 4e-6 or 1000 to 5000. What follows takes 0 for
-"nothing measured here" and works in float32, so the zero is found and the unit brought into the ordinary range here,
-once. A scan that begins at 0 in that range (nearly all do) passes unchanged to the last bit. How far the ages of the
-same head then agree: `docs/images.md`.
+T1w intensities have no unit: the same head may have values of 0 to 4000, 0 to 4e-6 or 1000 to 5000. Later steps take 0
+as "nothing measured" and use float32. So the zero is found here, and the values are scaled into an ordinary range. A
+scan that begins at 0 in that range (nearly all do) stays exactly as it is. How well the ages of the same head then
+agree: `docs/images.md`.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ import numpy as np
 
 ORDINARY = (2.0**-7, 2.0**20)  # the 99th percentile of ordinary scans; others are multiplied by a power of two
 TARGET = 2.0**10
-SENSELESS = 1e6  # times the 99th percentile: no signal of a head, and too much for sums in float32
-STEP = 2  # along each axis, where only percentiles are asked
-PADDED_SHARE = 0.005  # of the border at the least (or greatest) value, to ask whether that value is padding
-# Padding lies apart from what was measured by more than this share of its range. In 86 real scans the 2nd percentile
-# of what is not background lies at most 0.05 above the background.
+SENSELESS = 1e6  # values above this multiple of the 99th percentile are no signal, and too large for sums in float32
+STEP = 2  # only every second voxel along each axis is used for percentiles
+PADDED_SHARE = 0.005  # share of border voxels at the smallest (or largest) value, from which it may be padding
+# Padding differs from measured values by more than this share of their range. In 86 real scans the 2nd percentile of
+# all voxels but background lies at most 0.05 above the background.
 PADDED_GAP = 0.25
-WHOLE_BORDER = 0.95  # of the border at the least value: the whole range, not a quarter, has to lie between
-CONSTANT_SHARE = 0.5  # of the border at one value, to call that value the background
-FAINT = 0.02  # of the range: a minimum further than this below the 0.1st percentile is a stray voxel
+WHOLE_BORDER = 0.95  # with this share of the border at the smallest value, the gap must be the whole range instead
+CONSTANT_SHARE = 0.5  # share of the border at one value, from which that value is the background
+FAINT = 0.02  # share of the range: a minimum further than this below the 0.1st percentile is a stray voxel
 
 
 def settled(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return intensities as float32, nothing at 0, in an ordinary unit; and what a reader should know.
+    """Return intensities as float32 with background at 0 in an ordinary range, and remarks.
 
     Padding and voxels that are not finite become background (0).
 
     Parameters
     ----------
     values
-        ``(X, Y, Z)``, any type of number, not constant.
+        ``(X, Y, Z)``, any numeric type, not constant.
     """
     if values.dtype.itemsize > 8 or values.dtype == bool:
         values = values.astype(np.float64)
     notes = []
     empty = _senseless(values)
     if empty is not None:
-        notes.append("holds NaN or infinite voxels, or some beyond any intensity; they are read as background")
+        notes.append("holds NaN or infinite voxels, or extremely large values; they are read as background")
     padding, value = _padding(values, empty)
     if padding is not None:
         notes.append(f"is padded with {value:g}, far from what was measured; the padding is read as background")
@@ -65,7 +65,7 @@ def _border(values: np.ndarray) -> np.ndarray:
 
 
 def ends(values: np.ndarray, empty: np.ndarray | None) -> tuple[float, float]:
-    """Return the least and the greatest value outside ``empty`` (bool, or None: everywhere)."""
+    """Return the smallest and the largest value outside ``empty`` (bool; None: of all voxels)."""
     if empty is None:
         return float(values.min()), float(values.max())
     whole = values.dtype.kind in "iu"
@@ -74,7 +74,7 @@ def ends(values: np.ndarray, empty: np.ndarray | None) -> tuple[float, float]:
 
 
 def _senseless(values: np.ndarray) -> np.ndarray | None:
-    """Return where there is no number, or one that no head can have; None where all is well."""
+    """Return voxels that are not finite or far too large (bool); None when there are none."""
     if values.dtype.kind != "f":
         return None
     finite = np.isfinite(values)
@@ -89,7 +89,7 @@ def _senseless(values: np.ndarray) -> np.ndarray | None:
 
 
 def _padding(values: np.ndarray, empty: np.ndarray | None) -> tuple[np.ndarray | None, float]:
-    """Return where a value was filled in, and that value: much of the border, and far from what was measured."""
+    """Return padded voxels (bool, None: none) and their value: frequent on the border, far from measured values."""
     low, high = ends(values, empty)
     border = _border(values)
     sample = _sample(values, empty)
@@ -102,36 +102,36 @@ def _padding(values: np.ndarray, empty: np.ndarray | None) -> tuple[np.ndarray |
     if low != 0 and share > PADDED_SHARE:
         if low < 0 <= values.min(where=values > low, initial=high):  # nothing else lies below 0
             return values == low, low
-        # the background of a stripped brain fills the border, and the brain may begin far above it
+        # the background of a skull-stripped brain fills the border, and the brain may begin far above it
         if bottom - low > (span if share < WHOLE_BORDER else top - bottom):
-            return values < (low + bottom) / 2, low  # with what interpolation has smeared
+            return values < (low + bottom) / 2, low  # includes padding blurred by interpolation
     if (border == high).mean() > PADDED_SHARE and high - top > span:
         return values > (high + top) / 2, high
     return None, 0.0
 
 
 def _floor(values: np.ndarray, empty: np.ndarray | None) -> float:
-    """Return the intensity that stands for nothing."""
+    """Return the intensity of the background."""
     low, _ = ends(values, empty)
     sample = _sample(values, empty)
     faint, top = (float(p) for p in np.percentile(sample, (0.1, 99)))
-    if low == 0 or low < 0 <= faint:  # the few below 0 are ripples of an interpolation
+    if low == 0 or low < 0 <= faint:  # a few voxels below 0 come from interpolation
         return 0.0
     border = _border(values)
     if empty is not None:
         filled = _border(empty)
-        # where there was nothing is filled, and what is left begins a little above 0
+        # the background was padding, and the remaining values begin slightly above 0
         if filled.mean() > PADDED_SHARE and low > 0 and (values.min() < 0 or low < FAINT * top):
             return 0.0
         border = border[~filled]
-    found, counts = np.unique(border, return_counts=True)
+    border_values, counts = np.unique(border, return_counts=True)
     if counts.size and counts.max() > CONSTANT_SHARE * border.size:
-        return float(found[counts.argmax()])
+        return float(border_values[counts.argmax()])
     return low if faint - low <= FAINT * (top - faint) else faint
 
 
 def _unit(values: np.ndarray, empty: np.ndarray | None, floor: float) -> float:
-    """Return the power of two that brings the scan into the ordinary range; 1 for nearly all."""
+    """Return the power of two that scales the scan into the ordinary range; 1 for nearly all scans."""
     sample = _sample(values, empty)
     above = sample[sample > floor]
     size = float(np.percentile(above, 99)) - floor if above.size else 0.0

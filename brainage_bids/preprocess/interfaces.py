@@ -1,7 +1,6 @@
-"""Thin nipype wrappers: a node that calls a plain function on one scan, and a node that runs a program.
+"""Two kinds of nipype nodes: one calls a function on one scan, the other runs a program.
 
-Both leave what they do and why they failed in the scan's ``status.json``, as the builtin engine does, whatever plugin
-runs them.
+Both write their progress and the reason of a failure into the scan's ``status.json``, like the builtin engine.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess.job import LEAST_GB, Job
 from brainage_bids.stops import Stopped
 
-# nipype reports every node on the terminal, in the workers too; outcomes and crash files say it better
+# nipype would report every node on the terminal, also from the workers
 for _name in ("nipype.workflow", "nipype.utils", "nipype.interface", "nipype.filemanip"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
@@ -29,18 +28,18 @@ LONGEST_REASON = 300
 
 
 class Step(BaseInterface):
-    """Call ``run(job, **inputs)``, a function of a module, and give on the values it returns by name.
+    """Call ``run(job, **inputs)``, a module-level function, and pass on the values it returns by name.
 
     Parameters
     ----------
     job
         The scan.
     name
-        The step's name in ``status.json``; None when the function keeps the state itself.
+        The step's name in ``status.json``; None when the function writes it itself.
     run
-        Returns a mapping with the names of ``outputs``, or nothing.
+        Returns a mapping with the names of ``outputs``, or None.
     inputs, outputs
-        Names; all inputs have to be connected.
+        Names; all inputs must be connected.
     """
 
     input_spec = DynamicTraitedSpec
@@ -74,9 +73,9 @@ class Step(BaseInterface):
 
 
 class ScanNode(Node):
-    """A node that knows its scan, so that what it leaves can be removed when the scan is finished or failed.
+    """A node that knows its scan, so that its files can be removed when the scan is finished or has failed.
 
-    ``mem_gb`` is meant for a matrix of 1 mm; a finer one has more set aside in proportion.
+    ``mem_gb`` is the memory for a scan of 1 mm; for finer scans it is raised in proportion.
     """
 
     def __init__(self, job: Job, interface: Any, name: str, mem_gb: float = LEAST_GB, **settings: Any):
@@ -84,7 +83,7 @@ class ScanNode(Node):
         self.job = job
 
     def run(self, updatehash: bool = False) -> Any:
-        """Run the node; nipype makes a failure of the scan of every exception, also of the end of the whole run."""
+        """Run the node; raise the end of the whole run as such, which nipype would report as a failed scan."""
         try:
             return super().run(updatehash)
         except Exception:
@@ -95,13 +94,13 @@ class ScanNode(Node):
 
 
 class ToolNode(ScanNode):
-    """A node that runs one program; its state and, in one sentence, its failure go to ``status.json``.
+    """A node that runs one program; its state, and one sentence on a failure, go to ``status.json``.
 
-    nipype's crash file keeps the whole command line, its output and the traceback.
+    The crash file of nipype has the command line, its output and the traceback.
     """
 
     def __init__(self, job: Job, interface: CommandLine, name: str, step: str, **settings: Any):
-        interface.terminal_output = "allatonce"  # kept for the reason and the crash file, not shown
+        interface.terminal_output = "allatonce"  # collected for the crash file, not shown
         super().__init__(job, interface, name, **settings)
         self.step = step
 
@@ -111,7 +110,7 @@ class ToolNode(ScanNode):
         Raises
         ------
         BadDataError
-            When it is missing, ends with an error or does not write what it should.
+            When it is missing, ends with an error or does not write its output.
         """
         with self.job.step(self.step):
             try:
@@ -121,12 +120,12 @@ class ToolNode(ScanNode):
 
 
 def _reason(program: str, runtime: Any) -> str:
-    """Return in one sentence why a program failed: its exit code and the last line it said."""
+    """Return in one sentence why a program failed: its exit code and its last line of output."""
     code = getattr(runtime, "returncode", None)
-    if not code:  # it did not start, or ended well and left no result: nipype's own last line says it
-        return f"{program}: {_last_line(runtime.traceback)}; the crash file has all it said"
-    said = _last_line(runtime.stderr) or _last_line(runtime.stdout) or "it said nothing"
-    return f"{program} ended with exit code {code}: {said}; the crash file has all it said"
+    if not code:  # it did not start, or ended without error but without result; nipype's last line says which
+        return f"{program}: {_last_line(runtime.traceback)}; the crash file has its full output"
+    last_line = _last_line(runtime.stderr) or _last_line(runtime.stdout) or "no output"
+    return f"{program} ended with exit code {code}: {last_line}; the crash file has its full output"
 
 
 def _last_line(text: str | None) -> str:

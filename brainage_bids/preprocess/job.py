@@ -1,6 +1,6 @@
-"""One scan to be preprocessed: what a worker needs to know, and the state it leaves behind in ``status.json``.
+"""Describe one scan to be preprocessed, and record its progress in ``status.json``.
 
-The state is read by the run that waits, so that a worker killed in the middle of a step shows.
+The main process reads the progress, so that it notices a worker killed in the middle of a step.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ LEAST_GB, BASE_GB, GB_PER_VOXEL = 1.9, 1.3, 0.05e-6
 
 @dataclass(frozen=True)
 class Job:
-    """What a node is given: one scan, the grids it is wanted on, and how to work.
+    """One scan to be preprocessed, its grids, and how to work.
 
     Parameters
     ----------
     scan, specs, outputs
-        The scan, its grids, and where the results go.
+        The scan, its grids, and the paths of the results.
     folder
         Work folder of this scan.
     engine, threads, device
-        As in `PreprocessOptions`; threads of this scan alone.
+        As in `PreprocessOptions`; the threads are those of this scan.
     """
 
     scan: Scan
@@ -49,32 +49,32 @@ class Job:
 
     @functools.cached_property
     def memory_gb(self) -> float:
-        """Memory that the builtin engine takes at most for this scan (GB), by the matrix in its header.
+        """Largest memory of the builtin engine for this scan (GB), from the number of voxels in its header.
 
-        Measured with a volume of 1 mm as the result, for matrices of 10.5, 30.7 and 83.9 million voxels (the same head
-        at 1.0, 0.7 and 0.5 mm): 1.43, 2.70 and 4.38 GB.
+        Measured for a 1 mm volume from 10.5, 30.7 and 83.9 million voxels (the same head at 1.0, 0.7 and 0.5 mm): 1.43,
+        2.70 and 4.38 GB.
         """
         path = self.scan.prepared.image if self.scan.prepared else self.scan.path
         try:
             voxels = math.prod(open_stored(path).shape[:3])
-        except BadDataError:  # it fails when it is read, and is told then
+        except BadDataError:  # reported when the scan is read
             voxels = 0
         return max(LEAST_GB, BASE_GB + GB_PER_VOXEL * voxels)
 
     @property
     def status(self) -> dict:
-        """What the worker wrote last: ``step``, ``seconds``, ``peak_gb``, and ``reason`` (failed) or ``finished``.
+        """Last entry of the worker: ``step``, ``seconds``, ``peak_gb``, and ``reason`` (failed) or ``finished``.
 
-        ``no_room`` says that it failed for a full disk.
+        ``no_room`` means that the disk was full.
         """
         try:
             return read_json(self.folder / "status.json")
-        except (FileNotFoundError, BadDataError):  # not begun; being written where there was no room for a second file
+        except (FileNotFoundError, BadDataError):  # not begun, or just being overwritten on a full disk
             return {}
 
     @contextlib.contextmanager
     def step(self, name: str, last: bool = False) -> Iterator[None]:
-        """Keep the state of one step: begun, failed and why, or (the ``last`` one) finished."""
+        """Record the state of one step: begun, failed (with the reason), or finished (the ``last`` step)."""
         before = self.status.get("seconds", 0.0)
         begin = time.monotonic()
         self._write(step=name, seconds=before)
@@ -87,7 +87,7 @@ class Job:
             values = {"step": name, "seconds": before + time.monotonic() - begin, "reason": " ".join(reason.split())}
             try:
                 self._write(**values, **more)
-            except BrainageError:  # over the old state, then, where there is no room; it would hide the first error
+            except BrainageError:  # on a full disk overwrite the old file; raising here would hide the first error
                 with contextlib.suppress(OSError):
                     (self.folder / "status.json").write_text(json.dumps(values | more), encoding="utf-8")
             raise

@@ -1,7 +1,7 @@
-"""Take the noise from round the head of an MP2RAGE image (UNIT1), whose every voxel of air holds a random value.
+"""Remove the noise around the head in an MP2RAGE image (UNIT1).
 
 A UNIT1 image is the ratio of two inversions, ``Re(INV1* INV2) / (INV1^2 + INV2^2)``, from -0.5 to 0.5, often stored as
-0 to 4095. Where there is no signal the ratio is noise over noise.
+0 to 4095. In air the ratio is noise divided by noise, so every voxel has a random value.
 """
 
 from __future__ import annotations
@@ -10,36 +10,38 @@ import numpy as np
 import scipy.ndimage as ndi
 
 WITH_INV2 = "is an MP2RAGE image (UNIT1): noise without signal was removed by the second inversion (INV2)"
-BY_NOISE = "is an MP2RAGE image (UNIT1) without INV2: what is as noisy as air was removed"
-CLEAN = "is an MP2RAGE image (UNIT1) whose background holds no noise: taken as it is"
-STORED_MAX = 4095.0  # of the 12 bits that scanners write
-ABOVE_NOISE = 4.0  # the root of the regularising term over the noise of INV2
-REACH_MM = 2.0  # within which the noise is averaged
-NOISE_LEAST = 0.15  # mean deviation from the neighbours; of pure noise about 0.25
-NOISE_KEPT, NOISE_LOST = 0.5, 0.75  # of the level in air: up to here a voxel is kept whole, from here on it is 0
+BY_NOISE = "is an MP2RAGE image (UNIT1) without INV2: voxels as noisy as air were removed"
+CLEAN = "is an MP2RAGE image (UNIT1) whose background holds no noise: it was used as it is"
+STORED_MAX = 4095.0  # largest value in the 12 bits that scanners write
+ABOVE_NOISE = 4.0  # square root of the regularising term, in units of the noise of INV2
+REACH_MM = 2.0  # width of the average of the noise
+NOISE_LEAST = 0.15  # mean deviation from the neighbours in air, below which it holds no noise (pure noise: about 0.25)
+NOISE_KEPT, NOISE_LOST = (
+    0.5,
+    0.75,
+)  # shares of the noise level in air: voxels are kept up to the first, 0 from the second
 
 
 def without_noise(data: np.ndarray, inv2: np.ndarray | None, zooms: np.ndarray) -> tuple[np.ndarray, str]:
-    """Return a UNIT1 image that is 0 where there is no signal, and what was done in words.
+    """Return a UNIT1 image that is 0 where there is no signal, and a description of what was done.
 
-    With the magnitude of the second inversion the ratio is formed again with a term that holds it at its lower end
-    where the signal is not above the noise (O'Brien et al. 2014, PLoS ONE 9:e99676, equation 2). The first inversion
-    follows from the ratio and INV2. Without INV2, a voxel counts as far as its neighbourhood is less noisy than the
-    faces of the volume, which lie in the air.
+    With INV2, the ratio is computed again with an added term, which keeps it at its lower end where the signal does not
+    exceed the noise (O'Brien et al. 2014, PLoS ONE 9:e99676, equation 2). INV1 follows from the ratio and INV2. Without
+    INV2, a voxel is weighted down the more its neighbourhood is as noisy as the faces of the volume, which are air.
 
     Parameters
     ----------
     data
         UNIT1 as stored, float32 ``(X, Y, Z)``: -0.5 to 0.5, 0 to 1, or 0 to 4095.
     inv2
-        Magnitude of INV2 on the same grid, in any unit; None when it is not there.
+        Magnitude of INV2 on the same grid, in any unit; None without it.
     zooms
         Voxel size, mm.
 
     Returns
     -------
     data, words
-        float32 from 0 (air, CSF) to 1; a sentence that goes on after the name of the file.
+        float32 from 0 (air, CSF) to 1; a sentence that continues after the name of the file.
     """
     ratio = ratio_of(data)
     if inv2 is not None:
@@ -61,7 +63,7 @@ def ratio_of(data: np.ndarray) -> np.ndarray:
 
 
 def _regularised(ratio: np.ndarray, inv2: np.ndarray) -> np.ndarray:
-    # ratio = q / (1 + q^2) with q = INV1 / INV2, of whose two values the smaller is that of tissue
+    # ratio = q / (1 + q^2) with q = INV1 / INV2; of the two solutions the smaller belongs to tissue
     root = np.sqrt(np.maximum(1 - 4 * ratio**2, 0))
     quotient = np.divide(1 - root, 2 * ratio, out=np.zeros_like(ratio), where=np.abs(ratio) > 1e-6)
     total = inv2.astype(np.float64) ** 2 * (1 + quotient**2)  # INV1^2 + INV2^2
@@ -72,13 +74,13 @@ def _regularised(ratio: np.ndarray, inv2: np.ndarray) -> np.ndarray:
 
 
 def _noise(ratio: np.ndarray, zooms: np.ndarray) -> np.ndarray:
-    """Return how far voxels are from the mean of their neighbours, averaged over about 2 mm."""
+    """Return the distance of voxels from the mean of their neighbours, averaged over about 2 mm."""
     apart = np.abs(ratio - ndi.uniform_filter(ratio, 3))
     return ndi.gaussian_filter(apart, REACH_MM / np.asarray(zooms))
 
 
 def _between(values: np.ndarray) -> float:
-    """Return the value that parts two classes best (Otsu 1979)."""
+    """Return the value that best separates two classes (Otsu 1979)."""
     counts, edges = np.histogram(values, 256)
     centres = (edges[1:] + edges[:-1]) / 2
     below, sums = np.cumsum(counts), np.cumsum(counts * centres)

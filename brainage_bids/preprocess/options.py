@@ -1,6 +1,6 @@
-"""The options of preprocessing: one frozen record, made by the command line.
+"""The options of preprocessing, as one frozen record.
 
-Must not import anything heavy: it is built before any scan is looked at.
+This module must not import heavy packages: the command line uses it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from brainage_bids.schema import DEFAULT_SEED
 
-# Raised whenever a volume made by the engine would get other numbers; older volumes are then made again.
+# Raise a version when the engine would give other numbers; older volumes are then made again.
 ENGINE_VERSIONS = {"builtin": "4", "ants": "1", "fsl": "1", "minc": "2"}
 
 
 @dataclass(frozen=True)
 class PreprocessOptions:
-    """How to run the preprocessing; nothing here but ``engine`` changes a volume.
+    """How to run the preprocessing. Only ``engine`` changes the volumes.
 
     Parameters
     ----------
@@ -25,17 +25,17 @@ class PreprocessOptions:
     engine
         ``builtin`` (needs nothing beyond pip), ``ants``, ``fsl`` or ``minc``.
     nprocs
-        Processor cores in all; ``nprocs // omp_nthreads`` scans run side by side. Never changes a result.
+        Total number of processor cores; ``nprocs // omp_nthreads`` scans run in parallel. Never changes a result.
     omp_nthreads
-        Threads inside one scan.
+        Threads for one scan.
     mem_gb
-        Memory in all (GB); None: 90 % of what the machine has.
+        Total memory (GB); None: 90 % of the machine's memory.
     plugin_file
         nipype plugin file as in fMRIPrep (YAML or JSON with ``plugin`` and ``plugin_args``); replaces ``nprocs``.
     seed
-        Recorded only: the builtin engine draws no random number.
+        Recorded only: the builtin engine uses no random numbers.
     rerun
-        Make volumes again that are already there.
+        Make existing volumes again.
     stop_on_first_crash
         Stop at the first scan that fails instead of finishing the others.
     clean_workdir
@@ -43,7 +43,7 @@ class PreprocessOptions:
     low_mem
         One scan at a time, whatever ``nprocs`` says (about 2 GB in all).
     device
-        ``auto`` runs mask and registration on the GPU where there is one (last-digit differences), ``cpu`` never.
+        ``auto`` uses a GPU, if any, for mask and registration (results differ in the last digits); ``cpu`` never does.
     progress
         Show a progress bar.
     """

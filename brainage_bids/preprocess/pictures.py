@@ -1,4 +1,4 @@
-"""The two pictures to look at before trusting a volume: the mask on the scan, the template's edges on the volume."""
+"""Draw the two pictures for visual quality control: the mask on the scan, and template edges on the volume."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from brainage_bids.bids.files import atomic
 from brainage_bids.preprocess.quality import box_of
 from brainage_bids.schema import VolumeSpec
 
-FRACTIONS = (0.3, 0.42, 0.58, 0.7)  # where along the brain the slices lie
+FRACTIONS = (0.3, 0.42, 0.58, 0.7)  # positions of the slices along the brain
 OUTLINE, EDGE = (213, 94, 0), (86, 180, 233)  # Okabe-Ito vermilion and sky blue
 WHITE = (255, 255, 255)
-PANEL, HEAD = (176, 174), 26  # pixels of a panel, and of the line of text above all of them
-GREYS = 1.1  # multiple of the 99.5 percentile that is shown white
+PANEL, HEAD = (176, 174), 26  # pixels: size of a panel, and height of the text line above
+GREYS = 1.1  # multiple of the 99.5th percentile that is shown white
 
 
 def mask_picture(path: Path, data: np.ndarray, mask: np.ndarray, affine: np.ndarray, title: str) -> None:
@@ -45,7 +45,7 @@ def _draw(
     colour: tuple[int, int, int],
     title: str,
 ) -> None:
-    """Draw slices through ``where``, one row a plane, the edge of ``outlined`` over the grey values."""
+    """Draw slices through ``where``, one row per plane, with the edge of ``outlined`` over the grey values."""
     across, up = PANEL
     canvas = Image.new("RGB", (across * len(FRACTIONS), up * 3 + HEAD))
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
@@ -64,7 +64,7 @@ def _draw(
     pen.text((6, HEAD / 2), title, WHITE, font, anchor="lm")
     words = "left of the picture = left of the person"
     pen.text((canvas.width - 6, HEAD / 2), words, WHITE, ImageFont.load_default(11), anchor="rm")
-    with atomic(path) as temporary:  # 40 colours are enough for grey, an outline and letters, and keep the file small
+    with atomic(path) as temporary:  # 40 colours are enough, and keep the file small
         canvas.quantize(40, dither=Image.Dither.NONE).save(temporary, format="png", optimize=True)
 
 
@@ -75,8 +75,8 @@ def _extent(data: np.ndarray, zooms: np.ndarray, axis: int) -> tuple[float, floa
 
 
 def _panel(grey: np.ndarray, line: np.ndarray, size: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
-    """Return one slice at its size in pixels: grey values, and the edge of ``line`` drawn over them."""
-    shown = np.clip(grey.T[::-1] * (255 / GREYS), 0, 255).astype(np.uint8)  # first row of a picture is its top
+    """Return one slice of ``size`` pixels: grey values, and the edge of ``line`` drawn over them."""
+    shown = np.clip(grey.T[::-1] * (255 / GREYS), 0, 255).astype(np.uint8)  # the first row of a picture is its top
     pixels = np.repeat(np.asarray(Image.fromarray(shown).resize(size, Image.Resampling.BILINEAR))[..., None], 3, axis=2)
     smooth = Image.fromarray(line.T[::-1].astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     inside = np.asarray(smooth) > 0.5

@@ -1,4 +1,4 @@
-"""Which nipype plugin runs the nodes: in line, on the cores of this machine, or a scheduler from ``--use-plugin``."""
+"""Choose the nipype plugin: in this process, on several cores, or a batch scheduler given by ``--use-plugin``."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ PRELOAD = (
     "brainage_bids.preprocess.steps",
 )
 POLL_HERE_S, POLL_SCHEDULER_S = 0.05, 2.0
-LIMITS = {"n_procs": (int, 4096), "memory_gb": (int | float, 1e6)}  # settings nipype reckons with: kind and most
+LIMITS = {"n_procs": (int, 4096), "memory_gb": (int | float, 1e6)}  # nipype settings: type and largest value
 SCHEDULERS = {"SLURM": "sbatch", "SGE": "qsub", "PBS": "qsub", "LSF": "bsub", "OAR": "oarsub"}
 
 
 def at_once(options: PreprocessOptions) -> int:
-    """Return how many scans this machine works on at the same time."""
+    """Return the number of scans processed in parallel on this machine."""
     return 1 if options.low_mem else max(1, options.nprocs // options.omp_nthreads)
 
 
 def choose_plugin(options: PreprocessOptions, callback: Callable, alone: bool = False) -> tuple[dict, float]:
-    """Return the arguments of nipype's ``Workflow.run`` and how often to look at running nodes (s).
+    """Return the arguments of nipype's ``Workflow.run``, and the interval between checks of running nodes (s).
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def choose_plugin(options: PreprocessOptions, callback: Callable, alone: bool = 
     callback
         Called by nipype with a node and ``start``, ``end`` or ``exception``.
     alone
-        One scan at a time, each in a process of its own.
+        One scan at a time, each in its own process.
 
     Raises
     ------
     UsageError
-        When the plugin file is none, or names a plugin that cannot be trusted or is not there.
+        When the plugin file is not valid, or names a plugin that cannot be used.
     """
     if options.plugin_file is not None:
         name, settings = read_plugin_file(options.plugin_file)
@@ -77,12 +77,12 @@ def _scheduler(name: str, settings: dict):
 
 
 def read_plugin_file(path: Path) -> tuple[str, dict]:
-    """Return the plugin and its settings from a nipype plugin file (YAML or JSON), as fMRIPrep takes it.
+    """Return the plugin and its settings from a nipype plugin file (YAML or JSON, as in fMRIPrep).
 
     Raises
     ------
     UsageError
-        When the file is unreadable, names no plugin or one that loses failures, or its scheduler is not installed.
+        When the file is unreadable, names no plugin or one that hides failures, or the scheduler is not installed.
     """
     import yaml
 
@@ -105,8 +105,8 @@ def read_plugin_file(path: Path) -> tuple[str, dict]:
             raise UsageError(f"--use-plugin {path}: {key} is {shorten(value)!r}; give a number above 0")
     if name.endswith("Graph"):
         raise UsageError(
-            f"--use-plugin {path}: {name} submits everything at once and never reports a failure, so that a lost "
-            f"participant would pass for done; use {name.removesuffix('Graph')}"
+            f"--use-plugin {path}: {name} submits everything at once and never reports a failure, so that a failed "
+            f"participant would count as done; use {name.removesuffix('Graph')}"
         )
     if name == "LegacyMultiProc":
         name = "MultiProc"  # same settings; the old pool hangs when a worker is killed

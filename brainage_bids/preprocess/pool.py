@@ -1,9 +1,9 @@
-"""nipype's MultiProc and batch schedulers with their gaps closed.
+"""Fix weaknesses of nipype's MultiProc and batch scheduler plugins.
 
-MultiProc: a worker that dies (out of memory) makes its tasks fail instead of hanging the run, and a fresh pool takes
-the rest; tasks further down their chain go first, so that one scan is finished before many are begun. Schedulers: a job
-that was killed fails alone instead of ending the whole run, and a scheduler that does not answer is asked again instead
-of its jobs being given up. `close` ends the workers and takes back the jobs.
+MultiProc: when a worker dies (out of memory), its tasks fail instead of blocking the run, and a new pool does the rest.
+Later steps of a scan go first, so that one scan is finished before many are begun. Schedulers: a killed job fails alone
+instead of ending the whole run, and a scheduler that does not answer is asked again. `close` ends the workers and
+cancels the jobs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ LOG = logging.getLogger("brainage_bids")
 DIED = "the worker process died"
 CANCEL = {"SLURM": "scancel", "SGE": "qdel", "PBS": "qdel", "LSF": "bkill", "OAR": "oardel"}
 CANCEL_S = 3.0  # a scheduler that does not answer must not hold up the end
-REFUSALS, MANY_REFUSALS, LONGEST_WAIT_S = 8, 2000, 60.0  # in a row, with none of our jobs waiting or running; with some
+# Refused jobs in a row before giving up: with none of our jobs queued or running, and with some.
+REFUSALS, MANY_REFUSALS, LONGEST_WAIT_S = 8, 2000, 60.0
 
 
 class SteadyPoolPlugin(MultiProcPlugin):
@@ -44,7 +45,7 @@ class SteadyPoolPlugin(MultiProcPlugin):
         return new_pool(self.processors, os.getcwd())
 
     def _async_callback(self, args: Any) -> None:
-        """Results are read in `_get_result`, where the death of a worker shows."""
+        """Do nothing: results are read in `_get_result`, which notices dead workers."""
 
     def _get_result(self, taskid: int) -> dict[str, Any] | None:
         future = self._task_obj[taskid]
@@ -64,7 +65,7 @@ class SteadyPoolPlugin(MultiProcPlugin):
             return super()._submit_job(node, updatehash)
 
     def _sort_jobs(self, jobids: Any, scheduler: str = "tsort") -> list[int]:
-        """Tasks that waited for another task go before the first tasks of other chains."""
+        """Put later steps of begun scans before the first steps of others."""
         return sorted(jobids, key=lambda job: (not self._waited[job], job))
 
     def _generate_dependency_list(self, graph: Any) -> None:
@@ -90,9 +91,9 @@ def steady_scheduler(name: str, settings: dict[str, Any]) -> Any:
                 self._refused += 1
                 if self._refused >= (MANY_REFUSALS if self.pending_tasks else REFUSALS):
                     raise
-                said = str(error).strip().splitlines()
-                LOG.warning("%s refused a job (%s); trying again", name, said[-1] if said else "no reason given")
-                time.sleep(min(2.0**self._refused, LONGEST_WAIT_S))  # a limit on jobs is lifted as others end
+                lines = str(error).strip().splitlines()
+                LOG.warning("%s refused a job (%s); trying again", name, lines[-1] if lines else "no reason given")
+                time.sleep(min(2.0**self._refused, LONGEST_WAIT_S))  # there may be a limit on the number of jobs
                 return None  # nipype keeps the job and asks again
             self._refused = 0
             return taskid
@@ -106,15 +107,15 @@ def steady_scheduler(name: str, settings: dict[str, Any]) -> Any:
 
         def _get_result(self, taskid: int) -> dict[str, Any] | None:
             result = super()._get_result(taskid)
-            if result and isinstance(result["traceback"], str):  # of a killed job; nipype itself stumbles over it
+            if result and isinstance(result["traceback"], str):  # from a killed job; nipype itself would fail on it
                 result["traceback"] = result["traceback"].splitlines(keepends=True)
             return result
 
         def close(self) -> None:
-            """Take back the jobs that wait or run: nobody would fetch their results."""
+            """Cancel the jobs that are queued or running."""
             jobs = [str(taskid) for taskid in self._pending]
             if jobs and shutil.which(CANCEL[name]):
                 subprocess.run([CANCEL[name], *jobs], capture_output=True, timeout=CANCEL_S, check=False)
-                LOG.warning("%s: %d jobs are taken back", name, len(jobs))
+                LOG.warning("%s: %d jobs are cancelled", name, len(jobs))
 
     return Steady(plugin_args=settings)

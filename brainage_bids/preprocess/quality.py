@@ -1,7 +1,7 @@
-"""Numbers that say whether a volume can be trusted, and the gates on them. Arrays and numbers only.
+"""Compute quality numbers of a scan, and judge them with limits (quality gates).
 
-Everything is measured on the native scan, or on the template's own points at about 2 mm, so that no number depends on
-the grids that happen to be written. How the gates were set: ``benchmarks/quality_gates.py`` and ``docs/qc.md``.
+Everything is measured on the native scan, or at points of the template about 2 mm apart. So no number depends on the
+grids of the volumes. How the limits were set: ``benchmarks/quality_gates.py`` and ``docs/qc.md``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from brainage_bids.preprocess.intake import Brain
     from brainage_bids.preprocess.template import Template
 
-COARSE_MM = 2.0  # step of the points where scan and template are compared
-NEIGHBOURHOOD_MM = 2.0  # voxels longer than this are no neighbours in the estimate of noise
+COARSE_MM = 2.0  # distance of the points where scan and template are compared
+NEIGHBOURHOOD_MM = 2.0  # longer voxels are not used as neighbours in the estimate of noise
 BINS = 256
-MAY_BE_MISSING = ("snr", "cnr")  # coarse voxels tell nothing of noise
+MAY_BE_MISSING = ("snr", "cnr")  # noise cannot be measured in coarse voxels
 
 ANY = float("inf")
-# Where the limits come from stands in docs/qc.md; benchmarks/quality_gates.py checks them against real scans.
-# Outside these no brain was found or the registration is lost: the scan is refused.
+# docs/qc.md explains the limits; benchmarks/quality_gates.py checks them against real scans.
+# Outside these limits no brain was found or the registration failed: the scan is refused.
 REFUSE = {"mask_volume_ml": (450.0, 2600.0), "template_dice": (0.80, ANY), "template_ncc": (0.36, ANY)}
 # Outside these the volume is kept but fails the quality gate and leaves training and statistics.
 FAIL = {"template_dice": (0.92, ANY), "template_ncc": (0.44, ANY), "fov_cut_fraction": (-ANY, 0.05)}
-# Outside these the scan is flagged. Coarse and long voxels are told by `intake` and not a second time here.
+# Outside these the scan is flagged. Coarse and long voxels are reported by `intake`.
 WARN = {
     "mask_volume_ml": (900.0, 2000.0),
     "template_dice": (0.93, ANY),
@@ -64,7 +64,7 @@ HINTS = {
 
 
 def measure(brain: Brain, fit: Fit, template: Template) -> dict[str, float]:
-    """Return the quality numbers of one scan (`brainage_bids.schema.QC_METRICS` says what each one is).
+    """Return the quality numbers of one scan; `brainage_bids.schema.QC_METRICS` explains them.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def measure(brain: Brain, fit: Fit, template: Template) -> dict[str, float]:
     fit
         The affine, template world to native world (mm).
     template
-        What the scan was registered to.
+        The template that the scan was registered to.
     """
     affine, matrix = np.asarray(brain.affine), np.asarray(fit.matrix)
     zooms = voxel_sizes(affine)
@@ -116,7 +116,7 @@ def shape_of_affine(matrix: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 @lru_cache(maxsize=4)
 def _points(template: Template) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the template's brain at about 2 mm: world points (N, 4), values (N,), and the volume of a point (mL)."""
+    """Return the template's brain at about 2 mm: world points (N, 4), values (N,), and the volume per point (mL)."""
     values, affine = _shrunk(template.data, template.affine)
     inside, _ = _shrunk(template.mask.astype(np.float32), template.affine)
     chosen = inside > 0.5
@@ -129,9 +129,9 @@ def _shrunk(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Return block means of about 2 mm (the last incomplete block is left out) and their affine."""
     zooms = voxel_sizes(affine)
     factor = np.minimum(np.maximum(1, np.rint(COARSE_MM / zooms).astype(int)), data.shape)
-    kept = tuple(slice(0, n // f * f) for n, f in zip(data.shape, factor, strict=True))
+    whole_blocks = tuple(slice(0, n // f * f) for n, f in zip(data.shape, factor, strict=True))
     (nx, ny, nz), (fx, fy, fz) = np.asarray(data.shape) // factor, factor
-    means = data[kept].reshape(nx, fx, ny, fy, nz, fz).mean(axis=(1, 3, 5))
+    means = data[whole_blocks].reshape(nx, fx, ny, fy, nz, fz).mean(axis=(1, 3, 5))
     step = np.eye(4)
     step[:3, :3], step[:3, 3] = np.diag(factor), (factor - 1) / 2
     return means, affine @ step
@@ -142,8 +142,8 @@ def _against_template(
 ) -> dict[str, float]:
     """Return Dice, correlation and the share of the template's brain that was not scanned.
 
-    Dice is taken of the masks in template space. The correlation is Pearson's over the template's brain as far as it
-    was scanned; the scan counts as 0 outside its own mask.
+    Dice compares the masks in template space. Pearson's correlation is taken over the scanned part of the template's
+    brain; the scan counts as 0 outside its own mask.
     """
     points, values, each = _points(template)
     to_voxel = np.linalg.inv(brain.affine) @ matrix
@@ -166,7 +166,7 @@ def _against_template(
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return Pearson's correlation; 0 where one of the two does not vary or is shorter than two."""
+    """Return Pearson's correlation; 0 when one of the two is constant or has fewer than two values."""
     if a.size < 2:
         return 0.0
     a, b = (x.astype(np.float64) - x.mean(dtype=np.float64) for x in (a, b))
@@ -175,16 +175,16 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def box_of(mask: np.ndarray) -> tuple[slice, ...]:
-    """Return the box of a mask that is not empty."""
-    found = []
+    """Return the bounding box of a mask, which must not be empty."""
+    box = []
     for axis in range(3):
         used = np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis)))
-        found.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(found)
+        box.append(slice(int(used[0]), int(used[-1]) + 1))
+    return tuple(box)
 
 
 def edge_fraction(mask: np.ndarray, box: tuple[slice, ...], zooms: np.ndarray) -> float:
-    """Return the share of the mask's surface that lies on the border of the array: where the scan ends in the brain."""
+    """Return the share of the mask's surface on the border of the image, where the scan cuts the brain."""
     inside = mask[box]
     total = border = 0.0
     for axis, (span, length) in enumerate(zip(box, mask.shape, strict=True)):
@@ -198,9 +198,9 @@ def edge_fraction(mask: np.ndarray, box: tuple[slice, ...], zooms: np.ndarray) -
 def widths_of_detail(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> np.ndarray:
     """Return the effective resolution along each axis: full width at half maximum (mm) of the image inside ``mask``.
 
-    From the variance of the differences of neighbours against the variance of the values, as if the image were a
-    Gaussian random field (Forman et al. 1995, Magn Reson Med 33:636; what AFNI's 3dFWHMx calls the classic estimate,
-    Cox et al. 2017, Brain Connect 7:152). On a brain the anatomy counts too: a sharp 1 mm scan has 3 to 4 mm.
+    Computed from the variance of differences between neighbours and the variance of the values, as for a Gaussian
+    random field (Forman et al. 1995, Magn Reson Med 33:636; the classic estimate of AFNI's 3dFWHMx, Cox et al. 2017,
+    Brain Connect 7:152). Anatomy adds to it: a sharp 1 mm scan of a brain has 3 to 4 mm.
     """
     values = data[mask].astype(np.float64)
     variance = max(float(values.var()), np.finfo(np.float64).tiny)
@@ -210,7 +210,7 @@ def widths_of_detail(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> n
         behind = tuple(slice(None, -1) if k == axis else slice(None) for k in range(3))
         steps = (data[ahead] - data[behind])[mask[ahead] & mask[behind]]
         ratio = 1 - float(steps.var(dtype=np.float64)) / (2 * variance) if steps.size > 1 else 0.0
-        # neighbours that are not alike at all mean a width of less than one voxel: no number below 0.5 voxel is told
+        # uncorrelated neighbours mean a width of less than one voxel: the result is limited to 0.5 voxel
         ratio = min(max(ratio, 2.0**-4), 1 - 1e-9)
         widths.append(float(zoom * np.sqrt(-2 * np.log(2) / np.log(ratio))))
     return np.asarray(widths)
@@ -219,32 +219,32 @@ def widths_of_detail(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> n
 def signal(data: np.ndarray, mask: np.ndarray, zooms: np.ndarray) -> dict[str, float]:
     """Return ``snr``, ``cnr`` and ``tissue_contrast`` of a bias-corrected brain, in native voxels.
 
-    White matter, grey matter and fluid are parted by two thresholds (Otsu 1979) on the local means. Noise is the
+    White matter, grey matter and CSF are separated by two thresholds (Otsu 1979) on the local means. Noise is the
     robust SD (1.4826 MAD) of white matter voxels about the mean of their neighbourhood, corrected for the voxel's own
     share in that mean. ``snr`` = white / noise, ``cnr`` = (white - grey) / noise, ``tissue_contrast`` =
-    (white - grey) / white, medians throughout. NaN where it cannot be told: noise where all voxels are coarse.
+    (white - grey) / white, with medians. NaN when it cannot be measured, as noise in coarse voxels.
     """
     size = np.where(zooms <= NEIGHBOURHOOD_MM, 3, 1)
     n = int(size.prod())
     smooth = ndi.uniform_filter(data, tuple(size), mode="nearest")
-    inside, smooth = data[::2][mask[::2]], smooth[::2][mask[::2]]  # every second slice is plenty
+    inside, smooth = data[::2][mask[::2]], smooth[::2][mask[::2]]  # every second slice is enough
     low, high = two_thresholds(smooth)
     white, grey = smooth > high, (smooth > low) & (smooth <= high)
-    found = dict.fromkeys(("snr", "cnr", "tissue_contrast"), float("nan"))
+    result = dict.fromkeys(("snr", "cnr", "tissue_contrast"), float("nan"))
     if min(white.sum(), grey.sum()) < 2:
-        return found
+        return result
     middle, dark = float(np.median(smooth[white])), float(np.median(smooth[grey]))
     if middle > 0:
-        found["tissue_contrast"] = (middle - dark) / middle
+        result["tissue_contrast"] = (middle - dark) / middle
     rest = (inside - smooth)[white]
     noise = 1.4826 * float(np.median(np.abs(rest - np.median(rest)))) / np.sqrt(1 - 1 / n) if n > 1 else 0.0
     if noise > 0:
-        found |= {"snr": float(middle / noise), "cnr": float((middle - dark) / noise)}
-    return found
+        result |= {"snr": float(middle / noise), "cnr": float((middle - dark) / noise)}
+    return result
 
 
 def two_thresholds(values: np.ndarray) -> tuple[float, float]:
-    """Return the two values that part a histogram into the three most compact classes (Otsu 1979)."""
+    """Return the two values that divide a histogram into the three most compact classes (Otsu 1979)."""
     low, high = np.percentile(values, (0.1, 99.9))
     counts, edges = np.histogram(values, bins=BINS, range=(low, max(high, low + 1e-9)))
     middle = (edges[:-1] + edges[1:]) / 2
@@ -261,9 +261,9 @@ def two_thresholds(values: np.ndarray) -> tuple[float, float]:
 
 
 def judge(metrics: dict[str, float]) -> tuple[list[str], list[str], list[str]]:
-    """Return the reasons to refuse, to fail the gate, and to warn; a number that is missing is one where it has a gate.
+    """Return three lists of reasons: to refuse the scan, to fail the gate, and to warn.
 
-    Example of a reason: ``snr 7.1 is below 10 (noisy)``.
+    Example: ``snr 7.1 is below 10 (noisy)``. A missing number is a reason too, except snr and cnr.
     """
     return tuple(
         [reason for name, ends in gates.items() if (reason := _beyond(name, metrics[name], *ends))]

@@ -1,6 +1,6 @@
-"""What a scan already went through before it came here: skull stripping, bias correction, MNI space. Arrays only.
+"""Recognise earlier processing of a scan: skull stripping, bias correction, transformation to MNI space.
 
-The thresholds come from real scans; `docs/reuse.md` holds the numbers.
+The thresholds come from real scans; see `docs/reuse.md`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from nibabel.affines import voxel_sizes
 from brainage_bids.preprocess.intake import Brain
 from brainage_bids.preprocess.template import Template
 
-FLAT_FIELD = 0.05  # SD of the log bias field inside the brain, below which there was hardly anything left to correct
-MNI_DISTANCE_MM = 6.0  # mean distance of template points from where the affine puts them, when the header says MNI
+FLAT_FIELD = 0.05  # SD of the log bias field inside the brain, below which there was hardly any field
+MNI_DISTANCE_MM = 6.0  # largest mean shift of template points by the affine, for a scan in MNI space
 POINT_STEP_MM = 6
 
 
 def remarks(before: np.ndarray, after: np.ndarray, mask: np.ndarray, source: str) -> tuple[str, ...]:
-    """Return what was recognised in a scan that this program masked and bias-corrected itself.
+    """Return remarks on a scan that was masked and bias-corrected by this program.
 
     Parameters
     ----------
@@ -26,18 +26,18 @@ def remarks(before: np.ndarray, after: np.ndarray, mask: np.ndarray, source: str
     mask
         Brain mask, bool.
     source
-        Where the mask comes from, see `Brain`.
+        Source of the mask, see `Brain`.
     """
-    found = []
+    texts = []
     if source == "input":
-        found.append("the scan came skull-stripped: its own foreground is the mask")
+        texts.append("the scan came skull-stripped: its own foreground is the mask")
     if field_spread(before, after, mask) < FLAT_FIELD:
-        found.append("the scan came with hardly any bias field (already corrected, or a very even coil)")
-    return tuple(found)
+        texts.append("the scan came with hardly any bias field (already corrected, or a very even coil)")
+    return tuple(texts)
 
 
 def field_spread(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
-    """Return the SD inside the mask of the log field that a correction has removed."""
+    """Return the SD, inside the mask, of the logarithm of the bias field that was removed."""
     first, second = before[mask], after[mask]
     seen = (first > 0) & (second > 0)
     if not seen.any():
@@ -46,7 +46,7 @@ def field_spread(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> flo
 
 
 def mni_notes(brain: Brain, matrix: np.ndarray, template: Template) -> tuple[str, ...]:
-    """Return a warning when a scan lies in MNI space already: its header or grid says so and the affine is a small one.
+    """Return a warning when a scan is already in MNI space: its header or grid says so, and the affine is small.
 
     Parameters
     ----------
@@ -55,19 +55,19 @@ def mni_notes(brain: Brain, matrix: np.ndarray, template: Template) -> tuple[str
     matrix
         4 x 4, template world to native world (mm).
     template
-        What it was registered to.
+        The template that it was registered to.
     """
     distance = moved_mm(matrix, template)
     if not brain.says_mni or distance > MNI_DISTANCE_MM:
         return ()
     return (
-        f"the scan lies in MNI space already (the affine moves the brain by {distance:.1f} mm): had it been brought "
-        "there nonlinearly, brain size and atrophy would be gone; use the native scan",
+        f"the scan lies in MNI space already (the affine moves the brain by {distance:.1f} mm): if this was "
+        "done nonlinearly, brain size and atrophy are lost; use the native scan",
     )
 
 
 def moved_mm(matrix: np.ndarray, template: Template) -> float:
-    """Return how far the affine moves the template's brain in the mean, mm."""
+    """Return the mean distance by which the affine moves the template's brain, mm."""
     step = np.maximum(1, np.round(POINT_STEP_MM / voxel_sizes(template.affine))).astype(int)
     index = np.argwhere(template.mask[:: step[0], :: step[1], :: step[2]]) * step
     points = index @ template.affine[:3, :3].T + template.affine[:3, 3]

@@ -1,4 +1,4 @@
-"""Resample a native brain once onto a grid, and make the grid's intensities comparable. Arrays only."""
+"""Resample a native brain onto a grid with one interpolation, and scale its intensities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def to_grid(
     order: int,
     inside: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return ``data`` on the grid of ``spec``: one interpolation, after a low-pass where the grid is coarser.
+    """Return ``data`` on the grid of ``spec``: one interpolation, after a low-pass filter if the grid is coarser.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ def to_grid(
     spec
         The grid.
     order
-        3 cubic B-spline, 1 linear.
+        3: cubic B-spline; 1: linear.
     inside
-        Voxels of the grid that are wanted, bool; default all. The others stay 0.
+        Voxels of the grid to compute, bool; default all. The others stay 0.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def to_grid(
 
 
 def _box_of_content(data: np.ndarray, margin: np.ndarray) -> tuple[slice, ...] | None:
-    """Return the box of the voxels that are not 0, widened by ``margin``; outside it the result is 0 anyway."""
+    """Return the box of the voxels that are not 0, widened by ``margin``; None when all are 0."""
     box = ndi.find_objects((data != 0).astype(np.uint8))
     if not box:
         return None
@@ -78,7 +78,7 @@ def _box_of_content(data: np.ndarray, margin: np.ndarray) -> tuple[slice, ...] |
 
 
 def _target_box(index: np.ndarray, shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[slice, ...]:
-    """Return the part of the grid that sees an array of ``shape``."""
+    """Return the part of the grid that is covered by an array of ``shape``."""
     corners = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in shape], indexing="ij"), axis=-1).reshape(-1, 3)
     seen = (corners - index[:3, 3]) @ np.linalg.inv(index[:3, :3]).T
     low, high = np.floor(seen.min(axis=0)).astype(int), np.ceil(seen.max(axis=0)).astype(int) + 1
@@ -95,8 +95,8 @@ def volume_on_grid(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the finished volume (float32) and its mask (bool) on the grid of ``spec``.
 
-    The skull-stripped brain is resampled by a cubic B-spline inside the resampled mask, its negative overshoot clipped
-    at 0, and the intensity rule of ``spec`` applied last.
+    The skull-stripped brain is resampled by a cubic B-spline inside the resampled mask. Negative overshoot is clipped
+    at 0. Then the intensity rule of ``spec`` is applied.
     """
     inside = mask_to_grid(mask, native_affine, matrix, spec)
     values = to_grid(np.where(mask, brain, 0), native_affine, matrix, spec, 3, inside)
@@ -104,7 +104,7 @@ def volume_on_grid(
 
 
 def intensity_rule(values: np.ndarray, inside: np.ndarray, rule: str) -> np.ndarray:
-    """Apply ``minmax`` or ``zscore`` inside the mask (science of both: `VolumeSpec`); 0 outside.
+    """Apply ``minmax`` or ``zscore`` (see `VolumeSpec`) inside the mask; return float32, 0 outside.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Second chance for a scan whose brain was not found upright: turn the head, mask and register again, keep the best.
+"""Try again when the first registration is suspect: turn the head, mask and register it again, keep the best.
 
-Takes minutes at worst, so it is called only when the first fit is suspect. Plain functions on arrays.
+This can take minutes, so it is done only for suspect registrations.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from brainage_bids.preprocess.affine import Fit, register, standard_starts, wide
 from brainage_bids.preprocess.intake import Native
 from brainage_bids.preprocess.template import Template, load_template
 
-# A fit below this correlation, or a brain of this size, is suspect; upright real heads have 0.60-0.71.
+# A correlation below this, or a brain volume outside this range, is suspect. Upright real heads have 0.60-0.71.
 SUSPECT_NCC = 0.54
 SUSPECT_ML = (800.0, 2200.0)
-GOOD_NCC = 0.64  # of the 4 mm level; no further pose is tried beyond it
-REFINED = 3  # poses that are stood upright and looked at again
+GOOD_NCC = 0.64  # correlation at the 4 mm level above which no further pose is tried
+REFINED = 3  # number of poses that are refined
 CLEARLY_BETTER = 0.02
 SEARCH_MM = 2.0
 SEARCH_SIDE = 128  # a small cube is enough to compare poses, and four times faster
@@ -30,7 +30,7 @@ PLAUSIBLE_ML = (500.0, 2600.0)
 
 @dataclass(frozen=True)
 class Pose:
-    """The mask found in a turned head (on the native grid), the coarse fit it gave, and whether to look no further."""
+    """The mask of a turned head (bool, native grid), its coarse registration, and whether this is good enough."""
 
     mask: np.ndarray
     fit: Fit
@@ -38,7 +38,7 @@ class Pose:
 
 
 def suspect(ncc: float, volume_ml: float) -> bool:
-    """Say whether a fit needs a second look."""
+    """Return whether a registration is suspect, by its correlation and the brain volume (mL)."""
     return ncc < SUSPECT_NCC or not SUSPECT_ML[0] <= volume_ml <= SUSPECT_ML[1]
 
 
@@ -73,7 +73,13 @@ def turned(native: Native, turn: np.ndarray, spacing: float) -> tuple[Native, np
 def mask_in_pose(
     native: Native, turn: np.ndarray, spacing: float, gpu: bool = False, side: int | None = None
 ) -> np.ndarray:
-    """Return the brain mask that the network finds in the turned head, on the native grid."""
+    """Return the network's brain mask of the turned head (bool), on the native grid.
+
+    Raises
+    ------
+    BadDataError
+        When the network finds nothing that looks like a brain.
+    """
     head, to_native = turned(native, turn, spacing)
     mask = brain.network_mask(head, gpu, side).astype(np.float32)
     to_turned = np.linalg.inv(to_native)
@@ -82,9 +88,9 @@ def mask_in_pose(
 
 
 def search(native: Native, template: Template, device: str = "cpu", gpu: bool = False) -> Pose | None:
-    """Try the poses of :func:`wide_starts`, stand the best ones upright by what their fits say, and return the best.
+    """Try the poses of :func:`wide_starts`, refine the best ones by turning the head upright, and return the best.
 
-    None when no pose shows a brain.
+    Returns None when no brain is found in any pose.
     """
     poses = []
     for turn in wide_starts():
@@ -106,11 +112,11 @@ def search(native: Native, template: Template, device: str = "cpu", gpu: bool = 
 
 
 def finest_mask(native: Native, pose: Pose, template: Template, device: str = "cpu", gpu: bool = False) -> np.ndarray:
-    """Return the mask of the head stood upright by ``pose`` at full resolution, or the pose's own if that fails."""
+    """Return the mask at full resolution of the head turned upright by ``pose``; the pose's mask if that fails."""
     starts = starts_in(upright(pose.fit))
-    place = register(native.data, pose.mask, native.affine, load_template(), starts, device, coarse=True)
+    placement = register(native.data, pose.mask, native.affine, load_template(), starts, device, coarse=True)
     try:
-        mask = brain.placed_mask(native, place.matrix, gpu)
+        mask = brain.placed_mask(native, placement.matrix, gpu)
     except BadDataError:
         return pose.mask
     fit = register(native.data, mask, native.affine, template, starts, device, coarse=True)
@@ -137,10 +143,10 @@ def _try(
 
 
 def upright(fit: Fit) -> np.ndarray:
-    """Return the turn (3 x 3) that brings a head upright, from where its brain lies on the template."""
+    """Return the rotation (3 x 3) that turns a head upright, from its registration to the template."""
     return scipy.linalg.polar(np.linalg.inv(fit.matrix[:3, :3]))[0]
 
 
 def starts_in(turn: np.ndarray) -> np.ndarray:
-    """Return the standard starts as seen from a head that has to be turned by ``turn`` to stand upright."""
+    """Return the standard starting rotations for a head that is turned upright by ``turn``."""
     return turn.T @ standard_starts()

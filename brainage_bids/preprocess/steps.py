@@ -1,7 +1,7 @@
-"""The steps of one scan as plain functions: read, brain, align, volumes, pictures. No nipype, no workflow.
+"""The processing steps of one scan as functions: read, brain, align, volumes, pictures.
 
-The builtin engine carries everything from step to step in memory; only `finish` writes, and only into OUTPUT_DIR.
-The other engines find brain and affine in their own way and end in `finish` too.
+The builtin engine keeps everything in memory between steps; only `finish` writes files, and only into OUTPUT_DIR. The
+other engines find brain and affine with their own programs and call `finish` too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run_builtin(job: Job) -> None:
     Raises
     ------
     BadDataError
-        When the image cannot be used, no brain is found or the registration is lost; the reason is in the job's state.
+        When the image cannot be used, no brain is found or the registration fails; ``status.json`` has the reason.
     """
     from brainage_bids.preprocess.affine import set_threads
 
@@ -80,7 +80,7 @@ def _corrected(native: Native, mask: np.ndarray, source: str, *notes: str) -> Br
 
 
 def use_prepared(prepared: Prepared) -> Brain:
-    """Return the brain that another pipeline has masked and bias-corrected; neither is done again."""
+    """Return the brain with the mask and bias correction of another pipeline; neither is done again."""
     from brainage_bids.preprocess.brain import lift_negative
 
     native, mask = read_prepared(prepared)
@@ -91,9 +91,9 @@ def use_prepared(prepared: Prepared) -> Brain:
 
 
 def align(native: Native | None, brain: Brain, template: Template, device: str = "cpu") -> tuple[Brain, Fit]:
-    """Register the brain to the template; a suspect fit is tried again with the head turned, and the best kept.
+    """Register the brain to the template; if the result is suspect, try again with the head turned and keep the best.
 
-    Without ``native`` the mask was given and stays: the brain is then turned as it is.
+    Without ``native`` the mask of another pipeline is kept, and only the registration is tried again.
     """
     from brainage_bids.preprocess import rescue
     from brainage_bids.preprocess.affine import register, wide_starts
@@ -125,9 +125,9 @@ def finish(
     software: Mapping[str, str] = MappingProxyType({}),
     values_on: Callable[[VolumeSpec], np.ndarray] | None = None,
 ) -> None:
-    """Resample to every grid, judge, write volumes, masks, transforms and sidecars, and draw the two pictures.
+    """Resample to every grid, check the quality, write volumes, masks, transforms and sidecars, and draw two pictures.
 
-    The pictures come first and the sidecar of the last volume at the end: what has it is finished.
+    The sidecars of the volumes are written last: a volume with a sidecar is finished.
 
     Parameters
     ----------
@@ -138,17 +138,17 @@ def finish(
     fits
         Template name to the registration with it.
     device
-        What the engine ran on; recorded.
+        Device of the engine; recorded.
     software
         Names and versions of the engine's own programs; recorded.
     values_on
-        Returns the brain on a grid, resampled by the engine's own program, 0 where it was not scanned; by default
-        `resample` does it. Mask and intensity rule are applied here in any case.
+        Returns the brain on a grid, resampled by the engine's own program, 0 where nothing was scanned; by default
+        `resample` does it. Mask and intensity rule are always applied here.
 
     Raises
     ------
     BadDataError
-        When the numbers say that there is no brain or that the registration is lost; nothing is left then.
+        When the quality numbers show no brain or a failed registration; all files of the scan are then removed.
     """
     try:
         with job.step("volumes"):
@@ -165,7 +165,7 @@ def finish(
 
 
 def _volumes(job: Job, brain: Brain, fits: Mapping[str, Fit], values_on: Callable | None) -> list[tuple]:
-    """Write volumes, masks and transforms; return per grid the spec, the arrays and the sidecar to be written."""
+    """Write volumes, masks and transforms; return for each grid the spec, the arrays and the sidecar to write."""
     spec = job.specs[0]
     template = template_of(spec, job.outputs.root)
     metrics = quality.measure(brain, fits[spec.template], template)
@@ -216,7 +216,7 @@ def _sidecar(job: Job, brain: Brain, spec: VolumeSpec, origin: Mapping) -> dict:
 
 
 def _reference(spec: VolumeSpec, outputs: Outputs) -> dict:
-    """Return where the template of a space lies that the BIDS standard need not know."""
+    """Return the link to the template for a space that is not defined in BIDS."""
     if spec.template == DEFAULT_TEMPLATE:
         return {}
     return {"SpatialReference": f"bids::{outputs.template_image(spec.template).relative_to(outputs.root).as_posix()}"}
@@ -233,7 +233,7 @@ def _draw(job: Job, brain: Brain, values: np.ndarray, spec: VolumeSpec) -> None:
 
 
 def save(path: Path, values: np.ndarray, spec: VolumeSpec) -> None:
-    """Write an array on a grid as compressed NIfTI, template space, atomically; the same array gives the same bytes."""
+    """Write an array in template space as compressed NIfTI, atomically; the same array gives the same bytes."""
     image = nib.Nifti1Image(values, np.asarray(spec.affine))
     code = "mni" if spec.template.startswith("MNI") else "aligned"
     image.set_sform(image.affine, code=code)
@@ -246,9 +246,9 @@ def save(path: Path, values: np.ndarray, spec: VolumeSpec) -> None:
 def write_transform(path: Path, matrix: np.ndarray, sources: Sequence[str], template: str) -> None:
     """Write the affine as ITK text and its JSON sidecar.
 
-    ITK's convention: the file maps points of the template (LPS+, mm) to points of the native scan, which is what
-    ``sitk.Resample(T1w, template, transform)`` or ``antsApplyTransforms -i T1w -r template -t`` need to bring the
-    scan to the template. To carry coordinates from the scan to the template, use its inverse.
+    By ITK's convention the file maps points of the template (LPS+, mm) to points of the native scan. With it,
+    ``sitk.Resample(T1w, template, transform)`` or ``antsApplyTransforms -i T1w -r template -t`` resample the scan to
+    the template. To map coordinates from the scan to the template, use its inverse.
 
     Parameters
     ----------
@@ -273,7 +273,7 @@ def write_transform(path: Path, matrix: np.ndarray, sources: Sequence[str], temp
 
 
 def sources_of(scan: Scan) -> list[str]:
-    """Return the BIDS URIs of the images a scan's volume is made from."""
+    """Return the BIDS URIs of the images that a scan's volume is made from."""
     dataset = scan.prepared.name if scan.prepared else "raw"
     return [f"bids:{dataset}:{_inside(path, scan.participant_id)}" for path in scan.inputs]
 
@@ -284,6 +284,6 @@ def _inside(path: str, participant_id: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what touches the numbers."""
+    """Return the versions of the packages that affect the numbers."""
     names = ("deepbet", "SimpleITK", "torch", "nibabel", "scipy", "nilearn", "nipype", "numpy")
     return {"brainage-bids": __version__, **{name: importlib.metadata.version(name) for name in names}}

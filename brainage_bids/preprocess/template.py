@@ -1,7 +1,7 @@
-"""The template brain that scans are registered to: the embedded one, or a copy of another kept in OUTPUT_DIR.
+"""The template brain that scans are registered to: the embedded one, or a copy of another one in OUTPUT_DIR.
 
-Embedded is ICBM 2009a symmetric T1, carried by nilearn. A template's own grid is not the grid of the output; that one
-is `VolumeSpec`, which also pins the template's content by a hash. Where other templates come from: `template_source`.
+The embedded template is ICBM 2009a symmetric T1, which comes with nilearn. The grid of the output is not that of the
+template but of `VolumeSpec`, which also identifies the template by a hash. For other templates see `template_source`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def content_sha(data: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> str:
 
 
 def load_template(name: str = DEFAULT_TEMPLATE, root: Path | None = None) -> Template:
-    """Return the embedded template, or the copy of another one that is kept in OUTPUT_DIR.
+    """Return the embedded template, or the copy of another one in OUTPUT_DIR.
 
     Parameters
     ----------
@@ -71,20 +71,20 @@ def load_template(name: str = DEFAULT_TEMPLATE, root: Path | None = None) -> Tem
     Raises
     ------
     UsageError
-        When no such template is kept there, or nilearn carries another image than the one that is known.
+        When OUTPUT_DIR has no such template, or nilearn has another image than the known one.
     BadDataError
         When the copy was changed.
     """
-    return _embedded() if name == DEFAULT_TEMPLATE else _kept(name, root)
+    return _embedded() if name == DEFAULT_TEMPLATE else _stored(name, root)
 
 
 def template_of(spec: VolumeSpec, root: Path | None = None) -> Template:
-    """Return the very template a spec names.
+    """Return the template of a spec.
 
     Raises
     ------
     UsageError
-        When the template of that name has another content.
+        When there is none of this name, or it has another content.
     """
     template = load_template(spec.template, root)
     if template.sha != spec.template_sha:
@@ -112,29 +112,29 @@ def _embedded() -> Template:
 
 
 @lru_cache(maxsize=4)
-def _kept(name: str, root: Path | None) -> Template:
+def _stored(name: str, root: Path | None) -> Template:
     if root is None or not is_kept(name, Outputs(root)):
         where = "" if root is None else f" in {root}"
         raise UsageError(f"no template {name!r} is kept{where}; name it or give its file with --template")
     outputs = Outputs(root)
     template = read_template(outputs.template_image(name), outputs.template_mask(name), name)
-    told = read_json(sidecar_path(outputs.template_image(name))).get("TemplateSha")
-    if template.sha != told:
+    recorded_sha = read_json(sidecar_path(outputs.template_image(name))).get("TemplateSha")
+    if template.sha != recorded_sha:
         raise BadDataError(
-            f"{outputs.template_image(name)} has content {template.sha}, its sidecar says {told}: it was changed; "
-            f"remove {outputs.template_image(name).parent} and give the template with --template again"
+            f"{outputs.template_image(name)} has content {template.sha}, its sidecar says {recorded_sha}: it was "
+            f"changed; remove {outputs.template_image(name).parent} and give the template with --template again"
         )
     return template
 
 
 def is_kept(name: str, outputs: Outputs) -> bool:
-    """Say whether OUTPUT_DIR holds a complete copy of a template (its sidecar is written last)."""
+    """Return whether OUTPUT_DIR holds a complete copy of a template (its sidecar is written last)."""
     image = outputs.template_image(name)
     return all(path.is_file() for path in (image, outputs.template_mask(name), sidecar_path(image)))
 
 
 def keep_template(template: Template, outputs: Outputs) -> None:
-    """Keep a copy of a template in OUTPUT_DIR, so that later runs need neither the original nor the network.
+    """Store a copy of a template in OUTPUT_DIR, so that later runs need neither the original nor a network.
 
     Raises
     ------
@@ -148,19 +148,19 @@ def keep_template(template: Template, outputs: Outputs) -> None:
         check_same(template, load_template(template.name, outputs.root), outputs)
         return
     for path, values in ((image, template.data), (mask, template.mask.astype(np.uint8))):
-        kept = nib.Nifti1Image(values, template.affine)
-        kept.set_sform(template.affine, code="mni" if template.name.startswith("MNI") else "aligned")
-        kept.set_qform(None, code=0)
-        kept.header.set_xyzt_units("mm")
+        copy = nib.Nifti1Image(values, template.affine)
+        copy.set_sform(template.affine, code="mni" if template.name.startswith("MNI") else "aligned")
+        copy.set_qform(None, code=0)
+        copy.header.set_xyzt_units("mm")
         with atomic(path) as temporary:
-            nib.save(kept, temporary)
-    told = {"Description": f"template brain of space-{template.name}", "Template": template.name}
-    write_json(sidecar_path(mask), {**told, "Type": "Brain"})
-    write_json(sidecar_path(image), {**told, "SkullStripped": True, "TemplateSha": template.sha})
+            nib.save(copy, temporary)
+    description = {"Description": f"template brain of space-{template.name}", "Template": template.name}
+    write_json(sidecar_path(mask), {**description, "Type": "Brain"})
+    write_json(sidecar_path(image), {**description, "SkullStripped": True, "TemplateSha": template.sha})
 
 
 def check_same(template: Template, kept: Template, outputs: Outputs) -> None:
-    """Raise when OUTPUT_DIR already works with another template of the same name."""
+    """Raise UsageError when OUTPUT_DIR already uses another template of the same name."""
     if template.sha != kept.sha:
         raise UsageError(
             f"OUTPUT_DIR {outputs.root} holds volumes on another template called {template.name} (content {kept.sha}, "
@@ -169,7 +169,7 @@ def check_same(template: Template, kept: Template, outputs: Outputs) -> None:
 
 
 def read_template(image: Path, mask: Path | None, name: str) -> Template:
-    """Read a template from its files; reading what :func:`keep_template` wrote gives the same arrays.
+    """Read a template from its files; files written by :func:`keep_template` give the same arrays again.
 
     Parameters
     ----------
@@ -183,9 +183,9 @@ def read_template(image: Path, mask: Path | None, name: str) -> Template:
     Raises
     ------
     UsageError
-        When it is no adult brain in millimetres, or does not lie inside the grid of the volumes.
+        When it is not an adult brain in millimetres, or lies outside the grid of the volumes.
     BadDataError
-        When a file is no usable image.
+        When a file is not a usable image.
     """
     native = read_scan(image, as_stored=True)
     if mask is not None:
@@ -199,7 +199,7 @@ def read_template(image: Path, mask: Path | None, name: str) -> Template:
                 f"the template {image} is not skull-stripped (its background is not one constant) and has no mask "
                 "beside it; put X_desc-brain_mask.nii.gz beside X_T1w.nii.gz"
             )
-    # a NIfTI header keeps the matrix in single precision: what is read back must be the same
+    # a NIfTI header stores the matrix in single precision: use the same numbers as will be read back
     affine = native.affine.astype(np.float32).astype(np.float64)
     _check_place(image, inside, affine)
     data = np.where(inside, np.maximum(native.data, 0), 0).astype(np.float32)
@@ -207,7 +207,7 @@ def read_template(image: Path, mask: Path | None, name: str) -> Template:
 
 
 def _check_place(path: Path, mask: np.ndarray, affine: np.ndarray) -> None:
-    """Raise when the brain has not the size of an adult's or lies outside the grid of the volumes."""
+    """Raise when the brain does not have an adult's size, or lies outside the grid of the volumes."""
     volume = float(mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000)
     if not ADULT_ML[0] <= volume <= ADULT_ML[1]:
         raise UsageError(
@@ -252,7 +252,7 @@ def template_volume(spec: VolumeSpec, root: Path | None = None) -> tuple[np.ndar
 
 @lru_cache(maxsize=4)
 def template_tissue(spec: VolumeSpec, root: Path | None = None) -> np.ndarray:
-    """Return where the template has tissue on the grid of ``spec`` (bool): its brain without ventricles and sulci."""
+    """Return the template's tissue on the grid of ``spec`` (bool): its brain without ventricles and sulci."""
     values, inside = template_volume(spec, root)
     smooth = ndi.gaussian_filter(values, 1.0 / max(spec.resolution, 1.0))
     tissue = smooth > 0.45 * np.percentile(smooth[inside], 90)

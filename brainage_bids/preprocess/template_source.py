@@ -1,6 +1,6 @@
-"""Where a template comes from: the embedded one, a file, or TemplateFlow through its client and local cache.
+"""Find a template: the embedded one, a file, or TemplateFlow (with its client and local cache).
 
-The client is an optional package, imported only when a name asks for it.
+The client is an optional package, imported only when needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RES = re.compile(r"_res-(\d+)(?=_|$)")
 
 
 def find_template(wanted: str) -> Template:
-    """Return the template that ``--template`` asks for.
+    """Return the template given to ``--template``.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def find_template(wanted: str) -> Template:
     Raises
     ------
     UsageError
-        When it cannot be had, or is no adult brain inside the grid of the volumes.
+        When it is not available, or is not an adult brain inside the grid of the volumes.
     """
     if wanted == DEFAULT_TEMPLATE:
         return load_template()
@@ -40,26 +40,26 @@ def find_template(wanted: str) -> Template:
 
 
 def is_path(wanted: str) -> bool:
-    """Say whether ``--template`` gives a file, not a name."""
+    """Return whether the value of ``--template`` is a file, not a name."""
     return wanted.endswith((".nii", ".nii.gz")) or os.sep in wanted
 
 
 def template_for(spec: VolumeSpec, root: Path, model: Path | None = None) -> Template:
-    """Return the template of a model's spec: kept in OUTPUT_DIR, kept beside the model, or TemplateFlow's.
+    """Return the template of a model's spec: from OUTPUT_DIR, from beside the model, or from TemplateFlow.
 
     Parameters
     ----------
     spec
-        What the model needs.
+        The spec of the model.
     root
         OUTPUT_DIR.
     model
-        Folder of the model; one trained in another OUTPUT_DIR finds its template there.
+        Folder of the model; if it was trained in another OUTPUT_DIR, the template is there.
 
     Raises
     ------
     UsageError
-        When it is nowhere, or has another content than the model was trained with.
+        When it is not found, or has another content than in training.
     """
     homes = [root, *([model.parent.parent] if model else [])]
     home = next((home for home in homes if is_kept(spec.template, Outputs(home))), None)
@@ -86,6 +86,11 @@ def from_file(path: Path) -> Template:
 
     Without a mask the image must be skull-stripped. The label is the ``tpl-`` entity of the file name, else the letters
     and digits of the file name.
+
+    Raises
+    ------
+    UsageError
+        When there is no such file, its name gives no usable label, or it is not an adult brain inside the grid.
     """
     if not path.is_file():
         raise UsageError(
@@ -108,13 +113,13 @@ def from_file(path: Path) -> Template:
 
 
 def from_templateflow(name: str) -> Template:
-    """Return a template of TemplateFlow: its T1w image and brain mask, ``res-1`` where there is one.
+    """Return a template from TemplateFlow: its T1w image and brain mask, ``res-1`` if there is one.
 
     Raises
     ------
     UsageError
         When the client is not installed, the name is unknown, the template has no T1w image with a brain mask, or its
-        files are neither in the cache nor to be fetched.
+        files are not in the cache and cannot be fetched.
     """
     api = _client(name)
     image, mask = _files(api, name)
@@ -129,7 +134,7 @@ def _client(name: str) -> ModuleType:
             f"the template {name!r} has to come from TemplateFlow, whose client is not installed: "
             "pip install templateflow"
         ) from error
-    except OSError as error:  # the client makes its cache at import
+    except OSError as error:  # the client creates its cache when imported
         raise UsageError(
             f"the cache of TemplateFlow cannot be used ({error}); set TEMPLATEFLOW_HOME to a folder that can be written"
         ) from error
@@ -166,15 +171,14 @@ def _listed(api: ModuleType, name: str, **query: str | None) -> list[Path]:
 
 
 def _res(base: str) -> int:
-    """Return the number of ``res-``: 1 comes first; TemplateFlow numbers its grids from the one of 1 mm on."""
-    found = _RES.search(base)
-    return int(found[1]) if found else 0
+    """Return the number of ``res-``, 0 without one; in TemplateFlow ``res-1`` is usually the grid of 1 mm."""
+    match = _RES.search(base)
+    return int(match[1]) if match else 0
 
 
 def _fetch(api: ModuleType, name: str, base: str, files: tuple[Path, Path]) -> None:
-    """Bring the T1w image and the brain mask of one base name into the cache, if they are not there."""
-    found = _RES.search(base)
-    res = int(found[1]) if found else None
+    match = _RES.search(base)
+    res = int(match[1]) if match else None
     queries = ({"suffix": "T1w", "desc": None}, {"suffix": "mask", "desc": "brain"})
     for path, query in zip(files, queries, strict=True):
         if path.is_file() and path.stat().st_size > 0:

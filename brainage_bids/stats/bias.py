@@ -1,7 +1,7 @@
 """The age-bias line, the corrected brain age gap and the conformal interval.
 
-Never fits on patients or on training predictions (science: regression dilution makes every age regressor predict
-towards the mean age, also in health).
+Every age regression predicts towards the mean age, also in healthy people (regression dilution). The line describes
+this. It is never fitted on patients or on predictions of training data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from brainage_bids.schema import DEFAULT_SEED
 from brainage_bids.stats.cohort import select_rows
 from brainage_bids.stats.tables import is_constant, is_member, number, text
 
-MIN_LINE_N = 15  # below this a slope is noise (Gaser's rule); an offset is taken
+MIN_LINE_N = 15  # with fewer people a slope is mostly noise (Gaser's rule), and only an offset is used
 MIN_AGE_RANGE = 5.0  # years
 FEW_N = 30
 MIN_OFFSET_N = 3
@@ -31,26 +31,26 @@ CORRECTED_COLUMNS = ("bag_corrected", "pred_lo", "pred_hi", "flags")
 
 @dataclass(frozen=True)
 class BiasLine:
-    """Predicted age as a line of age in healthy held-out people: ``P = slope * A + intercept``.
+    """Predicted age as a linear function of age in healthy held-out people: ``P = slope * A + intercept``.
 
     Parameters
     ----------
     method
         ``beheshti`` (a line), ``offset`` (slope 1, mean gap) or ``none`` (nothing can be corrected).
     slope, intercept
-        Years per year, and years; of predicted age on age.
+        Regression of predicted age on age: years per year, and years.
     slope_se, r
         Standard error of the slope and correlation of predicted with true age; NaN without a line.
     n
-        People the line was fitted on.
+        Number of people the line was fitted on.
     age_min, age_max, age_mean
         Their age range and mean age, years.
     residual_sd
         Residual SD around the line, years (n - 2 degrees of freedom; n - 1 for an offset).
     source
-        Where the people came from: ``model_card``, ``controls_crossfit``, ``none``.
+        Source of the people: ``model_card``, ``controls_crossfit``, ``none``.
     warnings
-        What to know before using the line.
+        Limits of the line.
     """
 
     method: str
@@ -77,12 +77,12 @@ def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card",
     source
         Stored with the line.
     form
-        Take this method (``beheshti``, ``offset``, ``none``) whatever the number of people; None chooses.
+        Method to use (``beheshti``, ``offset``, ``none``); None: chosen by the number of people and their ages.
 
     Returns
     -------
     BiasLine
-        A line with n >= 15 and an age range >= 5 years, else an offset, with fewer than 3 people ``none``.
+        A line when n >= 15 and the age range is >= 5 years, else an offset; ``none`` with fewer than 3 people.
     """
     age, predicted = np.asarray(age, dtype="float64"), np.asarray(predicted, dtype="float64")
     both = np.isfinite(age) & np.isfinite(predicted)
@@ -112,22 +112,22 @@ def fit_line(age: np.ndarray, predicted: np.ndarray, source: str = "model_card",
 
 
 def corrected_bag(line: BiasLine, age: np.ndarray, bag: np.ndarray) -> np.ndarray:
-    """Return the gap minus its expectation at that age: ``bag - ((slope - 1) * age + intercept)``, years.
+    """Return the gap minus its expected value at that age: ``bag - ((slope - 1) * age + intercept)``, ``(n,)`` years.
 
-    Beheshti 2019; identical to de Lange and Cole 2020 and to the linear second stage of Smith 2019.
-    NaN where age or gap is missing and everywhere when the line's method is ``none``.
+    Beheshti 2019; identical to de Lange and Cole 2020 and to the linear second stage of Smith 2019. NaN when age or gap
+    is missing, and always when the line's method is ``none``.
     """
     age, bag = np.asarray(age, dtype="float64"), np.asarray(bag, dtype="float64")
     return bag - ((line.slope - 1.0) * age + line.intercept)
 
 
 def corrected_bag_cole(line: BiasLine, age: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return Cole's 2018 form ``(P - intercept) / slope - age`` (years), equal to Beheshti's divided by the slope.
+    """Return the gap corrected as in Cole 2018, ``(P - intercept) / slope - age`` (years): Beheshti's over the slope.
 
     Raises
     ------
     BadDataError
-        When the slope is at most 0.2, its 95 % interval contains 0, or there is no line: the division blows up noise.
+        When there is no line, the slope is at most 0.2, or its 95 % interval contains 0: division would amplify noise.
     """
     if line.method != LINE:
         raise BadDataError(f"Cole's correction needs a fitted line, this one is '{line.method}'; use Beheshti's form")
@@ -147,7 +147,7 @@ def conformal_half_width(residuals: np.ndarray, alpha: float = 0.05) -> float | 
     residuals
         ``(n,)`` years, of healthy held-out people; missing ones are left out.
     alpha
-        One minus the coverage wanted.
+        One minus the coverage.
 
     Returns
     -------
@@ -156,28 +156,28 @@ def conformal_half_width(residuals: np.ndarray, alpha: float = 0.05) -> float | 
     """
     size = np.abs(np.asarray(residuals, dtype="float64"))
     size = np.sort(size[np.isfinite(size)])
-    # the product is rounded first: 20 * 0.95 must be 19, not 19.000000000000004
+    # round first: 20 * 0.95 must be 19, not 19.000000000000004
     k = math.ceil(round((size.size + 1) * (1.0 - alpha), 9))
     return float(size[k - 1]) if 0 < k <= size.size else None
 
 
 def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
-    """Correct each row with a line fitted on healthy held-out people other than the row's own fold.
+    """Correct each row with a line fitted on healthy held-out people outside the row's own fold.
 
     Parameters
     ----------
     rows
         Columns ``age`` (years, may be missing), ``predicted_age``, ``fold`` (None, or the label of the fold that held
-        the person out; the person may then stand in ``calibration`` under the same label).
+        the person out; the person may then be in ``calibration`` under the same label).
     calibration
-        Columns ``age``, ``predicted_age``, ``fold`` of healthy people, each predicted without having been trained on.
+        Columns ``age``, ``predicted_age``, ``fold`` of healthy people, predicted by models not trained on them.
 
     Returns
     -------
     pandas.DataFrame
         Indexed like ``rows``: ``bag_corrected``, ``pred_lo``, ``pred_hi`` (95 % interval of the bias-corrected
-        predicted age; of the raw predicted age where age is missing; years) and ``flags`` (``bias_extrapolated``,
-        ``bias_offset``, separated by semicolons; empty when there is none).
+        predicted age, or of the raw predicted age if age is missing; years) and ``flags`` (``bias_extrapolated``,
+        ``bias_offset``, separated by semicolons; may be empty).
 
     Notes
     -----
@@ -206,7 +206,7 @@ def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> p
 
 
 def corrected_gap(rows: pd.DataFrame, calibration: pd.DataFrame, method: str = "beheshti") -> np.ndarray:
-    """Return the corrected gap ``(n,)`` (years) of each row, by the line of people outside the row's own fold.
+    """Return the corrected gap ``(n,)`` (years) of each row, with the line of people outside the row's own fold.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def corrected_gap(rows: pd.DataFrame, calibration: pd.DataFrame, method: str = "
     Raises
     ------
     BadDataError
-        When ``cole`` is refused by the line of any fold (see ``corrected_bag_cole``): a model has one form.
+        When ``cole`` cannot be used with the line of some fold (see ``corrected_bag_cole``).
     """
     age, predicted = number(rows, "age"), number(rows, "predicted_age")
     gap = np.full(len(rows), np.nan)
@@ -231,10 +231,10 @@ def corrected_gap(rows: pd.DataFrame, calibration: pd.DataFrame, method: str = "
 
 
 def lines_by_fold(rows: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame, BiasLine]]:
-    """Yield ``(n,)`` bool of the rows of one fold, the calibration people outside it (everyone without a fold), a line.
+    """Yield for each fold: its rows (``(n,)`` bool), the calibration people outside it, and their line.
 
-    All calibration people together choose between line and offset, for every fold: one correction for a model. Else,
-    with few people, some folds would lose their age bias and others keep it.
+    For rows without a fold, all calibration people are used. Line or offset is chosen once, from all calibration
+    people. Otherwise, with few people, the age bias would be removed in some folds and not in others.
     """
     form = fit_line(number(calibration, "age"), number(calibration, "predicted_age")).method
     row_fold, calibration_fold = _fold_labels(rows), _fold_labels(calibration)
@@ -246,10 +246,10 @@ def lines_by_fold(rows: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[tup
 def crossfit_folds(
     table: pd.DataFrame, model: str, controls: Sequence[str], k: int = 5, seed: int = DEFAULT_SEED
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Prepare to refit the age-bias line on the study's own controls, no control being corrected by itself.
+    """Prepare to fit the age-bias line on the study's own controls, without correcting a control by its own data.
 
-    Controls enter the fit with one row each (``select_rows``), in ``k`` folds drawn by participant: every row of a
-    participant who entered the fit is corrected by the line of the other folds, everyone else by the full line.
+    Controls enter the fit with one row each (``select_rows``), in ``k`` random folds of participants. All rows of these
+    participants are corrected by the line of the other folds, everyone else by the line of all controls.
 
     Parameters
     ----------
@@ -260,14 +260,15 @@ def crossfit_folds(
     controls
         Labels of the healthy controls.
     k
-        Folds.
+        Number of folds.
     seed
-        Draws the folds; the same participants and seed give the same folds in any row order.
+        Seed of the folds; the same participants and seed give the same folds in any row order.
 
     Returns
     -------
     tuple
-        ``rows`` (of every row of ``table``) and ``calibration`` (the controls) of ``correct_with_calibration``.
+        The arguments ``rows`` (all rows of ``table``) and ``calibration`` (the controls) of
+        ``correct_with_calibration``.
     """
     rows = pd.DataFrame(
         {"age": number(table, "age"), "predicted_age": number(table, f"predicted_age_{model}")}, index=table.index
@@ -279,7 +280,7 @@ def crossfit_folds(
 
     people = sorted(person.iloc[fitted])
     order = np.random.default_rng(seed).permutation(len(people))
-    fold_of = {people[index]: str(place % k) for place, index in enumerate(order)}
+    fold_of = {people[index]: str(rank % k) for rank, index in enumerate(order)}
     rows["fold"] = [fold_of.get(name) for name in person]
     return rows, rows.iloc[fitted]
 
@@ -306,7 +307,7 @@ def _correct(
 
 
 def _fold_labels(rows: pd.DataFrame) -> np.ndarray:
-    """Fold labels as text, '' when missing; 1, 1.0 and '1' are the same fold (else a person could correct itself)."""
+    """Return fold labels as text, '' when missing; 1, 1.0 and '1' are the same fold."""
     if "fold" not in rows.columns:
         return np.full(len(rows), "", dtype=object)
     labels = []

@@ -1,7 +1,7 @@
-"""Bootstrap (BCa) intervals of correlations: resamples as counts, so that nothing is ever sorted twice.
+"""Bootstrap (BCa) intervals of correlations.
 
-A resample is how often each person was drawn, ``(b, n)``; moments are then matrix products, and the mid-ranks of a
-resample follow from cumulated counts.
+Resamples are stored as counts ``(b, n)``: how often each person was drawn. So moments are matrix products, and
+mid-ranks follow from cumulated counts without sorting again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from scipy import stats
 
 N_RESAMPLES = 10_000
-BELOW_N = 200  # people; from there on the closed intervals are as good
-FROM_N = 10  # people; with fewer most resamples hold too few distinct people
-MIN_SPREAD = 1e-10  # of the variance of everybody: below it a resample has no variation left
+BELOW_N = 200  # people; with this many or more, intervals from formulas are as good
+FROM_N = 10  # people; with fewer, most resamples contain too few different people
+MIN_SPREAD = 1e-10  # share of the variance of all people, below which a resample counts as constant
 _TAILS = (0.025, 0.975)
 
 
 def resample_counts(n: int, seed: int, n_resamples: int = N_RESAMPLES) -> np.ndarray:
-    """Draw ``n`` of ``n`` people with replacement ``n_resamples`` times; how often each was drawn, ``(b, n)``."""
+    """Draw ``n`` of ``n`` people with replacement; return how often each was drawn, ``(n_resamples, n)``."""
     drawn = np.random.default_rng(seed).integers(0, n, (n_resamples, n))
     drawn += n * np.arange(n_resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n).astype("float64")
@@ -36,16 +36,16 @@ def correlation_bca(
     x, y
         ``(n,)`` complete values.
     covariates
-        ``(n, k)`` design without intercept; fitted anew in each resample.
+        ``(n, k)`` design without intercept; fitted again in each resample.
     ranks
         Rank every variable within each resample first (mid-ranks).
     seed
-        Of the 10,000 resamples.
+        Seed of the 10,000 resamples.
 
     Returns
     -------
     tuple
-        Ends of the interval; NaN where n is below 10 or at least 200, or too few resamples vary.
+        Ends of the interval; NaN when n is below 10 or at least 200, or too few resamples vary.
 
     References
     ----------
@@ -69,16 +69,17 @@ def bca(observed: float, resampled: np.ndarray, jackknife: np.ndarray) -> tuple[
     Parameters
     ----------
     observed
-        The statistic.
+        The statistic of all people.
     resampled
-        ``(b,)`` of the resamples; NaN where it does not exist.
+        ``(b,)`` statistics of the resamples; NaN where undefined.
     jackknife
-        ``(n,)`` without each person.
+        ``(n,)`` statistics without each person.
 
     Returns
     -------
     tuple
-        NaN where more than 1 % of the resamples or any jackknife value do not exist, or the interval degenerates.
+        Ends of the interval; NaN when more than 1 % of the resamples or any jackknife value are undefined, or the
+        interval is degenerate.
     """
     nan = (math.nan, math.nan)
     known = resampled[np.isfinite(resampled)]
@@ -113,7 +114,7 @@ def _plain(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _ranked(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """As ``_plain``, of the mid-ranks that each column has within each resample."""
+    """As ``_plain``, for the mid-ranks of each column within each resample."""
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         total = counts.sum(axis=1)
@@ -130,7 +131,7 @@ def _ranked(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _weighted_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mid-rank ``(b, n)`` that each value has where it stands as often as ``counts`` ``(b, n)`` says."""
+    """Return the mid-rank ``(b, n)`` of each value when it occurs as often as in ``counts`` ``(b, n)``."""
     levels, place = np.unique(values, return_inverse=True)
     if levels.size == values.size:
         of_level = counts[:, np.argsort(place)]  # (b, levels)

@@ -1,4 +1,4 @@
-"""Which rows enter the statistics, and who they are."""
+"""Select the rows for the statistics, and describe the people."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ OTHER_RUN, OTHER_SESSION = "other_run", "other_session"
 def select_rows(table: pd.DataFrame, session_select: str = "first") -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep the rows that may enter a cross-sectional test: one per participant.
 
-    Rows that failed quality control, have no age or were trained on leave first; then the best scan of each session
-    stays (`brainage_bids.bids.choice.preference`), then one session. A missing ``qc_pass`` counts as passed
-    (predictions made elsewhere have none).
+    First, rows that failed quality control, have no age or were used in training are removed. Then the best scan of
+    each session is kept (`brainage_bids.bids.choice.preference`), then one session. A missing ``qc_pass`` counts as
+    passed (predictions made elsewhere have none).
 
     Parameters
     ----------
     table
-        Shaped like ``group/brainage.tsv``; one row per scan. ``qc_warnings``, the number of warnings of quality, is
-        used where it is there.
+        Shaped like ``group/brainage.tsv``; one row per scan. ``qc_warnings``, the number of quality warnings, is used
+        if present.
     session_select
         ``first`` or ``last`` (by age, then by label), ``closest:<months>`` (months since the participant's first
         usable session), or a session label with or without ``ses-``.
@@ -67,40 +67,40 @@ def select_rows(table: pd.DataFrame, session_select: str = "first") -> tuple[pd.
     chosen = _choose_session(best_run, session_select)
     reason[best_run.index.difference(chosen)] = OTHER_SESSION
 
-    kept = reason.isna().to_numpy()
-    return table[kept].copy(), table[~kept].assign(reason=reason[~kept].to_numpy())
+    selected = reason.isna().to_numpy()
+    return table[selected].copy(), table[~selected].assign(reason=reason[~selected].to_numpy())
 
 
 def session_choices(selected: pd.DataFrame, left_out: pd.DataFrame) -> list[list[str]]:
-    """Return, for each session with several usable scans, their index, the one that was taken first.
+    """Return the index of the usable scans of each session with several; the selected scan comes first.
 
     Parameters
     ----------
     selected, left_out
-        What :func:`select_rows` gives.
+        The result of :func:`select_rows`.
     """
     taken = pd.concat([selected, left_out[left_out["reason"] == OTHER_SESSION]])
-    found: dict[tuple, list[str]] = {}
+    scans_of: dict[tuple, list[str]] = {}
     for rows in (taken, left_out[left_out["reason"] == OTHER_RUN]):
         for person, session, at in zip(rows["participant_id"], text(rows, "session_id"), rows.index, strict=True):
-            found.setdefault((person, session), []).append(at)
-    return [scans for scans in found.values() if len(scans) > 1]
+            scans_of.setdefault((person, session), []).append(at)
+    return [scans for scans in scans_of.values() if len(scans) > 1]
 
 
 def usable(table: pd.DataFrame) -> np.ndarray:
-    """Return ``(n,)`` bool: the scan passed quality control and no model was trained on the person."""
+    """Return ``(n,)`` bool: the scan passed quality control, and no model was trained on the person."""
     return _flag(table, "qc_pass", missing=True) & ~_flag(table, "in_training", missing=False)
 
 
 def every_session(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep every usable session with an age, the best scan of each: the rows of a longitudinal analysis."""
-    kept = usable(table) & ~np.isnan(number(table, "age"))
-    keys = _sort_keys(table)[kept].sort_values(["person", "session", "run"])
+    """Return the best scan of every usable session with an age, for longitudinal analyses."""
+    keep = usable(table) & ~np.isnan(number(table, "age"))
+    keys = _sort_keys(table)[keep].sort_values(["person", "session", "run"])
     return table.iloc[sorted(keys.drop_duplicates(["person", "session"]).index)].copy()
 
 
 def cohort_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Describe the people: one row per group, people without a group (``group`` None), and ``all``.
+    """Describe the people: one row per group, one for people without a group (``group`` None), and ``all``.
 
     Parameters
     ----------
@@ -120,18 +120,17 @@ def cohort_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def cohort_by_dataset(table: pd.DataFrame) -> pd.DataFrame:
-    """Describe the people of each dataset, then of all (``dataset`` is ``all``); as ``cohort_table`` without datasets.
+    """Describe the people of each dataset, then of all datasets (``dataset`` is ``all``).
 
     Parameters
     ----------
     table
-        Shaped like ``group/brainage.tsv``, with ``dataset``, and a ``participant_id`` that tells people of different
-        datasets apart.
+        Shaped like ``group/brainage.tsv``, with ``dataset``, and a ``participant_id`` that is unique over datasets.
 
     Returns
     -------
     pandas.DataFrame
-        `COHORT` and ``dataset``.
+        `COHORT` and ``dataset``; the result of ``cohort_table`` if the table has no ``dataset``.
     """
     if DATASET not in table:
         return cohort_table(table)
@@ -147,7 +146,7 @@ def natural_key(label: str | None) -> tuple:
 
 
 def _sort_keys(table: pd.DataFrame) -> pd.DataFrame:
-    """Integer keys that sort sessions naturally and scans by which stands for the person; indexed by row position."""
+    """Return integer keys that sort sessions naturally and scans by preference; indexed by row position."""
     session, run = text(table, "session_id"), text(table, "run")
     session_order = {key: rank for rank, key in enumerate(sorted({natural_key(s) for s in session}))}
     keys = [preference(*scan) for scan in zip(run, optional_number(table, QC_WARNINGS), strict=True)]
@@ -173,7 +172,7 @@ def _choose_session(rows: pd.DataFrame, select: str) -> pd.Index:
         try:
             years = float(select.removeprefix("closest:")) / 12
         except ValueError:
-            raise UsageError(f"session selection '{select}' names no number of months; try closest:12") from None
+            raise UsageError(f"session selection '{select}' does not give a number of months; try closest:12") from None
         elapsed = rows["age"] - rows.groupby("person")["age"].transform("min")
         distance = rows.assign(distance=(elapsed - years).abs())
         return distance.sort_values(["distance", "session"]).drop_duplicates("person").index

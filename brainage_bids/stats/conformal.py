@@ -1,7 +1,7 @@
-"""Are the intervals honest here? Coverage of the split-conformal intervals in the study's own controls.
+"""Check the coverage of the split-conformal intervals in the study's own controls.
 
-The residuals are those of the age-bias line (Beheshti's form) whichever form of corrected gap is reported: the width
-then is one around the bias-corrected predicted age, in years.
+Residuals are always those of the age-bias line (Beheshti's form), for every form of corrected gap. So the
+half width refers to the bias-corrected predicted age, in years.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOT_COVERED = "controls differ from the calibration people: fewer are covered th
 
 
 def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
-    """Set each row against the healthy held-out people who may calibrate it: those outside its own fold.
+    """Compare each row with the healthy held-out people outside its own fold.
 
     Parameters
     ----------
@@ -33,15 +33,15 @@ def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed like ``rows``: ``residual`` (years), ``n_calibration``, ``conformal_p`` and, for each level,
-        ``half_width_<level>`` (years). ``conformal_p`` = (1 + #{residuals >= this}) / (n + 1), one-sided: small is
-        older-looking than the calibration people.
+        ``half_width_<level>`` (years). ``conformal_p`` = (1 + #{residuals >= this}) / (n + 1), one-sided: a small value
+        means a brain that looks older than those of the calibration people.
     """
     age, predicted = number(rows, "age"), number(rows, "predicted_age")
     names = ["residual", "n_calibration", "conformal_p", *(f"half_width_{level}" for level in LEVELS)]
     values = np.full((len(rows), len(names)), np.nan)
     for here, others, line in lines_by_fold(rows, calibration):
-        their_age, theirs = number(others, "age"), number(others, "predicted_age")
-        healthy = corrected_bag(line, their_age, theirs - their_age)
+        healthy_age, healthy_predicted = number(others, "age"), number(others, "predicted_age")
+        healthy = corrected_bag(line, healthy_age, healthy_predicted - healthy_age)
         healthy = np.sort(healthy[np.isfinite(healthy)])
         residual = corrected_bag(line, age[here], predicted[here] - age[here])
         reached = healthy.size - np.searchsorted(healthy, residual, side="left")
@@ -49,27 +49,27 @@ def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
         halves = [conformal_half_width(healthy, 1 - level / 100) for level in LEVELS]
         columns = [residual, healthy.size, p if healthy.size else np.nan]
         columns += [math.nan if half is None else half for half in halves]
-        for place, column in enumerate(columns):
-            values[here, place] = column
+        for position, column in enumerate(columns):
+            values[here, position] = column
     return pd.DataFrame(values, columns=names, index=rows.index)
 
 
 def coverage(people: Mapping[str, pd.DataFrame | None], controls: Sequence[bool]) -> pd.DataFrame:
-    """Count how many of the study's controls the intervals hold.
+    """Count how many of the study's controls lie inside the intervals.
 
     Parameters
     ----------
     people
-        By model: what ``calibrated`` gave for the rows of the tests; None where there is no age-bias line.
+        By model: the result of ``calibrated`` for the rows of the tests; None without an age-bias line.
     controls
         ``(n,)`` bool: which of those rows are controls.
 
     Returns
     -------
     pandas.DataFrame
-        `CALIBRATION`, one row per model and level (percent), with Wilson's 95 % interval of the coverage.
-        Where rows have different calibration people (folds), ``n_calibration`` is the smallest and ``half_width`` the
-        median. The note warns where the whole interval lies below the level.
+        `CALIBRATION`, one row per model and level (percent), with Wilson's 95 % interval of the coverage. If
+        rows have different calibration people (folds), ``n_calibration`` is the smallest number and ``half_width`` the
+        median. The note warns when the whole interval lies below the level.
     """
     healthy, rows = np.asarray(controls, dtype=bool), []
     for model, table in people.items():

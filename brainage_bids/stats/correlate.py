@@ -1,7 +1,7 @@
-"""The brain age gap against clinical scores: raw, bias-corrected and partial correlations.
+"""Correlate the brain age gap with clinical scores: raw, bias-corrected and partial correlations.
 
-The primary row of each group and score is the raw gap with age and sex partialled out; the others are sensitivity rows
-and carry no q.
+The primary row of each group and score is the raw gap with age and sex partialled out. The other rows are sensitivity
+analyses without q.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from brainage_bids.stats.tables import (
 
 STATISTICS = ("pearson", "spearman", "kendall")
 PRIMARY_VARIANT = "partial:age+sex"
-_STAGES = frozenset({"hy", "cdr_global"})  # ordinal: only the order of the stages means something
+_STAGES = frozenset({"hy", "cdr_global"})  # ordinal scores: only the order of the stages has a meaning
 FAMILY, SENSITIVITY = "scores", "sensitivity"
 _SCORE_RANGES = {
     "adas11": (0.0, 70.0),
@@ -46,7 +46,7 @@ _SCORE_RANGES = {
     "cdr_global": (0.0, 3.0),
     "cdr_sb": (0.0, 18.0),
 }
-EXACT_BELOW = 10  # people; 9! orders are the most that are listed
+EXACT_BELOW = 10  # people; at most 9! orders are listed
 FEW_N = 30
 EDGE_SHARE = 0.2
 Z = float(stats.norm.ppf(0.975))
@@ -63,13 +63,13 @@ def correlation(x: np.ndarray, y: np.ndarray, statistic: str = "pearson", exact:
     statistic
         ``pearson`` (Fisher CI), ``spearman`` (mid-ranks; Bonett-Wright 2000 CI) or ``kendall`` (tau-b; no CI).
     exact
-        Spearman below 10 pairs: p from all n! orders instead of Student's t.
+        For Spearman with fewer than 10 pairs: p from all n! orders instead of Student's t.
 
     Returns
     -------
     dict
         ``n n_missing estimate ci_lo ci_hi df p status note``. Fewer than 3 pairs: ``insufficient_n`` (scipy would
-        answer r = 1, p = 1 for two); 3 pairs: no CI; a constant variable: ``constant_input``; abs(r) = 1: ``perfect``.
+        give r = 1, p = 1 for two); 3 pairs: no CI; a constant variable: ``constant_input``; abs(r) = 1: ``perfect``.
     """
     x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
     both = np.isfinite(x) & np.isfinite(y)
@@ -97,7 +97,7 @@ def correlation(x: np.ndarray, y: np.ndarray, statistic: str = "pearson", exact:
 
 
 def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, statistic: str = "pearson") -> dict:
-    """Correlate what the covariates leave of two variables.
+    """Correlate two variables with covariates partialled out.
 
     Parameters
     ----------
@@ -106,12 +106,12 @@ def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, 
     covariates
         ``n`` rows, one column per covariate; text columns become dummies. Rows with any missing value are left out.
     statistic
-        ``pearson``, or ``spearman`` (everything ranked first, then residualised).
+        ``pearson``, or ``spearman`` (all variables are ranked first).
 
     Returns
     -------
     dict
-        As ``correlation``; df = n - k - 2 and the CI has SE 1 / sqrt(n - k - 3), k being the design columns.
+        As ``correlation``, with k design columns: df = n - k - 2, and the CI has SE 1 / sqrt(n - k - 3). The status is
         ``rank_deficient`` when covariates repeat each other, ``insufficient_n`` when k > n - 4.
     """
     people = len(covariates)
@@ -151,7 +151,7 @@ def _complete(
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Return Pearson's r of two varying variables ``(n,)``; exactly 1 or -1 where it is so up to rounding."""
+    """Return Pearson's r of two varying variables ``(n,)``; exactly 1 or -1 when it is so up to rounding."""
     x, y = x - x.mean(), y - y.mean()
     r = float(np.clip((x @ y) / math.sqrt(float(x @ x) * float(y @ y)), -1.0, 1.0))
     return math.copysign(1.0, r) if abs(r) >= 1.0 - 1e-12 else r
@@ -170,25 +170,23 @@ def correlations(
     Parameters
     ----------
     table
-        Rows that ``select_rows`` kept: one per participant.
+        Rows selected by ``select_rows``: one per participant.
     models
         Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
     scores
-        Score columns; a score that nobody has gives no row, a group without a value gives none for that score.
+        Score columns; groups without a value of a score get no row for it.
     covariates
-        A further partial variant, when it is not one of age and age+sex; dataset is tried where the people of a row
-        come from two or more.
+        Covariates of a further partial variant, beside age and age+sex. If the people of a row come from several sites
+        or datasets, variants with these are added.
     controls
-        Labels of the healthy controls; the pooled row says when it mixes them with patients.
-    seed
-        Of the bootstrap.
+        Labels of the healthy controls; the note of the pooled row says when it mixes them with patients.
 
     Returns
     -------
     pandas.DataFrame
         `CORRELATIONS`. ``bca_ci_lo bca_ci_hi`` (bootstrap, below 200 people) in the raw Pearson and Spearman
-        rows and in the primary one. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
-        ``partial:age+sex``, `primary_statistic`, per group; for ``all`` only where there are no groups.
+        rows and in the primary row. ``q_fdr`` (Benjamini-Hochberg, family ``scores``) only in the primary rows: variant
+        ``partial:age+sex``, `primary_statistic`, per group; for ``all`` only if there are no groups.
 
     Examples
     --------
@@ -228,7 +226,7 @@ def correlations(
 def scored_subsets(
     table: pd.DataFrame, score: str, controls: Sequence[str] = ()
 ) -> Iterator[tuple[str, np.ndarray, str]]:
-    """Yield ``(label, (n,) bool, note)`` of each group, then of everyone, where anybody has the score."""
+    """Yield ``(label, (n,) bool, note)`` of each group in which somebody has the score, then of everyone."""
     group = text(table, "group")
     scored = np.isfinite(number(table, score))
     for label in levels(group):
@@ -247,7 +245,6 @@ def _variants(covariates: Sequence[str], places: Sequence[str]) -> dict[str, tup
 def _score_rows(
     part: pd.DataFrame, model: str, score: str, variants: dict[str, tuple[str, ...]], seed: int
 ) -> list[dict]:
-    """All variants and statistics of one group, model and score."""
     values, bag = number(part, score), number(part, f"bag_{model}")
     corrected = optional_number(part, f"bag_corrected_{model}")
     warning = _score_warning(score, values[np.isfinite(values) & np.isfinite(bag)])
@@ -278,12 +275,12 @@ def _score_rows(
 
 
 def _columns(part: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return the covariates; a sex column that the table lacks counts as not recorded, others must be there.
+    """Return the covariates; a missing sex column counts as not recorded, other columns must exist.
 
     Raises
     ------
     UsageError
-        When another covariate is no column of the table.
+        When another covariate is not a column of the table.
     """
     unknown = [name for name in names if name not in part.columns and name != "sex"]
     if unknown:
@@ -292,10 +289,9 @@ def _columns(part: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def primary_statistic(score: str) -> str:
-    """Return the statistic of the primary test of a score, under whatever name it was asked for.
+    """Return the statistic of the primary test of a score, by any of its names.
 
-    The one rule: ``spearman`` for stages (Hoehn & Yahr, global CDR), ``pearson`` for all else. What a page says of a
-    score takes the statistic of the primary row of the table.
+    ``spearman`` for stages (Hoehn & Yahr, global CDR), ``pearson`` for all others. HTML pages show the same statistic.
     """
     return "spearman" if canonical_score(score) in _STAGES else "pearson"
 
@@ -314,16 +310,16 @@ def _score_warning(score: str, values: np.ndarray) -> str:
 
 
 def _pooled_note(groups: pd.Series, controls: Sequence[str]) -> str:
-    found = levels(groups)
-    if len(found) < 2:
+    labels = levels(groups)
+    if len(labels) < 2:
         return ""
-    mixed = is_member(pd.Series(found, dtype=object), controls)
+    mixed = is_member(pd.Series(labels, dtype=object), controls)
     what = "controls and patients" if mixed.any() and not mixed.all() else "groups"
-    return f"pools {what}: a difference between them can make or hide the correlation"
+    return f"pools {what}: a difference between them can cause or hide the correlation"
 
 
 def _student(r: float, df: int) -> dict:
-    """Estimate, df and p of a correlation by Student's t."""
+    """Return estimate, df and p of a correlation by Student's t."""
     if abs(r) == 1.0:
         note = "the variables are a perfect line"
         return {"estimate": r, "df": df, "p": 0.0, "ci_lo": r, "ci_hi": r, "status": "perfect", "note": note}
@@ -336,7 +332,7 @@ def _fisher(r: float, se: float) -> dict:
 
 
 def _exact_p(x: np.ndarray, y: np.ndarray) -> float:
-    """Share of all n! pairings whose abs(rho) reaches the observed one; ``x``, ``y`` are ranks."""
+    """Return the share of all n! pairings whose abs(rho) is at least the observed one; ``x``, ``y`` are ranks."""
     orders = np.zeros((1, 1), dtype=np.int8)
     for size in range(1, x.size):  # insert element `size` at each place of every shorter order
         orders = np.concatenate([np.insert(orders, place, size, axis=1) for place in range(size + 1)])
@@ -346,7 +342,7 @@ def _exact_p(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _residuals(design: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a full-rank ``(n, k)`` design leaves of two ``(n,)`` variables."""
+    """Return the residuals of two ``(n,)`` variables on a full-rank ``(n, k)`` design."""
     basis = np.linalg.qr(design)[0]
     return x - basis @ (basis.T @ x), y - basis @ (basis.T @ y)
 

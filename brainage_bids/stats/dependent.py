@@ -1,7 +1,6 @@
-"""Does a score go with one model's gap more than with another's? Two correlations that share people and score.
+"""Compare the correlations of one score with the gaps of two models, in the same people.
 
-Raw gaps are primary, because they are what a correlation of the paper is made of; the test says nothing of how large
-either correlation is.
+Raw gaps are primary, as in the correlations of the paper. The test does not say how large either correlation is.
 """
 
 from __future__ import annotations
@@ -63,20 +62,14 @@ def correlation_comparison(
 
     Parameters
     ----------
-    table
-        Rows that ``select_rows`` kept: one per participant.
-    models
-        Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
-    scores
-        Score columns; a group without a value of a score gives no row for it.
-    controls
-        Labels of the healthy controls; the pooled row says when it mixes them with patients.
+    table, models, scores, controls
+        As in `correlate.correlations`.
 
     Returns
     -------
     pandas.DataFrame
-        `CORRELATIONCOMPARISON`: variants ``raw`` (primary) and ``corrected``, on the people with the score
-        and both gaps; ordinal scores (hy) on ranks. No q: it is one question per score, a check of the choice of model.
+        `CORRELATIONCOMPARISON`: variants ``raw`` (primary) and ``corrected``, in the people with the score
+        and both gaps; for ordinal scores on ranks. There is no q: each row answers its own question.
     """
     rows = []
     for score in scores:
@@ -101,4 +94,4 @@ def _compare(values: np.ndarray, part: pd.DataFrame, columns: Sequence[str], sco
     complete = np.isfinite(data).all(axis=1)
     data[complete] = stats.rankdata(data[complete], axis=0)
     row = williams_t(*data.T)
-    return row | {"note": joined([row["note"], "ordinal score: of ranks (Spearman)"])}
+    return row | {"note": joined([row["note"], "ordinal score: ranks are used (Spearman)"])}

@@ -1,7 +1,4 @@
-"""Tables that describe a study beside its tests: people by site, patients in one table, missing values, flags.
-
-Computes no test of its own.
-"""
+"""Make tables that describe a study: people by site, a summary of patients, missing values, flags. No tests."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ _SHARED = "mae ae_sd bag_mean bag_sd bag_ci_lo bag_ci_hi bag_p status note".spli
 
 
 def cohort_sites(table: pd.DataFrame) -> pd.DataFrame:
-    """Describe the people of every site: a row per site and group, and ``all`` where a site has several groups.
+    """Describe the people of every site: a row per site and group, and ``all`` if a site has several groups.
 
     Parameters
     ----------
@@ -32,19 +29,19 @@ def cohort_sites(table: pd.DataFrame) -> pd.DataFrame:
         `COHORTSITES`, ages in years; no row when no site is stated.
     """
     site = text(table, "site")
-    found = []
+    parts = []
     for label in levels(site):
         described = cohort_table(table[is_member(site, [label])])
         if len(described) == 2:  # one group: the row of everyone repeats it
             described = described.iloc[:1]
-        found.append(described.assign(site=label))
-    if not found:
+        parts.append(described.assign(site=label))
+    if not parts:
         return pd.DataFrame(columns=COHORTSITES.columns)
-    return pd.concat(found, ignore_index=True)[COHORTSITES.columns]
+    return pd.concat(parts, ignore_index=True)[COHORTSITES.columns]
 
 
 def patients(accuracy: pd.DataFrame, correlations: pd.DataFrame, controls: Sequence[str]) -> pd.DataFrame:
-    """Put what the paper says of patients (its table 4) into one table, from the tables of the tests.
+    """Summarise the results of patients in one table, like table 4 of the paper.
 
     Parameters
     ----------
@@ -56,9 +53,9 @@ def patients(accuracy: pd.DataFrame, correlations: pd.DataFrame, controls: Seque
     Returns
     -------
     pandas.DataFrame
-        `PATIENTS`: per group and model one row per score and variant (the raw gap as in the paper, and the
-        primary test), one row with missing score where the group has none. ``bag_p`` is the two-sided one-sample test
-        of a mean gap of 0; ages and gaps in years.
+        `PATIENTS`: for each group and model one row per score and variant (the raw gap as in the paper, and
+        the primary test), or one row without score. ``bag_p`` is the two-sided one-sample test of a mean gap of 0; ages
+        and gaps in years.
     """
     rows = []
     for _, error in accuracy.iterrows():
@@ -80,7 +77,7 @@ def missing_data(table: pd.DataFrame, models: Sequence[str], scores: Sequence[st
     table
         Shaped like ``group/brainage.tsv``, one row per scan.
     models, scores
-        Whose predicted ages, and which scores.
+        Models whose predicted ages, and scores whose values are counted.
 
     Returns
     -------
@@ -107,7 +104,7 @@ def flag_counts(flags: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     flags
-        ``prefix model flags``: a ``;`` list per scan and model.
+        ``prefix model flags``: for each scan and model a list separated by ``;``.
     table
         Shaped like ``group/brainage.tsv``, indexed by the prefix of the scans.
 
@@ -120,8 +117,8 @@ def flag_counts(flags: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     if flags.empty:
         return pd.DataFrame(columns=FLAGS.columns)
     group = text(table, "group").fillna("").reindex(flags["prefix"], fill_value="").to_numpy()
-    one = flags.assign(group=group)  # "" stands for no group: text() gives that label to nobody
-    both = pd.concat([one, one.assign(group=ALL)], ignore_index=True)
+    grouped = flags.assign(group=group)  # "" means no group; no group has this label
+    both = pd.concat([grouped, grouped.assign(group=ALL)], ignore_index=True)
     scans = both.groupby(["model", "group"]).size()
     long = both.assign(flag=both["flags"].str.split(";")).explode("flag")
     long = long[long["flag"].notna() & ~long["flag"].isin(["", "n/a"])]

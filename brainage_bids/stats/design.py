@@ -1,4 +1,4 @@
-"""Covariates as a design matrix: text becomes dummies, useless columns are dropped and said so."""
+"""Turn covariates into a design matrix: text becomes dummy columns; useless columns are dropped with a note."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import pandas as pd
 from brainage_bids.errors import UsageError
 from brainage_bids.stats.tables import is_constant, levels, number, text
 
-RANK_TOLERANCE = 1e-10  # of the largest singular value
+RANK_TOLERANCE = 1e-10  # share of the largest singular value
 TEXT_COVARIATES = ("sex", "site", "dataset", "group", "family")
 
 
 def complete_rows(table: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Find the rows that hold every covariate, dropping covariates that no row holds.
+    """Find the rows with all covariates; covariates without any value are dropped.
 
     Returns
     -------
     tuple
-        ``(n,)`` bool, the covariates that remain, and notes.
+        ``(n,)`` bool, the remaining covariates, and notes.
 
     Raises
     ------
     UsageError
         When the table has no such column.
     """
-    complete, kept, notes = np.ones(len(table), dtype=bool), [], []
+    complete, known, notes = np.ones(len(table), dtype=bool), [], []
     for name in names:
         if name not in table.columns:
             raise UsageError(f"covariate '{name}' is no column of the table ({', '.join(map(str, table.columns))})")
@@ -35,15 +35,15 @@ def complete_rows(table: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray
         if len(table) and not present.any():
             notes.append(f"dropped {name} (not recorded)")
             continue
-        kept.append(name)
+        known.append(name)
         complete &= present
-    return complete, kept, notes
+    return complete, known, notes
 
 
 def covariate_matrix(table: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Return the covariates of complete rows as a matrix without intercept.
 
-    Numbers stay as they are; text gives one 0/1 column per level but the first of those present. Constant ones drop.
+    Numbers stay as they are. Text gives one 0/1 column per level except the first. Constant covariates are dropped.
 
     Returns
     -------
@@ -54,8 +54,8 @@ def covariate_matrix(table: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndar
     for name in names:
         values = _values(table, name)
         if values.dtype == object:
-            found = levels(values)
-            dummies = [(values == level).to_numpy(dtype="float64") for level in found[1:]]
+            labels = levels(values)
+            dummies = [(values == level).to_numpy(dtype="float64") for level in labels[1:]]
             constant = not dummies
         else:
             dummies = [values.to_numpy(dtype="float64")]
@@ -68,7 +68,7 @@ def covariate_matrix(table: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndar
 
 
 def has_full_rank(matrix: np.ndarray) -> bool:
-    """Tell whether the columns of ``(n, k)`` are independent, each scaled to unit length first."""
+    """Return whether the columns of ``(n, k)``, scaled to unit length, are linearly independent."""
     if matrix.shape[1] == 0:
         return True
     if matrix.shape[0] < matrix.shape[1]:
@@ -80,7 +80,7 @@ def has_full_rank(matrix: np.ndarray) -> bool:
 
 
 def with_intercept(matrix: np.ndarray) -> np.ndarray:
-    """Put a column of ones before ``(n, k)``, the others centred (same fit, better conditioned)."""
+    """Return ``(n, 1 + k)``: a column of ones and the centred columns (same fit, better conditioned)."""
     centred = matrix - matrix.mean(axis=0) if matrix.size else matrix
     return np.column_stack([np.ones(len(matrix)), centred])
 

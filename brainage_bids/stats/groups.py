@@ -1,6 +1,6 @@
-"""Patients against healthy controls: Welch tests, effect sizes and the age-adjusted difference.
+"""Compare patients with healthy controls: Welch tests, effect sizes and the age-adjusted difference.
 
-The primary row is ``ancova:age+sex``: raw gaps of groups that differ in age differ without any disease (regression
+The primary row is ``ancova:age+sex``. Groups of different ages have different raw gaps even without disease (regression
 dilution), so unadjusted rows are for comparison only.
 """
 
@@ -52,24 +52,25 @@ def group_differences(
     Parameters
     ----------
     table
-        Rows that ``select_rows`` kept: one per participant.
+        Rows selected by ``select_rows``: one per participant.
     models
         Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
     controls
         Labels of the healthy controls.
     covariates
-        A further ANCOVA variant, when it is not age+sex; site and dataset are tried whenever the table has two or more.
+        Covariates of a further ANCOVA variant, beside age+sex. With several sites or datasets, variants with these are
+        added.
     lines
-        By model: the age-bias line as ``biascorrection.json`` holds it.
+        By model: the age-bias line as in ``biascorrection.json``.
 
     Returns
     -------
     pandas.DataFrame
-        `GROUPDIFF`: ``raw`` and ``corrected`` (Welch t; Hedges g with a non-central t CI), ``ancova:...``
-        (adjusted difference with OLS Wald t; ``hedges_g`` is beta / sqrt(MSE)), and, where ages differ
-        (SMD > 0.25), ``raw:age-overlap`` and ``raw:age-matched``. ``q_fdr`` (family ``groups``) in
+        `GROUPDIFF`, with these variants: ``raw`` and ``corrected`` (Welch t; Hedges g with a non-central t
+        CI); ``ancova:...`` (adjusted difference with OLS Wald t; ``hedges_g`` is beta / sqrt(MSE)); if ages differ
+        (SMD > 0.25), ``raw:age-overlap`` and ``raw:age-matched``. ``q_fdr`` (family ``groups``) is given for
         ``ancova:age+sex`` only. ``line_ci_lo line_ci_hi`` and ``line_g_ci_lo line_g_ci_hi`` of the corrected rows
-        count the error of the line as well (`linerror`). Without controls the rows are ``no_controls`` and
+        include the error of the line (`linerror`). Without controls the rows are ``no_controls``, and
         ``corrected:one-sample`` tests the corrected gap against 0.
 
     Examples
@@ -98,17 +99,19 @@ def group_differences(
         for case in cases:
             members = table[is_member(group, [case])]
             if healthy.any():
-                found = _compare(members, table[healthy], model, covariates, line)
+                variants = _compare(members, table[healthy], model, covariates, line)
             else:
-                found = _without_controls(members, model, covariates, line)
+                variants = _without_controls(members, model, covariates, line)
             control = control_label(levels(group[healthy])) if healthy.any() else None
-            for row in found:
+            for row in variants:
                 people = len(members) + int(healthy.sum())
                 row.setdefault("n_missing", people - row["n_case"] - row["n_control"])
-            rows += [{"model": model, "case": case, "control": control, **row} for row in found]
+            rows += [{"model": model, "case": case, "control": control, **row} for row in variants]
         if not cases and not healthy.any():
-            found = _without_controls(table, model, covariates, line)
-            rows += [{"model": model, "case": "all", "n_missing": len(table) - row["n_case"], **row} for row in found]
+            variants = _without_controls(table, model, covariates, line)
+            rows += [
+                {"model": model, "case": "all", "n_missing": len(table) - row["n_case"], **row} for row in variants
+            ]
     result = frame(rows, GROUPDIFF)
     primary = (result["variant"] == PRIMARY_VARIANT).to_numpy(dtype=bool)
     result.loc[primary, "q_fdr"] = benjamini_hochberg(result.loc[primary, "p"].to_numpy())
@@ -118,8 +121,8 @@ def group_differences(
 def welch(case: np.ndarray, control: np.ndarray) -> dict:
     """Compare two independent sets: mean difference (case - control), Welch's t, df, p, 95 % CI, Hedges g and its CI.
 
-    Missing values are left out. Fewer than 3 on a side: ``insufficient_n``; both constant: ``zero_variance``.
-    Beside it the Mann-Whitney U of the cases with its p (mid-ranks, normal approximation, continuity correction).
+    Missing values are left out. Fewer than 3 in a group: ``insufficient_n``; both constant: ``zero_variance``. Also
+    returns the Mann-Whitney U of the cases with its p (mid-ranks, normal approximation, continuity correction).
     """
     case, control = _finite(case), _finite(control)
     row = {"n_case": case.size, "n_control": control.size}
@@ -147,7 +150,7 @@ def hedges_g(case: np.ndarray, control: np.ndarray) -> tuple[dict, str]:
     """Return ``hedges_g g_ci_lo g_ci_hi`` and a note.
 
     g = J d with the pooled SD and the exact J = gamma(m/2) / (sqrt(m/2) gamma((m-1)/2)), m = n1 + n2 - 2 (Hedges
-    1981); the 95 % CI inverts the non-central t and is scaled by J, or is the normal one where that fails.
+    1981). The 95 % CI inverts the non-central t and is scaled by J; if that fails, it is the normal interval.
     """
     n1, n2 = case.size, control.size
     m = n1 + n2 - 2
@@ -174,13 +177,13 @@ def ancova(case: pd.DataFrame, control: pd.DataFrame, outcome: str, covariates: 
     outcome
         Column of the gap, years.
     covariates
-        Columns; constant or unrecorded ones are dropped and named in the note.
+        Columns; those that are constant or not recorded are dropped and named in the note.
 
     Returns
     -------
     dict
         ``mean_diff`` (adjusted), Wald ``t df p ci_lo ci_hi``, ``hedges_g`` = beta / sqrt(MSE), ``se`` by OLS, ``se_hc3
-        p_hc3``, ``p_interaction`` of case x age. ``confounded`` when no site (dataset) has both groups,
+        p_hc3``, ``p_interaction`` of case x age. The status is ``confounded`` when no site (dataset) has both groups,
         ``rank_deficient`` when covariates repeat each other or the group.
     """
     rows = pd.concat([case, control], ignore_index=True)
@@ -194,7 +197,7 @@ def ancova(case: pd.DataFrame, control: pd.DataFrame, outcome: str, covariates: 
         return row | {"status": "insufficient_n", "note": joined([*notes, f"fewer than {MIN_N} people on a side"])}
     for place in PLACES:
         if place in names and _nested(text(rows, place), is_case):
-            return row | {"status": "confounded", "note": _said(place)}
+            return row | {"status": "confounded", "note": _confounded_note(place)}
     matrix, more = covariate_matrix(rows, names)
     notes += more
     design = with_intercept(np.column_stack([is_case.astype("float64"), matrix]))  # (n, 2 + k)
@@ -218,7 +221,7 @@ def ancova(case: pd.DataFrame, control: pd.DataFrame, outcome: str, covariates: 
 
 
 def age_balance(case: np.ndarray, control: np.ndarray) -> dict:
-    """Describe the ages of two groups: means, SMD (pooled SD), range that both cover (years)."""
+    """Describe the ages of two groups: means, SMD (pooled SD), and the range covered by both (years)."""
     case, control = _finite(case), _finite(control)
     nan = math.nan
     if min(case.size, control.size) < 2:
@@ -238,7 +241,7 @@ def age_balance(case: np.ndarray, control: np.ndarray) -> dict:
 def match_by_age(case_age: np.ndarray, control_age: np.ndarray, caliper: float = CALIPER) -> list[tuple[int, int]]:
     """Pair each case with the nearest unused control within ``caliper`` years.
 
-    Cases in order of age, ties by position; of equally near controls the younger, then the first. Deterministic.
+    Cases are taken in order of age, then position. Of equally near controls the younger is used, then the first.
 
     Returns
     -------
@@ -263,7 +266,6 @@ def match_by_age(case_age: np.ndarray, control_age: np.ndarray, caliper: float =
 def _compare(
     case: pd.DataFrame, control: pd.DataFrame, model: str, covariates: Sequence[str], line: Mapping
 ) -> list[dict]:
-    """Every variant for one model and one patient group."""
     bag, everyone = f"bag_{model}", len(case) + len(control)
     case, control = (rows[np.isfinite(number(rows, bag))] for rows in (case, control))
     case_age, control_age = number(case, "age"), number(control, "age")
@@ -294,16 +296,16 @@ def _compare(
             values[(age >= low) & (age <= high)] for values, age in ((raw_case, case_age), (raw_control, control_age))
         ]
         row = welch(*inside)
-        spelled = f"ages {low:g} to {high:g} only" if low <= high else "no age is shared"
-        missing = {"n_missing": everyone - len(case) - len(control)}  # others are left out on purpose
-        rows.append({"variant": "raw:age-overlap", **row, **missing, "note": joined([row["note"], spelled])})
+        remark = f"ages {low:g} to {high:g} only" if low <= high else "no age is shared"
+        missing = {"n_missing": everyone - len(case) - len(control)}  # people outside the overlap are not missing
+        rows.append({"variant": "raw:age-overlap", **row, **missing, "note": joined([row["note"], remark])})
         pairs = np.array(match_by_age(case_age, control_age), dtype=int).reshape(-1, 2)
         row = welch(raw_case[pairs[:, 0]], raw_control[pairs[:, 1]])
-        spelled = f"{len(pairs)} pairs within {CALIPER:g} years of age"
-        rows.append({"variant": "raw:age-matched", **row, **missing, "note": joined([row["note"], spelled])})
+        remark = f"{len(pairs)} pairs within {CALIPER:g} years of age"
+        rows.append({"variant": "raw:age-matched", **row, **missing, "note": joined([row["note"], remark])})
     datasets = pd.concat([text(case, "dataset"), text(control, "dataset")])
-    if _nested(datasets, np.arange(len(datasets)) < len(case)):  # true of every row, also of those that do not adjust
-        rows = [{**row, "note": joined([row["note"], _said("dataset")])} for row in rows]
+    if _nested(datasets, np.arange(len(datasets)) < len(case)):  # concerns all rows, also those without adjustment
+        rows = [{**row, "note": joined([row["note"], _confounded_note("dataset")])} for row in rows]
     return rows
 
 
@@ -337,7 +339,7 @@ def _variants(case: pd.DataFrame, control: pd.DataFrame, covariates: Sequence[st
 
 
 def _with_columns(case: pd.DataFrame, control: pd.DataFrame, names: Sequence[str]) -> list[pd.DataFrame]:
-    """Give both parts an empty sex column when the table has none (then it counts as not recorded)."""
+    """Add an empty sex column when the table has none; sex then counts as not recorded."""
     return [part if "sex" in part or "sex" not in names else part.assign(sex=None) for part in (case, control)]
 
 
@@ -346,13 +348,13 @@ def _nested(site: pd.Series, is_case: np.ndarray) -> bool:
     return len(in_cases | in_controls) > 1 and not in_cases & in_controls
 
 
-def _said(place: str) -> str:
+def _confounded_note(place: str) -> str:
     return f"no {place} has both groups: {place} and group cannot be told apart"
 
 
 def _noncentrality(t: float, df: int, share: float) -> float:
-    """Non-centrality at which the observed t is the ``share`` quantile; NaN where the search fails."""
-    # the bracket grows from t outwards: far out in the tails the distribution function of scipy turns to NaN
+    """Return the non-centrality at which the observed t is the ``share`` quantile; NaN when the search fails."""
+    # widen the bracket from t outwards: far in the tails scipy's distribution function is NaN
     step = math.sqrt(1.0 + t * t / (2.0 * df)) * (-1.0 if share > 0.5 else 1.0)
     with np.errstate(all="ignore"):
         for far in (t + k * step for k in range(1, 20)):
@@ -365,15 +367,15 @@ def _noncentrality(t: float, df: int, share: float) -> float:
 
 
 def _robust(y: np.ndarray, design: np.ndarray) -> dict:
-    """HC3 standard error of the difference and its p (normal); absent where HC3 does not exist."""
-    with np.errstate(all="ignore"):  # a person alone in a site has leverage 1
+    """Return the HC3 standard error of the difference and its p (normal); empty when HC3 is undefined."""
+    with np.errstate(all="ignore"):  # the only person of a site has leverage 1
         fit = OLS(y, design).fit(cov_type="HC3")
         se, p = float(fit.bse[1]), float(fit.pvalues[1])
     return {"se_hc3": se, "p_hc3": p} if math.isfinite(se) and math.isfinite(p) and se > 0 else {}
 
 
 def _interaction(y: np.ndarray, design: np.ndarray, is_case: np.ndarray, age: np.ndarray) -> tuple[dict, str]:
-    """Return the p of case x age, and a warning where one difference for all ages misleads."""
+    """Return the p of case x age, and a warning when one difference for all ages would mislead."""
     full = np.column_stack([design, (is_case - is_case.mean()) * (age - age.mean())])
     if not has_full_rank(full) or len(y) - full.shape[1] < 1:
         return {}, ""

@@ -1,8 +1,8 @@
-"""statsmodels' mixed model with one random intercept, its sums taken over all people at once.
+"""A faster version of statsmodels' mixed model for one random intercept.
 
-`MixedLM` walks through the people one by one at every step of the search, seconds for thousands of people. With nothing
-but a random intercept V = I + q 11' in each person, so that everything follows from sums per person; search, tests and
-results stay those of statsmodels.
+`MixedLM` loops over the people at every step of the search, which takes seconds for thousands of people. With only a
+random intercept, V = I + q 11' for each person, and everything follows from sums per person. The search, tests and
+results are those of statsmodels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 
 
 class RandomIntercept(MixedLM):
-    """`MixedLM` of one random intercept per person, no variance components, no penalties, fitted by REML.
+    """`MixedLM` with one random intercept per person, without variance components and penalties, fitted by REML.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class RandomIntercept(MixedLM):
         return self._total - self._weighted(1.0 / (self._size + inverse))
 
     def get_fe_params(self, cov_re, vcomp, tol=1e-10):
-        """Return the fixed effects at a variance of the intercept, and whether it is 0."""
+        """Return the fixed effects for a variance of the intercept, and whether this variance is 0."""
         q = float(np.squeeze(cov_re))
         singular = q < tol
         both = self._inner(0.0 if singular else 1.0 / q)

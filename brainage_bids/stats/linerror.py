@@ -1,9 +1,9 @@
-"""What the error of the age-bias line adds to intervals of corrected gaps.
+"""Widen the intervals of corrected gaps by the error of the age-bias line.
 
-The intervals of the ``corrected`` rows take the line as exact, as the literature does; in simulations they cover the
-truth in 90 % of studies (``docs/simulation.md``). Those made here count the line: margins are joined as the roots of
-summed squares (Zou and Donner 2008, Stat Med 27:1693, "MOVER"), which keeps intervals that are not symmetric as they
-are. The line is the one of ``biascorrection.json``; where a model has folds, that of all folds.
+The intervals of the ``corrected`` rows treat the line as exact, as in the literature. In simulations they contain the
+true value in 90 % of studies (``docs/simulation.md``). The intervals made here include the error of the line. Margins
+are combined as the square root of summed squares (Zou and Donner 2008, Stat Med 27:1693, "MOVER"), so asymmetric
+intervals stay asymmetric. The line is that of ``biascorrection.json``; with folds, that of all folds together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NONE: Mapping = {"method": "none"}
 
 
 def slope_margin(line: Mapping) -> float:
-    """Return half the 95 % interval of the slope, in corrected years per year: 0 for an offset, NaN without a line."""
+    """Return the half width of the slope's 95 % interval (corrected years per year): 0 for an offset, NaN without."""
     if line["method"] == "none":
         return math.nan
     if line["method"] == "offset":
@@ -36,9 +36,9 @@ def of_difference(line: Mapping, years: float, row: Mapping) -> dict:
     line
         ``method`` (``beheshti``, ``cole``, ``offset``, ``none``), ``slope``, ``slope_se``, ``n``.
     years
-        Mean age of the patients minus that of the controls: an error of the slope moves the difference by as much.
+        Mean age of the patients minus that of the controls; an error of the slope is multiplied by it.
     row
-        ``mean_diff ci_lo ci_hi hedges_g g_ci_lo g_ci_hi`` with the line taken as exact.
+        ``mean_diff ci_lo ci_hi hedges_g g_ci_lo g_ci_hi`` with the line treated as exact.
     """
     difference, g = row["mean_diff"], row["hedges_g"]
     margin = slope_margin(line) * abs(_lever(line, years, difference))
@@ -49,11 +49,11 @@ def of_difference(line: Mapping, years: float, row: Mapping) -> dict:
 
 
 def of_mean(line: Mapping, age: np.ndarray, mean: float, low: float, high: float) -> dict:
-    """Return ``line_ci_lo line_ci_hi`` of the mean corrected gap (years) of people of these ages."""
+    """Return ``line_ci_lo line_ci_hi`` (years) of the mean corrected gap of people of these ages."""
     if line["method"] == "none":
         return {"line_ci_lo": math.nan, "line_ci_hi": math.nan}
     years = float(np.mean(age)) - line["age_mean"]
-    level = line["residual_sd"] / math.sqrt(line["n"])  # of the line at the mean age of those who fitted it
+    level = line["residual_sd"] / math.sqrt(line["n"])  # error of the line at the mean age of its people
     level *= float(stats.t.ppf(0.975, line["n"] - (1 if line["method"] == "offset" else 2)))
     margin = math.hypot(level / _unit(line), slope_margin(line) * _lever(line, years, mean))
     low, high = joined_margins(mean, low, high, margin)
@@ -66,10 +66,10 @@ def joined_margins(estimate: float, low: float, high: float, margin: float) -> t
 
 
 def _unit(line: Mapping) -> float:
-    """Return what corrected gaps are divided by: 1, in Cole's form the slope."""
+    """Return the divisor of corrected gaps: the slope in Cole's form, otherwise 1."""
     return line["slope"] if line["method"] == COLE else 1.0
 
 
 def _lever(line: Mapping, years: float, estimate: float) -> float:
-    """Return what an error of the slope moves an estimate by; Cole's form, (P - intercept) / slope - A, also scales."""
+    """Return the change of an estimate (years) per unit error of the slope; Cole's form also divides by the slope."""
     return years + estimate if line["method"] == COLE else years

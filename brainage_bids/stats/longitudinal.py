@@ -1,4 +1,4 @@
-"""How the brain age gap changes within people: rates per person, rates by group, and one mixed model."""
+"""Describe how the brain age gap changes within people: rates per person, rates by group, and a mixed model."""
 
 from __future__ import annotations
 
@@ -50,10 +50,9 @@ def longitudinal(table: pd.DataFrame, models: Sequence[str], controls: Sequence[
     Returns
     -------
     pandas.DataFrame
-        `LONGITUDINAL`. ``analysis`` is ``rate`` (brain years a year), ``bag_rate`` (rate - 1, tested against
-        0; and, with ``term`` ``AD-NC``, the Welch difference of each group from the controls), ``mixed``
-        (BAG ~ time x group with a random intercept, REML; Wald z) and ``mixed:age_bl+sex``. Empty where nobody has
-        two sessions.
+        `LONGITUDINAL`. ``analysis`` is ``rate`` (brain years per year), ``bag_rate`` (rate - 1, tested
+        against 0; with ``term`` ``AD-NC`` the Welch difference of a group from the controls), ``mixed`` (BAG ~ time x
+        group with a random intercept, REML; Wald z) or ``mixed:age_bl+sex``. Empty when nobody has two sessions.
 
     Examples
     --------
@@ -74,23 +73,23 @@ def longitudinal(table: pd.DataFrame, models: Sequence[str], controls: Sequence[
         people = usable_people(table, model)
         if people.empty:
             continue
-        found = _rate_rows(person_rates(people), controls)
+        results = _rate_rows(person_rates(people), controls)
         for name, covariates in ((MIXED, ()), (f"{MIXED}:age_bl+sex", ("age_bl", "sex"))):
-            found += [{"analysis": name, **row} for row in mixed_model(people, controls, covariates)]
-        rows += [{"model": model, **row} for row in found]
+            results += [{"analysis": name, **row} for row in mixed_model(people, controls, covariates)]
+        rows += [{"model": model, **row} for row in results]
     return frame(rows, LONGITUDINAL)
 
 
 def usable_people(table: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Return the sessions of people with two ages at least half a year apart, first session first.
+    """Return the sessions of people with two ages at least half a year apart, in order of age.
 
-    An age that was given once for several sessions says nothing of the time between: such a session is left out.
+    Sessions whose age was given once for several sessions are left out: the time between them is unknown.
 
     Returns
     -------
     pandas.DataFrame
-        ``participant_id age predicted_age bag time group sex age_bl``: years, ``time`` since the first session;
-        ``group`` and ``sex`` are those of the first.
+        ``participant_id age predicted_age bag time group sex age_bl``: ages and ``time`` since the first session in
+        years; ``group`` and ``sex`` are those of the first session.
     """
     rows = pd.DataFrame(
         {
@@ -121,14 +120,14 @@ def _of_session(table: pd.DataFrame) -> np.ndarray:
 
 
 def rate_sessions(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
-    """Return every usable session with the ages that rates of change use, and gaps that follow them.
+    """Return every usable session with the ages for rates of change, and gaps computed from these ages.
 
-    A person whose sessions all have an ``age_for_rates`` gets these; the ages of everybody else stay.
+    If all sessions of a person have an ``age_for_rates``, these are used; otherwise the ages stay.
 
     Parameters
     ----------
     table
-        As for `longitudinal`, with ``age_for_rates`` (years) where known.
+        As for `longitudinal`, with ``age_for_rates`` (years) if known.
     models
         Suffixes of the prediction columns.
     """
@@ -148,7 +147,7 @@ def person_rates(people: pd.DataFrame) -> pd.DataFrame:
     time, predicted = (people[name] - person[name].transform("mean") for name in ("time", "predicted_age"))
     sums = pd.DataFrame({"product": time * predicted, "square": time**2}).groupby(people["participant_id"]).sum()
     rates = person.agg(group=("group", _first), n_scans=("time", "size"), span=("time", "max"))
-    rates["rate"] = sums["product"] / sums["square"]  # least squares, all people at once
+    rates["rate"] = sums["product"] / sums["square"]  # least-squares slopes of all people
     return rates.assign(bag_rate=rates["rate"] - 1).reset_index()
 
 
@@ -182,10 +181,10 @@ def _rate_rows(rates: pd.DataFrame, controls: Sequence[str]) -> list[dict]:
 def mixed_model(people: pd.DataFrame, controls: Sequence[str], covariates: Sequence[str] = ()) -> list[dict]:
     """Fit BAG ~ time x group (+ covariates) with a random intercept per person by REML (Laird and Ware 1982).
 
-    Controls are the reference level; without any, the first label is. One row per fixed effect (Wald z, years or years
-    a year) and the two variances (``var_intercept``, ``var_residual``, years squared). Where people change at rates of
-    their own, a random intercept alone understates the errors of ``time`` terms: the note gives the p of a sandwich
-    variance over people (Liang and Zeger 1986), and the rates of ``longitudinal`` do not have this fault.
+    Controls are the reference level, or else the first label. There is one row per fixed effect (Wald z; years, or
+    years per year) and per variance (``var_intercept``, ``var_residual``; years squared). If people change at different
+    rates, a model with only a random intercept understates the errors of ``time`` terms. So the note gives the p of a
+    sandwich variance with people as clusters (Liang and Zeger 1986). The rates of ``longitudinal`` are not affected.
     """
     complete, names, notes = complete_rows(people, covariates)
     group = text(people, "group")
@@ -204,7 +203,7 @@ def mixed_model(people: pd.DataFrame, controls: Sequence[str], covariates: Seque
     notes.append(f"reference group {reference}")
     time = number(people, "time")
     columns = {"intercept": np.ones(n_scans), "time": time}
-    for other in (one for one in levels(label) if one != reference):
+    for other in (level for level in levels(label) if level != reference):
         is_other = (label == other).to_numpy(dtype="float64")
         columns |= {f"group={other}": is_other, f"time:group={other}": is_other * time}
     for name in names:
@@ -223,13 +222,13 @@ def mixed_model(people: pd.DataFrame, controls: Sequence[str], covariates: Seque
 
 
 def _fitted(bag: np.ndarray, design: pd.DataFrame, person: np.ndarray, notes: list[str]) -> list[dict]:
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             fit = RandomIntercept(bag, design, person).fit(reml=True)
         except np.linalg.LinAlgError as error:
             return [{"term": "model", "status": "degenerate", "note": joined([*notes, str(error)])}]
-    if any(issubclass(one.category, ConvergenceWarning) for one in said):
+    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         notes = [*notes, "the fit did not converge cleanly (a variance near 0): read with care"]
     status, note = ("ok" if fit.converged else "degenerate"), joined(notes)
     robust, df = _sandwich_se(bag, design.to_numpy(), person, fit), len(np.unique(person)) - design.shape[1]
@@ -256,7 +255,7 @@ def _sandwich_se(bag: np.ndarray, design: np.ndarray, person: np.ndarray, fit) -
     if not noise > 0:
         return np.zeros(design.shape[1])
     names, of_person = np.unique(person, return_inverse=True)
-    share = intercept / (noise + intercept * np.bincount(of_person))  # of its sum that V^-1 takes from each scan
+    share = intercept / (noise + intercept * np.bincount(of_person))  # V^-1 subtracts this share of a person's sum
     sums = np.column_stack([np.bincount(of_person, column) for column in design.T])  # (people, k)
     weighted = (design - (share[:, None] * sums)[of_person]) / noise  # V^-1 X
     residual = bag - design @ np.asarray(fit.fe_params)

@@ -1,7 +1,7 @@
-"""Mean Grad-RAM maps of groups of people on the template grid.
+"""Write mean Grad-RAM maps of groups of people on the template grid.
 
-Cells are placed in world space: image resizers put them up to 13 mm off (their first cell centre is not the first
-voxel).
+The coarse cells of a map are placed by their world coordinates. Image resizing functions would place them up to 13 mm
+off, since the centre of the first cell is not the first voxel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WORDS = {
     PAPER: "Mean of the Grad-RAM maps of these people, each rectified and scaled to 0 to 1 in the brain",
     SIGNED: "Mean of the signed Grad-RAM maps of these people, years a cell",
 }
-MIN_RESOLUTION = 2.0  # mm; the cells are 16 to 64 mm, finer grids only cost disk
+MIN_RESOLUTION = 2.0  # mm; the cells are 16 to 64 mm, so finer grids would only use disk space
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class PersonMap:
     Parameters
     ----------
     values
-        ``(a, b, c)`` signed map, years a cell.
+        ``(a, b, c)`` signed map, years per cell.
     affine
         Cell to world (mm, RAS+).
     share, floor
-        The map after ReLU and min-max inside the mask is ``share`` brought to the grid, minus ``floor``.
+        ``share`` resampled to the grid minus ``floor`` is the map after ReLU and min-max scaling inside the mask.
     empty
-        Nothing positive inside the mask, or no contrast; ``share`` and ``floor`` are 0.
+        Whether nothing inside the mask is positive, or there is no contrast; ``share`` and ``floor`` are then 0.
     """
 
     values: np.ndarray
@@ -54,7 +54,7 @@ class PersonMap:
 
 
 def maps_grid(spec: VolumeSpec) -> VolumeSpec:
-    """Return the grid mean maps are written on: the model's own from 2 mm up, else the same field of view at 2 mm."""
+    """Return the grid of mean maps: the model's own from 2 mm upwards, else the same field of view at 2 mm."""
     if spec.resolution >= MIN_RESOLUTION:
         return spec
     return spec.at(MIN_RESOLUTION)
@@ -71,9 +71,10 @@ def mean_maps(
 ) -> pd.DataFrame:
     """Write the mean map of everyone and of each subset (see `subsets`), in one pass over the people.
 
-    Kind ``paper``: ReLU of each person's cells, trilinear resampling in world space, min-max inside the mask to
-    [0, 1], mean over people. Kind ``signed``: mean of the signed maps (years per cell). Both are 0 outside the mask.
-    Resampling is linear, so sums are kept on the cells and resampled once: memory does not grow with people.
+    Kind ``mean``, as in the paper: ReLU of each person's cells, trilinear resampling in world space, min-max scaling
+    inside the mask to [0, 1], mean over people. Kind ``signed``: mean of the signed maps (years per cell). Both are 0
+    outside the mask. Resampling is linear, so sums are kept on the cells and resampled once; memory does not grow with
+    the number of people.
 
     Parameters
     ----------
@@ -84,9 +85,7 @@ def mean_maps(
     mask
         Brain mask on ``grid``: bool array of its shape, or an image.
     path
-        ``(subset, kind)`` -> file to write; subsets as in the accuracy table (``group=all`` for everyone).
-    model
-        Name in the table.
+        Returns the file to write for ``(subset, kind)``; subsets as in the accuracy table (``group=all``: everyone).
     controls
         Labels of the healthy controls.
     visit
@@ -95,8 +94,8 @@ def mean_maps(
     Returns
     -------
     pandas.DataFrame
-        ``model subset n n_empty kind path``; a person without a positive value inside the mask (or with no contrast)
-        counts in ``n_empty`` and adds zeros to the ``paper`` map. Subsets without people give no row and no file.
+        ``model subset n n_empty kind path``; a person without a positive value inside the mask (or without contrast)
+        counts in ``n_empty`` and adds zeros to the ``mean`` map. Subsets without people give no row and no file.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def mean_maps(
         When a map is missing.
     """
     inside = _mask(mask, grid)
-    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(inside))  # a person needs no more of it
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(inside))  # the part with the brain
     brain = np.flatnonzero(inside[box])
     wanted_subsets = subsets(records, controls)
     if not wanted_subsets:
@@ -130,9 +129,9 @@ def mean_maps(
         empty[wanted] += is_empty
         visit(PersonMap(values, here, share, low, is_empty))
     rows = []
-    for place, (subset, members) in enumerate(wanted_subsets):
+    for k, (subset, members) in enumerate(wanted_subsets):
         n = int(members.sum())
-        for kind, total, offset in ((PAPER, cells[0, place], floor[place]), (SIGNED, cells[1, place], 0.0)):
+        for kind, total, offset in ((PAPER, cells[0, k], floor[k]), (SIGNED, cells[1, k], 0.0)):
             volume = np.where(inside, (resample(total, weights) - offset) / n, 0.0)
             target = path(subset, kind)
             _save(volume, grid, target)
@@ -144,20 +143,20 @@ def mean_maps(
                 "Resolution": f"{grid.resolution:g} mm",
             }
             write_json(sidecar_path(target), {**about, "VolumeSpec": grid.to_dict(), "SkullStripped": True})
-            rows.append({"model": model, "subset": subset, "n": n, "n_empty": int(empty[place])})
+            rows.append({"model": model, "subset": subset, "n": n, "n_empty": int(empty[k])})
             rows[-1] |= {"kind": kind, "path": str(target)}
     return frame(rows, MAPS)
 
 
 def axis_weights(affine: np.ndarray, shape: tuple[int, int, int], grid: VolumeSpec) -> list[np.ndarray]:
-    """Return, per axis, the ``(voxels, cells)`` matrix of linear interpolation at the grid's world positions.
+    """Return for each axis the ``(voxels, cells)`` matrix of linear interpolation at the grid's world positions.
 
-    Beyond the first and last cell centre the edge cell is taken (clamped).
+    Beyond the first and last cell centre the value of the edge cell is used.
 
     Raises
     ------
     BadDataError
-        When the cells' axes are not those of the grid.
+        When the cells have other axes than the grid.
     """
     affine = np.asarray(affine, dtype="float64")
     steps = np.diag(affine)[:3]
@@ -179,15 +178,15 @@ def axis_weights(affine: np.ndarray, shape: tuple[int, int, int], grid: VolumeSp
 
 
 def resample(values: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
-    """Return cells ``(a, b, c)`` on the grid ``(x, y, z)``, trilinearly."""
+    """Return cells ``(a, b, c)`` resampled to the grid ``(x, y, z)`` by trilinear interpolation."""
     x, y, z = weights
     return np.tensordot(x, y @ (values @ z.T), 1)  # (a, b, z), then (a, y, z), then (x, y, z)
 
 
 def _normalised(values: np.ndarray, weights: list[np.ndarray], brain: np.ndarray) -> tuple[np.ndarray, float, bool]:
-    """Cells and floor whose resampled difference is the person's map scaled to [0, 1]; zeros when it is empty.
+    """Return cells and floor: resampled cells minus floor are the map scaled to [0, 1]; also whether it is empty.
 
-    ``brain`` holds the flat places of the brain's voxels on the grid of ``weights``.
+    ``brain`` holds the flat indices of the brain's voxels on the grid of ``weights``.
     """
     positive = np.maximum(values, 0.0)
     if not positive.any():
@@ -200,22 +199,22 @@ def _normalised(values: np.ndarray, weights: list[np.ndarray], brain: np.ndarray
 
 
 def subsets(records: pd.DataFrame, controls: Sequence[str] = ()) -> list[tuple[str, np.ndarray]]:
-    """Return ``(label, (n,) bool)`` of everyone (``group=all``), of each group, and of ages and sexes.
+    """Return ``(label, (n,) bool)`` of everyone (``group=all``), of each group, and of age bins and sexes.
 
-    Age bins and sexes are those of the controls (the paper's figures 4 and 5), of everyone where there is no control.
-    Subsets without people are left out.
+    Age bins and sexes are taken within the controls (as in figures 4 and 5 of the paper), or within everyone if there
+    are no controls. Subsets without people are left out.
     """
     group = text(records, "group")
     healthy = is_member(group, controls)
     base = healthy if healthy.any() else np.ones(len(records), dtype=bool)
-    found = [(f"group={ALL}", np.ones(len(records), dtype=bool))]
+    result = [(f"group={ALL}", np.ones(len(records), dtype=bool))]
     bins = pd.Series([age_label(age) for age in number(records, "age")], dtype=object)
     labels = [f"<{AGE_BINS[0][0]:g}", *(bin_label(low, high) for low, high in AGE_BINS)]
-    found += [(f"age={label}", base & is_member(bins, [label])) for label in labels]
+    result += [(f"age={label}", base & is_member(bins, [label])) for label in labels]
     sex = text(records, "sex")
-    found += [(f"sex={label}", base & is_member(sex, [label])) for label in levels(sex)]
-    found += [(f"group={label}", is_member(group, [label])) for label in levels(group) if label != ALL]
-    return [(label, member) for label, member in found if member.any()]
+    result += [(f"sex={label}", base & is_member(sex, [label])) for label in levels(sex)]
+    result += [(f"group={label}", is_member(group, [label])) for label in levels(group) if label != ALL]
+    return [(label, member) for label, member in result if member.any()]
 
 
 def _load(source: str | Path) -> tuple[np.ndarray, np.ndarray]:

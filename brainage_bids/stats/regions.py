@@ -1,4 +1,4 @@
-"""Do two groups differ in what a model relied on, region by region? Welch tests, FDR, and permutations with max-T."""
+"""Compare Grad-RAM maps of two groups in every brain region: Welch tests, FDR, and max-T permutation tests."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full
 from brainage_bids.stats.fdr import benjamini_hochberg
 from brainage_bids.stats.tables import control_label, frame, is_constant, is_member, joined, levels, text
 
-MIN_N = 5  # people a group
+MIN_N = 5  # people per group
 PERMUTATIONS = 10_000
-MANY = 1_000  # people; above, a tenth of the permutations
-_BATCH = 500  # permutations at once
+MANY = 1_000  # people; with more, a tenth of the permutations is used
+_BATCH = 500  # permutations computed together
 
 
 def saliency_contrasts(
@@ -28,7 +28,7 @@ def saliency_contrasts(
     controls: Sequence[str],
     seed: int = DEFAULT_SEED,
 ) -> pd.DataFrame:
-    """Compare every patient group with the controls, and men with women among the controls, in every region.
+    """Compare each patient group with the controls, and men with women among the controls, in every region.
 
     Parameters
     ----------
@@ -38,18 +38,14 @@ def saliency_contrasts(
         ``(n, regions)`` float64: one number per person and region, NaN for a region without voxels.
     names
         Label -> name of the regions, in the order of the columns.
-    model
-        Name in the table.
     controls
-        Labels of the healthy controls; without any, men and women of everybody are compared.
-    seed
-        Of the permutations.
+        Labels of the healthy controls; without any, all men and women are compared.
 
     Returns
     -------
     pandas.DataFrame
-        `SALIENCY_CONTRASTS`: variant ``raw`` (Welch) and the primary ``adjusted:age+sex`` (``adjusted:age``
-        for men and women), whose q and ``p_fwe`` make up the family ``regions:<contrast>:<model>``.
+        `SALIENCY_CONTRASTS`: variant ``raw`` (Welch) and the primary variant ``adjusted:age+sex``
+        (``adjusted:age`` for men and women). Its q and ``p_fwe`` refer to the family ``regions:<contrast>:<model>``.
     """
     group, sex = text(records, "group"), text(records, "sex")
     healthy = is_member(group, controls)
@@ -63,7 +59,7 @@ def saliency_contrasts(
         for names_of in ((), covariates):
             table = _contrast(records, values, case, other, names_of, seed)
             if not names_of:
-                table["q_fdr"] = np.nan  # a sensitivity row belongs to no family
+                table["q_fdr"] = np.nan  # sensitivity rows have no q
             variant = "adjusted:" + "+".join(covariates) if names_of else "raw"
             family = f"regions:{contrast}:{model}" if names_of else "sensitivity"
             about = {"model": model, "contrast": contrast, "variant": variant, "family": family}
@@ -74,7 +70,7 @@ def saliency_contrasts(
 def _contrast(
     records: pd.DataFrame, values: np.ndarray, case: np.ndarray, other: np.ndarray, covariates: Sequence[str], seed: int
 ) -> pd.DataFrame:
-    """Compare two sets of people; people without a covariate are left out where it is adjusted for."""
+    """Compare two sets of people; people who lack a covariate are left out of adjusted comparisons."""
     source = records.assign(sex=text(records, "sex"))
     chosen, notes, matrix = case | other, [], None
     if covariates:
@@ -85,10 +81,12 @@ def _contrast(
         notes += more
     permutations = PERMUTATIONS if chosen.sum() <= MANY else PERMUTATIONS // 10
     regions = pd.DataFrame(values[chosen])
-    found = region_differences(regions, case[chosen], matrix, permutations, seed)
+    result = region_differences(regions, case[chosen], matrix, permutations, seed)
     notes += [f"{permutations} permutations"]
-    return found.assign(
-        note=[joined([note, *notes]) if ok == "ok" else note for note, ok in zip(found.note, found.status, strict=True)]
+    return result.assign(
+        note=[
+            joined([note, *notes]) if ok == "ok" else note for note, ok in zip(result.note, result.status, strict=True)
+        ]
     )
 
 
@@ -106,10 +104,10 @@ def region_differences(
     values
         One row per person, one column per region; a region without voxels is NaN for everybody.
     is_case
-        ``(n,)`` bool: patients, the others are controls.
+        ``(n,)`` bool: True for patients, False for controls.
     covariates
-        ``(n, k)`` float64 without missing values, or None. With covariates t is that of the group in
-        ``region ~ group + covariates`` (OLS) and the permutations are Freedman and Lane's (1983); without, Welch's t.
+        ``(n, k)`` float64 without missing values, or None. With covariates, t is that of the group in
+        ``region ~ group + covariates`` (OLS), with permutations by Freedman and Lane (1983); without, Welch's t.
     permutations, seed
         Number and seed of the random relabellings.
 
@@ -144,16 +142,16 @@ def region_differences(
     for row, good in zip(rows, usable, strict=True):
         row |= {"status": status, "note": note} if status != "ok" or good else _not_usable()
     if status == "ok" and usable.any():
-        found = _tests(data[:, usable], is_case, covariates)
-        observed = np.abs(found["t"]) * (1 - 1e-9) - 1e-12  # rounding makes no relabelling rarer than it is
+        tests = _tests(data[:, usable], is_case, covariates)
+        observed = np.abs(tests["t"]) * (1 - 1e-9) - 1e-12  # equal t must count as reached, in spite of rounding
         counted, largest = np.zeros(observed.size), np.zeros(observed.size)
         for t in _relabelled(data[:, usable], is_case, covariates, permutations, seed):
             counted += (t >= observed).sum(axis=0)
             largest += (t.max(axis=1, keepdims=True) >= observed).sum(axis=0)
-        found |= {"q_fdr": benjamini_hochberg(found["p"])}
-        found |= {"p_perm": (1 + counted) / (1 + permutations), "p_fwe": (1 + largest) / (1 + permutations)}
-        for place, i in enumerate(np.flatnonzero(usable)):
-            rows[i] |= {name: array[place] for name, array in found.items()}
+        tests |= {"q_fdr": benjamini_hochberg(tests["p"])}
+        tests |= {"p_perm": (1 + counted) / (1 + permutations), "p_fwe": (1 + largest) / (1 + permutations)}
+        for position, i in enumerate(np.flatnonzero(usable)):
+            rows[i] |= {name: array[position] for name, array in tests.items()}
     return frame(rows, REGIONDIFF)
 
 
@@ -187,7 +185,7 @@ def _tests(data: np.ndarray, is_case: np.ndarray, covariates: np.ndarray | None)
 
 
 def _projections(is_case: np.ndarray, covariates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal columns of intercept and covariates ``(n, 1 + k)``, and what they leave of the group ``(n,)``."""
+    """Return orthonormal columns of intercept and covariates ``(n, 1 + k)``, and the group's residual ``(n,)``."""
     basis, _ = np.linalg.qr(with_intercept(covariates))
     group = is_case.astype("float64")
     return basis, group - basis @ (basis.T @ group)
@@ -196,7 +194,7 @@ def _projections(is_case: np.ndarray, covariates: np.ndarray) -> tuple[np.ndarra
 def _relabelled(
     data: np.ndarray, is_case: np.ndarray, covariates: np.ndarray | None, permutations: int, seed: int
 ) -> Iterator[np.ndarray]:
-    """Yield |t| of random relabellings, ``(at most 500, regions)`` at a time."""
+    """Yield |t| of random relabellings, in batches ``(at most 500, regions)``."""
     rng = np.random.default_rng(seed)
     for start in range(0, permutations, _BATCH):
         orders = rng.permuted(np.tile(np.arange(len(data)), (min(_BATCH, permutations - start), 1)), axis=1)  # (B, n)
@@ -220,15 +218,15 @@ def _welch_t(data: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def _freedman_lane_t(data: np.ndarray, is_case: np.ndarray, covariates: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """Return t of the group ``(B, regions)`` after shuffling what the covariates leave of the regions."""
+    """Return t of the group ``(B, regions)`` after shuffling the residuals of the regions on the covariates."""
     basis, group = _projections(is_case, covariates)
     residual = data - basis @ (basis.T @ data)
     length, df = group @ group, len(data) - basis.shape[1] - 1
     squares = (residual**2).sum(axis=0)  # the same in any order
-    found = np.empty((len(orders), data.shape[1]))
-    for row, order in zip(found, orders, strict=True):
+    t_values = np.empty((len(orders), data.shape[1]))
+    for row, order in zip(t_values, orders, strict=True):
         shuffled = residual[order]
         slope = group @ shuffled / length
         left = squares - ((basis.T @ shuffled) ** 2).sum(axis=0) - slope**2 * length
         row[:] = slope / np.sqrt(np.maximum(left, 1e-300) / df / length)
-    return found
+    return t_values

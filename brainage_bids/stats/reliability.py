@@ -1,4 +1,4 @@
-"""Does a second scan of the same brain give the same brain age? Agreement of scans that are at most 90 days apart."""
+"""Measure how well two scans of the same person, at most 90 days apart, agree in brain age."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def reliability(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     table
-        Shaped like ``group/brainage.tsv``; rows that failed quality control or were trained on are left out.
+        Shaped like ``group/brainage.tsv``; rows that failed quality control or were used in training are left out.
     models
         Suffixes of the prediction columns.
 
     Returns
     -------
     pandas.DataFrame
-        `RELIABILITY`: per model, brain age and gap (years): ICC(2,1) and ICC(3,1) with the intervals of
-        McGraw and Wong (1996), within-person SD, repeatability coefficient, Bland-Altman bias (second minus first)
-        and limits. Empty where nobody has two such scans; under 5 pairs no number is given.
+        `RELIABILITY`, for brain age and gap (years) of each model: ICC(2,1) and ICC(3,1) with the intervals
+        of McGraw and Wong (1996), within-person SD, repeatability coefficient, Bland-Altman bias (second minus first)
+        and limits. Empty when nobody has two such scans; with fewer than 5 pairs no number is given.
 
     Examples
     --------
@@ -53,22 +53,22 @@ def reliability(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """
     rows = table[usable(table)]
     pairs = scan_pairs(rows)
-    found = []
+    results = []
     for model in models if pairs else ():
         predicted = number(rows, f"predicted_age_{model}")
         for measure, values in (("predicted_age", predicted), ("bag", predicted - number(rows, "age"))):
             both = values[np.array(pairs)]  # (n, 2)
-            found.append({"model": model, "measure": measure, **agreement(both[np.isfinite(both).all(axis=1)])})
-    return frame(found, RELIABILITY)
+            results.append({"model": model, "measure": measure, **agreement(both[np.isfinite(both).all(axis=1)])})
+    return frame(results, RELIABILITY)
 
 
 def scan_pairs(rows: pd.DataFrame) -> list[tuple[int, int]]:
-    """Return the positions of the first two comparable scans of each person, at most one pair a person.
+    """Return the positions of the first two comparable scans of each person, at most one pair per person.
 
-    Comparable are scans of one acquisition (names that differ by ``run-`` only): two runs of one session, or two
-    sessions whose ages, each recorded for its session, lie at most 90 days apart: ages copied from
-    ``participants.tsv`` say nothing of the time between. Acquisitions come in the order in which they stand for the
-    person, runs in their natural order.
+    Scans are comparable if their names differ in ``run-`` only, and they are from the same session, or from two
+    sessions whose ages are at most 90 days apart. These ages must be recorded for each session: an age from
+    ``participants.tsv`` does not give the time between sessions. Acquisitions are taken in order of preference, runs in
+    natural order.
     """
     session, run, source = (text(rows, name).tolist() for name in ("session_id", "run", "age_source"))
     age, person = number(rows, "age"), rows["participant_id"].tolist()
@@ -87,8 +87,8 @@ def scan_pairs(rows: pd.DataFrame) -> list[tuple[int, int]]:
 
     pairs = []
     for scans in people.values():
-        found = [(i, j) for at, i in enumerate(scans) for j in scans[at + 1 :] if comparable(i, j)]
-        pairs += found[:1]
+        comparable_pairs = [(i, j) for at, i in enumerate(scans) for j in scans[at + 1 :] if comparable(i, j)]
+        pairs += comparable_pairs[:1]
     return pairs
 
 

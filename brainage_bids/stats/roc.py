@@ -1,6 +1,6 @@
-"""How well the brain age gap tells patients from controls: area under the ROC curve with DeLong's interval.
+"""Measure how well the brain age gap separates patients from controls: area under the ROC curve, DeLong's interval.
 
-Calls no threshold optimal.
+No threshold is recommended.
 """
 
 from __future__ import annotations
@@ -43,22 +43,16 @@ def roc(
 
     Parameters
     ----------
-    table
-        Rows that ``select_rows`` kept: one per participant.
-    models
-        Suffixes of the ``bag_`` and ``bag_corrected_`` columns.
-    controls
-        Labels of the healthy controls.
-    lines
-        By model: the age-bias line as ``biascorrection.json`` holds it.
+    table, models, controls, lines
+        As in `groups.group_differences`.
 
     Returns
     -------
     pandas.DataFrame
         `ROC`; variants ``raw``, ``corrected`` and ``adjusted:age+sex`` (residual of the raw gap on age and
-        sex, fitted in the controls; the interval counts the uncertainty of that fit, see `adjusted_area`, while that
-        of ``corrected`` takes the line as exact, ``line_ci_lo line_ci_hi`` count its error). ``logit_ci_lo
-        logit_ci_hi`` is the interval made on the logit scale.
+        sex, fitted in the controls). The interval of ``adjusted:age+sex`` includes the uncertainty of this fit, see
+        `adjusted_area`. That of ``corrected`` treats the line as exact; ``line_ci_lo line_ci_hi`` include its error.
+        ``logit_ci_lo logit_ci_hi`` is the interval on the logit scale.
 
     Examples
     --------
@@ -106,13 +100,13 @@ def roc_curves(table: pd.DataFrame, models: Sequence[str], controls: Sequence[st
 
 @dataclass(frozen=True)
 class _Pair:
-    """A patient group and the controls in one gap: ``values``, ``is_case``, ``is_control`` are ``(n,)``."""
+    """One gap of a patient group and the controls: ``values``, ``is_case``, ``is_control`` are ``(n,)``."""
 
     keys: dict
     values: np.ndarray
     is_case: np.ndarray
     is_control: np.ndarray
-    design: np.ndarray | None  # (n, k), where the values are residuals of a fit in the controls
+    design: np.ndarray | None  # (n, k) if the values are residuals of a fit in the controls
     remark: str
 
     @property
@@ -121,7 +115,6 @@ class _Pair:
 
 
 def _pairs(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> Iterator[_Pair]:
-    """Yield every row of the table to be."""
     group = text(table, "group")
     healthy = is_member(group, controls)
     control = control_label(levels(group[healthy])) if healthy.any() else None
@@ -140,11 +133,11 @@ def _pairs(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) 
 
 
 def area(case: np.ndarray, control: np.ndarray) -> dict:
-    """Return the row of one score, larger meaning case: from ``n_case`` to ``note`` of `ROC`.
+    """Return ``n_case`` to ``note`` of `ROC` for one variable; larger values mean case.
 
-    AUC = P(case > control) + P(tie) / 2; DeLong's variance from the structural components, which mid-ranks give in
-    O(n log n) (Sun and Xu 2014); interval AUC -/+ 1.96 se cut to [0, 1]. ``degenerate`` (AUC without interval) where
-    the variance is 0: perfect separation or nothing but ties.
+    AUC = P(case > control) + P(tie) / 2. DeLong's variance is computed from mid-ranks (Sun and Xu 2014). The interval
+    is AUC -/+ 1.96 se, cut to [0, 1]. The status is ``degenerate`` (no interval) when the variance is 0: perfect
+    separation, or only ties.
     """
     case, control = (np.asarray(v, dtype="float64") for v in (case, control))
     case, control = case[np.isfinite(case)], control[np.isfinite(control)]
@@ -163,12 +156,12 @@ def area(case: np.ndarray, control: np.ndarray) -> dict:
 
 
 def adjusted_area(residual: np.ndarray, design: np.ndarray, is_case: np.ndarray, is_control: np.ndarray) -> dict:
-    """Return ``area`` of residuals of a line fitted in the controls, its variance with that of the line.
+    """Return ``area`` of residuals of a fit in the controls; the interval includes the uncertainty of the fit.
 
-    Patients are older than most controls, so an error of the line moves all of them at once: DeLong's interval alone
-    covers the truth too rarely (``benchmarks/simulation.py``). Each control's share in the variance is its structural
-    component plus what it moves the AUC through the coefficients (delta method; the derivative of the AUC by central
-    differences of one standard error).
+    Patients are older than most controls, so an error of the fit shifts all of them together. DeLong's interval alone
+    contains the true value too rarely (``benchmarks/simulation.py``). So the variance of each control is that of its
+    structural component plus its effect on the AUC through the coefficients (delta method; the derivative of the AUC is
+    taken by central differences of one standard error).
 
     Parameters
     ----------
@@ -185,7 +178,7 @@ def adjusted_area(residual: np.ndarray, design: np.ndarray, is_case: np.ndarray,
     above, below = _components(residual[is_case], residual[is_control])
     fitted, left, (n0, k) = design[is_control], residual[is_control], design[is_control].shape
     inverse = np.linalg.inv(fitted.T @ fitted)
-    left = left * math.sqrt(n0 / (n0 - k))  # residuals of a fit are too small
+    left = left * math.sqrt(n0 / (n0 - k))  # residuals of a fit are smaller than the true errors
     steps = np.sqrt(np.diag(inverse) * (left @ left) / n0)
     slope = np.zeros(k)
     for i, step in enumerate(steps):
@@ -199,19 +192,19 @@ def adjusted_area(residual: np.ndarray, design: np.ndarray, is_case: np.ndarray,
 def line_interval(
     row: Mapping, gaps: tuple[np.ndarray, np.ndarray], ages: tuple[np.ndarray, np.ndarray], line: Mapping
 ) -> dict:
-    """Return ``line_ci_lo line_ci_hi`` of the AUC of corrected gaps: its interval and the error of the line together.
+    """Return ``line_ci_lo line_ci_hi`` of the AUC of corrected gaps: the interval with the error of the line.
 
-    The margin that the line adds is half of what the AUC changes from one end of the slope's 95 % interval to the
-    other; an error of the intercept moves everybody alike.
+    The added margin is half the change of the AUC from one end of the slope's 95 % interval to the other. An error of
+    the intercept has no effect, as it shifts everybody equally.
 
     Parameters
     ----------
     row
-        ``auc ci_lo ci_hi`` with the line taken as exact.
+        ``auc ci_lo ci_hi`` with the line treated as exact.
     gaps, ages
-        Of the patients and of the controls, years.
+        Values of the patients and of the controls, years.
     line
-        As `linerror.of_difference` takes it.
+        As in `linerror.of_difference`.
     """
     step = linerror.slope_margin(line)
     if not math.isfinite(step):
@@ -222,7 +215,7 @@ def line_interval(
 
 
 def _components(case: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of controls below each case ``(n1,)`` and of cases above each control ``(n0,)``."""
+    """Return the share of controls below each case ``(n1,)``, and of cases above each control ``(n0,)``."""
     n1, n0 = case.size, control.size
     ranks = stats.rankdata(np.concatenate([case, control]))
     return (ranks[:n1] - stats.rankdata(case)) / n0, 1.0 - (ranks[n1:] - stats.rankdata(control)) / n1
@@ -235,9 +228,10 @@ def _interval(auc: float, se: float) -> dict:
 
 
 def roc_curve(case: np.ndarray, control: np.ndarray) -> pd.DataFrame:
-    """Return the empirical curve from (0, 0) to (1, 1): ``threshold`` (score >= it is called case), ``fpr``, ``tpr``.
+    """Return the empirical curve from (0, 0) to (1, 1) with the columns ``threshold``, ``fpr`` and ``tpr``.
 
-    The first threshold, that nobody reaches, is NaN. Empty when a side is empty.
+    People with a value of at least the threshold are called cases. The first threshold, which nobody reaches, is NaN.
+    The table is empty when there are no cases or no controls.
     """
     case, control = (np.sort(np.asarray(v, dtype="float64")) for v in (case, control))
     case, control = case[np.isfinite(case)], control[np.isfinite(control)]
@@ -250,7 +244,7 @@ def roc_curve(case: np.ndarray, control: np.ndarray) -> pd.DataFrame:
 
 
 def _adjusted(table: pd.DataFrame, bag: np.ndarray, healthy: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Residual ``(n,)`` of the gap on age and sex as fitted in controls, the design ``(n, k)``, and a note."""
+    """Return residuals ``(n,)`` of the gap on age and sex, fitted in controls, the design ``(n, k)``, and a note."""
     result, designs = np.full(len(table), np.nan), np.full((len(table), 1), np.nan)
     source = table if "sex" in table.columns else table.assign(sex=None)
     complete, names, notes = complete_rows(source, ("age", "sex"))
@@ -258,7 +252,7 @@ def _adjusted(table: pd.DataFrame, bag: np.ndarray, healthy: np.ndarray) -> tupl
     if not (complete & healthy).any():
         return result, designs, joined([*notes, "no complete control to fit age and sex in"])
     fitted = source[complete & healthy]
-    # sex that does not vary among controls cannot be adjusted for, whatever the patients are
+    # sex cannot be adjusted for if all controls have the same
     seen = set(levels(text(fitted, "sex")))
     use = [name for name in names if name != "sex" or len(seen) > 1]
     notes += ["dropped sex (constant in controls)"] if "sex" in names and "sex" not in use else []

@@ -1,6 +1,6 @@
-"""Regions of an atlas on Grad-RAM maps: one value a person and region, and the table of every group.
+"""Summarise Grad-RAM maps in the regions of an atlas: one value per person and region, and a table for every group.
 
-Interpolation is linear in the cells, so a region's mean is a fixed weighting of them.
+Interpolation is linear in the cells of a map, so the mean of a region is a fixed weighted sum of the cells.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from brainage_bids.stats.atlas import LEFT, RIGHT, without_side
 from brainage_bids.stats.maps import PersonMap, axis_weights, resample
 from brainage_bids.stats.tables import frame
 
-THRESHOLD = 0.8  # of the normalised map, as in the paper
+THRESHOLD = 0.8  # value of the normalised map, as in the paper
 FEW_CELLS = 2
 MIN_N = 5  # people for an interval of the rank
 N_RESAMPLES = 10_000
-MANY = 2_000  # people; above, a tenth of the resamples
+MANY = 2_000  # people; with more, a tenth of the resamples is used
 _BATCH_CELLS = 4_000_000
 
 
@@ -51,26 +51,26 @@ class Regions:
 
 @dataclass
 class RegionReader:
-    """Take the maps of people one by one (`mean_maps` hands them over) and keep what the regions need of each.
+    """Read the maps of people one by one (called by `mean_maps`) and store the values of the regions.
 
-    Memory grows with people x regions, not with cells.
+    Memory grows with people x regions, not with the number of cells.
 
     Parameters
     ----------
     regions
         The regions.
     groups
-        ``(label, (people,) bool)``: who is in which group (`subsets`), people in the order of the maps.
+        ``(label, (people,) bool)``: the members of each group (`subsets`), people in the order of the maps.
 
     Attributes
     ----------
     normalised
-        One row a person, ``(regions,)``: mean of the map after ReLU and min-max inside the mask (0 to 1); NaN where the
-        region has no voxel.
+        One row ``(regions,)`` per person: mean of the map after ReLU and min-max scaling inside the mask (0 to 1); NaN
+        for a region without voxels.
     up, down
-        The same of the years that the region's share of each cell adds to the predicted age, and takes away.
+        The same for the years that a region adds to the predicted age, and subtracts from it.
     empty
-        Whether nothing was positive inside the mask; the normalised row is 0 then.
+        Whether nothing was positive inside the mask; the normalised row is then 0.
     """
 
     regions: Regions
@@ -81,7 +81,7 @@ class RegionReader:
     empty: list[bool] = field(default_factory=list)
 
     def __call__(self, person: PersonMap) -> None:
-        """Take the map of the next person."""
+        """Read the map of the next person."""
         if not self.normalised:
             self._weights = axis_weights(person.affine, person.values.shape, self.regions.grid)
             mean, self._share, self.n_cells, self.volume_ml = _weighting(self.regions, self._weights)
@@ -96,7 +96,7 @@ class RegionReader:
         self.empty.append(person.empty)
 
     def of_group(self, place: int) -> np.ndarray:
-        """Return ``(regions,)``: mean in each region of a group's mean positive map, min-max inside the mask."""
+        """Return ``(regions,)``: regional means of a group's mean positive map, min-max scaled inside the mask."""
         mean = self._positive[place] / int(self.groups[place][1].sum())
         brain = resample(mean, self._weights)[self.regions.inside]
         low, high = float(brain.min()), float(brain.max())
@@ -111,9 +111,9 @@ def _weighting(regions: Regions, weights: Sequence[np.ndarray]) -> tuple:
     Returns
     -------
     tuple
-        ``(regions, cells)`` sparse: weights whose sum over cells is the mean over the region's voxels; ``(regions,
-        cells)`` sparse: share of what a cell spreads over the grid that falls into the region; ``(regions,)`` cells
-        that are the nearest to a voxel; ``(regions,)`` mL.
+        ``(regions, cells)`` sparse: weights; the weighted sum of cells is the mean over the region's voxels.
+        ``(regions, cells)`` sparse: share of each cell's total weight on the grid that falls into the region.
+        ``(regions,)``: number of cells that are nearest to a voxel of the region. ``(regions,)``: volume, mL.
     """
     order = {label: row for row, label in enumerate(regions.names)}
     where = np.nonzero(np.isin(regions.labels, list(order)))
@@ -138,7 +138,7 @@ def _weighting(regions: Regions, weights: Sequence[np.ndarray]) -> tuple:
 
 
 def _two_ends(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return, per voxel of one axis, the two cells with weight ``(voxels, 2)`` and their weights."""
+    """Return for each voxel along one axis the two cells with weight, and their weights, each ``(voxels, 2)``."""
     second = np.argsort(weight, axis=1, kind="stable")[:, ::-1][:, : min(2, weight.shape[1])]
     values = np.take_along_axis(weight, second, axis=1)
     if second.shape[1] == 1:  # one cell along this axis
@@ -155,18 +155,14 @@ def saliency_regions(
     ----------
     reader
         The reader, after the last map.
-    model
-        Name in the table.
     threshold
-        A mean normalised value from here on counts as relevant (the paper: 0.8, arbitrary).
-    seed
-        Of the bootstrap of the ranks.
+        Mean normalised value from which a region counts as relevant (0.8 in the paper; arbitrary).
 
     Returns
     -------
     pandas.DataFrame
-        `SALIENCY_REGIONS`, one row per group and region in the order of the atlas; a region without voxels
-        keeps its row (``skipped``).
+        `SALIENCY_REGIONS`, one row per group and region in the order of the atlas; regions without voxels have
+        the status ``skipped``.
     """
     normalised, up, down = (np.array(values) for values in (reader.normalised, reader.up, reader.down))
     rows = []
@@ -174,16 +170,16 @@ def saliency_regions(
         kind, _, group = subset.partition("=")
         about = {"model": model, "group_by": "all" if group == "all" else kind, "group": group}
         about |= {"n": int(member.sum()), "n_empty": int(np.array(reader.empty)[member].sum())}
-        found = _describe(normalised[member], threshold, seed)
-        found["groupnorm_mean"] = reader.of_group(place)
-        found["contribution_up_years"] = up[member].mean(axis=0)
-        found["contribution_down_years"] = down[member].mean(axis=0)
-        found["contribution_years"] = found["contribution_up_years"] + found["contribution_down_years"]
-        found["laterality_index"] = laterality(found["mean"], reader.regions)
+        described = _describe(normalised[member], threshold, seed)
+        described["groupnorm_mean"] = reader.of_group(place)
+        described["contribution_up_years"] = up[member].mean(axis=0)
+        described["contribution_down_years"] = down[member].mean(axis=0)
+        described["contribution_years"] = described["contribution_up_years"] + described["contribution_down_years"]
+        described["laterality_index"] = laterality(described["mean"], reader.regions)
         for row, (label, name) in enumerate(reader.regions.names.items()):
             rows.append(about | _identity(reader, row, label, name))
             if reader.volume_ml[row]:
-                rows[-1] |= {column: values[row] for column, values in found.items()}
+                rows[-1] |= {column: values[row] for column, values in described.items()}
     return frame(rows, SALIENCY_REGIONS)
 
 
@@ -207,25 +203,24 @@ def _identity(reader: RegionReader, row: int, label: int, name: str) -> dict:
 
 
 def _describe(values: np.ndarray, threshold: float, seed: int) -> dict[str, Sequence]:
-    """Return mean, SD, interval, median, rank and its interval of ``(n, regions)`` values."""
     n = len(values)
     mean = values.mean(axis=0)
     nothing = np.full(mean.size, np.nan)
-    found = {"mean": mean, "median": np.median(values, axis=0), "rank": _ranks(mean)}
-    found["above_threshold"] = np.where(np.isnan(mean), np.nan, mean >= threshold)
-    found |= {"sd": nothing, "ci_lo": nothing, "ci_hi": nothing, "rank_ci": [None] * mean.size}
+    summary = {"mean": mean, "median": np.median(values, axis=0), "rank": _ranks(mean)}
+    summary["above_threshold"] = np.where(np.isnan(mean), np.nan, mean >= threshold)
+    summary |= {"sd": nothing, "ci_lo": nothing, "ci_hi": nothing, "rank_ci": [None] * mean.size}
     if n > 1:
-        found["sd"] = sd = values.std(axis=0, ddof=1)
+        summary["sd"] = sd = values.std(axis=0, ddof=1)
         margin = stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n)
-        found |= {"ci_lo": mean - margin, "ci_hi": mean + margin}
+        summary |= {"ci_lo": mean - margin, "ci_hi": mean + margin}
     if n >= MIN_N:
         low, high = _rank_interval(values, seed)
-        found["rank_ci"] = [f"{a:.0f}-{b:.0f}" for a, b in zip(low, high, strict=True)]
-    return found
+        summary["rank_ci"] = [f"{a:.0f}-{b:.0f}" for a, b in zip(low, high, strict=True)]
+    return summary
 
 
 def _ranks(means: np.ndarray) -> np.ndarray:
-    """Return the place of each mean along the last axis, 1 the highest, equal ones the better place; NaN stays."""
+    """Return the rank of each mean along the last axis; 1 is the highest, ties get the better rank, NaN stays."""
     return stats.rankdata(-means, method="min", axis=-1, nan_policy="omit")
 
 
@@ -238,7 +233,7 @@ def _rank_interval(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     batch = max(1, _BATCH_CELLS // max(n, regions))
     for start in range(0, resamples, batch):
         counts = rng.multinomial(n, np.full(n, 1.0 / n), size=min(batch, resamples - start))  # (B, n)
-        # equal means must not be told apart by rounding
+        # rounding errors must not make equal means different
         means = np.round(counts @ values[:, known] / n, 12)
         ranks.append(_ranks(means).astype("float32"))
     low, high = np.full(regions, np.nan), np.full(regions, np.nan)
@@ -247,13 +242,13 @@ def _rank_interval(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
 
 
 def laterality(mean: np.ndarray, regions: Regions) -> np.ndarray:
-    """Return ``(L - R) / (L + R)`` of each region's mean and its counterpart's, ``(regions,)``; NaN without one."""
-    place: dict[tuple[str, str], int] = {}
+    """Return ``(L - R) / (L + R)`` ``(regions,)`` for means of left and right regions; NaN without counterpart."""
+    row_of: dict[tuple[str, str], int] = {}
     for row, (label, name) in enumerate(regions.names.items()):
-        place[without_side(name), regions.hemispheres[label]] = row
-    found = np.full(mean.size, np.nan)
-    for (name, side), left in place.items():
-        right = place.get((name, RIGHT))
+        row_of[without_side(name), regions.hemispheres[label]] = row
+    index = np.full(mean.size, np.nan)
+    for (name, side), left in row_of.items():
+        right = row_of.get((name, RIGHT))
         if side == LEFT and right is not None and mean[left] + mean[right] > 0:
-            found[[left, right]] = (mean[left] - mean[right]) / (mean[left] + mean[right])
-    return found
+            index[[left, right]] = (mean[left] - mean[right]) / (mean[left] + mean[right])
+    return index

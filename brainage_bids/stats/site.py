@@ -1,4 +1,4 @@
-"""Do sites, and datasets, differ in the gap of healthy people? One F test per model, age and sex held."""
+"""Test whether sites, or datasets, differ in the gap of healthy people: one F test per model, adjusted for age, sex."""
 
 from __future__ import annotations
 
@@ -17,23 +17,19 @@ OTHER = "other"
 
 
 def site_effect(table: pd.DataFrame, models: Sequence[str], controls: Sequence[str]) -> pd.DataFrame:
-    """Test the sites' gaps among controls: BAG ~ C(site) + age + sex, F of all site terms; and so for datasets.
+    """Test whether the gaps of controls differ between sites (or datasets): F of C(site) in BAG ~ C(site) + age + sex.
 
     Parameters
     ----------
-    table
-        Rows that ``select_rows`` kept: one per participant.
-    models
-        Suffixes of the ``bag_`` columns.
-    controls
-        Labels of the healthy controls.
+    table, models, controls
+        As in `groups.group_differences`.
 
     Returns
     -------
     pandas.DataFrame
-        `SITE`, one row per model and ``effect`` (``site``; ``dataset`` where the table has two or more, which
-        ``n_sites`` then counts): ``skipped`` with one site, ``confounded`` where the sites of the patients and those
-        of the controls have nobody in common (said, the test among controls is still given).
+        `SITE`, one row per model and ``effect``: ``site``, and ``dataset`` if there are several (``n_sites``
+        then counts datasets). The status is ``skipped`` with one site, and ``confounded`` when patients and controls
+        share no site; the test among controls is still given.
     """
     group = text(table, "group")
     healthy = is_member(group, controls)
@@ -51,9 +47,9 @@ def site_effect(table: pd.DataFrame, models: Sequence[str], controls: Sequence[s
 
 
 def apart(table: pd.DataFrame, controls: Sequence[str], effect: str) -> list[str]:
-    """Return the patient groups that share no level of ``effect`` (``site``, ``dataset``) with the controls, sorted.
+    """Return the patient groups that share no ``effect`` (``site`` or ``dataset``) with the controls, sorted.
 
-    Groups, or controls, of whom no level is known say nothing and are not returned.
+    Groups without a known site are not returned; nor is any group if no site of the controls is known.
     """
     group, place = text(table, "group"), text(table, effect)
     healthy = is_member(group, controls)
@@ -71,7 +67,7 @@ def _test(controls: pd.DataFrame, outcome: str, effect: str) -> dict:
     complete, names, notes = complete_rows(controls, ("age", "sex"))
     complete &= np.isfinite(bag) & site.notna().to_numpy()
     controls, bag, site = controls[complete], bag[complete], site[complete]
-    small = [one for one, count in site.value_counts().items() if count < MIN_SITE]
+    small = [label for label, count in site.value_counts().items() if count < MIN_SITE]
     if small:
         site = site.where(~site.isin(small), OTHER)
         notes.append(
@@ -89,6 +85,6 @@ def _test(controls: pd.DataFrame, outcome: str, effect: str) -> dict:
         return row | {"status": "rank_deficient", "note": joined([*notes, *more, f"{effect} repeats age or sex"])}
     fit = OLS(bag, design).fit()
     test = fit.f_test(np.eye(design.shape[1])[1 : 1 + dummies.shape[1]])
-    means = ", ".join(f"{one} {bag[(site == one).to_numpy()].mean():.2f}" for one in levels(site))
+    means = ", ".join(f"{label} {bag[(site == label).to_numpy()].mean():.2f}" for label in levels(site))
     row |= {"f": float(test.fvalue), "df_num": test.df_num, "df_den": test.df_denom, "p": float(test.pvalue)}
     return row | {"status": "ok", "note": joined([*notes, *more, f"mean gaps: {means} years"])}

@@ -1,4 +1,4 @@
-"""Compare trainings that differ in one setting, on the people whom none of them trained on."""
+"""Compare training runs that differ in one setting, in people on whom none of them was trained."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:
     Parameters
     ----------
     runs
-        ``setting value seed`` and, where the run is finished, ``age predicted_age`` (years, one per held-out person in
-        a fixed order), ``mae_null epochs minutes``; ``note`` says why it is not.
-    seed
-        Of the bootstrap.
+        ``setting value seed`` and, if the run is finished, ``age predicted_age`` (years, one per held-out person in a
+        fixed order), ``mae_null epochs minutes``; otherwise ``note`` with the reason.
 
     Returns
     -------
-    DataFrame
-        `STUDY`; years. ``mae_diff`` is the error minus that of the first value with the same seed, on the
-        same people; missing where the people differ.
+    pandas.DataFrame
+        `STUDY`; years. ``mae_diff`` is the error minus that of the first value with the same seed, in the
+        same people; missing when the people differ.
     """
     rows, first = [], {}
     reference = runs[0]["value"] if runs else None

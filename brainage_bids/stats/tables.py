@@ -1,4 +1,4 @@
-"""Small things every statistics table shares: subsets, missing cells, constant input, result rows."""
+"""Helpers shared by all statistics tables: columns, labels, missing cells, constant input, result rows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from brainage_bids.schema import AGE_BINS
 from brainage_bids.table_declaration import ResultTable
 
 ALL = "all"
-PLACES = ("site", "dataset")  # columns of where the scans come from
-# of corrected gaps: in simulations these intervals cover 90 %, line_ci_lo to line_ci_hi 95 % (docs/simulation.md)
+PLACES = ("site", "dataset")  # columns with the origin of the scans
+# Note on corrected gaps: in simulations ci_lo to ci_hi cover 90 %, line_ci_lo to line_ci_hi 95 % (docs/simulation.md).
 LINE_EXACT = "p, ci_lo and ci_hi take the age-bias line as exact; line_ci_lo and line_ci_hi count its error"
 
 
 def age_label(age: float) -> str | None:
-    """Return the half-open age bin (``<20``, ``[20,40)``, ... ``[80,inf)``) of an age in years, None when missing."""
+    """Return the half-open age bin (``<20``, ``[20,40)``, ... ``[80,inf)``) of an age in years; None when missing."""
     if age is None or not np.isfinite(age):
         return None
     for low, high in AGE_BINS:
@@ -28,17 +28,17 @@ def age_label(age: float) -> str | None:
 
 
 def bin_label(low: float, high: float) -> str:
-    """Spell one age bin."""
+    """Return the label of one age bin."""
     return f"[{low:g},{high:g})"
 
 
 def has_age_flag(table: pd.DataFrame, flag: str) -> np.ndarray:
-    """Return ``(n,)`` bool: the flag stands in ``age_flags``, a list separated by semicolons."""
+    """Return ``(n,)`` bool: whether ``age_flags``, a list separated by semicolons, has the flag."""
     return text(table, "age_flags").fillna("").str.split(";").map(lambda flags: flag in flags).to_numpy(dtype=bool)
 
 
 def text(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return a text column with None for every missing cell (also when the column is absent)."""
+    """Return a text column with None for missing cells; all None when there is no such column."""
     if column not in table.columns:
         return pd.Series([None] * len(table), index=table.index, dtype=object)
     values = table[column].astype(object)
@@ -46,7 +46,7 @@ def text(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def number(table: pd.DataFrame, column: str) -> np.ndarray:
-    """Return a numeric column as float64 ``(n,)`` with NaN for missing and for infinity.
+    """Return a numeric column as float64 ``(n,)``, with NaN for missing and infinite values.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def number(table: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def optional_number(table: pd.DataFrame, column: str) -> np.ndarray:
-    """Return a numeric column, all NaN when the table lacks it."""
+    """Return a numeric column as float64 ``(n,)``; all NaN when there is no such column."""
     return number(table, column) if column in table.columns else np.full(len(table), np.nan)
 
 
@@ -70,24 +70,24 @@ def levels(values: Iterable[str | None]) -> list[str]:
 
 
 def is_member(values: pd.Series, labels: Iterable[str]) -> np.ndarray:
-    """Return ``(n,)`` bool: the label is one of ``labels`` (compared exactly as written)."""
+    """Return ``(n,)`` bool: whether the value is one of ``labels`` (compared exactly)."""
     wanted = set(labels)
     return np.array([value is not None and str(value) in wanted for value in values], dtype=bool)
 
 
 def control_label(controls: Sequence[str]) -> str:
-    """Name the pooled controls: the labels joined by ``+``."""
+    """Return the name of the pooled controls: their labels joined by ``+``."""
     return "+".join(sorted(set(controls)))
 
 
 def is_constant(values: np.ndarray) -> bool:
-    """Tell whether values differ by no more than rounding (1e-10 of their size)."""
+    """Return whether values differ by no more than rounding (1e-10 of their size)."""
     values = np.asarray(values, dtype="float64")
     return values.size == 0 or bool(np.ptp(values) <= 1e-10 * max(1.0, float(np.max(np.abs(values)))))
 
 
 def joined(notes: Iterable[str]) -> str:
-    """Join notes, empty ones left out, in order and without repeats."""
+    """Join notes in order, without empty ones and repeats."""
     return "; ".join(dict.fromkeys(note for note in notes if note))
 
 
@@ -97,7 +97,7 @@ def frame(rows: list[dict], declared: ResultTable) -> pd.DataFrame:
     Raises
     ------
     KeyError
-        When a row has a value that no column holds: it would be lost without a word.
+        When a row has a value without a column, which would be lost.
     """
     columns = declared.columns
     if lost := {name for row in rows for name in row}.difference(columns):

@@ -34,7 +34,7 @@ def test_the_folder_above_those_of_datasets(toy):
         (["rawdata/sub-01/anat/sub-01_T1w.nii.gz", "derivatives/x/y"], "rawdata as BIDS_DIR"),
         (["derivatives/fmriprep/sub-01/anat/sub-01_T1w.nii.gz"], "only derivatives"),
         (["sourcedata/x", "code/y"], "only code, sourcedata"),
-        (["01/anat/01_T1w.nii.gz", "02/anat/x"], "01, 02 are not named as participants"),
+        (["01/anat/01_T1w.nii.gz", "02/anat/x"], "01, 02 are not named like sub-01"),
         (["patient1/ses-1/anat/x.nii"], "patient1 are not named"),
         (["a.dcm", "b.dcm"], "a.dcm, b.dcm lie in it"),
         (["sub-01/Anat/sub-01_T1w.nii.gz"], "called Anat; rename them to anat"),

@@ -121,7 +121,7 @@ def test_levels_that_repeat_the_age_or_say_missing_leave_ages(toy):
 def test_words_on_groups_of_ages_make_codes_of_few_whole_numbers(toy, about):
     dataset = people(toy, "age", "2", "1", "n/a", "4.0", "3", about={"age": about})
     message = (
-        "'age' holds codes or ranges, not years: its description or Levels speak of groups of ages (1, 2, 3 and 2 "
+        "'age' holds codes or ranges, not years: its description or Levels mention age groups (1, 2, 3 and 2 "
         f"more); {CODES}"
     )
     assert told(dataset, "AGE_BINS") == [("AGE_BINS", "warning", "participants.tsv", None, message)]
@@ -147,7 +147,7 @@ def test_ages_with_decimals_are_no_codes(toy):
         (
             "age", {"Units": "percentile"}, ("20",),
             ("AGE_UNIT_UNKNOWN", "error", None,
-             "column 'age' is in 'percentile', which is no unit of time since birth; use year, month, week or day"),
+             "column 'age' is in 'percentile', which is not a unit of age; use year, month, week or day"),
         ),
         (
             "age", {"Description": "postmenstrual age"}, ("40",),
@@ -159,7 +159,7 @@ def test_ages_with_decimals_are_no_codes(toy):
             "age_months", {"Units": "years", "Description": "age in weeks or in days"}, ("84",),
             ("AGE_UNIT_CONFLICT", "warning", None,
              "the unit of 'age_months' is not clear (Units: year, the description: day and week, the heading: month); "
-             f"its ages are missing: make them one, or {UNIT}"),
+             f"its ages are missing: make them agree, or {UNIT}"),
         ),
         (
             "age", {}, ("30", "864"),
@@ -370,7 +370,7 @@ def test_dates_that_cannot_be_true_are_told_by_person(toy):
     toy.table("participants.tsv", "participant_id|age", "sub-1|60")
     message = (
         "the dates of acquisition of 1 participants cannot be true and are not used: sub-1 (ses-2 is dated 1.0 years "
-        "before ses-1); the ages of the tables stand: correct acq_time, or add an age for each session"
+        "before ses-1); the ages in the tables are used: correct acq_time, or add an age for each session"
     )
     assert told(read(toy), "AGE_DATES") == [("AGE_DATES", "warning", "acq_time", None, message)]
 

@@ -143,7 +143,7 @@ def test_where_a_column_is_asked_for_no_other_is_read(study):
         (
             "other=participants.tsv:age",
             ("ASKED_COLUMN_UNKNOWN", "participants.tsv",
-             "--age-column 'age' of participants.tsv: it is asked for of the dataset 'other', and this one is 'toy'"),
+             "--age-column 'age' of participants.tsv: it is meant for the dataset 'other', but this one is 'toy'"),
         ),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ PEOPLE = ("sub-01", "sub-02", "sub-A3")
     [
         (
             ["sub-1", "sub-2"],
-            "2 ids are written otherwise than the folders, by leading zeros: 'sub-1' in the table, 'sub-01'",
+            "2 ids are spelled differently from the folders, by leading zeros: 'sub-1' in the table, 'sub-01'",
         ),
         (["1", "02"], "1 id is .*leading zeros: '1' in the table, 'sub-01'"),
         (["001"], "leading zeros"),

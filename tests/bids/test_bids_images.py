@@ -70,8 +70,8 @@ REFUSED = {
     "voxels below 0": (plain(sform_code=0, qform_code=1, pixdim=[[1, -4, 4, 4, 1, 1, 1, 1]]), "-4 x 4 x 4 mm"),
     "no rotation": (plain(sform_code=0, qform_code=1, quatern_b=0.9, quatern_c=0.9), "no rotation"),
     "NaN rotation": (plain(sform_code=0, qform_code=1, quatern_d=np.nan), "no rotation"),
-    "no sform": (plain(sform_code=2, srow_x=np.nan, qform_code=0), "its sform is no map"),
-    "flat sform": (plain(sform_code=2, srow_z=[[0, 4, 0, 0]], qform_code=0), "its sform is no map"),
+    "no sform": (plain(sform_code=2, srow_x=np.nan, qform_code=0), "its sform does not map"),
+    "flat sform": (plain(sform_code=2, srow_z=[[0, 4, 0, 0]], qform_code=0), "its sform does not map"),
     "1600 voxels": (plain(dim=dim(1600, 1600, 1600)), "1600 x 1600 x 1600 voxels"),
     "one long axis": (plain(dim=dim(MAX_AXIS + 1, 32, 34)), "no more than 1024"),
     "900 volumes": (plain(dim=dim(256, 256, 200, 900)), "512 million"),
@@ -105,7 +105,7 @@ def test_what_cannot_be_opened_is_told(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", denied)
-    with pytest.raises(BadDataError, match=r"may not be read \(permission denied\)"):
+    with pytest.raises(BadDataError, match=r"cannot be read \(permission denied\)"):
         open_stored(path)
 
 
@@ -119,7 +119,7 @@ def test_an_image_is_read_whatever_its_name_says(tmp_path, version, packed, name
     stored = open_stored(path)
     np.testing.assert_array_equal(stored.values(), DATA)
     np.testing.assert_allclose(stored.affine, AFFINE)
-    assert any("against its name" in words for words in stored.warnings) is (packed != name.endswith(".gz"))
+    assert any("unlike its name" in words for words in stored.warnings) is (packed != name.endswith(".gz"))
     image = load_image(path)
     np.testing.assert_array_equal(np.asarray(image.dataobj), DATA)
 

@@ -134,7 +134,7 @@ LEVELS = {
     "codes_in_the_description": _gone(
         "the description explains codes",
         _told(Description="age group (1=18-25, 2=26-40)"),
-        "groups of ages",
+        "age groups",
         ("1", "2"),
     ),
     "age_category": _gone("the description says category", _told(Description="Age category"), "AGE_BINS", ("3", "4")),

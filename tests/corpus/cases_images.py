@@ -69,7 +69,7 @@ CASES = {
     "analyze_inside": _header("an Analyze header", "Analyze", "left and right", magic=b""),
     "pair_inside": _header("the .hdr of a pair", "pair of files", magic=b"ni1"),
     "compressed_twice": _scan("gzip in gzip", gzip.compress(_image(HEAD)), says=("compressed twice",)),
-    "not_compressed": _scan("a plain file called .gz", _raw(), rc=0, says=("not compressed, against its name",)),
+    "not_compressed": _scan("a plain file called .gz", _raw(), rc=0, says=("not compressed, unlike its name",)),
     "a_folder": Case(
         "a folder of that name",
         make=lambda root: (root / NAME).mkdir(parents=True),
@@ -97,7 +97,7 @@ CASES = {
     "voxels_in_metres": _scan(
         "voxels of 0.004 mm", _image(HEAD, np.diag([0.004, 0.004, 0.004, 1])), says=("0.13", "voxel size")
     ),
-    "sform_of_zeros": _header("an sform that is coded and empty", "no map", sform_code=1, srow_x=0, qform_code=0),
+    "sform_of_zeros": _header("an sform that is coded and empty", "does not map", sform_code=1, srow_x=0, qform_code=0),
     "no_dimensions": _header("dim[0] = 0", "0 dimensions", dim=[[0] * 8]),
     "below_zero": _header("a negative size", "-32", dim=_dim(32, -32, 32)),
     "seven_dimensions": _header("7D", "32x32x16x2", dim=_dim(32, 32, 16, 2, 1, 1, 1)),

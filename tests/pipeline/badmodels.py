@@ -122,7 +122,7 @@ BROKEN = {  # name -> how to break it, exit code, what is said
     "json_utf16": (text('{"format": 1}'.encode("utf-16")), 65, "UTF-16"),
     "json_nul": (text(b"\0" * 100), 65, "NUL byte"),
     "json_deep": (text(b"[" * 100_000 + b"]" * 100_000), 65, "nested deeper"),
-    "json_long_number": (text(b'{"format": ' + b"1" * 5000 + b"}"), 65, "no number that can be used"),
+    "json_long_number": (text(b'{"format": ' + b"1" * 5000 + b"}"), 65, "not a usable number"),
     "json_nan": (text(b'{"format": NaN}'), 65, "NaN"),
     "json_web_page": (text(b"<!DOCTYPE html><html></html>"), 65, "web page"),
     "json_list": (text(b"[1, 2]"), 65, "is a list"),

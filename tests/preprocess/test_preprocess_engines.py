@@ -328,7 +328,7 @@ def test_fsl_chain_with_fakes(tmp_path, known, fake, brain_and_mask):
             "bet",
             r"bet ended with exit code 139: Segm",
         ),
-        ("exit 2", "", "bet", "bet ended with exit code 2: it said nothing"),
+        ("exit 2", "", "bet", "bet ended with exit code 2: no output"),
         ("exit 0", "", "n4", r"No such file.*bet_mask\.nii\.gz"),
         (FAKE_BET, 'cp "$2" /dev/null', "flirt", r"flirt: .*No such file.*flirt0\.(nii\.gz|mat)"),
         (FAKE_BET.replace('mask.nii.gz" "$', 'empty.nii.gz" "$'), "", "n4", "bet found no brain"),

@@ -202,7 +202,7 @@ def test_a_run_with_a_scheduler_is_stopped_with_its_jobs(tmp_path, save_scan, he
     run.terminate()
     _, said = run.communicate(timeout=60)
     assert run.returncode == 143, said
-    assert "SLURM: 1 jobs are taken back" in said
+    assert "SLURM: 1 jobs are cancelled" in said
     number = int(scheduler.read_text())
     while Path(f"/proc/{number}").exists() and time.time() < deadline:
         time.sleep(0.05)

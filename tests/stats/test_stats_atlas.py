@@ -143,7 +143,7 @@ def test_own_atlas_by_path(tmp_path, table):
     ("values", "table", "match"),
     [
         (np.zeros((2, 2, 2, 3)), ("parts.tsv", "index\tname\n1\ta\n"), "4D image"),
-        (np.full((2, 2, 2), 0.5), ("parts.tsv", "index\tname\n1\ta\n"), "no whole numbers"),
+        (np.full((2, 2, 2), 0.5), ("parts.tsv", "index\tname\n1\ta\n"), "not whole numbers"),
         (np.ones((2, 2, 2)), ("parts.tsv", "index\tname\n7\ta\n"), "another image"),
         (np.ones((2, 2, 2)), ("parts.tsv", "number\tname\n7\ta\n"), "columns index and name"),
         (np.ones((2, 2, 2)), ("parts.txt", "one a\n"), "whole number in front"),

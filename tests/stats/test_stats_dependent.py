@@ -55,7 +55,7 @@ def test_table_has_every_group_score_and_variant_for_each_pair(tested):
     assert len(table) == 2 * 2 * 2 * 3  # AD and all for adas11, PD and all for hy; two variants; three pairs
     assert index.loc[("AD", "adas11", "raw", "a", "c"), "status"] == "degenerate"
     assert index.loc[("AD", "adas11", "corrected", "a", "c"), "status"] == "skipped"
-    assert "of ranks" in index.loc[("PD", "hy", "raw", "a", "b"), "note"]
+    assert "ranks are used" in index.loc[("PD", "hy", "raw", "a", "b"), "note"]
     ranked = rows[rows["group"] == "PD"].dropna(subset=["hy"])
     want = ranked[["hy", "bag_a"]].corr("spearman").iloc[0, 1]
     assert index.loc[("PD", "hy", "raw", "a", "b"), "r_a"] == pytest.approx(want)

@@ -248,7 +248,7 @@ def test_scores_say_where_they_are_few_mixed_outside_or_at_an_edge():
     table = pd.DataFrame({"age": AGES, "sex": [*"FMFFMM"] * 2, "group": ["NC"] * 6 + ["AD"] * 6, "bag_m": NOISE,
                           "mmse": [30.0, 30, 30, 30, 31, 28, 20, 22, 18, 25, 24, 29]})  # fmt: skip
     rows = correlations(table, ["m"], ["mmse"], controls=["NC"]).set_index(["group", "variant", "statistic"])
-    mixed = "pools controls and patients: a difference between them can make or hide the correlation"
+    mixed = "pools controls and patients: a difference between them can cause or hide the correlation"
     edges = "1 values outside 0 to 30; 33% of the scores at the ceiling"
     assert said(rows.loc[("all", "raw", "pearson")]) == ("ok", f"n < 30; {edges}; {mixed}")
     assert said(rows.loc[("all", "corrected", "pearson")]) == ("skipped", f"no bias-corrected gap; {mixed}")

@@ -1,7 +1,7 @@
 """The ants engine: deepbet finds the brain, N4BiasFieldCorrection and antsRegistration do the rest.
 
-ANTs' own brain extraction needs a whole-head template with priors that cannot be shipped, so the mask is deepbet's.
-Where the ANTs programs are not on PATH, the same command lines are run by antspyx. Builds nodes; runs nothing itself.
+ANTs' own brain extraction needs a whole-head template with priors that cannot be distributed, so deepbet makes the
+mask. If the ANTs programs are not on PATH, antspyx runs the same command lines. This module only builds nodes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from brainage_bids.preprocess.job import Job
 from brainage_bids.preprocess.template import Template
 
 PROGRAMS = ("N4BiasFieldCorrection", "antsRegistration")
-SEED = 1  # ANTs draws its sample of points from it
+SEED = 1  # for the sample of points drawn by ANTs
 STAGES = ("Rigid", "Affine")
 METRIC, SAMPLING, SHARE = "GC", "Regular", 0.25  # global correlation, on a quarter of the voxels
 ITERATIONS, SHRINK, SIGMAS = (1000, 500, 250), (8, 4, 2), (3, 2, 1)  # coarse to fine, template voxels
-RIM_MM = 3.0  # round the template's brain, so that both sides of its surface are compared
+RIM_MM = 3.0  # margin around the template's brain, so that both sides of its surface are compared
 MEMORY_GB = {"brain": 1.9, "n4": 1.0, "register": 1.5, "finish": 1.9}
 
 
@@ -69,12 +69,12 @@ def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
 
 
 def has_programs() -> bool:
-    """Say whether the ANTs programs are on PATH; they go before antspyx."""
+    """Return whether the ANTs programs are on PATH; they are preferred to antspyx."""
     return all(shutil.which(program) for program in PROGRAMS)
 
 
 def runnable(interface: ANTSCommand) -> ANTSCommand:
-    """Give an interface one thread whatever the environment says, and antspyx where the ANTs programs are missing."""
+    """Set an interface to one thread, and to antspyx if the ANTs programs are missing; return it."""
     interface.inputs.environ = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "NSLOTS": "1"}
     if not has_programs():
         interface._cmd_prefix = f"{shlex.quote(sys.executable)} -m {antspyx_program.__name__} "
@@ -82,9 +82,9 @@ def runnable(interface: ANTSCommand) -> ANTSCommand:
 
 
 def registration(prefix: str) -> Registration:
-    """Return antsRegistration set up: centres of mass, rigid, affine, both by global correlation; repeatable.
+    """Return the settings of antsRegistration: centres of mass, then rigid, then affine, by global correlation.
 
-    One thread, a fixed seed and a regular sample, since its result depends on all three.
+    The result depends on threads, seed and sample: use one thread, a fixed seed and a regular sample.
     """
     each = len(STAGES)
     return Registration(
@@ -96,7 +96,7 @@ def registration(prefix: str) -> Registration:
         transform_parameters=[(0.1,)] * each,
         metric=[METRIC] * each,
         metric_weight=[1.0] * each,
-        radius_or_number_of_bins=[1] * each,  # a correlation has none; ANTs wants the field
+        radius_or_number_of_bins=[1] * each,  # not used by a correlation, but required
         sampling_strategy=[SAMPLING] * each,
         sampling_percentage=[SHARE] * each,
         number_of_iterations=[list(ITERATIONS)] * each,
@@ -126,7 +126,7 @@ def find_brain(job: Job) -> dict[str, object]:
 
 
 def strip_brain(job: Job, corrected: str) -> dict[str, str]:
-    """Write the brain, the templates and ``region<k>``, where in them the images are compared."""
+    """Write the brain, the templates, and for each a region of comparison (``region<k>``); return their paths."""
     paths = files.strip(job, corrected)
     for template, region in zip(files.templates(job), files.names(job, "region"), strict=True):
         paths[region] = save_region(job.folder / f"{region}.nii.gz", template)
@@ -134,9 +134,9 @@ def strip_brain(job: Job, corrected: str) -> dict[str, str]:
 
 
 def save_region(path: Path, template: Template) -> str:
-    """Write where a brain is compared with a template, on the box of the template's brain; return the path.
+    """Write the region where a brain is compared with a template, on the box of its brain; return the path.
 
-    Over the whole box the zeros round the brain would count too, and brains come out too large.
+    With the whole box, the zeros around the brain would count too, and brains would become too large.
     """
     zooms = voxel_sizes(template.affine)
     box, affine = files.boxed(template.mask, template.affine)
@@ -148,14 +148,14 @@ def finish(job: Job, **transforms: list[str]) -> None:
     """Read the transforms of antsRegistration and make the volumes, as every engine does."""
     with job.step("collect"):
         # both stages are collapsed into one affine
-        found = [read_transform(Path(transforms[name][0])) for name in files.names(job, "transform")]
+        matrices = [read_transform(Path(transforms[name][0])) for name in files.names(job, "transform")]
         corrected = files.gathered(job, str(job.folder / files.CORRECTED))
-        fits = files.fits_of(job, corrected, found)
+        fits = files.fits_of(job, corrected, matrices)
     steps.finish(job, corrected, fits, str(pick_device(job.device)), software())
 
 
 def software() -> dict[str, str]:
-    """Return name and version of what ran the programs, as far as it says."""
+    """Return name and version of ANTs or antspyx."""
     if has_programs():
         return {"ANTs": str(Info.version() or "unknown")}
     return {"antspyx": importlib.metadata.version("antspyx")}
@@ -167,7 +167,7 @@ def read_transform(path: Path) -> np.ndarray:
     Raises
     ------
     BadDataError
-        When the file holds no single affine transform.
+        When the file does not hold one affine transform.
     """
     try:
         transform = sitk.ReadTransform(str(path))

@@ -1,7 +1,7 @@
-"""Run a program of ANTs out of the antspyx package: ``python -m <this module> PROGRAM ARGS``.
+"""Run an ANTs program from the antspyx package: ``python -m <this module> PROGRAM ARGS``.
 
-antspyx holds the programs of ANTs as functions that take the same arguments. A process of their own for each call gives
-them their one thread and takes their memory and their crashes away, as with the real programs.
+antspyx has the ANTs programs as functions with the same arguments. Each call runs in its own process, so that it uses
+one thread, frees its memory, and cannot crash the main program.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> int:
-    """Run it; return its exit code."""
+    """Run the program; return its exit code."""
     from ants import lib
 
     program, *arguments = sys.argv[1:]

@@ -1,7 +1,7 @@
-"""The door of the engines other than builtin: which one, is it installed, and its nodes for a scan.
+"""Check and build the engines other than builtin.
 
-Imports no engine before it is asked for. Each engine turns a scan into a `Brain` and one `Fit` per template with its
-own programs and ends in `steps.finish`, so that all of them give the same files on the same grid.
+An engine is imported only when it is used. Each one makes a `Brain` and one `Fit` per template with its own programs,
+and then calls `steps.finish`. So all engines write the same files on the same grids.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ INSTEAD = "or leave out --engine: builtin needs nothing beyond pip"
 
 
 def check(engine: str, work_dir: Path, scheduler: bool = False) -> None:
-    """Raise one sentence when an engine cannot run here.
+    """Raise when an engine cannot run here.
 
     Parameters
     ----------
     engine
         As in `PreprocessOptions`.
     work_dir
-        Where its programs will write.
+        Folder for its intermediate files.
     scheduler
-        A batch scheduler starts the jobs.
+        Whether a batch scheduler starts the jobs.
 
     Raises
     ------
     UsageError
-        When its programs or their data are missing, or the work directory is nothing for them.
+        When its programs or their data are missing, or they cannot handle the name of the work directory.
     """
     blank = any(letter in " '\"\\$&;()<>|*?`" for letter in str(work_dir))
     if blank and scheduler:
         raise UsageError(
-            f"--work-dir {str(work_dir)!r} holds a blank or another character that nipype's batch scripts stumble "
-            "over; choose another folder"
+            f"--work-dir {str(work_dir)!r} holds a blank or another character that nipype's batch scripts cannot "
+            "handle; choose another folder"
         )
     if engine == "builtin":
         return
@@ -66,7 +66,7 @@ def check(engine: str, work_dir: Path, scheduler: bool = False) -> None:
     if blank:
         raise UsageError(
             f"--work-dir {str(work_dir)!r} holds a blank or another character that the programs of --engine {engine}"
-            " stumble over; choose another folder"
+            " cannot handle; choose another folder"
         )
     if engine == "minc":
         importlib.import_module("brainage_bids.preprocess.engines.minc").check_data()
@@ -78,11 +78,11 @@ def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
     Parameters
     ----------
     workflow
-        What they are added to.
+        The workflow.
     job
         The scan.
     name
-        Step to node name.
+        Returns the node name of a step.
     """
-    os.environ.setdefault("FSLOUTPUTTYPE", "NIFTI_GZ")  # else nipype complains while it builds FSL nodes
+    os.environ.setdefault("FSLOUTPUTTYPE", "NIFTI_GZ")  # otherwise nipype warns when it builds FSL nodes
     importlib.import_module(f"brainage_bids.preprocess.engines.{job.engine}").add_scan(workflow, job, name)

@@ -1,8 +1,8 @@
-"""What passes between the nodes of an engine made of programs: files in the work folder of one scan.
+"""Files in the work folder of one scan, which pass data between the programs of an engine.
 
-Every program sees the same plain image, whatever the scan's header says: a RAS+ array, voxels along the axes of a world
-whose zero is the middle of the grid. So no program's way with oblique, sheared or contradicting headers plays a part;
-the way back to the scan's own world is kept in ``scan.json``.
+Every program sees the scan as the same plain image: a RAS+ array with voxels along the world axes, and 0 in the middle
+of the grid. So it does not matter how programs treat oblique, sheared or contradictory headers. ``scan.json`` holds the
+scan's own affine, to map results back.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
 T1W, HEAD, MASK, CORRECTED, BRAIN = (f"{name}.nii.gz" for name in ("T1w", "head", "mask", "corrected", "brain"))
 RECORD = "scan.json"
-MARGIN_MM = brain.N4_MARGIN_MM  # kept round the brain
-EVERY_MM = 2.0  # step of the points where scan and template are correlated
+MARGIN_MM = brain.N4_MARGIN_MM  # around the brain
+EVERY_MM = 2.0  # distance of the points where scan and template are correlated
 
 
 def plain_affine(zooms: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return voxel to plain world (4 x 4, mm): scaled along the axes, the middle of the grid at 0."""
+    """Return the affine (4 x 4) from voxels to plain world (mm): scaled axes, 0 in the middle of the grid."""
     affine = np.diag([*zooms, 1.0])
     affine[:3, 3] = -np.asarray(zooms) * (np.asarray(shape) - 1) / 2
     return affine
 
 
 def save(path: Path, data: np.ndarray, affine: np.ndarray) -> str:
-    """Write an image that every program reads alike: sform and qform equal, mm. Return its path."""
+    """Write an image that every program reads in the same way (equal sform and qform, mm); return its path."""
     image = nib.Nifti1Image(data, affine)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
@@ -63,14 +63,14 @@ def read_head(job: Job) -> dict[str, str]:
 
 
 def keep_head(job: Job, native: Native) -> str:
-    """Write the scan as a plain image, and the way back to its own world; return the path."""
+    """Write the scan as a plain image, and its own affine into ``scan.json``; return the path of the image."""
     record = {"affine": native.affine, "warnings": native.warnings, "says_mni": native.says_mni}
     write_json(job.folder / RECORD, record)
     return save(job.folder / T1W, native.data, plain_affine(native.zooms, native.data.shape))
 
 
 def kept_head(job: Job) -> Native:
-    """Return the scan that `keep_head` wrote."""
+    """Return the scan written by `keep_head`."""
     record = read_json(job.folder / RECORD)
     values = load(job.folder / T1W)
     return Native(values, np.asarray(record["affine"]), tuple(record["warnings"]), record["says_mni"])
@@ -91,9 +91,9 @@ def mask_of(values: np.ndarray, shape: tuple[int, ...], program: str) -> np.ndar
 
 
 def cut(job: Job, native: Native, mask: np.ndarray, source: str, corrected: np.ndarray | None = None) -> dict[str, str]:
-    """Write the box of the brain: ``head``, ``mask`` and, where it is known, ``corrected``; return their paths.
+    """Write the box of the brain: ``head``, ``mask`` and, if given, ``corrected``; return their paths.
 
-    ``shrink`` is the factor that brings its voxels near 4 mm, as N4 wants it.
+    The returned ``shrink`` is the factor for N4 that brings the voxels near 4 mm.
     """
     box, affine = boxed(mask, native.affine)
     lifted, shifted = brain.lift_negative(native.data, mask)
@@ -111,7 +111,7 @@ def cut(job: Job, native: Native, mask: np.ndarray, source: str, corrected: np.n
 
 
 def strip(job: Job, corrected: str) -> dict[str, str]:
-    """Write the bias-corrected brain without the head, and the templates; returns ``brain`` and ``template<k>``."""
+    """Write the bias-corrected brain and the templates; return their paths as ``brain`` and ``template<k>``."""
     image = nib.load(corrected)
     data = np.maximum(load(corrected), 0) * (load(job.folder / MASK) > 0)
     paths = {"brain": save(job.folder / BRAIN, data, image.affine)}
@@ -122,7 +122,7 @@ def strip(job: Job, corrected: str) -> dict[str, str]:
 
 
 def boxed(mask: np.ndarray, affine: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Return the box of a mask with some margin round it, and the affine of that box."""
+    """Return the box of a mask with margin, and the affine of that box."""
     margin = np.ceil(MARGIN_MM / voxel_sizes(affine)).astype(int)
     spans = zip(quality.box_of(mask), margin, mask.shape, strict=True)
     box = tuple(slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in spans)
@@ -142,9 +142,9 @@ def templates(job: Job) -> list[Template]:
 
 
 def gathered(job: Job, corrected: str) -> Brain:
-    """Return the scan with its brain as the engine left it.
+    """Return the scan with the mask and bias correction of the engine.
 
-    Outside the box of the brain the scan is not corrected, only scaled alike: nothing but the picture looks there.
+    Outside the box of the brain the scan is not corrected, only scaled: that part is used in the picture only.
     """
     native, record = kept_head(job), read_json(job.folder / RECORD)
     inner, inside = np.maximum(load(corrected), 0), load(job.folder / MASK) > 0
@@ -160,7 +160,7 @@ def gathered(job: Job, corrected: str) -> Brain:
 
 
 def to_native(job: Job, matrix: np.ndarray) -> np.ndarray:
-    """Return template world to native world from template world to the plain world of the brain's box (4 x 4, mm)."""
+    """Convert a matrix (4 x 4, mm) from template to plain world of the brain's box into template to native world."""
     plain = nib.load(job.folder / MASK).affine
     return np.asarray(read_json(job.folder / RECORD)["box"]) @ np.linalg.inv(plain) @ matrix
 
@@ -186,12 +186,12 @@ def correlation(found: Brain, matrix: np.ndarray, template: Template) -> float:
     matrix
         4 x 4, template world to native world (mm).
     template
-        What it was registered to.
+        The template that it was registered to.
 
     Raises
     ------
     BadDataError
-        When the matrix is no map between two worlds.
+        When the matrix is not finite or not invertible.
     """
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
         raise BadDataError("the registration gave no usable matrix; look at the scan and exclude it")

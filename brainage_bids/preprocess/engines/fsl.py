@@ -1,6 +1,6 @@
-"""The fsl engine: BET finds the brain, N4 (SimpleITK) corrects the field, FLIRT fits twelve parameters to the template.
+"""The fsl engine: BET finds the brain, N4 (SimpleITK) corrects the bias field, FLIRT registers with 12 parameters.
 
-Builds nodes and understands FLIRT's matrices; runs nothing itself.
+This module builds the nodes and reads FLIRT's matrices.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from brainage_bids.preprocess.job import Job
 PROGRAMS = ("bet", "flirt")
 DOF = 12
 COST = "normcorr"  # both images are T1w; the quality gates measure the same thing
-ROBUST = True  # BET looks for the middle of the brain anew until it stays: a neck does not draw it down
+ROBUST = True  # BET repeats its estimate of the brain's centre, which a neck would otherwise pull down
 MEMORY_GB = {"bet": 1.0, "n4": 1.5, "flirt": 1.0, "finish": 1.9}
 
 
@@ -33,7 +33,7 @@ def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
     read = ScanNode(job, Step(job, "read", files.read_head, (), ("head",)), name("read"), mem_gb=0.5)
     bet = BET(
         robust=ROBUST, mask=True, out_file=str(folder / "bet.nii.gz"), output_type="NIFTI_GZ"
-    )  # with -n nothing would be left for -R to look at
+    )  # -n (no brain image) cannot be combined with -R, which needs it
     found = ToolNode(job, bet, name("bet"), "bet", mem_gb=MEMORY_GB["bet"])
     workflow.connect(read, "head", found, "in_file")
     kinds, matrices = files.names(job, "template"), files.names(job, "matrix")
@@ -69,18 +69,18 @@ def finish(job: Job, **matrices: str) -> None:
     """Read FLIRT's matrices and make the volumes, as every engine does."""
     with job.step("collect"):
         moving = nib.load(job.folder / files.BRAIN)
-        found = []
+        to_box = []
         for kind, matrix in zip(files.names(job, "template"), files.names(job, "matrix"), strict=True):
             fixed = nib.load(job.folder / f"{kind}.nii.gz")
             flirt = read_matrix(Path(matrices[matrix]))
-            found.append(np.linalg.inv(world_matrix(flirt, moving.affine, moving.shape, fixed.affine, fixed.shape)))
+            to_box.append(np.linalg.inv(world_matrix(flirt, moving.affine, moving.shape, fixed.affine, fixed.shape)))
         corrected = files.gathered(job, str(job.folder / files.CORRECTED))
-        fits = files.fits_of(job, corrected, found)
+        fits = files.fits_of(job, corrected, to_box)
     steps.finish(job, corrected, fits, software={"FSL": version()})
 
 
 def version() -> str:
-    """Return the version of FSL, as far as it says."""
+    """Return the version of FSL, or ``unknown``."""
     from nipype.interfaces.fsl import Info
 
     return str(Info.version() or "unknown")
@@ -92,7 +92,7 @@ def read_matrix(path: Path) -> np.ndarray:
     Raises
     ------
     BadDataError
-        When the file holds no such matrix.
+        When the file does not hold such a matrix.
     """
     try:
         matrix = np.array([line.split() for line in path.read_text().splitlines()], dtype=float)
@@ -112,8 +112,8 @@ def world_matrix(
 ) -> np.ndarray:
     """Return input world to reference world (4 x 4, mm) for a matrix of FLIRT.
 
-    FLIRT's own coordinates are voxel numbers times the voxel size; where the determinant of an image's affine is
-    positive ("neurological" storage) its first axis is counted from the other end (M. Jenkinson, FSL mailing list,
+    FLIRT's own coordinates are voxel numbers times the voxel size. If the determinant of an image's affine is positive
+    ("neurological" storage), its first axis is counted from the other end (M. Jenkinson, FSL mailing list,
     27 July 2009, https://www.jiscmail.ac.uk/cgi-bin/wa-jisc.exe?A2=FSL;ind0907).
 
     Parameters
@@ -131,7 +131,7 @@ def world_matrix(
 
 
 def _to_fsl(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Voxel to FSL's scaled voxel, 4 x 4."""
+    """Return the matrix (4 x 4) from voxels to FSL's scaled voxels."""
     zooms = voxel_sizes(affine)
     scaled = np.diag([*zooms, 1.0])
     if np.linalg.det(affine[:3, :3]) > 0:

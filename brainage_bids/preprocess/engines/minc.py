@@ -1,7 +1,7 @@
-"""The minc engine, the paper's own programs: mincbeast finds the brain, bestlinreg fits, mincresample resamples.
+"""The minc engine, with the programs of the paper: mincbeast (brain mask), bestlinreg (registration), mincresample.
 
-The bias field is N4's (SimpleITK). BEaST wants the head in its stereotaxic space, so beast_normalize brings it there
-and the mask comes back by the inverse. Builds nodes and understands ``.xfm`` files; runs nothing itself.
+The bias field is corrected by N4 (SimpleITK). BEaST needs the head in stereotaxic space: beast_normalize brings it
+there, and the mask is mapped back by the inverse. This module builds the nodes and reads ``.xfm`` files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DATA = {  # environment variable: folder below $MINC_TOOLKIT/share, a file it mu
     "MINC_BEAST_LIBRARY": ("beast-library-1.1", "default.2mm.conf"),
     "MINC_BEAST_MODEL": ("icbm152_model_09c", "."),
 }
-SMALL = {"MINC_FORCE_V2": "1", "MINC_COMPRESS": "4"}  # MINC 2 files, compressed by the programs that can
+SMALL = {"MINC_FORCE_V2": "1", "MINC_COMPRESS": "4"}  # MINC 2 files, compressed where possible
 MEMORY_GB = {"convert": 0.3, "normalize": 1.0, "beast": 2.5, "n4": 1.5, "fit": 1.0, "resample": 0.5, "finish": 1.9}
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
@@ -45,7 +45,7 @@ class _ConvertOutput(TraitedSpec):
 
 
 class Convert(CommandLine):
-    """Call ``nii2mnc`` or ``mnc2nii``, which nipype has no interfaces for."""
+    """Run ``nii2mnc`` or ``mnc2nii``, for which nipype has no interfaces."""
 
     input_spec = _ConvertInput
     output_spec = _ConvertOutput
@@ -67,7 +67,7 @@ class _NormalizeOutput(TraitedSpec):
 
 
 class Normalize(CommandLine):
-    """Call ``beast_normalize``, which comes with mincbeast: intensities and linear stereotaxic space of its library."""
+    """Run ``beast_normalize`` of mincbeast: bring intensities and position to those of its library."""
 
     _cmd = "beast_normalize"
     input_spec = _NormalizeInput
@@ -78,18 +78,18 @@ class Normalize(CommandLine):
 
 
 def data_folder(variable: str) -> Path:
-    """Return the folder that an environment variable names, or where the minc-toolkit keeps it."""
+    """Return the folder in an environment variable, or the default folder of the minc-toolkit."""
     toolkit = Path(os.environ.get("MINC_TOOLKIT", "/opt/minc"))
     return Path(os.environ.get(variable) or toolkit / "share" / DATA[variable][0])
 
 
 def check_data() -> None:
-    """Raise when BEaST's library or model is not there.
+    """Check that BEaST's library and model are there.
 
     Raises
     ------
     UsageError
-        It names the folder and the environment variable.
+        When one is missing; names the folder and the environment variable.
     """
     for variable, (_, wanted) in DATA.items():
         if not (data_folder(variable) / wanted).exists():
@@ -172,26 +172,26 @@ def beast(mask: str) -> Beast:
         fill_holes=True,
         median_filter=True,
         same_resolution=True,
-        abspath=False,  # nipype's default is the other way round than mincbeast's
+        abspath=False,  # nipype's default is the opposite of mincbeast's
         output_file=mask,
     )
 
 
 def fitted(xfm: str, moved: str) -> BestLinReg:
-    """Return bestlinreg with twelve parameters; its measure is the cross-correlation."""
+    """Return bestlinreg with twelve parameters; it maximises the cross-correlation."""
     return BestLinReg(args="-lsq12", output_xfm=xfm, output_mnc=moved)
 
 
 def resampled(volume: str) -> Resample:
     """Return mincresample as the paper used it, cubic, 0 outside the scan."""
-    # -nofill stands in args because nipype's own input for it cannot be set (it names a rival that does not exist)
+    # -nofill is given in args because nipype's own input for it is faulty and cannot be set
     return Resample(tricubic_interpolation=True, format_float=True, args="-nofill", output_file=volume)
 
 
 def correct_field(job: Job, mask: str) -> dict[str, str]:
-    """Correct the bias field inside BEaST's mask and write brain, templates, and per grid what mincresample needs.
+    """Correct the bias field inside BEaST's mask; write brain, templates, and the inputs of mincresample.
 
-    Where a grid is coarser than the scan, its brain is low-passed as `resample` does; mincresample does not.
+    If a grid is coarser than the scan, the brain is low-pass filtered as in `resample`; mincresample does not do so.
     """
     native = files.kept_head(job)
     values = np.asarray(nib.as_closest_canonical(nib.load(mask)).dataobj)
@@ -206,7 +206,7 @@ def correct_field(job: Job, mask: str) -> dict[str, str]:
         paths[f"source{k}"] = files.save(job.folder / f"source{k}.nii.gz", smooth, image.affine)
         empty = np.zeros(spec.shape, dtype=np.uint8)
         paths[f"grid{k}"] = files.save(job.folder / f"grid{k}.nii.gz", empty, np.asarray(spec.affine))
-    for used in ("T1w.mnc", "stx.mnc", "stx_mask.mnc", "mask.mnc", "mask.nii"):  # large, and not looked at again
+    for used in ("T1w.mnc", "stx.mnc", "stx_mask.mnc", "mask.mnc", "mask.nii"):  # large, and not needed again
         (job.folder / used).unlink(missing_ok=True)
     return paths
 
@@ -214,9 +214,9 @@ def correct_field(job: Job, mask: str) -> dict[str, str]:
 def finish(job: Job, **paths: str) -> None:
     """Read bestlinreg's transforms and mincresample's volumes, and write them as every engine does."""
     with job.step("collect"):
-        found = [np.linalg.inv(read_xfm(Path(paths[name]))) for name in files.names(job, "matrix")]
+        matrices = [np.linalg.inv(read_xfm(Path(paths[name]))) for name in files.names(job, "matrix")]
         corrected = files.gathered(job, str(job.folder / files.CORRECTED))
-        fits = files.fits_of(job, corrected, found)
+        fits = files.fits_of(job, corrected, matrices)
 
     def values_on(spec: VolumeSpec) -> np.ndarray:
         image = nib.as_closest_canonical(nib.load(paths[f"volume{job.specs.index(spec)}"]))
@@ -228,7 +228,7 @@ def finish(job: Job, **paths: str) -> None:
 
 
 def version() -> str:
-    """Return the version of the MINC programs, as far as they say."""
+    """Return the version of the MINC programs, or ``unknown``."""
     from nipype.interfaces.minc.base import Info
 
     return str((Info.version() or {}).get("minc") or "unknown")
@@ -240,7 +240,7 @@ def read_xfm(path: Path) -> np.ndarray:
     Raises
     ------
     BadDataError
-        When the file is none, or holds anything but one linear transform.
+        When the file does not hold exactly one linear transform.
     """
     try:
         text = "\n".join(line.split("%")[0] for line in path.read_text(encoding="utf-8").splitlines())
