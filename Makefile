@@ -37,7 +37,7 @@ NEHALEM := OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_
 	NPY_DISABLE_CPU_FEATURES='X86_V3 X86_V4 AVX512_ICL AVX512_SPR' GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F OMP_NUM_THREADS=1
 HASWELL := OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 \
 	NPY_DISABLE_CPU_FEATURES='X86_V4 AVX512_ICL AVX512_SPR' OMP_NUM_THREADS=2
-NUMERICAL := stats model preprocess pipeline report phantom
+NUMERICAL := stats model preprocess app report phantom
 test-processors: $(VENV)/.test-installed
 	for kind in "$(NEHALEM)" "$(HASWELL)"; do for part in $(NUMERICAL); do echo "== $$part, $$kind"; \
 		eval env "$$kind" $(BIN)/pytest -q -n $(NPROCS) --dist worksteal tests/$$part || exit 1; done; done

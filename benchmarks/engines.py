@@ -40,7 +40,7 @@ from brainage_bids.preprocess.affine import register, set_threads
 from brainage_bids.preprocess.engines import ants as ants_engine
 from brainage_bids.preprocess.engines import files
 from brainage_bids.preprocess.intake import read_scan
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.resample import to_grid
 from brainage_bids.preprocess.template import load_template
 from brainage_bids.preprocess.workflow import preprocess

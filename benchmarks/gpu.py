@@ -36,7 +36,7 @@ from brainage_bids.model.distributed import SINGLE_PROCESS
 from brainage_bids.model.folds import Fold, FoldData
 from brainage_bids.model.losses import l1_years
 from brainage_bids.model.memory import fitting_views
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.recipe import AugmentationSettings, load_recipe, recipe_names
 from brainage_bids.model.settings import effective_settings, step_bytes
 from brainage_bids.model.stem import StemConvolution

@@ -19,9 +19,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from brainage_bids.app.scan_predictions import volume_identity
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
-from brainage_bids.pipeline.predictions import volume_identity
 from brainage_bids.schema import PREDICTION_COLUMNS, QC_METRICS, Scan, VolumeSpec
 
 SEED = 20251127
@@ -30,10 +30,10 @@ CARD = Path(__file__).parent.parent / "brainage_bids" / "bundled" / "open-adults
 STRIDE = 16  # of the model's cells: 13 x 15 x 13 on the 1 mm grid
 REPEATED = 100  # people with a second run in the first session, where there are sessions
 STEPS = {  # what the breakdown times: module -> functions
-    "pipeline.datasets": "read_dataset",
-    "pipeline.group": "read_predictions read_results bias_corrected write_qc write_group_table",
-    "pipeline.regions": "mean_maps saliency_regions saliency_contrasts",
-    "pipeline.group_page": "group_page write_group_page",
+    "app.datasets": "read_dataset",
+    "app.group": "read_predictions read_results bias_corrected write_qc write_group_table",
+    "app.group_maps": "mean_maps saliency_regions saliency_contrasts",
+    "app.group_page": "group_page write_group_page",
     "stats.accuracy": "accuracy model_comparison",
     "stats.correlate": "correlations",
     "stats.dependent": "correlation_comparison",
@@ -44,8 +44,8 @@ STEPS = {  # what the breakdown times: module -> functions
     "stats.reliability": "reliability",
     "report.groupfigures": "draw_all save_both",
     "report.gapfigures": "draw",
-    "report.regions": "region_figures",
-    "report.repeated": "trajectories",
+    "report.region_tables": "region_figures",
+    "report.trajectories": "trajectories",
 }
 
 

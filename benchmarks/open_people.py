@@ -34,7 +34,7 @@ from scipy import stats
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
 from brainage_bids.model.dataset import load_volume
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.train import train_model
@@ -112,11 +112,11 @@ def volumes(work: Path, bids: Path, out: str, table_name: str, grids: tuple[floa
 
     Everybody with an age whose scan passed the gates may train.
     """
+    from brainage_bids.app.page_values import is_phantom
+    from brainage_bids.app.quality_table import passing
     from brainage_bids.bids.outputs import Outputs
     from brainage_bids.bids.read import DatasetQuery, read_dataset, scans_table
-    from brainage_bids.pipeline.page_values import is_phantom
-    from brainage_bids.pipeline.qc import passing
-    from brainage_bids.preprocess.options import PreprocessOptions
+    from brainage_bids.preprocess.preprocess_options import PreprocessOptions
     from brainage_bids.preprocess.workflow import preprocess
 
     dataset, outputs = read_dataset(DatasetQuery(bids_dir=bids)), Outputs(work / out)

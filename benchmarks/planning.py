@@ -14,7 +14,7 @@ from pathlib import Path
 from brainage_bids.bids.files import write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.preprocess.done import input_stat
-from brainage_bids.preprocess.options import ENGINE_VERSIONS
+from brainage_bids.preprocess.preprocess_options import ENGINE_VERSIONS
 from brainage_bids.schema import Scan, VolumeSpec
 
 

@@ -15,7 +15,7 @@ from statistics import median
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.phantom.cohort import make_cohort
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import VolumeSpec
 

@@ -17,7 +17,7 @@ from brainage_bids.stats.bootstrap import correlation_bca
 from brainage_bids.stats.correlate import correlation, partial_correlation
 from brainage_bids.stats.dependent import williams_t
 from brainage_bids.stats.groups import ancova, match_by_age, welch
-from brainage_bids.stats.regions import region_differences
+from brainage_bids.stats.region_contrasts import region_differences
 from brainage_bids.stats.reliability import agreement
 
 SEED = 20261121

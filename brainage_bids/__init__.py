@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from brainage_bids.stats.accuracy import accuracy as accuracy
     from brainage_bids.stats.accuracy import model_comparison as model_comparison
     from brainage_bids.stats.bias import correct_with_calibration as correct_with_calibration
-    from brainage_bids.stats.cohort import select_rows as select_rows
+    from brainage_bids.stats.cohort_tables import select_rows as select_rows
     from brainage_bids.stats.correlate import correlations as correlations
     from brainage_bids.stats.groups import group_differences as group_differences
     from brainage_bids.stats.longitudinal import longitudinal as longitudinal
-    from brainage_bids.stats.regions import region_differences as region_differences
+    from brainage_bids.stats.region_contrasts import region_differences as region_differences
     from brainage_bids.stats.reliability import reliability as reliability
     from brainage_bids.stats.roc import roc as roc
 

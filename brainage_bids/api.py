@@ -94,9 +94,9 @@ def read_dataset(
     0        sub-001   F    CN
     1        sub-002   F    AD
     """
+    from brainage_bids.app.api_tables import dataset_query, described_scans
     from brainage_bids.bids.read import raise_on_errors, say_faults
     from brainage_bids.bids.read import read_dataset as read
-    from brainage_bids.pipeline.prompt import dataset_query, described_scans
 
     query = dataset_query(
         bids_dir, participants=participants, exclude_participants=exclude_participants, sessions=sessions,
@@ -181,14 +181,14 @@ def preprocess(
     0        sub-001   done    True
     1        sub-002   done    True
     """
+    from brainage_bids.app.api_tables import absolute, dataset_query, with_volumes
+    from brainage_bids.app.options import ParticipantOptions
+    from brainage_bids.app.participant import run_participant
+    from brainage_bids.app.plan import make_plan
     from brainage_bids.bids.outputs import Outputs
     from brainage_bids.bids.read import read_dataset as read
-    from brainage_bids.model.options import ModelOptions
-    from brainage_bids.pipeline.options import ParticipantOptions
-    from brainage_bids.pipeline.participant import run_participant
-    from brainage_bids.pipeline.plan import make_plan
-    from brainage_bids.pipeline.prompt import absolute, dataset_query, with_volumes
-    from brainage_bids.preprocess.options import PreprocessOptions
+    from brainage_bids.model.model_options import ModelOptions
+    from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 
     grid = {"resolution": resolution, "model": model, "recipe": recipe}
     if len(given := [name for name, value in grid.items() if value is not None]) > 1:
@@ -293,10 +293,10 @@ def train_model(
     >>> sorted(path.name for path in folder.iterdir())
     ['MODEL_CARD.md', 'history.tsv', 'model.json', 'split.tsv', 'weights.safetensors']
     """
-    from brainage_bids.model.options import ModelOptions
+    from brainage_bids.app.api_tables import absolute, many, training_table
+    from brainage_bids.model.model_options import ModelOptions
     from brainage_bids.model.recipe import load_recipe
     from brainage_bids.model.train import train_model as train
-    from brainage_bids.pipeline.prompt import absolute, many, training_table
 
     wanted = load_recipe(recipe, tuple(many(settings)))
     options = ModelOptions(
@@ -324,8 +324,8 @@ def load_model(model: str | Path, *, device: str = "auto") -> BrainAgeModel:
     Returns
     -------
     brainage_bids.model.predict.BrainAgeModel
-        ``name``, ``spec`` (the volume it needs), ``networks`` (by the name of their fold) and ``card`` (what is known of its
-        training).
+        ``name``, ``spec`` (the volume it needs), ``networks`` (by the name of their fold) and ``card`` (what is
+        known of its training).
 
     Raises
     ------
@@ -343,8 +343,8 @@ def load_model(model: str | Path, *, device: str = "auto") -> BrainAgeModel:
     >>> model.card["training"]["n"]
     71
     """
+    from brainage_bids.app.models import BUNDLED, bundled_models
     from brainage_bids.model.predict import load_model as load
-    from brainage_bids.pipeline.models import BUNDLED, bundled_models
 
     folder = Path(model).expanduser()
     if not folder.is_dir():
@@ -421,7 +421,7 @@ def predict(
     >>> predict(model, scans["volume"].tolist(), ages=scans["age"])["bag"].equals(people["bag"])
     True
     """
-    from brainage_bids.pipeline.prompt import predicted, volumes_table
+    from brainage_bids.app.api_tables import predicted, volumes_table
 
     table = volumes_table(volumes, participant_ids, ages)
     result = predicted(model, table, table.attrs.get("dataset") if dataset is None else dataset)
@@ -484,10 +484,10 @@ def gradram(
     >>> bool(abs(age - predict(model, scans)["predicted_age"][0]) < 1e-4)
     True
     """
+    from brainage_bids.app.api_tables import participant_label, person_of
     from brainage_bids.model.dataset import load_volume
     from brainage_bids.model.explain import gradram as of_network
     from brainage_bids.model.predict import BrainAgeModel, folds_for, predict_volume
-    from brainage_bids.pipeline.prompt import participant_label, person_of
 
     if not isinstance(model, BrainAgeModel):
         return of_network(model, volume)

@@ -12,7 +12,7 @@ from brainage_bids.bids.text import Unreadable, read_text
 from brainage_bids.errors import NoInputError, UsageError, shorten
 
 # Options that take several values after one flag, as users of argparse-based BIDS Apps type them.
-SEVERAL = {
+OPTIONS_OF_SEVERAL_VALUES = {
     "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
     "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
     "--values", "--seeds", "--also", "--age-column", "--sex-column",
@@ -33,11 +33,11 @@ IN_MB = ("--mem-mb", "--memory-mb")
 DOUBTFUL = 4.0  # times the memory of this machine
 
 
-def prepared(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
+def prepare_arguments(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
     """Return the arguments as typer takes them.
 
     Names of other programs and with underscores are ours, the options of ``--config-file`` are added, several values
-    are spread.
+    are repeated.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def prepared(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
     refuse_odd(argv)
     whole = from_config(renamed(argv, known), known)
     refuse_odd(whole)
-    return spread(renamed(whole, known))
+    return repeat_options(renamed(whole, known))
 
 
 def refuse_odd(argv: Iterable[str]) -> None:
@@ -123,7 +123,7 @@ def _megabytes(text: str) -> str:
     return f"{text}M" if re.fullmatch(r"[\d.]+", text) else text
 
 
-def spread(argv: Sequence[str]) -> list[str]:
+def repeat_options(argv: Sequence[str]) -> list[str]:
     """Turn ``--flag a b c`` into ``--flag a --flag b --flag c`` for the options that take several values.
 
     The values of such a flag end at the next option, so the three positional arguments come first or after ``--``.
@@ -142,7 +142,7 @@ def spread(argv: Sequence[str]) -> list[str]:
             continue
         if waiting:
             raise UsageError(f"{flag} has no value; give at least one, or leave it out")
-        flag = arg if arg in SEVERAL else None
+        flag = arg if arg in OPTIONS_OF_SEVERAL_VALUES else None
         waiting = flag is not None
         if arg is not None and flag is None:
             spread_args.append(arg)

@@ -219,8 +219,8 @@ def bids_app(
     say_ignored(context, level)
 
     from brainage_bids.bids.read import DatasetQuery, parse_column_option, parse_score_option
-    from brainage_bids.model.options import ModelOptions
-    from brainage_bids.preprocess.options import ENGINE_VERSIONS, PreprocessOptions
+    from brainage_bids.model.model_options import ModelOptions
+    from brainage_bids.preprocess.preprocess_options import ENGINE_VERSIONS, PreprocessOptions
 
     if engine not in ENGINE_VERSIONS:
         raise UsageError(f"--engine {engine!r} is not known; use one of {', '.join(ENGINE_VERSIONS)}")
@@ -247,8 +247,8 @@ def bids_app(
     )
     command = _command_line()
     if level == "group":
-        from brainage_bids.pipeline.group import run_group
-        from brainage_bids.pipeline.options import GroupOptions
+        from brainage_bids.app.group import run_group
+        from brainage_bids.app.options import GroupOptions
 
         run_group(
             GroupOptions(
@@ -270,8 +270,8 @@ def bids_app(
             )
         )
         return
-    from brainage_bids.pipeline.options import ParticipantOptions
-    from brainage_bids.pipeline.participant import run_participant
+    from brainage_bids.app.options import ParticipantOptions
+    from brainage_bids.app.participant import run_participant
 
     run_participant(
         ParticipantOptions(
@@ -406,9 +406,9 @@ def _fail(error: BaseException, code: int, show_traceback: bool, words: str | No
     sys.exit(code)
 
 
-def prepared(typed: Sequence[str]) -> list[str]:
+def prepare_arguments(typed: Sequence[str]) -> list[str]:
     """Return the arguments as typer takes them."""
-    return argv.prepared(typed, _spellings())
+    return argv.prepare_arguments(typed, _spellings())
 
 
 def run_inside(typed: Sequence[str]) -> None:
@@ -416,11 +416,11 @@ def run_inside(typed: Sequence[str]) -> None:
     before = sys.argv
     sys.argv = ["brainage-bids", *typed]
     try:
-        app(prepared(typed), standalone_mode=False, prog_name="brainage-bids")
+        app(prepare_arguments(typed), standalone_mode=False, prog_name="brainage-bids")
     finally:
         sys.argv = before
 
 
 def main() -> None:
     """Entry point of ``brainage-bids``."""
-    run_application(app, prepared, "brainage-bids")
+    run_application(app, prepare_arguments, "brainage-bids")

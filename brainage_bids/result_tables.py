@@ -54,7 +54,7 @@ COHORT = ResultTable(
     "cohort",
     "group n n_with_age age_mean age_sd age_min age_max n_female n_male n_sex_unknown status note",
     own=PEOPLE_BY_GROUP,
-    made_by="cohort.cohort_by_dataset(people)",
+    made_by="cohort_tables.cohort_by_dataset(people)",
     pages={"cohort": Page("The cohort, by group as written in the data", PEOPLE)},
 )
 COHORTSITES = ResultTable(

@@ -18,7 +18,7 @@ class Shown:
     title
         Its heading, with the unit.
     form
-        How a cell is written (`brainage_bids.report.tables.FORMS`), and from which columns of the table.
+        How a cell is written (`brainage_bids.report.html_tables.FORMS`), and from which columns of the table.
     kind
         ``n`` number, ``w`` text without line breaks, ``long`` text, ``note`` a line below the row.
     sign, places
@@ -58,7 +58,7 @@ class ResultTable:
     texts
         Which of its own columns are text.
     made_by
-        The function of `brainage_bids.stats` that makes it and what that takes (`brainage_bids.pipeline.group`).
+        The function of `brainage_bids.stats` that makes it and what that takes (`brainage_bids.app.group`).
     pages
         By its name in the template, how the page shows it; a table that needs more has code in `report`.
     """

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from brainage_bids.argv import refuse_odd, resolved, spread
+from brainage_bids.argv import refuse_odd, repeat_options, resolved
 from brainage_bids.cli import LARGEST_SEED, MOST_CORES, log_to_screen, run_application, run_inside
 from brainage_bids.processes import own_cores
 from brainage_bids.schema import DEFAULT_SEED
@@ -46,7 +46,7 @@ def demo(
     random_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="seed")] = DEFAULT_SEED,
 ) -> None:
     """Run the demo."""
-    from brainage_bids.pipeline.demo import run_demo
+    from brainage_bids.app.demo import run_demo
 
     log_to_screen(0)
     run_demo(resolved(out_dir), n=n, nprocs=nprocs or own_cores(), seed=random_seed)
@@ -59,7 +59,7 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="a recipe, or a TOML file")] = None,
 ) -> None:
     """Print one line per packaged recipe, or the content of one."""
-    from brainage_bids.pipeline.recipes import describe_recipes, show_recipe
+    from brainage_bids.app.recipe_list import describe_recipes, show_recipe
 
     typer.echo(show_recipe(name) if name else describe_recipes())
 
@@ -82,7 +82,7 @@ def study(
     ] = False,
 ) -> None:
     """Run a study."""
-    from brainage_bids.pipeline.study import StudyOptions, list_runs, run_study
+    from brainage_bids.app.recipe_study import StudyOptions, list_runs, run_study
 
     log_to_screen(0)
     options = StudyOptions(kind, resolved(bids_dir), resolved(output_dir), train, tuple(values), tuple(seeds),
@@ -93,12 +93,12 @@ def study(
     run_study(options, run_inside)
 
 
-def prepared(typed: list[str]) -> list[str]:
+def prepare_arguments(typed: list[str]) -> list[str]:
     """Return the arguments as typer takes them."""
     refuse_odd(typed)
-    return spread(typed)
+    return repeat_options(typed)
 
 
 def main() -> None:
     """Entry point of ``brainage-tools``."""
-    run_application(tools_app, prepared, "brainage-tools")
+    run_application(tools_app, prepare_arguments, "brainage-tools")

@@ -16,9 +16,9 @@ import pytest
 
 import brainage_bids
 from brainage_bids import accuracy, gradram, load_model, predict, preprocess, read_dataset, select_rows, train_model
+from brainage_bids.app.api_tables import SELECTION
 from brainage_bids.errors import BadDataError, NoInputError, UsageError
 from brainage_bids.model.explain import gradram as gradram_of_network
-from brainage_bids.pipeline.prompt import SELECTION
 from brainage_bids.schema import VolumeSpec
 
 SPEC = VolumeSpec.on_grid(8)
@@ -48,14 +48,14 @@ def test_preprocess_is_a_function_and_a_package_whatever_is_imported_first():
     fresh(
         "import inspect\n"
         "from brainage_bids import preprocess\n"
-        "import brainage_bids.preprocess.options as options\n"
+        "import brainage_bids.preprocess.preprocess_options as options\n"
         "import brainage_bids\n"
-        "from brainage_bids.preprocess import options as same\n"
+        "from brainage_bids.preprocess import preprocess_options as same\n"
         "assert brainage_bids.preprocess is preprocess and options is same and callable(preprocess)\n"
         "assert 'output_dir' in inspect.signature(preprocess).parameters\n"
         "assert '>>> ' in inspect.getdoc(preprocess)\n"
     )
-    fresh("import brainage_bids.preprocess.options\nimport brainage_bids\nassert callable(brainage_bids.preprocess)\n")
+    fresh("import brainage_bids.preprocess.job\nimport brainage_bids\nassert callable(brainage_bids.preprocess)\n")
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -21,7 +21,7 @@ def test_several_values_after_one_flag_are_repeated():
         "CN",
         "HC",
     ]
-    assert argv.spread(typed) == [
+    assert argv.repeat_options(typed) == [
         "/data", "/out", "participant", "--participant-label", "01", "--participant-label", "02",
         "--nprocs", "2", "--control", "CN", "--control", "HC",
     ]  # fmt: skip
@@ -29,15 +29,15 @@ def test_several_values_after_one_flag_are_repeated():
 
 def test_values_of_single_options_and_short_flags_are_left_alone():
     pairs = ["a", "b", "participant", "--derivatives", "x=/x", "y=/y", "--template", "t.nii"]
-    assert argv.spread(pairs) == [*pairs[:5], "--derivatives", *pairs[5:]]
+    assert argv.repeat_options(pairs) == [*pairs[:5], "--derivatives", *pairs[5:]]
     typed = ["a", "b", "group", "-w", "work", "--score", "BDI=p.tsv:BDI", "-v", "-v"]
-    assert argv.spread(typed) == typed
+    assert argv.repeat_options(typed) == typed
 
 
 @pytest.mark.parametrize("rest", [["--nprocs", "2"], ["-v"], ["--model", "a"], []])
 def test_an_option_that_lost_its_values_is_refused(rest):
     with pytest.raises(errors.UsageError, match="--participant-label has no value"):
-        argv.spread(["/data", "/out", "participant", "--participant-label", *rest])
+        argv.repeat_options(["/data", "/out", "participant", "--participant-label", *rest])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_config_file_that_is_no_toml_is_refused(tmp_path):
     ],
 )
 def test_names_of_other_programs(typed, ours):
-    assert argv.prepared(typed, KNOWN) == ours
+    assert argv.prepare_arguments(typed, KNOWN) == ours
 
 
 def test_no_name_of_another_program_hides_one_of_ours():
@@ -110,8 +110,8 @@ def test_names_of_other_programs_in_a_config_file(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text("mem_mb = 8000\nn_procs = 2\n")
     typed = ["a", "b", "participant", "--config-file", str(path)]
-    assert argv.prepared(typed, KNOWN) == [*typed[:3], "--mem", "8000M", "--nprocs", "2"]
-    assert argv.prepared([*typed, "--mem", "4"], KNOWN) == [*typed[:3], "--mem", "4", "--nprocs", "2"]
+    assert argv.prepare_arguments(typed, KNOWN) == [*typed[:3], "--mem", "8000M", "--nprocs", "2"]
+    assert argv.prepare_arguments([*typed, "--mem", "4"], KNOWN) == [*typed[:3], "--mem", "4", "--nprocs", "2"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_config_file_that_is_not_there_or_a_folder(tmp_path):
 
 def test_a_path_that_is_not_utf8_is_refused():
     with pytest.raises(errors.UsageError, match=r"data\\\\xff.*not UTF-8"):
-        argv.prepared(["/data\udcff", "out", "participant"], KNOWN)
+        argv.prepare_arguments(["/data\udcff", "out", "participant"], KNOWN)
 
 
 def test_more_memory_than_the_machine_can_have_is_doubted(monkeypatch):

@@ -113,8 +113,8 @@ def test_a_shell_completes_the_options(shell):
 def handed_over(monkeypatch, folder, level, *more):
     """What a level is asked to do by a command line."""
     asked = []
-    monkeypatch.setattr("brainage_bids.pipeline.participant.run_participant", asked.append)
-    monkeypatch.setattr("brainage_bids.pipeline.group.run_group", asked.append)
+    monkeypatch.setattr("brainage_bids.app.participant.run_participant", asked.append)
+    monkeypatch.setattr("brainage_bids.app.group.run_group", asked.append)
     cli.run_inside([str(folder), str(folder / "out"), level, *more])
     return dataclasses.replace(asked[0], command="")
 

@@ -9,7 +9,7 @@ import typer
 
 from brainage_bids import cli, tools
 from brainage_bids.bids.faults import CODES
-from brainage_bids.report.words import FLAGS
+from brainage_bids.report.readable_names import FLAGS
 
 ROOT = Path(__file__).parents[1]
 # options of docker, apptainer, torchrun, sbatch; engines.md and measured.md give command lines of other programs

@@ -10,11 +10,11 @@ import pytest
 
 import brainage_bids
 from brainage_bids import schema
+from brainage_bids.app.types import Analysis
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.bids.grouptables import meanings_of, write_group_table
 from brainage_bids.bids.outputs import Outputs
-from brainage_bids.pipeline.types import Analysis
-from brainage_bids.report.tables import FORMS
+from brainage_bids.report.html_tables import FORMS
 from brainage_bids.result_tables import BY_NAME, GROUP_TABLES
 from brainage_bids.table_declaration import NUMBERS, TEXT
 

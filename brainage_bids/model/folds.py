@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from brainage_bids.model.distributed import Distributed
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 from brainage_bids.model.split import split_folds

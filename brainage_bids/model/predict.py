@@ -29,8 +29,8 @@ from brainage_bids.model.contrast import LARGE, median_intensity, unlike_trainin
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram, map_affine, write_map
 from brainage_bids.model.linear import LinearMap
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.network import BrainNetwork
-from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.settings import set_threads
 from brainage_bids.schema import VolumeSpec
 

@@ -12,7 +12,7 @@ from brainage_bids.errors import BadDataError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
 from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.recipe import Recipe, people_a_batch
 
 

@@ -31,7 +31,7 @@ from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
 from brainage_bids.model.explain import gradram
 from brainage_bids.model.folds import Cohort
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads

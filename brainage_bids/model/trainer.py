@@ -41,8 +41,8 @@ from brainage_bids.model.gradient_cache import backward_in_chunks, people_of_all
 from brainage_bids.model.loader import Loader
 from brainage_bids.model.losses import l1_years, rank_n_contrast, rank_n_contrast_floor
 from brainage_bids.model.memory import shortage_explained
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.network import BrainNetwork
-from brainage_bids.model.options import ModelOptions
 from brainage_bids.model.probes import knn_probe, ridge_probe
 from brainage_bids.model.settings import set_threads
 from brainage_bids.model.yardstick import fit_linear

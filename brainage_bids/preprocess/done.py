@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.scan_records import ScanRecords
-from brainage_bids.preprocess.options import ENGINE_VERSIONS
+from brainage_bids.preprocess.preprocess_options import ENGINE_VERSIONS
 from brainage_bids.schema import Scan, VolumeSpec
 
 

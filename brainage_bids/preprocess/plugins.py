@@ -10,7 +10,7 @@ from pathlib import Path
 
 from brainage_bids.bids.text import Unreadable, read_text
 from brainage_bids.errors import UsageError, shorten
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 
 # Imported once in the fork server, so that workers start with the heavy libraries in memory.
 PRELOAD = (

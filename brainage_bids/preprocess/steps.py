@@ -24,7 +24,7 @@ from brainage_bids.preprocess import quality, recognise, resample
 from brainage_bids.preprocess.done import input_hash, input_stat, remove_outputs
 from brainage_bids.preprocess.intake import Brain, Native, read_prepared, read_scan
 from brainage_bids.preprocess.job import Job
-from brainage_bids.preprocess.options import ENGINE_VERSIONS
+from brainage_bids.preprocess.preprocess_options import ENGINE_VERSIONS
 from brainage_bids.preprocess.template import Template, template_of, template_tissue, template_volume
 from brainage_bids.processes import keep_heap
 from brainage_bids.schema import DEFAULT_TEMPLATE, Prepared, Scan, VolumeSpec

@@ -27,8 +27,8 @@ from brainage_bids.errors import NoRoomError, UsageError
 from brainage_bids.preprocess.done import is_done, remove_outputs
 from brainage_bids.preprocess.engines import choose
 from brainage_bids.preprocess.job import Job
-from brainage_bids.preprocess.options import PreprocessOptions
 from brainage_bids.preprocess.plugins import at_once, choose_plugin
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.progress import progress
 from brainage_bids.processes import end_descendants, release_heap
 from brainage_bids.schema import DEFAULT_TEMPLATE, Scan, VolumeSpec

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brainage_bids.bids.outputs import model_label
-from brainage_bids.report import figures, tables, words
+from brainage_bids.report import figures, html_tables, readable_names
 from brainage_bids.report.groupdata import GroupPage, is_control
 from brainage_bids.report.html import decimals, interval, number, text
 
@@ -99,14 +99,14 @@ def _roc(page: GroupPage, album) -> list[dict]:
         curves, said = [], []
         for model, curve in part[part["variant"] == variant].groupby("model", sort=False):
             row = areas.get(_key(curve.iloc[0]), {})
-            ends = interval(*(row.get(name) for name in tables.interval_names(row)))
+            ends = interval(*(row.get(name) for name in html_tables.interval_names(row)))
             words_of = f"{model}: AUC {decimals(row.get('auc'))}" + (f" [{ends}]" if ends != "n/a" else "")
             said.append(words_of)
             curves.append({"label": words_of, "fpr": curve["fpr"].to_numpy(), "tpr": curve["tpr"].to_numpy()})
         control = text(part["control"].iloc[0])
         title = f"{case} against {control}"
         caption = (
-            f"ROC curves, {title}, {words.variant_name(variant)}. {'; '.join(said)}. "
+            f"ROC curves, {title}, {readable_names.variant_name(variant)}. {'; '.join(said)}. "
             "Dotted: no separation. No threshold on these curves is a recommendation."
         )
         figure = roc_figure(curves, title)

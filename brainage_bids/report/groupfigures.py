@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from brainage_bids.bids.outputs import model_label
 from brainage_bids.errors import BrainageError
-from brainage_bids.report import brain, figures, paperfigures, tables, words
+from brainage_bids.report import brain_slices, figures, html_tables, paperfigures, readable_names
+from brainage_bids.report.figure_files import save_both
 from brainage_bids.report.groupdata import (
     UNSTATED,
     WITHIN_CONTROLS,
@@ -24,8 +25,7 @@ from brainage_bids.report.groupdata import (
     is_control,
 )
 from brainage_bids.report.html import address, decimals, embed_image, interval, number, p_value, text
-from brainage_bids.report.paper import fair_rows
-from brainage_bids.report.pictures import save_both
+from brainage_bids.report.paper_tables import fair_rows
 
 _VARIANT = {"corrected": "brain age gap, age-bias corrected (years)", "raw": "brain age gap, uncorrected (years)"}
 _FAMILIES = {
@@ -165,7 +165,7 @@ def _accuracy_words(page: GroupPage, model: str) -> str:
     within = f" [95 % CI {ends}]" if ends != "n/a" else ""
     null = decimals(row.get("mae_null"))
     beside = f", against {null} years for always predicting the mean age" if null != "n/a" else ""
-    who = f"{words.subset_name(row.get('subset'))} (n = {text(row.get('n'))})"
+    who = f"{readable_names.subset_name(row.get('subset'))} (n = {text(row.get('n'))})"
     return f"{who}: MAE {decimals(row['mae'])} years{within}{beside}."
 
 
@@ -205,7 +205,7 @@ def _score(page: GroupPage, rows: pd.DataFrame, model: str, score: str, album: A
         chosen = known & (groups == group)
         if chosen.sum() < 2:
             continue
-        statement = tables.in_words(_correlation(page, model, group, score, variant), int(chosen.sum()))
+        statement = html_tables.in_words(_correlation(page, model, group, score, variant), int(chosen.sum()))
         said.append(f"{group}: {statement}{_adjusted(page, model, group, score)}")
         panels.append(
             {
@@ -214,13 +214,13 @@ def _score(page: GroupPage, rows: pd.DataFrame, model: str, score: str, album: A
                 "gap": gap[chosen],
                 "colour": colour,
                 "marker": marker,
-                "name": words.score_name(score),
+                "name": readable_names.score_name(score),
                 "title": f"{group}\n{statement}",
             }
         )
     if not panels:
         return []
-    name = words.score_name(score)
+    name = readable_names.score_name(score)
     caption = f"Model {model} and {name}. Line: least squares with its 95 % confidence band. {'; '.join(said)}."
     figure = figures.score_scatter(panels, _VARIANT[variant])
     alt = f"Gap of model {model} against {name}. {'; '.join(said)}"
@@ -229,7 +229,7 @@ def _score(page: GroupPage, rows: pd.DataFrame, model: str, score: str, album: A
 
 
 def _correlation(page: GroupPage, model: str, group: str, score: str, variant: str) -> dict | None:
-    statistic = tables.primary_statistic(page.rows("correlations"), score)
+    statistic = html_tables.primary_statistic(page.rows("correlations"), score)
     wanted = {"model": model, "group": group, "score": score, "variant": variant, "statistic": statistic}
     for row in page.rows("correlations"):
         if all(text(row.get(key)) == value for key, value in wanted.items()):
@@ -243,29 +243,29 @@ def _adjusted(page: GroupPage, model: str, group: str, score: str) -> str:
         same = (text(row.get("model")), text(row.get("group")), text(row.get("score"))) == (model, group, score)
         if (
             same
-            and tables.is_primary(row)
+            and html_tables.is_primary(row)
             and number(row.get("estimate")) is not None
             and row.get("variant") != "corrected"
         ):
-            return f" (primary test, {words.variant_name(row.get('variant'))}: {tables.in_words(row, 0)})"
+            return f" (primary test, {readable_names.variant_name(row.get('variant'))}: {html_tables.in_words(row, 0)})"
     return ""
 
 
 def _forest(page: GroupPage, album: Album) -> list[dict]:
     rows = []
     for row in page.rows("groupdiff"):
-        estimate, low, high = (number(row.get(name)) for name in ("mean_diff", *tables.interval_names(row)))
+        estimate, low, high = (number(row.get(name)) for name in ("mean_diff", *html_tables.interval_names(row)))
         if estimate is None or low is None or high is None:
             continue
         case, control, model = text(row.get("case")), text(row.get("control")), text(row.get("model"))
         rows.append(
             {
-                "label": f"{case} − {control}, {words.variant_name(row.get('variant'))}"
+                "label": f"{case} − {control}, {readable_names.variant_name(row.get('variant'))}"
                 + (f", {model}" if len(page.models) > 1 else ""),
                 "estimate": estimate,
                 "low": low,
                 "high": high,
-                "series": words.variant_name(row.get("variant")),
+                "series": readable_names.variant_name(row.get("variant")),
                 "note": f"{decimals(estimate, sign=True)} [{interval(low, high, sign=True)}], p {_p(row)}",
             }
         )
@@ -316,12 +316,12 @@ def _maps(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
     entries, problems = _loaded_maps(page)
     controls = is_control(rows, page.controls).any()
     try:
-        underlay = brain.load(page.underlay) if page.underlay is not None else None
+        underlay = brain_slices.load(page.underlay) if page.underlay is not None else None
     except BrainageError as error:
         underlay, problems = None, [*problems, str(error)]
     for model, kind in dict.fromkeys((entry["model"], entry["kind"]) for entry in entries):
         chosen = [entry for entry in entries if (entry["model"], entry["kind"]) == (model, kind)]
-        limit = brain.scale_limit(underlay, [entry["map"] for entry in chosen], kind == "signed")
+        limit = brain_slices.scale_limit(underlay, [entry["map"] for entry in chosen], kind == "signed")
         for family, title in _FAMILIES.items():
             members = [entry for entry in chosen if entry["family"] == family]
             if members:
@@ -333,20 +333,20 @@ def _maps(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
 
 def _loaded_maps(page: GroupPage) -> tuple[list[dict], list[str]]:
     entries, problems = [], []
-    for row in tables.rows_of(page.maps):
+    for row in html_tables.rows_of(page.maps):
         try:
-            overlay = brain.load(row["path"])
+            overlay = brain_slices.load(row["path"])
         except BrainageError as error:
             problems.append(str(error))
             continue
-        family = words.family_of(row.get("subset"))
+        family = readable_names.family_of(row.get("subset"))
         entries.append(
             {
                 "model": text(row.get("model")),
                 "kind": text(row.get("kind")),
                 "map": overlay,
                 "n": text(row.get("n")),
-                "name": words.subset_name(row.get("subset")),
+                "name": readable_names.subset_name(row.get("subset")),
                 "family": family if family in _FAMILIES else "other",
                 "n_empty": number(row.get("n_empty")) or 0,
                 "cell_mm": number(row.get("cell_mm")),
@@ -361,7 +361,7 @@ def _map_figure(underlay, members: list[dict], names: tuple[str, str, str], limi
     signed = kind == "signed"
     label = "years per cell (red: older, blue: younger)" if signed else "mean of maps normalised to 0..1 per person"
     rows = [(_wrapped(f"{entry['name']}\nn = {entry['n']}"), entry["map"]) for entry in members]
-    figure = brain.map_rows_figure(underlay, rows, signed, label, limit)
+    figure = brain_slices.map_rows_figure(underlay, rows, signed, label, limit)
     edge = members[0]["cell_mm"] or members[0]["map"].cell_mm[0]
     by = "" if title == _FAMILIES["all"] else f", by {title}"
     said = "; ".join(f"{entry['name']}, n = {entry['n']}" for entry in members)
@@ -375,7 +375,7 @@ def _map_figure(underlay, members: list[dict], names: tuple[str, str, str], limi
     caption += f" {empty} maps without any positive value count as zero." if empty and not signed else ""
     alt = f"Mean Grad-RAM maps of model {model} by {title}, {'signed' if signed else 'normalised'}, nine slices each"
     stem = f"map-{model_label(model)}-{kind}-{model_label(title.removesuffix(' within the controls'))}"
-    return album.add(stem, figure, caption, alt, lossless=False, dpi=brain.ROWS_DPI)
+    return album.add(stem, figure, caption, alt, lossless=False, dpi=brain_slices.ROWS_DPI)
 
 
 def _wrapped(label: str, width: int = 18) -> str:

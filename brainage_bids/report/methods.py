@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from brainage_bids.report.readable_names import score_name
 from brainage_bids.report.references import references_for
-from brainage_bids.report.words import score_name
 
 _INTENSITY = {
     "minmax": "clipped to the 0.5th and 99.5th percentile inside the mask and scaled to the range 0 to 1",

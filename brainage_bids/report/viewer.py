@@ -18,10 +18,10 @@ from matplotlib.colors import to_hex
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from brainage_bids.errors import BrainageError
-from brainage_bids.report import brain, words
-from brainage_bids.report.brain import Brain
+from brainage_bids.report import brain_slices, readable_names
+from brainage_bids.report.brain_slices import Brain
 from brainage_bids.report.html import number, text
-from brainage_bids.report.tables import rows_of
+from brainage_bids.report.html_tables import rows_of
 
 # Box around an adult brain in MNI space (x, y, z); its corner is a node of the paper's grid at 2 and at 4 mm.
 FIELD_MM = ((-80.0, 80.0), (-116.0, 84.0), (-78.0, 90.0))
@@ -76,7 +76,7 @@ def sample_grid(image: Brain, step: float) -> np.ndarray:
     """Return an image on the viewer's grid of ``step`` mm, float64 (x, y, z), 0 beyond the image."""
     axes = [origin + step * np.arange(n) for origin, n in zip(_grid(step)["origin"], _grid(step)["shape"], strict=True)]
     world = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)  # (x, y, z, 3)
-    return np.nan_to_num(brain.sample(image, world))
+    return np.nan_to_num(brain_slices.sample(image, world))
 
 
 def _grid(step: float) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _characters(step: float) -> int:
 
 def _readable(source: Any) -> Brain | None:
     try:
-        return brain.load(source)
+        return brain_slices.load(source)
     except BrainageError:  # said beside the figures already
         return None
 
@@ -121,8 +121,8 @@ def _entry(row: dict, values: np.ndarray, limits: dict[str, float]) -> dict[str,
     return {
         "model": text(row.get("model")),
         "subset": "all" if everyone else subset,
-        "name": "everyone" if everyone else words.subset_name(subset),
-        "family": _FAMILIES.get("all" if everyone else words.family_of(subset), "Other"),
+        "name": "everyone" if everyone else readable_names.subset_name(subset),
+        "family": _FAMILIES.get("all" if everyone else readable_names.family_of(subset), "Other"),
         "kind": kind,
         "n": text(row.get("n")),
         "empty": int(number(row.get("n_empty")) or 0),
@@ -150,7 +150,7 @@ def _extended(images: list[Brain], anatomy: Brain | None) -> list[Brain]:
     for shape, affine in {(image.data.shape, image.affine.tobytes()) for image in images}:
         alike = [image for image in images if (image.data.shape, image.affine.tobytes()) == (shape, affine)]
         world = np.moveaxis(np.indices(shape), 0, -1) @ alike[0].affine[:3, :3].T + alike[0].affine[:3, 3]
-        inside = binary_erosion(np.nan_to_num(brain.sample(anatomy, world)) > 0)
+        inside = binary_erosion(np.nan_to_num(brain_slices.sample(anatomy, world)) > 0)
         for image in alike:
             inside |= image.data != 0
         if not inside.any():

@@ -17,7 +17,7 @@ from scipy import stats
 
 from brainage_bids.result_tables import ACCURACY, MODELCOMPARISON
 from brainage_bids.schema import AGE_BINS, DEFAULT_SEED
-from brainage_bids.stats.tables import (
+from brainage_bids.stats.columns import (
     ALL,
     age_label,
     bin_label,

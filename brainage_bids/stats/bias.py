@@ -16,8 +16,8 @@ from scipy import stats
 
 from brainage_bids.errors import BadDataError
 from brainage_bids.schema import DEFAULT_SEED
-from brainage_bids.stats.cohort import select_rows
-from brainage_bids.stats.tables import is_constant, is_member, number, text
+from brainage_bids.stats.cohort_tables import select_rows
+from brainage_bids.stats.columns import is_constant, is_member, number, text
 
 MIN_LINE_N = 15  # with fewer people a slope is mostly noise (Gaser's rule), and only an offset is used
 MIN_AGE_RANGE = 5.0  # years

@@ -15,7 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from brainage_bids.result_tables import CALIBRATION
 from brainage_bids.stats.bias import conformal_half_width, corrected_bag, lines_by_fold
-from brainage_bids.stats.tables import frame, joined, number
+from brainage_bids.stats.columns import frame, joined, number
 
 LEVELS = (95, 90, 80)  # percent
 NOT_COVERED = "controls differ from the calibration people: fewer are covered than promised"

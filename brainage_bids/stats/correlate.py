@@ -18,9 +18,7 @@ from brainage_bids.errors import UsageError
 from brainage_bids.result_tables import CORRELATIONS
 from brainage_bids.schema import DEFAULT_SEED
 from brainage_bids.stats.bootstrap import correlation_bca
-from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
-from brainage_bids.stats.fdr import benjamini_hochberg
-from brainage_bids.stats.tables import (
+from brainage_bids.stats.columns import (
     ALL,
     PLACES,
     frame,
@@ -32,6 +30,8 @@ from brainage_bids.stats.tables import (
     optional_number,
     text,
 )
+from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
+from brainage_bids.stats.fdr import benjamini_hochberg
 
 STATISTICS = ("pearson", "spearman", "kendall")
 PRIMARY_VARIANT = "partial:age+sex"

@@ -14,8 +14,8 @@ import pandas as pd
 from scipy import stats
 
 from brainage_bids.result_tables import CORRELATIONCOMPARISON
+from brainage_bids.stats.columns import frame, is_constant, joined, number, optional_number
 from brainage_bids.stats.correlate import pearson, primary_statistic, scored_subsets
-from brainage_bids.stats.tables import frame, is_constant, joined, number, optional_number
 
 MIN_N = 4
 _COLUMNS = {"raw": "bag_", "corrected": "bag_corrected_"}

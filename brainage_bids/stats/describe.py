@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from brainage_bids.result_tables import COHORTSITES, FLAGS, MISSING, PATIENTS
-from brainage_bids.stats.cohort import cohort_table
+from brainage_bids.stats.cohort_tables import cohort_table
+from brainage_bids.stats.columns import ALL, is_member, levels, text
 from brainage_bids.stats.correlate import PRIMARY_VARIANT, primary_statistic
-from brainage_bids.stats.tables import ALL, is_member, levels, text
 
 RAW = "raw"
 _SHARED = "mae ae_sd bag_mean bag_sd bag_ci_lo bag_ci_hi bag_p status note".split()

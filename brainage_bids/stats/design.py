@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainage_bids.errors import UsageError
-from brainage_bids.stats.tables import is_constant, levels, number, text
+from brainage_bids.stats.columns import is_constant, levels, number, text
 
 RANK_TOLERANCE = 1e-10  # share of the largest singular value
 TEXT_COVARIATES = ("sex", "site", "dataset", "group", "family")

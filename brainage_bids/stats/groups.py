@@ -18,9 +18,7 @@ from statsmodels.regression.linear_model import OLS
 from brainage_bids.result_tables import GROUPDIFF
 from brainage_bids.stats import linerror
 from brainage_bids.stats.accuracy import one_sample_t
-from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
-from brainage_bids.stats.fdr import benjamini_hochberg
-from brainage_bids.stats.tables import (
+from brainage_bids.stats.columns import (
     LINE_EXACT,
     PLACES,
     control_label,
@@ -33,6 +31,8 @@ from brainage_bids.stats.tables import (
     optional_number,
     text,
 )
+from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
+from brainage_bids.stats.fdr import benjamini_hochberg
 
 MIN_N = 3
 AGE_SMD_WARNING = 0.25

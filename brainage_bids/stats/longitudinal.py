@@ -13,11 +13,8 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 from brainage_bids.result_tables import LONGITUDINAL
 from brainage_bids.schema import NOT_OF_SESSION, RATE_AGE
 from brainage_bids.stats.accuracy import one_sample_t
-from brainage_bids.stats.cohort import every_session
-from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
-from brainage_bids.stats.groups import welch
-from brainage_bids.stats.intercept import RandomIntercept
-from brainage_bids.stats.tables import (
+from brainage_bids.stats.cohort_tables import every_session
+from brainage_bids.stats.columns import (
     ALL,
     control_label,
     frame,
@@ -29,6 +26,9 @@ from brainage_bids.stats.tables import (
     number,
     text,
 )
+from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
+from brainage_bids.stats.groups import welch
+from brainage_bids.stats.intercept import RandomIntercept
 
 MIN_SPAN = 0.5  # years between the first and the last scan of a person
 MIN_PEOPLE = 6  # for the mixed model

@@ -11,8 +11,8 @@ from scipy import stats
 
 from brainage_bids.bids.choice import acquisition, preference
 from brainage_bids.result_tables import RELIABILITY
-from brainage_bids.stats.cohort import natural_key, usable
-from brainage_bids.stats.tables import frame, is_constant, number, text
+from brainage_bids.stats.cohort_tables import natural_key, usable
+from brainage_bids.stats.columns import frame, is_constant, number, text
 
 MIN_PAIRS = 5
 SHORT = 90 / 365.25  # years

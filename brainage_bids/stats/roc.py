@@ -15,8 +15,7 @@ from scipy import stats
 
 from brainage_bids.result_tables import ROC, ROC_CURVES
 from brainage_bids.stats import linerror
-from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
-from brainage_bids.stats.tables import (
+from brainage_bids.stats.columns import (
     LINE_EXACT,
     control_label,
     frame,
@@ -27,6 +26,7 @@ from brainage_bids.stats.tables import (
     optional_number,
     text,
 )
+from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank
 
 ADJUSTED = "adjusted:age+sex"
 MIN_N = 3

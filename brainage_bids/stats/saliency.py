@@ -15,8 +15,8 @@ from scipy import sparse, stats
 from brainage_bids.result_tables import SALIENCY_REGIONS
 from brainage_bids.schema import DEFAULT_SEED, VolumeSpec
 from brainage_bids.stats.atlas import LEFT, RIGHT, without_side
+from brainage_bids.stats.columns import frame
 from brainage_bids.stats.maps import PersonMap, axis_weights, resample
-from brainage_bids.stats.tables import frame
 
 THRESHOLD = 0.8  # value of the normalised map, as in the paper
 FEW_CELLS = 2

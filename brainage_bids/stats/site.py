@@ -9,8 +9,8 @@ import pandas as pd
 from statsmodels.regression.linear_model import OLS
 
 from brainage_bids.result_tables import SITE
+from brainage_bids.stats.columns import frame, is_member, joined, levels, number, text
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept
-from brainage_bids.stats.tables import frame, is_member, joined, levels, number, text
 
 MIN_SITE = 3
 OTHER = "other"

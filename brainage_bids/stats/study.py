@@ -9,7 +9,7 @@ import pandas as pd
 
 from brainage_bids.result_tables import STUDY
 from brainage_bids.stats.accuracy import compare_errors, mean_interval
-from brainage_bids.stats.tables import frame, joined
+from brainage_bids.stats.columns import frame, joined
 
 
 def study_table(runs: Sequence[Mapping], seed: int) -> pd.DataFrame:

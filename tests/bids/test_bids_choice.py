@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from brainage_bids.bids.choice import acquisition, choice_note, preference, second_choice
-from brainage_bids.stats.cohort import every_session, select_rows, session_choices
+from brainage_bids.stats.cohort_tables import every_session, select_rows, session_choices
 from brainage_bids.stats.reliability import scan_pairs
 
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainage_bids.bids.files import as_written
-from brainage_bids.bids.qc import (
+from brainage_bids.bids.quality_decisions import (
     Decision,
     QcTable,
     check_decisions,

@@ -5,7 +5,7 @@ import shutil
 
 from corpuscase import IMAGE, Case
 
-from brainage_bids.pipeline.models import BUNDLED
+from brainage_bids.app.models import BUNDLED
 
 ROWS = ("participant_id|age", "sub-01|30")
 ONE = ("sub-01",)

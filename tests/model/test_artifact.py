@@ -13,7 +13,7 @@ from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
 from brainage_bids.bids.volumes import check_spec
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.model.artifact import read_card, read_model_json, weights_hash
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import check_answer, load_model, predict_table
 from brainage_bids.model.train import train_model
 from brainage_bids.schema import VolumeSpec

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from brainage_bids.app.models import BUNDLED, TESTED, _template_brain, bundled_models, open_model
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.model.predict import check_answer, folds_for, load_model, predict_volume
-from brainage_bids.pipeline.models import BUNDLED, TESTED, _template_brain, bundled_models, open_model
 
 
 def test_it_is_small_and_complete():

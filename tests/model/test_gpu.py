@@ -15,7 +15,7 @@ from brainage_bids.model.explain import gradram
 from brainage_bids.model.gradient_cache import backward_in_chunks
 from brainage_bids.model.losses import rank_n_contrast
 from brainage_bids.model.memory import bytes_a_view, fixed_bytes
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import predict_table
 from brainage_bids.model.recipe import AugmentationSettings
 from brainage_bids.model.resnet import ResNet3D

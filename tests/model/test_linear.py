@@ -15,7 +15,7 @@ from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram
 from brainage_bids.model.linear import LinearMap, most_likely_ridge
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.train import train_model

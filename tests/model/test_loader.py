@@ -14,7 +14,7 @@ from brainage_bids.model.distributed import SINGLE_PROCESS
 from brainage_bids.model.folds import Fold, FoldData
 from brainage_bids.model.loader import Loader
 from brainage_bids.model.memory import free_bytes
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.settings import effective_settings
 from brainage_bids.model.trainer import EncoderStage
 

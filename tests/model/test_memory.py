@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from brainage_bids.model import memory
 from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.resnet import ResNet3D
 from brainage_bids.model.settings import effective_settings

@@ -19,7 +19,7 @@ from brainage_bids.model import probes, trainer
 from brainage_bids.model.card import hash_participant, tells_people_apart
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import Recipe, load_recipe
 from brainage_bids.model.settings import effective_settings, resolve_precision

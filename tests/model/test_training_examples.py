@@ -5,7 +5,7 @@ import pytest
 from modelstudy import make_table, tiny_recipe
 
 from brainage_bids.bids.files import read_tsv
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.train import train_model
 from brainage_bids.model.training_examples import augmented_examples, embedding_map

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage_bids.bids.files import read_json
-from brainage_bids.model.options import ModelOptions
+from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.train import train_model
 from brainage_bids.model.trainer import joined_training

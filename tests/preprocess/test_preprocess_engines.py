@@ -26,7 +26,7 @@ from brainage_bids.preprocess.engines import ants, choose, files, fsl
 from brainage_bids.preprocess.intake import Brain, Native
 from brainage_bids.preprocess.interfaces import Step, ToolNode
 from brainage_bids.preprocess.job import Job
-from brainage_bids.preprocess.options import ENGINE_VERSIONS, PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import ENGINE_VERSIONS, PreprocessOptions
 from brainage_bids.preprocess.template import load_template
 from brainage_bids.preprocess.workflow import node_name, preprocess
 from brainage_bids.schema import Scan, VolumeSpec

@@ -21,7 +21,7 @@ SCRIPT = textwrap.dedent(
     import os, sys
     from pathlib import Path
     from brainage_bids.bids.outputs import Outputs
-    from brainage_bids.preprocess.options import PreprocessOptions
+    from brainage_bids.preprocess.preprocess_options import PreprocessOptions
     from brainage_bids.preprocess.workflow import preprocess
     from brainage_bids.schema import Scan, VolumeSpec
     if __name__ == "__main__":

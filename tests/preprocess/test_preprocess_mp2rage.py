@@ -10,7 +10,7 @@ from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.preprocess import mp2rage
 from brainage_bids.preprocess.brain import brain_mask, dice
 from brainage_bids.preprocess.intake import read_scan
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import VolumeSpec
 

@@ -15,8 +15,8 @@ from brainage_bids.errors import UsageError
 from brainage_bids.preprocess import plugins, pool
 from brainage_bids.preprocess.engines import choose
 from brainage_bids.preprocess.job import Job
-from brainage_bids.preprocess.options import PreprocessOptions
 from brainage_bids.preprocess.pool import steady_scheduler
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.workflow import _say_large, build_workflow
 from brainage_bids.schema import Scan, VolumeSpec
 

@@ -15,7 +15,7 @@ from brainage_bids.preprocess import brain as brain_room
 from brainage_bids.preprocess import recognise, steps
 from brainage_bids.preprocess.done import is_done
 from brainage_bids.preprocess.intake import Brain
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.template import load_template
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import Prepared, Scan, VolumeSpec

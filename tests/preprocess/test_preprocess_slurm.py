@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from brainage_bids.bids.outputs import Outputs
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import VolumeSpec
 

@@ -9,7 +9,7 @@ from brainage_bids.bids.files import read_json, write_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.preprocess import template as room
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.template import (
     check_same,
     content_sha,

@@ -17,7 +17,7 @@ from brainage_bids.errors import UsageError
 from brainage_bids.preprocess import rescue, workflow
 from brainage_bids.preprocess.affine import wide_starts
 from brainage_bids.preprocess.done import is_done, remove_outputs
-from brainage_bids.preprocess.options import PreprocessOptions
+from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.workflow import preprocess
 from brainage_bids.schema import Scan, VolumeSpec
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from reportpages import COARSE, GRID, ball, changed, study
 
-from brainage_bids.report.group import GroupPage
-from brainage_bids.report.participant import ParticipantPage, ScanSection
+from brainage_bids.report.group_html import GroupPage
+from brainage_bids.report.participant_html import ParticipantPage, ScanSection
 
 
 @pytest.fixture(scope="session")

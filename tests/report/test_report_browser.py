@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from browser import broken_links, browse, needs_browser
 
-from brainage_bids.report.group import write_group_page
-from brainage_bids.report.participant import write_participant_page
-from brainage_bids.report.qc import QcPage, QcRow, write_qc_page
-from brainage_bids.report.training import TrainingPage, write_training_page
+from brainage_bids.report.group_html import write_group_page
+from brainage_bids.report.participant_html import write_participant_page
+from brainage_bids.report.quality_html import QcPage, QcRow, write_qc_page
+from brainage_bids.report.training_html import TrainingPage, write_training_page
 
 pytestmark = needs_browser
 

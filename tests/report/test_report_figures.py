@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import stats
 
 from brainage_bids.report import figures
-from brainage_bids.report.pictures import draw_picture, save_both
+from brainage_bids.report.figure_files import draw_picture, save_both
 
 
 def test_line_band_is_statsmodels():

@@ -6,7 +6,7 @@ import pytest
 from reportpages import changed, check
 
 from brainage_bids.report import gapfigures
-from brainage_bids.report.group import write_group_page
+from brainage_bids.report.group_html import write_group_page
 
 PAIR = {"case": "AD", "control": "NC"}
 

@@ -7,8 +7,8 @@ import pytest
 from browser import browse, needs_browser
 from reportpages import changed, check, study
 
-from brainage_bids.report import tables
-from brainage_bids.report.group import GroupPage, flow, write_group_page
+from brainage_bids.report import html_tables
+from brainage_bids.report.group_html import GroupPage, flow, write_group_page
 from brainage_bids.report.groupdata import analysed_rows, group_order
 from brainage_bids.result_tables import ACCURACY
 
@@ -57,7 +57,7 @@ def test_page_shows_the_numbers(tmp_path, group_page):
 
 
 def test_r2_of_an_age_bin_is_grey(group_page):
-    built = tables.declared(ACCURACY.pages["accuracy"], group_page.rows("accuracy"))
+    built = html_tables.declared(ACCURACY.pages["accuracy"], group_page.rows("accuracy"))
     place = [column["title"] for column in built["columns"]].index("R²")
     assert [row[place]["style"] for row in built["rows"]] == ["", "grey"]
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from brainage_bids.errors import BadDataError
-from brainage_bids.report import html, words
+from brainage_bids.report import html, readable_names
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_embed_names_a_broken_picture(tmp_path):
 
 def test_subset_names():
     names = [
-        words.subset_name(s)
+        readable_names.subset_name(s)
         for s in ("age=[20,40)", "age=[80,inf)", "age=[80.0,inf)", "age=<20", "sex=F", "group=AD", "all", "odd")
     ]
     assert names == [
@@ -90,12 +90,12 @@ def test_subset_names():
 
 
 def test_every_flag_gets_a_sentence():
-    assert [flag for flag, _ in words.flags_in_words("top_coded; qc_warn")] == ["top_coded", "qc_warn"]
-    assert "documentation" in words.flags_in_words("new_flag")[0][1]
-    assert words.flags_in_words("n/a") == []
+    assert [flag for flag, _ in readable_names.flags_in_words("top_coded; qc_warn")] == ["top_coded", "qc_warn"]
+    assert "documentation" in readable_names.flags_in_words("new_flag")[0][1]
+    assert readable_names.flags_in_words("n/a") == []
 
 
 def test_variant_names():
-    assert words.variant_name("partial:age+sex+site") == "raw gap, adjusted for age, sex and site"
-    assert words.variant_name("partial:age") == "raw gap, adjusted for age"
-    assert words.variant_name("corrected") == "age-bias-corrected gap"
+    assert readable_names.variant_name("partial:age+sex+site") == "raw gap, adjusted for age, sex and site"
+    assert readable_names.variant_name("partial:age") == "raw gap, adjusted for age"
+    assert readable_names.variant_name("corrected") == "age-bias-corrected gap"

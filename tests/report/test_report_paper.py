@@ -8,8 +8,8 @@ from reportpages import changed, check, study
 
 from brainage_bids.report import flowchart
 from brainage_bids.report.flowchart import Step, layout
-from brainage_bids.report.group import GroupPage, flow_steps, write_group_page
-from brainage_bids.report.paper import fair_rows, general_reason, paper_tables
+from brainage_bids.report.group_html import GroupPage, flow_steps, write_group_page
+from brainage_bids.report.paper_tables import fair_rows, general_reason, paper_tables
 
 
 def cells(table):

@@ -3,7 +3,13 @@ from dataclasses import replace
 import pytest
 from reportpages import check
 
-from brainage_bids.report.participant import ParticipantPage, ScanSection, interval_row, verdict, write_participant_page
+from brainage_bids.report.participant_html import (
+    ParticipantPage,
+    ScanSection,
+    interval_row,
+    verdict,
+    write_participant_page,
+)
 
 
 def written(tmp_path, page):

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from reportpages import check
 
-from brainage_bids.report.qc import QcPage, QcRow, column_values, rounded, worst_first, write_qc_page
-from brainage_bids.report.qcfigure import strips
+from brainage_bids.report.quality_figure import strips
+from brainage_bids.report.quality_html import QcPage, QcRow, column_values, rounded, worst_first, write_qc_page
 
 GATES = {
     "snr": {"warn": (10.0, np.inf)},
@@ -105,12 +105,12 @@ def test_the_page_sorts_by_full_numbers(tmp_path):
 
 def test_only_the_worst_carry_pictures_and_the_page_stays_small(tmp_path, pictures, monkeypatch):
     rows = [replace(row, figures=pictures) for row in cohort(30)]
-    monkeypatch.setattr("brainage_bids.report.qc.THUMBNAILS", 4)
+    monkeypatch.setattr("brainage_bids.report.quality_html.THUMBNAILS", 4)
     words, reader, source = written(tmp_path, rows)
     assert len(reader.images) == 1 + 2 * 4
     assert source.count('href="sub-01/figures/mask.png"') == 30
     assert "The first 4 scans have their pictures here" in words
-    monkeypatch.setattr("brainage_bids.report.qc.PICTURE_BYTES", 1)
+    monkeypatch.setattr("brainage_bids.report.quality_html.PICTURE_BYTES", 1)
     assert len(written(tmp_path, rows)[1].images) == 2  # the strips, and the picture that used up the room
 
 

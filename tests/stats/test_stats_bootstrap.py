@@ -6,8 +6,8 @@ from scipy import stats
 
 from brainage_bids.stats import bootstrap
 from brainage_bids.stats.bootstrap import bca, correlation_bca, resample_counts
+from brainage_bids.stats.columns import number
 from brainage_bids.stats.correlate import correlations, partial_correlation
-from brainage_bids.stats.tables import number
 
 
 def sample(n=30, seed=0):

@@ -4,9 +4,9 @@ import pytest
 
 from brainage_bids.errors import NothingSelectedError, UsageError
 from brainage_bids.result_tables import COHORT
-from brainage_bids.stats.cohort import cohort_by_dataset, cohort_table, natural_key, select_rows, session_choices
+from brainage_bids.stats.cohort_tables import cohort_by_dataset, cohort_table, natural_key, select_rows, session_choices
+from brainage_bids.stats.columns import age_label
 from brainage_bids.stats.fdr import benjamini_hochberg
-from brainage_bids.stats.tables import age_label
 
 
 def scans(*rows):

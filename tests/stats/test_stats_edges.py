@@ -12,7 +12,7 @@ from brainage_bids.stats.accuracy import SEX_DIFFERENCE, accuracy, mean_interval
 from brainage_bids.stats.correlate import partial_correlation
 from brainage_bids.stats.design import complete_rows, has_full_rank
 from brainage_bids.stats.longitudinal import mixed_model
-from brainage_bids.stats.regions import region_differences
+from brainage_bids.stats.region_contrasts import region_differences
 from brainage_bids.stats.roc import roc
 from brainage_bids.stats.site import site_effect
 

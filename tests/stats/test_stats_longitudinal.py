@@ -8,7 +8,7 @@ from scipy import stats
 
 from brainage_bids.bids.files import numbers, read_tsv
 from brainage_bids.stats import longitudinal as lg
-from brainage_bids.stats.cohort import every_session
+from brainage_bids.stats.cohort_tables import every_session
 
 NAMES = {"intercept": "Intercept", "time": "time_yr", "group=AD": 'C(group, Treatment("NC"))[T.AD]',
          "time:group=AD": 'time_yr:C(group, Treatment("NC"))[T.AD]'}  # fmt: skip

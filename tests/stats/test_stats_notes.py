@@ -10,7 +10,7 @@ from brainage_bids.stats.accuracy import accuracy_of, compare_errors, mean_inter
 from brainage_bids.stats.correlate import correlation, correlations, partial_correlation
 from brainage_bids.stats.groups import ancova, group_differences, welch
 from brainage_bids.stats.longitudinal import mixed_model
-from brainage_bids.stats.regions import region_differences
+from brainage_bids.stats.region_contrasts import region_differences
 from brainage_bids.stats.roc import adjusted_area, area, roc
 
 RNG = np.random.default_rng(8)

@@ -5,8 +5,8 @@ import statsmodels.api as sm
 from references import REFERENCE
 
 from brainage_bids.bids.files import numbers, read_tsv
-from brainage_bids.stats import regions
-from brainage_bids.stats.regions import saliency_contrasts
+from brainage_bids.stats import region_contrasts
+from brainage_bids.stats.region_contrasts import saliency_contrasts
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def wide():
 def test_the_tests_match_the_reference(wide, expected):
     values, is_case = wide
     want = expected["regions"]
-    found = regions.region_differences(values[want["regions"]], is_case)
+    found = region_contrasts.region_differences(values[want["regions"]], is_case)
     for column, key in (("mean_diff", "diff"), ("t", "welch_t"), ("df", "welch_df"), ("p", "p"), ("q_fdr", "q_bh")):
         np.testing.assert_allclose(found[column], want[key], rtol=1e-8, err_msg=column)
     np.testing.assert_allclose(found["p_perm"], want["p_perm"], atol=0.012)
@@ -36,7 +36,7 @@ def test_relabelled_welch_is_welch(wide):
     values, is_case = wide
     data = values.to_numpy()
     order = np.random.default_rng(0).permutation(len(data))
-    fast = regions._welch_t(data, is_case[order][None].astype(float))[0]
+    fast = region_contrasts._welch_t(data, is_case[order][None].astype(float))[0]
     slow = stats.ttest_ind(data[is_case[order]], data[~is_case[order]], equal_var=False).statistic
     np.testing.assert_allclose(fast, slow, rtol=1e-10)
 
@@ -46,7 +46,7 @@ def test_with_covariates_it_is_ols_and_freedman_lane(wide):
     rng = np.random.default_rng(1)
     age = rng.uniform(50, 80, len(values))
     data = values.to_numpy() + 0.01 * age[:, None]
-    found = regions.region_differences(pd.DataFrame(data, columns=values.columns), is_case, age[:, None], 200)
+    found = region_contrasts.region_differences(pd.DataFrame(data, columns=values.columns), is_case, age[:, None], 200)
     design = np.column_stack([np.ones(len(age)), is_case, age])
     for i in (0, 5):
         fit = sm.OLS(data[:, i], design).fit()
@@ -56,7 +56,7 @@ def test_with_covariates_it_is_ols_and_freedman_lane(wide):
     order = rng.permutation(len(age))  # the literal recipe: fit without the group, shuffle the residuals, fit again
     reduced = sm.OLS(data[:, 0], design[:, [0, 2]]).fit()
     slow = sm.OLS(reduced.fittedvalues + reduced.resid[order], design).fit().tvalues[1]
-    fast = regions._freedman_lane_t(data, is_case, age[:, None], order[None])[0, 0]
+    fast = region_contrasts._freedman_lane_t(data, is_case, age[:, None], order[None])[0, 0]
     assert fast == pytest.approx(slow, rel=1e-9)
 
 
@@ -65,7 +65,7 @@ def test_a_planted_region_is_found_and_the_others_are_not():
     is_case = np.arange(60) < 30
     values = pd.DataFrame(rng.normal(size=(60, 40)), columns=[f"r{i}" for i in range(40)])
     values.loc[is_case, "r7"] += 2.0
-    found = regions.region_differences(values, is_case, permutations=500).set_index("region")
+    found = region_contrasts.region_differences(values, is_case, permutations=500).set_index("region")
     assert found.loc["r7", "p_fwe"] == pytest.approx(1 / 501)
     assert found.drop("r7")["p_fwe"].min() > 0.05
 
@@ -75,7 +75,7 @@ def test_the_family_wise_error_is_what_it_says():
     rng = np.random.default_rng(3)
     is_case = np.arange(30) < 12
     smallest = [
-        regions.region_differences(
+        region_contrasts.region_differences(
             pd.DataFrame(rng.normal(size=(30, 8))), is_case, permutations=200, seed=i
         ).p_fwe.min()
         for i in range(200)
@@ -86,19 +86,19 @@ def test_the_family_wise_error_is_what_it_says():
 def test_empty_regions_and_small_groups_keep_their_rows(wide):
     values, is_case = wide
     gone = values.assign(Nowhere=np.nan)
-    found = regions.region_differences(gone, is_case, permutations=50).set_index("region")
+    found = region_contrasts.region_differences(gone, is_case, permutations=50).set_index("region")
     assert found.loc["Nowhere", "status"] == "constant_input"
     assert np.isnan(found.loc["Nowhere", "p"])
     assert (found.drop("Nowhere")["status"] == "ok").all()
-    few = regions.region_differences(values, np.arange(len(values)) < 4, permutations=50)
+    few = region_contrasts.region_differences(values, np.arange(len(values)) < 4, permutations=50)
     assert set(few["status"]) == {"insufficient_n"}
-    same = regions.region_differences(values, is_case, is_case[:, None].astype(float), 50)
+    same = region_contrasts.region_differences(values, is_case, is_case[:, None].astype(float), 50)
     assert set(same["status"]) == {"rank_deficient"}
 
 
 def test_the_same_seed_gives_the_same_numbers(wide):
     values, is_case = wide
-    one, two = (regions.region_differences(values, is_case, permutations=300) for _ in range(2))
+    one, two = (region_contrasts.region_differences(values, is_case, permutations=300) for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
 
 
@@ -128,5 +128,5 @@ def test_contrasts_hold_age_and_sex_as_a_regression_does():
 def test_a_relabelling_as_extreme_as_the_data_counts_whatever_rounding_says():
     """Five against five fully apart: 2 of the 252 relabellings are as extreme."""
     values = pd.DataFrame({"one": np.r_[np.arange(5.0) / 3, 10 + np.arange(5.0) / 7]})
-    found = regions.region_differences(values, np.arange(10) < 5, permutations=4000).iloc[0]
+    found = region_contrasts.region_differences(values, np.arange(10) < 5, permutations=4000).iloc[0]
     assert found["p_perm"] == pytest.approx(2 / 252, rel=0.5)

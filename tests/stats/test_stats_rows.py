@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 
 from brainage_bids.schema import DEFAULT_SEED
-from brainage_bids.stats import groups, longitudinal, regions, reliability, saliency
+from brainage_bids.stats import groups, longitudinal, region_contrasts, reliability, saliency
 from brainage_bids.stats.accuracy import accuracy, compare_errors, mean_interval, model_comparison
 from brainage_bids.stats.bias import fit_line
+from brainage_bids.stats.columns import frame
 from brainage_bids.stats.correlate import correlation, correlations, partial_correlation, pearson
 from brainage_bids.stats.longitudinal import mixed_model
 from brainage_bids.stats.roc import roc, roc_curve
 from brainage_bids.stats.site import site_effect
-from brainage_bids.stats.tables import frame
 from brainage_bids.table_declaration import ResultTable
 
 KNOWN = {
@@ -177,10 +177,10 @@ def test_many_people_get_a_tenth_of_the_permutations(monkeypatch):
         asked.append((len(values), permutations))
         return pd.DataFrame({"status": ["ok"], "note": [""]})
 
-    monkeypatch.setattr(regions, "region_differences", differences)
+    monkeypatch.setattr(region_contrasts, "region_differences", differences)
     for n in (1000, 1001):
         case = np.arange(n) < 500
-        found = regions._contrast(pd.DataFrame({"sex": ["F"] * n}), np.zeros((n, 1)), case, ~case, (), 1)
+        found = region_contrasts._contrast(pd.DataFrame({"sex": ["F"] * n}), np.zeros((n, 1)), case, ~case, (), 1)
         assert f"{asked[-1][1]} permutations" in found["note"][0]
     assert asked == [(1000, 10_000), (1001, 1_000)]
 
@@ -290,6 +290,6 @@ def test_two_datasets_are_enough_to_be_tested(tested):
 
 def test_a_refused_comparison_of_regions_has_no_numbers():
     values = pd.DataFrame({"one": np.arange(8.0), "two": np.arange(8.0) ** 2})
-    found = regions.region_differences(values, np.arange(8) < 2, permutations=20)
+    found = region_contrasts.region_differences(values, np.arange(8) < 2, permutations=20)
     assert found[["mean_diff", "t", "p", "p_perm"]].isna().all(axis=None)
     assert found[["n_case", "n_control"]].to_numpy().tolist() == [[2, 6], [2, 6]]

@@ -10,7 +10,7 @@ from brainage_bids.result_tables import SALIENCY_REGIONS
 from brainage_bids.schema import VolumeSpec
 from brainage_bids.stats import saliency
 from brainage_bids.stats.maps import axis_weights, mean_maps, resample, subsets
-from brainage_bids.stats.regions import saliency_contrasts
+from brainage_bids.stats.region_contrasts import saliency_contrasts
 from brainage_bids.stats.saliency import RegionReader, Regions, saliency_regions
 
 GRID = VolumeSpec("MNI152NLin2009aSym", 4.0, (20, 24, 18), (-40.0, -50.0, -30.0))

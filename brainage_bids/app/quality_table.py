@@ -1,0 +1,197 @@
+"""Quality of every scan: the table a person may edit, and the page to look at first. Computes no metric itself.
+
+The sidecars of the volumes hold the numbers and the verdict of the gates; ``qc.tsv`` adds what a person decided.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from brainage_bids import __version__
+from brainage_bids.app.run_record import RunRecord, last_events
+from brainage_bids.bids.files import MISSING, write_json
+from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.quality_decisions import (
+    DECISION,
+    Key,
+    QcTable,
+    effective_pass,
+    is_outdated,
+    read_qc,
+    scan_key,
+    update_qc,
+)
+from brainage_bids.bids.read import Dataset
+from brainage_bids.bids.scan_records import ScanRecords, Volume
+from brainage_bids.report.html import content_hash, made_from_of
+from brainage_bids.report.quality_html import QcPage, QcRow, write_qc_page
+from brainage_bids.schema import QC_COLUMNS, QC_METRICS, Scan
+
+ADULT_AGE = 18.0  # years; the embedded template was made from people of 18.5 to 43.5 years
+REFUSED = "refused"  # stands for the volume of a scan that has none
+SEPARATOR = " | "
+PAGE_SHARE = 0.05  # a run over a smaller share of the scans leaves the page to the runs that see more
+UNITS = {"ml": "mL", "mm": "mm", "deg": "degree"}
+
+
+def scan_warnings(scan: Scan, values: Mapping) -> list[str]:
+    """Return the reasons of the gates and warnings of a scan, from its volume's sidecar and its age."""
+    young = scan.age is not None and scan.age < ADULT_AGE
+    return [*values.get("qc_warn", ()), *(["age below 18 years: the template is an adult's"] if young else [])]
+
+
+def gates_passed(volumes: Sequence[Volume]) -> bool | None:
+    """Return whether all volumes of a scan passed the gates; None: it has no volume."""
+    return all(bool(volume.sidecar.get("qc_pass")) for volume in volumes) if volumes else None
+
+
+def may_be_used(scan: Scan, on_disk: ScanRecords, table: QcTable) -> bool | None:
+    """Return whether a scan enters training and statistics: the gates, overruled by ``qc.tsv``; None: no volume."""
+    return effective_pass(gates_passed(on_disk.volumes(scan)), table.decision(scan_key(scan)).verdict)
+
+
+def write_qc(
+    on_disk: ScanRecords, dataset: Dataset, record: RunRecord, phantom: bool = False, page_only: bool = False
+) -> None:
+    """Bring ``qc.tsv`` and ``qc.html`` up to date, or ``page_only``; a person's decisions and comments stay.
+
+    Raises
+    ------
+    BadDataError
+        When ``qc.tsv`` was edited into something that cannot be understood; it is left as it is.
+    """
+    outputs = on_disk.outputs
+    events = [event for event in last_events(outputs).values() if event["status"] == "failed"]
+    reasons = {event["prefix"]: str(event["reason"]) for event in [*events, *record.failures]}
+    rows = [row for scan in dataset.scans if (row := _row(scan, on_disk.volumes(scan), reasons)) is not None]
+    if not rows:
+        return
+    if page_only:
+        table = read_qc(outputs.qc_table)
+        rows = [row for row in rows if (row["participant_id"], row["session_id"], row["run"]) in table.rows]
+    else:
+        table = update_qc(outputs.qc_table, tuple(QC_COLUMNS), rows)
+        write_json(sidecar_path(outputs.qc_table), column_meanings())
+    now = {(row["participant_id"], row["session_id"], row["run"]): row["qc_volume"] for row in rows}
+    _say(table, now, record)
+    if table.rows and (len(rows) >= PAGE_SHARE * len(table.rows) or not outputs.qc_page.is_file()):
+        shown = [_page_row(key, table, outputs, now.get(key)) for key in table.rows]
+        page = QcPage(f"Image quality: {dataset.name}", __version__, shown, gates(), phantom)
+        made_from = content_hash(page, [row.get("qc_volume") for row in table.rows.values()])
+        if made_from_of(outputs.qc_page) != made_from:
+            write_qc_page(outputs.qc_page, dataclasses.replace(page, made_from=made_from))
+
+
+def gates() -> dict[str, dict[str, tuple[float, float]]]:
+    """Return, per metric, the limits outside of which a scan is refused, fails or is flagged."""
+    from brainage_bids.preprocess import quality
+
+    kinds = {"refuse": quality.REFUSE, "fail": quality.FAIL, "warn": quality.WARN}
+    return {
+        name: {kind: limits[name] for kind, limits in kinds.items() if name in limits}
+        for name in QC_METRICS
+        if any(name in limits for limits in kinds.values())
+    }
+
+
+def column_meanings() -> dict[str, dict]:
+    """Return the content of ``qc.json``: meaning, unit and gates of every column."""
+    limits, meanings = gates(), {}
+    for name, text in QC_COLUMNS.items():
+        unit = UNITS.get(name.rpartition("_")[2])
+        meanings[name] = {
+            "Description": text,
+            **({"Units": unit} if unit else {}),
+            **({"Gates": {kind: list(ends) for kind, ends in limits[name].items()}} if name in limits else {}),
+        }
+    meanings[DECISION]["Levels"] = {"pass": "use the scan whatever the gates say", "fail": "leave the scan out"}
+    return meanings
+
+
+def _row(scan: Scan, volumes: Sequence[Volume], reasons: Mapping[str, str]) -> dict | None:
+    """Return the row of a scan; None when it was never processed."""
+    row = {"participant_id": scan.participant_id, "session_id": scan.session_id, "run": scan.run}
+    if not volumes:
+        reason = reasons.get(scan.prefix)
+        empty = dict.fromkeys(QC_METRICS)
+        return None if reason is None else {**row, "qc_pass": 0, "qc_warn": reason, **empty, "qc_volume": REFUSED}
+    values, volume = volumes[0].sidecar, volumes[0].identity.decision_key
+    numbers = {name: values.get("QC", {}).get(name) for name in QC_METRICS}
+    words = SEPARATOR.join(scan_warnings(scan, values)) or None
+    return {**row, "qc_pass": int(bool(gates_passed(volumes))), "qc_warn": words, **numbers, "qc_volume": volume}
+
+
+def _say(table: QcTable, now: Mapping[Key, str], record: RunRecord) -> None:
+    failed = sum(table.rows[key]["qc_pass"] == "0" for key in now)
+    verdicts = [table.decision(key).verdict for key in now]
+    decided = (
+        f"; decided in qc.tsv: {verdicts.count('pass')} pass, {verdicts.count('fail')} fail" if any(verdicts) else ""
+    )
+    record.note(f"quality: {failed} of {len(now)} scans do not pass the gates{decided}; look at qc.html")
+    old = [_name(key) for key, volume in now.items() if is_outdated(table.decision(key), volume)]
+    if old:
+        more = f" and {len(old) - 10} more" if len(old) > 10 else ""
+        record.note(
+            f"quality: {', '.join(old[:10])}{more}: decided on an older volume; look again, then empty the cell "
+            "qc_volume of qc.tsv to confirm"
+        )
+
+
+def _name(key: Key) -> str:
+    return "_".join(part for part in key if part)
+
+
+def quality_rows(outputs: Outputs) -> list[dict]:
+    """Return ``passed refused reasons decision`` of every scan in ``qc.tsv``."""
+    table = read_qc(outputs.qc_table)
+    return [
+        {
+            "passed": row.get("qc_pass") == "1",
+            "refused": _refused(row),
+            "reasons": _reasons(row),
+            "decision": table.decision(key).verdict,
+        }
+        for key, row in table.rows.items()
+    ]
+
+
+def _refused(row: Mapping[str, str]) -> bool:
+    return all(row.get(name, MISSING) in ("", MISSING) for name in QC_METRICS)
+
+
+def _reasons(row: Mapping[str, str]) -> tuple[str, ...]:
+    reasons = row.get("qc_warn", MISSING)
+    return tuple(reasons.split(SEPARATOR)) if reasons not in ("", MISSING) else ()
+
+
+def _page_row(key: Key, table: QcTable, outputs: Outputs, volume: str | None) -> QcRow:
+    row, decision = table.rows[key], table.decision(key)
+    entities = tuple(tuple(part.split("-", 1)) for part in key[2].split("_")) if key[2] else ()
+    scan = Scan("", key[0], key[1], entities)
+    figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")}
+    page = outputs.participant_page(key[0])
+    return QcRow(
+        label=_name(key),
+        passed=row.get("qc_pass") == "1",
+        refused=_refused(row),
+        reasons=_reasons(row),
+        metrics={name: row.get(name) for name in QC_METRICS},
+        decision=decision.verdict,
+        comment=decision.comment,
+        outdated=is_outdated(decision, volume),
+        figures={name: (path, _address(path, outputs)) for name, path in figures.items() if path.is_file()},
+        page=_address(page, outputs) if page.is_file() else None,
+    )
+
+
+def _address(path: Path, outputs: Outputs) -> str:
+    """Return the address of a file as seen from OUTPUT_DIR."""
+    return path.relative_to(outputs.root).as_posix()
+
+
+def passing(scans: Sequence[Scan], on_disk: ScanRecords) -> list[bool]:
+    """Say for each scan whether it may train a model (:func:`may_be_used`)."""
+    table = read_qc(on_disk.outputs.qc_table)
+    return [bool(may_be_used(scan, on_disk, table)) for scan in scans]

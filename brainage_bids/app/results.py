@@ -1,0 +1,199 @@
+"""What the participant level left of one dataset, as one table: a row per scan, the columns of every model.
+
+Reads prediction tables, model cards and events; opens no image and computes no statistic.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+
+import pandas as pd
+
+from brainage_bids.app.bias import UNKNOWN_FOLD
+from brainage_bids.app.models import WEIGHTS_KEY, read_cards, trained_as, weights_now
+from brainage_bids.app.quality_table import gates_passed
+from brainage_bids.app.run_record import last_events
+from brainage_bids.app.scan_predictions import (
+    believable,
+    is_up_to_date,
+)
+from brainage_bids.app.types import GAP_COLUMNS, Results, empty_gaps
+from brainage_bids.bids.grouptables import BY_MODEL
+from brainage_bids.bids.outputs import scan_claim
+from brainage_bids.bids.quality_decisions import FAIL, effective_pass, read_qc, scan_key
+from brainage_bids.bids.read import Dataset
+from brainage_bids.bids.runs import claimed
+from brainage_bids.bids.scan_records import Predictions, ScanRecords, Volume
+from brainage_bids.errors import BadDataError, UsageError
+from brainage_bids.result_tables import FAILED
+from brainage_bids.schema import BRAINAGE_COLUMNS, QC_WARNINGS, RATE_AGE, Scan, VolumeSpec
+
+LOG = logging.getLogger("brainage_bids")
+
+
+def read_results(
+    dataset: Dataset, on_disk: ScanRecords, external: Mapping[str, pd.DataFrame], only: Collection[str] = ()
+) -> Results:
+    """Read every prediction table of the dataset's scans into one table (one row per scan).
+
+    Unless ``only`` is empty, models that it does not name are left out. A scan without a
+    prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
+    """
+    outputs = on_disk.outputs
+    elsewhere = {person for table in external.values() for person in table["participant_id"]}
+    rows, failed, maps, gaps, seen, engines = [], [], [], [], {}, set()
+    foreign: list[tuple[int, Scan]] = []  # rows without a prediction of ours
+    outdated: list[tuple[Scan, str]] = []
+    cards, broken = read_cards(outputs)
+    cards = {name: card for name, card in cards.items() if not only or name in only}
+    trainings = {name: {card.get("fingerprint"), trained_as(card)} for name, card in cards.items()}
+    weights: dict[str, str | None] = {}
+    grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items()}
+    events, decided, busy = last_events(outputs), read_qc(outputs.qc_table), claimed(outputs.root)
+    for scan in dataset.scans:
+        volumes, predicted, unreadable = _left(scan, on_disk)
+        now = {volume.identity.key for volume in volumes}
+        written = [row for row in predicted.rows if not only or row["model"] in only]
+        for name in {row["model"] for row in written} - weights.keys():
+            if name in broken:
+                raise BadDataError(f"{broken[name]}; or leave the model out: name the others with --model")
+            weights[name] = weights_now(name, cards.get(name, {}), outputs)
+        predictions = [
+            row for row in written
+            if believable(row)
+            and is_up_to_date(
+                predicted.origin_of(row["model"]), now, trainings.get(row["model"], {None}), weights[row["model"]]
+            )
+        ]  # fmt: skip
+        outdated += [(scan, row["model"]) for row in written if row not in predictions]
+        engines.update(volume.engine for volume in volumes[:1])
+        if not predictions and scan.participant_id not in elsewhere:
+            by_others = [row["model"] for row in predicted.rows]
+            failure = _outdated(scan) if written else _failure(scan, events.get(scan.prefix), by_others)
+            failure |= {"step": "predict", "reason": unreadable} if unreadable else {}
+            failed.append(_in_work(scan) if scan_claim(scan) in busy else failure)
+            continue
+        if not predictions:
+            foreign.append((len(rows), scan))
+        usable = effective_pass(gates_passed(volumes), decided.decision(scan_key(scan)).verdict)
+        row = _scan_columns(scan, None if usable is None else int(usable))
+        row[QC_WARNINGS] = len(volumes[0].sidecar.get("qc_warn", ())) if volumes else float("nan")
+        held_out = predicted.origin.get("Folds", {})
+        for values in predictions:
+            name = values["model"]
+            seen[name] = None
+            fold = None
+            if "out_of_fold" in values["flags"].split(";"):
+                fold = UNKNOWN_FOLD if held_out.get(name) is None else held_out[name]
+            gaps.append(
+                {
+                    "prefix": scan.prefix,
+                    "model": name,
+                    "predicted_age": values["predicted_age"],
+                    "bag": values["predicted_age"] - (float("nan") if scan.age is None else scan.age),
+                    "bag_corrected": values["bag_corrected"],
+                    "fold": fold,
+                    "flags": values["flags"],
+                }
+            )
+            used = {"in_training", "in_validation"} & set(values["flags"].split(";"))
+            row["in_training"] = max(row["in_training"], int(bool(used)))
+            for spec in [volume.spec for volume in volumes]:
+                path = outputs.saliency(scan, spec, name)
+                of_this_grid = name not in grids or path == outputs.saliency(scan, grids[name], name)
+                if of_this_grid and path.is_file():
+                    maps.append({"prefix": scan.prefix, "model": name, "map": str(path), "spec": spec})
+        rows.append({**row, "prefix": scan.prefix})
+    # who has another scan that we predicted is not represented by one that failed
+    ours = {row["participant_id"] for at, row in enumerate(rows) if at not in {place for place, _ in foreign}}
+    for at, scan in reversed(foreign):
+        if scan.participant_id in ours:
+            del rows[at]
+            failed.append(_failure(scan, events.get(scan.prefix)))
+    for name in broken.keys() - seen.keys():
+        LOG.warning("%s (no prediction of this model is used)", broken[name])
+    cards = {name: card | {WEIGHTS_KEY: weights.get(name)} for name, card in cards.items()}
+    if outdated:
+        LOG.warning(
+            "%d predictions were made from other volumes, by an earlier training or other weights of the model, or are "
+            "no age that a person can have, and are not used (%s); run the participant level again",
+            len(outdated),
+            ", ".join(f"{scan.prefix} {name}" for scan, name in outdated[:5]),
+        )
+    refuse_same_columns(list(seen))
+    numeric = [*dataset.score_names, RATE_AGE, QC_WARNINGS]
+    scans = pd.DataFrame(rows, columns=["prefix", *BRAINAGE_COLUMNS, *numeric]).set_index("prefix")
+    return Results(
+        scans.astype(dict.fromkeys(["age", *numeric], "float64")),
+        pd.DataFrame(gaps, columns=list(GAP_COLUMNS)).astype(empty_gaps().dtypes),
+        pd.DataFrame(failed, columns=FAILED.columns),
+        tuple(seen),
+        cards,
+        pd.DataFrame(maps, columns=["prefix", "model", "map", "spec"]),
+        frozenset(scan.prefix for scan in dataset.scans if decided.decision(scan_key(scan)).verdict == FAIL),
+        engines=tuple(sorted(engines)),
+    )
+
+
+def _left(scan: Scan, on_disk: ScanRecords) -> tuple[tuple[Volume, ...], Predictions, str | None]:
+    """Return the volumes of a scan, its predictions, and why these cannot be read."""
+    try:
+        return on_disk.volumes(scan), on_disk.predictions(scan), None
+    except BadDataError as error:  # it concerns this scan only
+        return on_disk.volumes(scan), Predictions(), str(error)
+
+
+def _scan_columns(scan: Scan, qc_pass: int | None) -> dict:
+    return {
+        "participant_id": scan.participant_id,
+        "session_id": scan.session_id,
+        "run": scan.run,
+        "age": scan.age,
+        "age_source": scan.age_source,
+        "age_flags": ";".join(scan.age_flags) or None,
+        "sex": scan.sex,
+        "group": scan.group,
+        "site": scan.site,
+        "qc_pass": qc_pass,
+        "in_training": 0,
+        **dict(scan.scores),
+        RATE_AGE: scan.rate_age,
+    }
+
+
+def _failure(scan: Scan, event: dict | None, others: Sequence[str] = ()) -> dict:
+    if others:
+        step, reason = "predict", f"predicted by {', '.join(others)} only, not by a model asked for with --model"
+    elif event is None:
+        step, reason = "participant", "never processed: run the participant level for this scan"
+    elif event["status"] == "failed":
+        step, reason = event["step"], event["reason"]
+    else:
+        step, reason = "predict", "preprocessed, but no model has predicted it yet"
+    return {"participant_id": scan.participant_id, "session_id": scan.session_id, "step": step, "reason": reason}
+
+
+def _in_work(scan: Scan) -> dict:
+    reason = "in work by another run when the group level read it: run the group level again afterwards"
+    return {**_failure(scan, None), "reason": reason}
+
+
+def _outdated(scan: Scan) -> dict:
+    reason = (
+        "predicted from another volume or by an earlier training of the model, or no age that a person can have: run "
+        "the participant level again"
+    )
+    return {**_failure(scan, None), "step": "predict", "reason": reason}
+
+
+def refuse_same_columns(models: Sequence[str]) -> None:
+    """Raise when the columns of two models in ``brainage.tsv`` would have one name (``m`` and ``corrected_m``)."""
+    owners: dict[str, str] = {}
+    for model in models:
+        for start in BY_MODEL:
+            if owners.setdefault(f"{start}{model}", model) != model:
+                raise UsageError(
+                    f"the models {owners[start + model]!r} and {model!r} would share the column {start + model!r} of "
+                    "brainage.tsv; rename one"
+                )

@@ -1,0 +1,149 @@
+"""Train a recipe on the healthy participants: who may train, whether there are enough, the training, its page."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from brainage_bids import __version__
+from brainage_bids.app.models import trained_as
+from brainage_bids.app.options import ParticipantOptions
+from brainage_bids.app.run_record import RunRecord
+from brainage_bids.app.scan_queries import rows_where
+from brainage_bids.bids.choice import second_choice
+from brainage_bids.bids.files import read_tsv
+from brainage_bids.bids.outputs import Outputs, is_study_model
+from brainage_bids.bids.read import Dataset, scans_table
+from brainage_bids.bids.runs import sweep
+from brainage_bids.bids.scan_records import ScanRecords
+from brainage_bids.errors import UsageError
+from brainage_bids.model.artifact import CARD, read_model_json
+from brainage_bids.schema import NOT_OF_SESSION, Scan
+
+if TYPE_CHECKING:
+    from brainage_bids.model.distributed import Distributed
+    from brainage_bids.model.recipe import Recipe
+
+
+def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
+    """Say which scans may train: a boolean column and the rule in words.
+
+    Where one age stands for several sessions it is taken for that of the first: at the others the person is older. A
+    scan with contrast agent or of a part of the brain does not train where the session has a better one.
+    """
+    from brainage_bids.stats.columns import has_age_flag
+
+    chosen, rule = _chosen_rows(table, dataset, train_on)
+    shared = has_age_flag(table, NOT_OF_SESSION)
+    session = table["session_id"].fillna("")
+    later = chosen & shared & (session != session.groupby(table["participant_id"]).transform("first"))
+    if later.any():
+        rule += f"; without {later.sum()} later sessions of people whose one age stands for several"
+    chosen &= ~later
+    sessions = [*zip(table.loc[chosen, "participant_id"], session[chosen], strict=True)]
+    second = pd.Series(second_choice(sessions, table.loc[chosen, "run"].tolist()), table.index[chosen], dtype=bool)
+    if second.any():
+        rule += f"; without {second.sum()} scans with contrast agent or of a part of the brain beside plain ones"
+    return chosen & ~second.reindex(table.index, fill_value=False), rule
+
+
+def _chosen_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
+    if train_on:
+        return rows_where(table, train_on, "--train-on") & table["age"].notna(), f"--train-on {train_on}"
+    if dataset.group_column is None:
+        return table["age"].notna(), "everyone (no group column is recognised)"
+    if not dataset.controls:
+        raise UsageError(
+            f"column {dataset.group_column!r} holds no recognised control value "
+            f"({', '.join(sorted(table['group'].dropna().unique()))}); name it with --control VALUE or use --train-on"
+        )
+    rule = f"{dataset.group_column} = {' or '.join(dataset.controls)}"
+    return table["group"].isin(dataset.controls) & table["age"].notna(), rule
+
+
+def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe, processes: int) -> str:
+    """Say who would train if every scan came through; what makes that impossible is said before hours of work.
+
+    Raises
+    ------
+    UsageError, BadDataError
+        When nobody is known to be healthy, or too few people can train.
+    """
+    from brainage_bids.model.recipe import people_a_batch
+    from brainage_bids.model.split import split_folds
+
+    table = scans_table(dataset.scans, dataset.score_names)
+    table["trainable"], rule = trainable_rows(table, dataset, options.train_on)
+    shares = recipe.split.val_share, recipe.split.test_share
+    _, _, parts = split_folds(table, options.model.folds, options.model.seed, *shares)
+    fewest = min(len(train) for train, _ in parts.values())
+    if recipe.method != "ridge":
+        people_a_batch(recipe, options.model.batch_size, fewest, processes)
+    people = table.loc[table["trainable"], "participant_id"].nunique()
+    return f"{people} participants may train ({rule}), at least {fewest} of them each of {len(parts)} members"
+
+
+def train_recipe(
+    options: ParticipantOptions,
+    on_disk: ScanRecords,
+    dataset: Dataset,
+    recipe: Recipe,
+    scans: Sequence[Scan],
+    record: RunRecord,
+    distributed: Distributed | None = None,
+) -> None:
+    """Train a recipe on the healthy participants among ``scans`` (resumes; a finished model is kept).
+
+    ``distributed`` are the processes that help; None without them.
+    """
+    from brainage_bids.app.page_values import is_phantom
+    from brainage_bids.app.quality_table import passing
+    from brainage_bids.model.train import train_model
+
+    outputs = on_disk.outputs
+    table = scans_table(scans, dataset.score_names)
+    chosen, rule = trainable_rows(table, dataset, options.train_on)
+    table["trainable"] = chosen & pd.Series(passing(scans, on_disk), index=table.index)
+    table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
+    table.attrs |= {"dataset": dataset.identity, "phantom": is_phantom(dataset)}
+    n_people = table.loc[table["trainable"], "participant_id"].nunique()
+    record.note(f"training {recipe.name} on {n_people} participants: {rule}")
+    # a study compares settings on validation people: none of its runs looks at the test people
+    room = dataclasses.replace(options.model, test=not is_study_model(recipe.name))
+    place, what = options.preprocess.work_dir / "train", f"the training {recipe.name}"
+    with record.run.having(place, recipe.name, what), record.run.having(outputs.root, f"model-{recipe.name}", what):
+        sweep(place, [place / recipe.name])
+        work = place / recipe.name
+        if options.rerun:
+            shutil.rmtree(work, ignore_errors=True)
+        train_model(table, recipe, outputs.model(recipe.name), work, room, distributed=distributed, again=options.rerun)
+        if training_page(outputs, recipe.name, table, options.model.device):
+            record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
+        shutil.rmtree(work, ignore_errors=True)
+    record.run.leave(place)
+
+
+def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str) -> bool:
+    """Write the page of a training, unless there is one of this very model or its history was removed; say whether.
+
+    ``table`` is the one that `train_model` had.
+    """
+    from brainage_bids.model.training_examples import augmented_examples, embedding_map
+    from brainage_bids.report.html import made_from_of
+    from brainage_bids.report.training_html import TrainingPage, write_training_page
+
+    folder, path = outputs.model(name), outputs.training_page(name)
+    values = read_model_json(folder / CARD)
+    made_from = trained_as(values)
+    if made_from_of(path) == made_from or not (folder / "history.tsv").is_file():
+        return False
+    points, shares = (None, ()) if values["recipe"]["method"] == "ridge" else embedding_map(folder, table, device)
+    history = read_tsv(folder / "history.tsv")
+    examples = augmented_examples(folder, table)
+    page = TrainingPage(name, __version__, values, history, points, shares, examples, made_from)
+    write_training_page(path, page)
+    return True
