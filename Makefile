@@ -86,8 +86,8 @@ bench-real: $(VENV)/.test-installed
 # an environment of its own: the other one holds the package as it is being worked on
 docs:
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/pip --disable-pip-version-check install --quiet 'mkdocs-material>=9.5'
-	.venv-docs/bin/mkdocs build --strict
+	.venv-docs/bin/pip --disable-pip-version-check install --quiet -c constraints.txt mkdocs-material
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 
 clean:
 	rm -rf $(VENV) .venv-docs site $(DEMO) build dist *.egg-info

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +23,7 @@ from brainage_bids.app.run_record import PAGES, RunRecord
 from brainage_bids.app.types import Analysis, Results, wide
 from brainage_bids.bids.choice import choice_note
 from brainage_bids.bids.derivative import check_output, prepare_output
-from brainage_bids.bids.files import MISSING, read_tsv, write_json
+from brainage_bids.bids.files import read_tsv, write_json
 from brainage_bids.bids.grouptables import write_group_table
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.predictions import read_predictions
@@ -32,6 +32,8 @@ from brainage_bids.bids.read import Dataset, raise_on_errors, say_faults
 from brainage_bids.bids.runs import claimed, sweep
 from brainage_bids.devices import AUTO
 from brainage_bids.errors import BadDataError, NoInputError, TryAgainError, UsageError
+from brainage_bids.model.artifact import CARD
+from brainage_bids.model.card import hash_participant
 from brainage_bids.result_tables import GROUP_TABLES
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, SPLIT_COLUMNS
 
@@ -177,7 +179,7 @@ def analyse(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: 
     selected, left_out = select_rows(tested, options.session_select)
     choice = choice_note(session_choices(selected, left_out))
     left_out.loc[left_out.index.isin(results.excluded), "reason"] = EXCLUDED
-    selected = with_test_people(selected, outputs, results.models)
+    selected = with_test_people(selected, outputs, results.models, results.cards)
     fitted = table.loc[fitting, [c for c in ("participant_id", "session_id", "run", DATASET) if c in table]]
     fitted = fitted.assign(reason="fits the age-bias line (--bias-query)")
     calibrated = corrected.calibrated.items()
@@ -201,26 +203,40 @@ def analyse(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: 
     )
 
 
-def with_test_people(selected: pd.DataFrame, outputs: Outputs, models: Sequence[str]) -> pd.DataFrame:
+def with_test_people(
+    selected: pd.DataFrame, outputs: Outputs, models: Sequence[str], cards: Mapping[str, Mapping]
+) -> pd.DataFrame:
     """Add ``split``, ``test`` for those whom every model trained here without folds kept for its test.
 
     With folds everybody is held out and there is no test part; nor is there one across several datasets.
     """
-    tests = []
-    for name in models:
-        path = outputs.model(name) / "split.tsv"
-        split = read_tsv(path) if path.is_file() else pd.DataFrame(columns=SPLIT_COLUMNS)
-        if missing := [column for column in SPLIT_COLUMNS if column not in split]:
-            raise BadDataError(
-                f"{path} has no column {missing[0]}; restore it, or remove it: test people are unknown then"
-            )
-        if len(split) and (split["fold"] == MISSING).all():
-            tests.append(set(split.loc[split["split"] == "test", "participant_id"]))
-    people = set.intersection(*tests) if tests and DATASET not in selected else set()
+    if DATASET in selected:
+        return selected
+    here = [name for name in models if (outputs.model(name) / CARD).is_file()]
+    tests = [_test_people(selected["participant_id"], cards[name], outputs.model(name)) for name in here]
+    tests = [people for people in tests if people is not None]
+    people = set.intersection(*tests) if tests else set()
     if not people:
         return selected
     parts = ["test" if person in people else None for person in selected["participant_id"]]
     return selected.assign(split=pd.Series(parts, index=selected.index, dtype=object))
+
+
+def _test_people(people: Iterable[str], card: Mapping, folder: Path) -> set[str] | None:
+    """Return who of these people a model kept for its test; None where it has folds, or nothing tells."""
+    first = card["members"][0]
+    if first.get("fold") is not None:
+        return None
+    if "test_participants" in first:
+        known = set(first["test_participants"])
+        return {person for person in people if hash_participant(person, card["salt"]) in known}
+    path = folder / "split.tsv"  # an earlier version has it nowhere else
+    if not path.is_file():
+        return None
+    split = read_tsv(path)
+    if missing := [column for column in SPLIT_COLUMNS if column not in split]:
+        raise BadDataError(f"{path} has no column {missing[0]}; restore it, or remove it: test people are unknown then")
+    return set(split.loc[split["split"] == "test", "participant_id"])
 
 
 def make_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:

@@ -97,6 +97,7 @@ FOLD: dict[str, Check] = {  # each of the "members"
     "training_participants": (_HASHES, "a list of hashes"),
     "validation_participants": (_HASHES, "a list of hashes"),
     "held_out_participants?": (_HASHES, "a list of hashes"),
+    "test_participants?": (_HASHES, "a list of hashes"),
 }
 
 

@@ -194,6 +194,9 @@ def _describe(
         if number is not None:  # with patients: a copy without split.tsv must not lose them
             people = cohort.split.participant_id[cohort.split.fold == number]
             hashed["held_out_participants"] = sorted(hash_participant(person, salt) for person in people)
+        else:
+            people = cohort.split.participant_id[cohort.split.split == "test"]
+            hashed["test_participants"] = sorted(hash_participant(person, salt) for person in people)
         mean = cohort.train_mean_age(name)
         folds.append({"name": name, "fold": number, "n_train": len(train), "train_mean_age": mean, **hashed})
         trained.update(train)

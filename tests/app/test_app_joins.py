@@ -17,6 +17,7 @@ from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.bids.volumes import VolumeIdentity
 from brainage_bids.errors import UsageError
+from brainage_bids.model.card import hash_participant
 from brainage_bids.schema import VolumeSpec
 
 
@@ -66,14 +67,25 @@ def test_people_of_the_test_are_those_that_every_model_kept(tmp_path):
         outputs.model(name).mkdir(parents=True)
         table = pd.DataFrame({"participant_id": selected.participant_id, "trainable": True, "fold": fold})
         write_tsv(outputs.model(name) / "split.tsv", table.assign(split=parts))
+        cards[name] = {"members": [{"fold": fold}], "salt": "s"}
+        write_json(outputs.model(name) / "model.json", cards[name])
 
+    def parts(*models, table=selected):
+        return with_test_people(table, outputs, models, cards).get("split", pd.Series()).tolist()
+
+    cards = {"gone": {"members": [{"fold": None}], "salt": "s"}}
     split("a", ["test", "test", "val"])
     split("b", ["train", "test", "test"])
     split("folds", "test", fold=1)
-    assert with_test_people(selected, outputs, ["a", "folds", "gone"])["split"].tolist() == ["test", "test", None]
-    assert with_test_people(selected, outputs, ["a", "b"])["split"].tolist() == [None, "test", None]
-    assert "split" not in with_test_people(selected, outputs, ["folds", "gone"])
-    assert "split" not in with_test_people(selected.assign(dataset="A"), outputs, ["a"])
+    assert parts("a", "folds", "gone") == ["test", "test", None]
+    assert parts("a", "b") == [None, "test", None]
+    assert parts("folds", "gone") == []
+    assert parts("a", table=selected.assign(dataset="A")) == []
+    # what model.json says counts, without split.tsv and against it
+    cards["b"]["members"][0]["test_participants"] = [hash_participant("sub-1", "s"), "0" * 16]
+    assert parts("a", "b") == ["test", None, None]
+    (outputs.model("b") / "split.tsv").unlink()
+    assert parts("b") == ["test", None, None]
 
 
 def test_only_the_models_asked_for_are_compared(tmp_path):

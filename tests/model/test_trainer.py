@@ -157,6 +157,10 @@ def test_the_range_of_ages_is_that_of_all_scans(table, tmp_path):
     card, split = read_json(folder / "model.json"), read_tsv(folder / "split.tsv")
     ages = both.age[both.participant_id.isin(split.participant_id[split.split == "train"])]
     assert (card["training"]["age_min"], card["training"]["age_max"]) == (ages.min(), ages.max())
+    kept = split.participant_id[split.split == "test"]
+    assert len(kept)
+    known = {hash_participant(person, card["salt"]) for person in kept}
+    assert set(card["members"][0]["test_participants"]) == known
 
 
 @pytest.mark.parametrize(
