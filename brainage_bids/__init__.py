@@ -1,10 +1,10 @@
 """brainage-bids: brain age, brain age gap and Grad-RAM maps from T1-weighted MRI in BIDS.
 
-The public Python API is what ``__all__`` lists; docs/api.md shows each function. A name is imported when it is first
-used, so that ``import brainage_bids`` costs nothing: neither numpy nor torch is loaded.
+``__all__`` lists the public Python API; docs/api.md shows each function. A name is imported when it is first used, so
+``import brainage_bids`` is fast: it loads neither numpy nor torch.
 """
 
-TYPE_CHECKING = False  # type checkers take it for True; to import it from typing would cost every start
+TYPE_CHECKING = False  # type checkers read it as True; importing it from typing would slow every start
 if TYPE_CHECKING:
     from brainage_bids.api import gradram as gradram
     from brainage_bids.api import load_model as load_model
@@ -45,9 +45,9 @@ __all__ = [  # in the order of the work  # noqa: RUF022
     "region_differences",
 ]
 
-_HOMES = {
+_MODULES = {  # of the functions that are not in api.py
     "rank_n_contrast": "model.losses",
-    "select_rows": "stats.cohort",
+    "select_rows": "stats.cohort_tables",
     "correct_with_calibration": "stats.bias",
     "accuracy": "stats.accuracy",
     "model_comparison": "stats.accuracy",
@@ -56,19 +56,19 @@ _HOMES = {
     "roc": "stats.roc",
     "longitudinal": "stats.longitudinal",
     "reliability": "stats.reliability",
-    "region_differences": "stats.regions",
+    "region_differences": "stats.region_contrasts",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "preprocess":  # also the name of a package, which can be called: see its first lines
+    if name == "preprocess":  # also the name of a package, which can be called as a function: see its first lines
         from importlib import import_module
 
         return import_module(f"{__name__}.preprocess")
-    globals()[name] = found = _public(name)  # the next time it is simply there
-    return found
+    globals()[name] = function = _public(name)  # so that the next use finds it without __getattr__
+    return function
 
 
 def __dir__() -> list[str]:
@@ -79,4 +79,4 @@ def _public(name: str) -> object:
     """Return a function of the API."""
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'api')}"), name)

@@ -1,4 +1,4 @@
-"""Make the arguments as people type them the arguments that typer takes."""
+"""Translate the command line as people type it into the arguments that typer accepts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from brainage_bids.bids.text import Unreadable, read_text
 from brainage_bids.errors import NoInputError, UsageError, shorten
 
-# Options that take several values after one flag, as users of argparse-based BIDS Apps type them.
+# Options that accept several values after one flag, as other BIDS Apps do.
 OPTIONS_OF_SEVERAL_VALUES = {
     "--participant-label", "--participant_label", "--exclude-participant-label", "--session-label", "--session-id",
     "--session_label", "--model", "--control", "--score", "--covariate", "--predictions", "--derivatives", "--set",
     "--values", "--seeds", "--also", "--age-column", "--sex-column",
 }  # fmt: skip
 
-# What the same option is called in fMRIPrep, MRIQC, sMRIPrep and their older versions.
+# Names of the same options in fMRIPrep, MRIQC, sMRIPrep and their older versions.
 OTHER_NAMES = {
     "--n-procs": "--nprocs", "--num-threads": "--nprocs", "--n-threads": "--nprocs", "--n-jobs": "--nprocs",
     "--ants-nthreads": "--omp-nthreads", "--nthreads-per-proc": "--omp-nthreads",
@@ -30,21 +30,21 @@ OTHER_NAMES = {
     "--bids-db": "--bids-database-dir", "--database-dir": "--bids-database-dir", "--seed": "--random-seed",
 }  # fmt: skip
 IN_MB = ("--mem-mb", "--memory-mb")
-DOUBTFUL = 4.0  # times the memory of this machine
+DOUBTFUL = 4.0  # a --mem of more than this many times the memory of the machine is probably a slip
 
 
 def prepare_arguments(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Return the arguments as typer takes them.
+    """Return the arguments in the form that typer accepts.
 
-    Names of other programs and with underscores are ours, the options of ``--config-file`` are added, several values
-    are repeated.
+    Option names of other programs, and names with underscores, become our names. The options of ``--config-file`` are
+    added. A flag with several values is repeated for each value.
 
     Parameters
     ----------
     argv
-        As typed.
+        The arguments as typed.
     known
-        Every spelling of every option, with its first spelling.
+        Each spelling of an option -> the first spelling of that option.
 
     Raises
     ------
@@ -52,20 +52,20 @@ def prepare_arguments(argv: Sequence[str], known: Mapping[str, str]) -> list[str
         When an argument is not text, an option has no value or the config file cannot be understood.
     """
     refuse_odd(argv)
-    whole = from_config(renamed(argv, known), known)
-    refuse_odd(whole)
-    return repeat_options(renamed(whole, known))
+    with_config = from_config(renamed(argv, known), known)
+    refuse_odd(with_config)
+    return repeat_options(renamed(with_config, known))
 
 
 def refuse_odd(argv: Iterable[str]) -> None:
-    """Refuse arguments that are empty, not UTF-8, or hold a NUL.
+    """Refuse arguments that are empty, not UTF-8, or contain a NUL character.
 
-    An empty path would be the folder one is in; one of the others could be written into no page and no table.
+    An empty path would mean the current folder. The other two could not be written into any page or table.
 
     Raises
     ------
     UsageError
-        Naming the argument.
+        When there is such an argument; the message names it.
     """
     for arg in argv:
         try:
@@ -81,12 +81,12 @@ def refuse_odd(argv: Iterable[str]) -> None:
 
 
 def resolved(path: Path) -> Path:
-    """Return a path without links and dots.
+    """Return the absolute path, with links and ``..`` resolved.
 
     Raises
     ------
     UsageError
-        When a link on the way leads back to itself.
+        When a link in the path leads back to itself.
     """
     try:
         return path.resolve()
@@ -97,26 +97,26 @@ def resolved(path: Path) -> Path:
 
 
 def renamed(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Return the arguments with our names of the options: ``--work_dir`` is ``--work-dir``, ``--mem_mb 8`` is 8M."""
-    found: list[str] = []
+    """Return the arguments with our option names: ``--work_dir`` -> ``--work-dir``, ``--mem_mb 8`` -> ``--mem 8M``."""
+    result: list[str] = []
     in_mb = False
     for at, arg in enumerate(argv):
         if arg == "--":
-            return [*found, *argv[at:]]
+            return [*result, *argv[at:]]
         name, equals, value = arg.partition("=")
         dashed = "--" + name[2:].replace("_", "-")
         if in_mb:
-            found.append(_megabytes(arg))
+            result.append(_megabytes(arg))
             in_mb = False
         elif not name.startswith("--") or name in known:
-            found.append(arg)
+            result.append(arg)
         elif dashed in IN_MB and dashed not in known:
-            found.append(f"--mem={_megabytes(value)}" if equals else "--mem")
+            result.append(f"--mem={_megabytes(value)}" if equals else "--mem")
             in_mb = not equals
         else:
             ours = OTHER_NAMES.get(dashed, dashed)
-            found.append(ours + equals + value if ours in known else arg)
-    return found
+            result.append(ours + equals + value if ours in known else arg)
+    return result
 
 
 def _megabytes(text: str) -> str:
@@ -124,17 +124,17 @@ def _megabytes(text: str) -> str:
 
 
 def repeat_options(argv: Sequence[str]) -> list[str]:
-    """Turn ``--flag a b c`` into ``--flag a --flag b --flag c`` for the options that take several values.
+    """Turn ``--flag a b c`` into ``--flag a --flag b --flag c`` for the options that accept several values.
 
-    The values of such a flag end at the next option, so the three positional arguments come first or after ``--``.
+    The values of such a flag end at the next option. So the three positional arguments stand first, or after ``--``.
 
     Raises
     ------
     UsageError
-        When such a flag has no value, as with an empty variable of the shell: without it everybody would be meant.
+        When such a flag has no value, as when a shell variable is empty. Without its value it would select everybody.
     """
     spread_args: list[str] = []
-    flag, waiting = None, False  # the flag whose values these are; whether it has none yet
+    flag, waiting = None, False  # the flag that the next values belong to; whether it still has no value
     for arg in (*argv, None):
         if flag is not None and arg is not None and (arg == "-" or not arg.startswith("-")):
             spread_args += [flag, arg]
@@ -150,16 +150,16 @@ def repeat_options(argv: Sequence[str]) -> list[str]:
 
 
 def from_config(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Append the options of ``--config-file FILE.toml`` that the command line does not give itself.
+    """Append the options of ``--config-file FILE.toml`` that are not on the command line.
 
-    Keys are option names without dashes in front (``nprocs = 2``, ``control = ["CN"]``, ``dry-run = true``).
+    Keys are option names without the leading dashes: ``nprocs = 2``, ``control = ["CN"]``, ``dry-run = true``.
 
     Raises
     ------
     UsageError
-        When the file is no TOML file of options.
+        When the file is not TOML, or does not contain options.
     NoInputError
-        When it is not there.
+        When the file does not exist.
     """
     argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--config-file=") else [arg])]
     if "--config-file" not in argv:
@@ -173,15 +173,15 @@ def from_config(argv: Sequence[str], known: Mapping[str, str]) -> list[str]:
     given = {known.get(name, name) for arg in argv if arg.startswith("-") for name in (arg.partition("=")[0], arg[:2])}
     for key, value in values.items():
         if isinstance(value, dict):
-            told = f"[{shorten(key)}] is a table; write the options without headings"
-            raise UsageError(f"--config-file {shorten(path)}: {told}")
+            fault = f"[{shorten(key)}] is a table; write the options without headings"
+            raise UsageError(f"--config-file {shorten(path)}: {fault}")
         flag = renamed([f"--{key}", "0"], known)[0]
         if known.get(flag, flag) in given or value is False:
             continue
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, str | int | float):
-                told = f"{shorten(key)} is {shorten(repr(value))}; give text, numbers, true, or one list of them"
-                raise UsageError(f"--config-file {shorten(path)}: {told}")
+                fault = f"{shorten(key)} is {shorten(repr(value))}; give text, numbers, true, or one list of them"
+                raise UsageError(f"--config-file {shorten(path)}: {fault}")
             argv += [flag] if item is True else renamed([f"--{key}", str(item)], known)
     return argv
 
@@ -198,21 +198,27 @@ def _toml(path: Path) -> dict:
 
 
 def memory_gb(text: str | None) -> float | None:
-    """Understand ``--mem``: a bare number is GB; ``16G``, ``16GB``, ``16000M`` are read as they say."""
+    """Return the value of ``--mem`` in GB. A number without a unit is GB; ``16G``, ``16GB`` and ``16000M`` work too.
+
+    Raises
+    ------
+    UsageError
+        When the text is not an amount of memory.
+    """
     if text is None:
         return None
-    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d+)?)\s*([kmgt]?)b?\s*", text.lower())
-    if not found or float(found[1]) == 0:
+    amount = re.fullmatch(r"\s*(\d{1,12}(?:\.\d+)?)\s*([kmgt]?)b?\s*", text.lower())
+    if not amount or float(amount[1]) == 0:
         raise UsageError(f"--mem {shorten(text)!r} is not an amount of memory; write for example 16 or 16G or 16000M")
-    scale = {"": 1.0, "k": 1e-6, "m": 1e-3, "g": 1.0, "t": 1e3}[found[2]]
-    return float(found[1]) * scale
+    scale = {"": 1.0, "k": 1e-6, "m": 1e-3, "g": 1.0, "t": 1e3}[amount[2]]
+    return float(amount[1]) * scale
 
 
 def memory_doubt(gb: float) -> str | None:
-    """Say why an amount of memory is doubted, None when it is not: this machine has far less."""
+    """Return a warning when this machine has far less memory than ``gb`` (GB), else None."""
     try:
         here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    except (ValueError, OSError, AttributeError):  # not told by this system
+    except (ValueError, OSError, AttributeError):  # this system does not say how much it has
         return None
     if gb <= DOUBTFUL * here:
         return None

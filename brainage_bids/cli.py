@@ -1,7 +1,7 @@
-"""The command line: argv and environment become values, values become ONE call of the pipeline, errors exit codes.
+"""The command line of ``brainage-bids``: reads the options, calls one level, and turns errors into exit codes.
 
-Only this file, `option_groups` and `tools` know typer. Everything heavy (torch, nipype, pandas) is imported after the
-arguments are understood, so that ``--help`` answers at once.
+Only this file, `option_groups` and `tools` import typer. Heavy packages (torch, nipype, pandas) are imported after the
+arguments were read, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from brainage_bids.schema import DEFAULT_SEED, DEFAULT_TEMPLATE
 from brainage_bids.stops import Stopped, heeded
 
 LEVELS = ("participant", "group")
-MOST_CORES, MOST, LARGEST_SEED = 4096, 1_000_000, 2**32 - 1  # what numbers may be at most: more is a slip
+MOST_CORES, MOST, LARGEST_SEED = 4096, 1_000_000, 2**32 - 1  # upper limits; a larger number is a typing error
 LOG = logging.getLogger("brainage_bids")
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _spellings() -> dict[str, str]:
-    """Return the first spelling of each spelling of an option: ``-w`` is ``--work-dir``."""
+    """Return each spelling of an option -> the first spelling of that option: ``-w`` -> ``--work-dir``."""
     parameters = typer.main.get_command(app).params
     return {name: parameter.opts[0] for parameter in parameters for name in parameter.opts}
 
@@ -194,9 +194,9 @@ def bids_app(
     ] = False,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print it")] = False,
 ) -> None:
-    """Understand the arguments, then call the pipeline once."""
+    """Check the options, then run one level."""
     del notrack, resource_monitor, version
-    del config_file  # config_file was unfolded into argv before typer saw it
+    del config_file  # its options are in argv already (`argv.from_config`)
     if level not in LEVELS:
         raise UnknownLevelError(f"analysis level {level!r} is not known; use participant or group")
     if not bids_dir.is_dir():
@@ -323,7 +323,7 @@ def bids_app(
 
 
 def say_ignored(context: typer.Context, level: str) -> None:
-    """Name the options that were given and are of the other level."""
+    """Warn about options that belong to the other level."""
     (other,) = set(LEVELS) - {level}
     given = [
         parameter.opts[0]
@@ -335,15 +335,15 @@ def say_ignored(context: typer.Context, level: str) -> None:
 
 
 class OnScreen(logging.Formatter):
-    """The bare message, each line cut to what fits a screen (the log file has it whole)."""
+    """Formats a message for the screen: long lines are shortened (the log file has them in full)."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return what is printed of a record."""
+        """Return the text to print."""
         return cut_lines(super().format(record))
 
 
 def log_to_screen(verbose: int) -> None:
-    r"""Print what is logged, bare, on stderr; what no terminal can show (bytes of odd file names) as ``\udcff``."""
+    r"""Print log messages on stderr without a prefix. Bytes that a terminal cannot show are written as ``\udcff``."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
@@ -361,16 +361,16 @@ def _command_line() -> str:
 
 
 def run_application(application: typer.Typer, prepare: Callable[[list[str]], list[str]], program: str) -> None:
-    """Run one of the two applications; every ending becomes an exit code."""
+    """Run one of the two applications and end the process with its exit code."""
     show_traceback = sum(arg.count("v") for arg in sys.argv[1:] if re.fullmatch("-v+|--verbose", arg)) > 1
-    # nipype asks its home server for the latest version at import unless told not to.
+    # Without these, nipype asks its server for the latest version when it is imported.
     os.environ.setdefault("NO_ET", "1")
     os.environ.setdefault("NIPYPE_NO_ET", "1")
     try:
         with heeded(lambda stop: typer.echo(f"brainage-bids: {stop}", err=True)):
             code = application(prepare(sys.argv[1:]), standalone_mode=False, prog_name=program)
         sys.exit(code if isinstance(code, int) else 0)
-    except Stopped as stop:  # its sentence is said by now
+    except Stopped as stop:  # its message is printed already
         sys.exit(stop.exit_code)
     except BrainageError as error:
         _fail(error, error.exit_code, show_traceback)
@@ -381,38 +381,37 @@ def run_application(application: typer.Typer, prepare: Callable[[list[str]], lis
         _fail(UsageError("stopped by the keyboard; the same command goes on where it was"), 130, False)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            words = f"{shorten(error.filename)} is longer than a path may be; check the options"
-            _fail(error, UsageError.exit_code, show_traceback, words)
-        _fail(error, InputOutputError.exit_code, show_traceback, _of_the_system(error))
-    except Exception as error:  # a mistake of ours; 70 is EX_SOFTWARE
-        words = f"unexpected {type(error).__name__}: {error}; this is a mistake in brainage-bids, -v -v shows where"
-        _fail(error, 70, show_traceback, words)
+            message = f"{shorten(error.filename)} is longer than a path may be; check the options"
+            _fail(error, UsageError.exit_code, show_traceback, message)
+        _fail(error, InputOutputError.exit_code, show_traceback, _os_error_message(error))
+    except Exception as error:  # a bug of ours; 70 is EX_SOFTWARE
+        message = f"unexpected {type(error).__name__}: {error}; this is a mistake in brainage-bids, -v -v shows where"
+        _fail(error, 70, show_traceback, message)
 
 
-def _of_the_system(error: OSError) -> str:
-    """Return in one sentence what the system refused."""
+def _os_error_message(error: OSError) -> str:
     from brainage_bids.bids.files import no_room
 
     where = f"{error.filename}: " if error.filename else ""
     return no_room(error) or f"{where}{error.strerror or error}; check the path, its permissions and the disk"
 
 
-def _fail(error: BaseException, code: int, show_traceback: bool, words: str | None = None) -> None:
+def _fail(error: BaseException, code: int, show_traceback: bool, message: str | None = None) -> None:
     if show_traceback:
         import traceback
 
         traceback.print_exception(error)
-    typer.echo(cut_lines(f"brainage-bids: {words or error}"), err=True)
+    typer.echo(cut_lines(f"brainage-bids: {message or error}"), err=True)
     sys.exit(code)
 
 
 def prepare_arguments(typed: Sequence[str]) -> list[str]:
-    """Return the arguments as typer takes them."""
+    """Return the arguments in the form that typer accepts (`argv.prepare_arguments`)."""
     return argv.prepare_arguments(typed, _spellings())
 
 
 def run_inside(typed: Sequence[str]) -> None:
-    """Run ``brainage-bids`` from another program; errors are raised, and the record holds this command."""
+    """Run ``brainage-bids`` from another program. Errors are raised; the run record shows this command."""
     before = sys.argv
     sys.argv = ["brainage-bids", *typed]
     try:

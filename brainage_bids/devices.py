@@ -1,4 +1,4 @@
-"""Which device a run computes on. Imports torch only when asked."""
+"""Choose the device (CPU or GPU) a run computes on. Imports torch only when called."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """Turn ``auto`` (the GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1`` into a device that is there.
+    """Return the device for ``auto`` (the GPU if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:1``.
 
     Parameters
     ----------
     name
-        What the user asked for.
+        Value of ``--device``.
     local_rank
-        Number of the process on its machine: each takes a GPU of its own where none is named.
+        Number of the process on its machine. Unless a GPU is named, each process uses its own.
 
     Raises
     ------
     UsageError
-        When the name is unknown or the GPU is not there.
+        When the name is unknown or the machine has no such GPU.
     """
     import torch
 

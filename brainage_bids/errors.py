@@ -1,21 +1,21 @@
-"""The error family. Each error knows the exit code it becomes; only the command line turns one into the other.
+"""The errors of this program. Each class has the exit code that the command line ends with.
 
 The codes follow the draft BIDS execution specification and sysexits.
 """
 
 from __future__ import annotations
 
-LONGEST_LINE = 700  # characters of a line that a person is told
+LONGEST_LINE = 700  # characters of a line of a message
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """Return a value as the text of one line for a message, cut when it is long: ``abcd... (5000 characters)``."""
+    """Return a value as one line of text for a message; long text is cut: ``abcd... (5000 characters)``."""
     text = " ".join(str(value).split())
     return text if len(text) <= limit else f"{text[:limit].rstrip()}... ({len(text)} characters)"
 
 
 def cut_lines(text: str) -> str:
-    """Return a message with the middle of every line cut that is long; what is wrong and the way out stay."""
+    """Return a message with the middle of every long line removed; the start and the end of a line are kept."""
     room = LONGEST_LINE // 2 - 20
     cut = [
         line if len(line) <= LONGEST_LINE else f"{line[:room]} ... ({len(line)} characters) ... {line[-room:]}"
@@ -25,7 +25,7 @@ def cut_lines(text: str) -> str:
 
 
 class BrainageError(Exception):
-    """Base of every error a user may meet; the message is one sentence: the thing, its value, the way out."""
+    """Base of every error a user may see. The message is one sentence: what is wrong, its value, and what to do."""
 
     exit_code = 1
 
@@ -37,7 +37,7 @@ class ParticipantsFailed(BrainageError):
 
 
 class InvalidDatasetError(BrainageError):
-    """The BIDS dataset has faults that make its numbers unsafe to use."""
+    """The BIDS dataset has errors that could make results wrong."""
 
     exit_code = 16
 
@@ -49,25 +49,25 @@ class UnknownLevelError(BrainageError):
 
 
 class NothingSelectedError(BrainageError):
-    """The filters leave no scan."""
+    """No scan is left after the filters."""
 
     exit_code = 18
 
 
 class UsageError(BrainageError):
-    """The command line asks for something that cannot be."""
+    """The command line is wrong, or asks for something impossible."""
 
     exit_code = 64
 
 
 class BadDataError(BrainageError):
-    """A file is there, but what it holds cannot be used."""
+    """A file exists, but its content cannot be used."""
 
     exit_code = 65
 
 
 class NoInputError(BrainageError):
-    """An input that the command needs is not there."""
+    """An input that the command needs does not exist."""
 
     exit_code = 66
 
@@ -79,23 +79,23 @@ class CannotCreateError(BrainageError):
 
 
 class InputOutputError(BrainageError):
-    """Reading or writing failed half way (disk full, network file system gone)."""
+    """Reading or writing failed (for example, the network file system is gone)."""
 
     exit_code = 74
 
 
 class NoRoomError(InputOutputError):
-    """There is no room for what is written: a full disk, a used-up quota. It ends a run, whatever is left to do."""
+    """The disk is full or the quota is used up. This always ends the run."""
 
 
 class TryAgainError(BrainageError):
-    """A passing condition (a lock, memory) stopped the run; running again may work."""
+    """A temporary condition (a lock, too little memory) stopped the run; running again may work."""
 
     exit_code = 75
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit code that an error becomes; 70 is a mistake of ours."""
+    """Return the exit code for an error; 70 means a bug of ours."""
     if isinstance(error, BrainageError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):

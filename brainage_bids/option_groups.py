@@ -1,4 +1,4 @@
-"""The options of ``brainage-bids`` in groups: which level looks at each, and ``--help`` in their order."""
+"""The options of ``brainage-bids`` by topic, as ``--help`` shows them, and which level uses each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROUPS = {
     ).split(),
     "Compatibility": "skip_bids_validation notrack resource_monitor".split(),
 }
-# Parameters that only one level looks at; every other one belongs to both.
+# Options that only one level uses; all others are for both.
 ONE_LEVEL = {
     "participant": {
         *GROUPS["Training"],
@@ -40,27 +40,27 @@ ONE_LEVEL = {
 
 
 class CommandInGroups(TyperCommand):
-    """A command whose ``--help`` shows the options in `GROUPS`, and which level looks at each."""
+    """A command whose ``--help`` shows the options in `GROUPS`, and which level uses each."""
 
     def format_options(self, ctx: typer.Context, formatter: object) -> None:
         """Write the arguments and the groups."""
         parameters = {parameter.name: parameter for parameter in self.get_params(ctx)}
-        told = {name: _plain(*one.get_help_record(ctx)) for name, one in parameters.items()}
+        records = {name: _plain(*parameter.get_help_record(ctx)) for name, parameter in parameters.items()}
         with formatter.section("Arguments"):
-            formatter.write_dl([told[n] for n, one in parameters.items() if one.param_type_name == "argument"])
+            formatter.write_dl([records[n] for n, p in parameters.items() if p.param_type_name == "argument"])
         for title, names in GROUPS.items():
-            whole = next((level for level, those in ONE_LEVEL.items() if those.issuperset(names)), None)
-            with formatter.section(f"{title} ({whole} level)" if whole else title):
-                formatter.write_dl([told[name] if whole else _of_level(name, *told[name]) for name in names])
+            level = next((level for level, options in ONE_LEVEL.items() if options.issuperset(names)), None)
+            with formatter.section(f"{title} ({level} level)" if level else title):
+                formatter.write_dl([records[name] if level else _with_level(name, *records[name]) for name in names])
 
 
-def _of_level(name: str, option: str, words: str) -> tuple[str, str]:
-    """Return an option and its words, with the level before them where only one looks at it."""
-    level = next((level for level, those in ONE_LEVEL.items() if name in those), None)
-    return option, f"{level}: {words}" if level else words
+def _with_level(name: str, option: str, text: str) -> tuple[str, str]:
+    """Return an option and its help text, which starts with the level if only one level uses the option."""
+    level = next((level for level, options in ONE_LEVEL.items() if name in options), None)
+    return option, f"{level}: {text}" if level else text
 
 
-def _plain(option: str, words: str) -> tuple[str, str]:
-    """Return an option and its words without what only a programmer reads: bounds of numbers, ``list[str]``."""
-    words = re.sub(r"(; )?[\d.]*<=x<=\d+|(; )?x>=\d+", "", words).replace("[]", "").rstrip()
-    return option.replace("<list[str]>", "<str> ...").replace(" range>", ">"), words
+def _plain(option: str, text: str) -> tuple[str, str]:
+    """Return an option and its help text without programmers' notation: bounds of numbers, ``list[str]``."""
+    text = re.sub(r"(; )?[\d.]*<=x<=\d+|(; )?x>=\d+", "", text).replace("[]", "").rstrip()
+    return option.replace("<list[str]>", "<str> ...").replace(" range>", ">"), text
