@@ -1,7 +1,7 @@
-"""The functions for a Python prompt: paths and tables in, tables, arrays and paths out.
+"""The public Python functions: they take paths and tables, and return tables, arrays and paths.
 
-Each is a thin door to what the command line calls; nothing is computed here, and importing this loads nothing heavy.
-`brainage_bids` exports them, together with the statistics (`brainage_bids.stats`) and the contrastive loss.
+Each calls the same code as the command line; nothing is computed here. Importing this module loads nothing heavy.
+`brainage_bids` exports these functions together with the statistics (`brainage_bids.stats`) and the contrastive loss.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_dataset(
     derivatives: Sequence[str] = (),
     skip_validation: bool = False,
 ) -> pd.DataFrame:
-    """Read a BIDS dataset: every T1w image, and what the tables say of the person on that day.
+    """Read a BIDS dataset: every T1w image, and what the tables say about the person on that day.
 
     No image is opened.
 
@@ -55,17 +55,17 @@ def read_dataset(
     participants, exclude_participants, sessions
         Labels with or without ``sub-`` or ``ses-``; empty takes all.
     age_column, sex_column
-        ``FILE:COLUMN`` (ages: also ``FILE:COLUMN:UNIT``) where the tables name them otherwise.
+        ``FILE:COLUMN`` (ages: also ``FILE:COLUMN:UNIT``) if the columns do not have a usual name.
     group_column
         Column of the diagnosis; None looks for a usual name.
     controls
         Labels of the healthy controls; empty looks for the usual ones.
     scores
-        ``NAME=FILE:COLUMN`` of clinical scores beside those that are recognised.
+        ``NAME=FILE:COLUMN`` of further clinical scores; usual ones are recognised.
     t1w_suffix
         ``UNIT1`` takes the MP2RAGE image of people without a T1w image.
     derivatives
-        ``NAME=PATH`` of fMRIPrep and the like, whose images to start from.
+        ``NAME=PATH`` of fMRIPrep or a similar pipeline; its images are used instead of the raw ones.
     skip_validation
         Accept a dataset without a usable ``dataset_description.json``.
 
@@ -79,9 +79,9 @@ def read_dataset(
     Raises
     ------
     InvalidDatasetError
-        When faults of the dataset make its numbers unsafe; all are named.
+        When the dataset has errors that could make results wrong; the message lists all of them.
     NoInputError, UsageError, NothingSelectedError
-        When a file, label or column that was asked for is not there, or no scan is left.
+        When a file, label or column given here does not exist, or no scan is left.
 
     Examples
     --------
@@ -126,49 +126,49 @@ def preprocess(
 ) -> pd.DataFrame:
     """Make the brain volumes of a dataset: mask, bias field, affine to the template, intensities from 0 to 1.
 
-    What is there already, made from the same image by the same engine, is kept. This is the command
-    ``brainage-bids BIDS_DIR OUTPUT_DIR participant --preprocess-only``, and leaves the same files.
+    Volumes that the same engine made earlier from the same image are kept. This does the same as the command
+    ``brainage-bids BIDS_DIR OUTPUT_DIR participant --preprocess-only`` and writes the same files.
 
     Parameters
     ----------
     bids_dir
         Folder of the dataset.
     output_dir
-        Folder of everything that is written.
+        Folder for all results.
     resolution
         Voxel size of the volumes, mm (0.5 to 16); 1 without a model or recipe.
     model, recipe
-        Instead: make the volumes that this model (name or folder) needs, or that this recipe trains on.
+        Instead of ``resolution``: the model (name or folder) or the recipe to make the volumes for.
     engine
         ``builtin``, ``ants``, ``fsl`` or ``minc``.
     nprocs
-        Scans at the same time. In a script more than one needs ``if __name__ == "__main__":`` around the call.
+        Scans processed at the same time. For more than 1, a script needs ``if __name__ == "__main__":`` around the call.
     device
         ``auto`` or ``cpu``.
     work_dir
         Folder for intermediate files; None takes ``output_dir/work``.
     rerun
-        Make again what is there.
+        Make existing volumes again.
     progress
         Show a progress bar.
     **selection
-        What `read_dataset` takes beside ``bids_dir``: ``participants``, ``age_column`` and so on.
+        Other arguments of `read_dataset`: ``participants``, ``age_column`` and so on.
 
     Returns
     -------
     pandas.DataFrame
-        The table of `read_dataset` and, for every scan, ``status`` (``done``, ``skipped``: was there, ``failed``),
-        ``step`` and ``reason`` of a failure, ``volume`` and ``mask`` (paths; None when it failed) and ``qc_pass`` (the
-        gates of image quality, or the decision of a person in ``qc.tsv``; None when it failed).
+        The table of `read_dataset` with, for every scan: ``status`` (``done``; ``skipped``: existed already;
+        ``failed``), ``step`` and ``reason`` of a failure, ``volume`` and ``mask`` (paths; None when it failed), and
+        ``qc_pass`` (the gates of image quality, or the decision of a person in ``qc.tsv``; None when it failed).
 
     Raises
     ------
     BrainageError
-        When the dataset, an argument or the disk makes the run impossible. A scan that fails does not raise.
+        When the dataset, an argument or the disk makes the run impossible. A failed scan raises nothing.
 
     Notes
     -----
-    Source: section 2.2 of arXiv 2511.22102; docs/methods.md says how it was read.
+    Source: section 2.2 of arXiv 2511.22102; docs/methods.md explains how we understood it.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def preprocess(
 
     grid = {"resolution": resolution, "model": model, "recipe": recipe}
     if len(given := [name for name, value in grid.items() if value is not None]) > 1:
-        raise UsageError(f"{' and '.join(given)} each tell the grid of the volumes; give one of them")
+        raise UsageError(f"{' and '.join(given)} each set the grid of the volumes; give only one of them")
     low, high = RESOLUTION_MM
     if resolution is not None and not low <= resolution <= high:
         raise UsageError(f"resolution is {resolution}; give a voxel size from {low:g} to {high:g} mm")
@@ -236,34 +236,34 @@ def train_model(
 ) -> Path:
     """Train a recipe on volumes and ages of healthy people, and write a model folder.
 
-    Who trains, who validates and who is held out is drawn by person and family, never by scan. A training that was
-    interrupted goes on; one that is there already, of the same people, volumes and settings, is kept.
+    People are divided at random into training, validation and held-out sets, by person and family, never by scan. An
+    interrupted training continues. A finished one of the same people, volumes and settings is kept.
 
     Parameters
     ----------
     scans
-        One row per scan, as `preprocess` returns it, or of your own: ``participant_id``, ``volume`` (path) and ``age``
-        (years); where there, ``session_id run age_flags sex group site family qc_pass`` count too. Rows without volume
-        or age, or whose ``qc_pass`` is False, do not train.
+        One row per scan: the table of `preprocess`, or your own with ``participant_id``, ``volume`` (path) and ``age``
+        (years). The columns ``session_id run age_flags sex group site family qc_pass`` are used if present. Rows
+        without volume or age, or with ``qc_pass`` False, are not used for training.
     recipe
         ``rnc-highrez``, ``resnet50-lowrez``, ``pca-ridge``, ... or a TOML file.
     model_dir
-        The model folder; its last part is best the name of the model.
+        The model folder. Its name should be the name of the model.
     train_on
-        Query that says which rows may train, such as ``group == "CN" and age > 40``; None: the controls, or everyone
-        where nobody has a ``group``.
+        Query for the rows to train on, such as ``group == "CN" and age > 40``; None: the controls, or everyone if
+        nobody has a ``group``.
     controls
         Labels of the healthy controls in ``group``; None takes those that `read_dataset` found.
     folds
-        Train this many members, each holding one fold of the people out; then everybody is predicted out of fold.
+        Train this many members. Each holds out one fold of the people, so that everybody is predicted out of fold.
     settings
-        ``SECTION.KEY=VALUE`` each, instead of the recipe's.
+        Changed values of the recipe, each ``SECTION.KEY=VALUE``.
     epochs, batch_size
-        Of the main stage; None takes the recipe's.
+        Of the main stage; None takes those of the recipe.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
     seed
-        Of split, weights and augmentation.
+        Random seed of split, weights and augmentation.
     progress
         Show a progress bar.
 
@@ -277,7 +277,7 @@ def train_model(
     UsageError
         When a column or label is missing, the recipe is unknown, or the training diverges.
     BadDataError, NoInputError
-        When too few people can train, or a volume is not there or not the one that the recipe needs.
+        When there are too few people to train on, or a volume is missing or not the kind that the recipe needs.
 
     Notes
     -----
@@ -285,7 +285,7 @@ def train_model(
 
     Examples
     --------
-    Six phantoms are enough to show it, not to train anything: ``pca-ridge`` is the quickest recipe.
+    Six phantoms are enough for an example, not for a real training. ``pca-ridge`` is the quickest recipe.
 
     >>> from brainage_bids import preprocess, train_model
     >>> scans = preprocess("phantom", "derivatives", resolution=4)
@@ -324,13 +324,13 @@ def load_model(model: str | Path, *, device: str = "auto") -> BrainAgeModel:
     Returns
     -------
     brainage_bids.model.predict.BrainAgeModel
-        ``name``, ``spec`` (the volume it needs), ``networks`` (by the name of their fold) and ``card`` (what is
-        known of its training).
+        Has ``name``, ``spec`` (the volume it needs), ``networks`` (fold name -> network) and ``card`` (content of
+        ``model.json``: how it was trained).
 
     Raises
     ------
     NoInputError
-        When there is no such folder or name, or a file of it is missing.
+        When there is no such folder or name, or one of its files is missing.
     BadDataError
         When a file is broken, or the files do not fit together.
 
@@ -369,38 +369,39 @@ def predict(
 ) -> pd.DataFrame:
     """Predict the age of the brain in every volume.
 
-    A person whom a member of the model held out is predicted by that member alone; who trained or validated the model
-    is marked, and `select_rows` leaves such rows out of every test. For this the model has to know who a volume shows.
+    A person held out by one member of the model is predicted by that member only. People used for training or
+    validation are marked, and `select_rows` leaves them out of every test. So the model needs to know whose each
+    volume is.
 
     Parameters
     ----------
     model
         From `load_model`.
     volumes
-        The table of `preprocess` (or another with ``participant_id`` and ``volume``, and ``age`` in years where known),
+        The table of `preprocess` (or another with ``participant_id`` and ``volume``, and ``age`` in years if known),
         or the paths of volumes made for this model.
     participant_ids
-        Whom each path shows; None reads it from names that start with ``sub-``.
+        Participant of each path; None reads them from file names that start with ``sub-``.
     ages
-        Years, one for each path; None: not known, and no gap is given.
+        Age for each path, years; None: not known, and no gap is computed.
     dataset
-        Name of the dataset that the people are of. None takes that of the table; where no name is known, equal labels
-        are taken to be the same people.
+        Name of the dataset of these people; None takes that of the table. Without any name, equal labels count as the
+        same person.
     by_model
-        Add the name of the model to the columns, ``predicted_age_<model>`` and so on, as the statistics want them.
+        Add the name of the model to the columns (``predicted_age_<model>`` and so on), as the statistics need it.
 
     Returns
     -------
     pandas.DataFrame
-        The rows given, in their order, with ``model``, ``predicted_age``, ``bag`` (predicted minus true age),
-        ``bag_corrected`` (age bias removed, by the line of the model's held-out people), ``pred_lo pred_hi`` (95 %
-        conformal interval), all in years; ``flags`` (what to know, separated by semicolons), ``in_training`` (1 or 0),
-        ``status`` and ``reason``. A volume that cannot be predicted keeps its row: ``failed``, with the reason.
+        The given rows in the same order, with ``model``; in years, ``predicted_age``, ``bag`` (predicted minus true
+        age), ``bag_corrected`` (age bias removed with the line of the model's held-out people) and ``pred_lo pred_hi``
+        (95 % conformal interval); ``flags`` (separated by semicolons), ``in_training`` (1 or 0), ``status`` and
+        ``reason``. A volume that cannot be predicted keeps its row, with status ``failed`` and the reason.
 
     Raises
     ------
     UsageError
-        When a column is missing, lengths differ, or it is not known whom a volume shows.
+        When a column is missing, lengths differ, or the participant of a volume is not known.
 
     Notes
     -----
@@ -439,35 +440,34 @@ def gradram(
 ) -> tuple[float, np.ndarray]:
     """Return the predicted age of one volume and its Grad-RAM map: the years that each cell adds to that age.
 
-    The map is signed, neither rectified nor scaled; its sum and the bias of the last layer are the age.
+    The map is signed, not rectified and not scaled. Its sum plus the bias of the last layer is the predicted age.
 
     Parameters
     ----------
     model
-        From `load_model`; or a network of your own in evaluation mode, as `brainage_bids.model.explain.gradram` takes
-        it.
+        From `load_model`; or your own network in evaluation mode (see `brainage_bids.model.explain.gradram`).
     volume
         Path of a volume made for this model, or its values ``(X, Y, Z)``, RAS+.
     participant_id
-        Whom it shows; None reads it from a file name that starts with ``sub-``. A model of several folds needs it: a
-        person is explained by the member that held the person out.
+        Participant of the volume; None reads it from a file name that starts with ``sub-``. A model with several folds
+        needs it, because it uses the member that held this person out.
     dataset
         As in `predict`.
 
     Returns
     -------
     age
-        Years.
+        Predicted age, years.
     map
-        ``(x, y, z)`` float32, years per cell, on the grid of the last stage; `brainage_bids.model.explain.map_affine`
-        gives its place in the world.
+        ``(x, y, z)`` float32, years per cell, on the grid of the last stage. Its affine is
+        `brainage_bids.model.explain.map_affine`.
 
     Raises
     ------
     UsageError
-        When a model of several folds does not know whom the volume shows.
+        When the model has several folds and the participant is not known.
     BadDataError, NoInputError
-        When the volume is not there, or not one that this model needs.
+        When the volume does not exist, or is not the kind that this model needs.
 
     Notes
     -----

@@ -1,7 +1,7 @@
-"""The tables of results, each declared once: its columns, what they mean, what makes it, and how the page shows it.
+"""All result tables, each declared once: its columns, their meaning, the function that makes it, and how a page shows it.
 
-To add a table: write the function that makes it in `stats`, declare it here, and give it a place in the template of
-the page. To add a column: add it to the rows that the function makes, and here.
+To add a table: write a function in `stats` that makes it, declare the table here, and add it to the page template.
+To add a column: add it to the rows that the function makes, and here.
 """
 
 from __future__ import annotations

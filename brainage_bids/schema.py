@@ -1,6 +1,6 @@
-"""Shared nouns: a scan, the grid a model wants, and the columns of every table.
+"""Definitions that all parts share: a scan, the volume a model needs, and the columns of the tables.
 
-Standard library only, so that ``--help`` stays fast; nothing here reads or writes a file.
+Uses only the standard library, so that ``--help`` stays fast. Reads and writes no file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 DEFAULT_SEED = 20251127
 DEFAULT_TEMPLATE = "MNI152NLin2009aSym"
-DEFAULT_TEMPLATE_SHA = "02bbc9b59082"  # of its arrays, see preprocess.template.content_sha
+DEFAULT_TEMPLATE_SHA = "02bbc9b59082"  # hash of its arrays, see preprocess.template.content_sha
 
 # The paper's grid: 193 x 229 x 193 voxels of 1 mm, voxel (0, 0, 0) at this RAS+ world position (mm).
 GRID_EXTENT_MM = (193, 229, 193)
@@ -23,7 +23,7 @@ AGE_BINS = ((20.0, 40.0), (40.0, 60.0), (60.0, 80.0), (80.0, math.inf))  # half-
 
 @dataclass(frozen=True)
 class VolumeSpec:
-    """The volume a model needs; stored with the weights, and every volume says which one it was made to.
+    """The kind of volume a model needs. It is stored with the weights, and in the sidecar of every volume.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class VolumeSpec:
         ``minmax``: clip to the 0.5-99.5 percentiles inside the mask, scale to [0, 1], zero outside;
         ``zscore``: same clip, zero mean and unit variance inside the mask, zero outside.
     version
-        Raised when the meaning of the other fields changes.
+        Increased when the meaning of the other fields changes.
     template_sha
-        First 12 hex digits of the SHA-256 of the template's arrays: two templates of one name are never mixed.
+        First 12 hex digits of the SHA-256 of the template's arrays, so that two templates of one name are never mixed.
     """
 
     template: str = DEFAULT_TEMPLATE
@@ -100,18 +100,18 @@ class VolumeSpec:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What another pipeline (fMRIPrep, sMRIPrep, ...) already made of a scan, in the scan's own space.
+    """Files that another pipeline (fMRIPrep, sMRIPrep, ...) made from a scan, in the scan's own space.
 
     Parameters
     ----------
     name
-        What the other pipeline is called (``--derivatives NAME=PATH``).
+        Name of the other pipeline (``--derivatives NAME=PATH``).
     image
         Absolute path of the bias-corrected T1w image (``desc-preproc_T1w``).
     mask
         Absolute path of the brain mask on its grid (``desc-brain_mask``).
     fault
-        Why there is nothing to start from, None when there is; the scan then fails for this reason.
+        Why these files cannot be used; the scan then fails for this reason. None when they can.
     """
 
     name: str
@@ -129,25 +129,25 @@ class Scan:
     path
         Absolute path of the image.
     participant_id, session_id
-        With their prefixes (``sub-01``, ``ses-1``); ``session_id`` is None where the dataset has no sessions.
+        With their prefixes (``sub-01``, ``ses-1``); ``session_id`` is None if the dataset has no sessions.
     entities
         The remaining BIDS entities of the file name in order, e.g. ``(("acq", "mprage"), ("run", "1"))``.
     age
-        Years at this session, None when unknown. ``age_source`` says which table and column gave it,
-        ``age_flags`` what to know about it (``top_coded``, ``age_not_session_specific``, ...).
+        Age at this session in years, None when unknown. ``age_source`` is the table and column it comes from,
+        ``age_flags`` are warnings about it (``top_coded``, ``age_not_session_specific``, ...).
     rate_age
-        Years for rates of change, where the ages of sessions are whole years and the time between them is known
-        better; else None.
+        Age in years for rates of change, when ages are whole years but the time between sessions is known more
+        precisely; else None.
     sex
         ``F``, ``M``, ``O`` or None.
     group, site, family
         As written in the data; None when missing.
     scores
-        ``(name, value)`` pairs of the clinical scores, missing ones left out.
+        ``(name, value)`` of each known clinical score.
     prepared
-        Files of another pipeline to start from instead of ``path``.
+        Files of another pipeline to use instead of ``path``.
     second_inversion
-        Of an MP2RAGE image (UNIT1) the image of the second inversion, where it is there.
+        For an MP2RAGE image (UNIT1): path of the second inversion image, if it exists.
     """
 
     path: str
@@ -181,13 +181,13 @@ class Scan:
 
     @property
     def run(self) -> str | None:
-        """What tells scans of one session apart: the entities joined (``acq-mprage_run-1``), or None."""
+        """The entities that distinguish scans of one session, joined (``acq-mprage_run-1``), or None."""
         return "_".join(f"{key}-{value}" for key, value in self.entities) or None
 
 
 NOT_OF_SESSION = "age_not_session_specific"  # age flag: one age was given for a person with several sessions
-QC_WARNINGS = "qc_warnings"  # how many; helps to choose among scans of a session, written into no table
-RATE_AGE = "age_for_rates"  # column of ``group/brainage.tsv``, only where some scan has one
+QC_WARNINGS = "qc_warnings"  # number of warnings, to choose among scans of a session; not written into any table
+RATE_AGE = "age_for_rates"  # column of ``group/brainage.tsv``, only if some scan has such an age
 
 PREDICTION_COLUMNS = {
     "model": "name of the model",

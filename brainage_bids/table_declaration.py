@@ -1,4 +1,4 @@
-"""How a table of results is declared (`result_tables`), and what columns of one name mean in all of them."""
+"""The classes that declare a result table (see `result_tables`), and the meaning of columns that many tables share."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Shown:
     Parameters
     ----------
     title
-        Its heading, with the unit.
+        Heading, with the unit.
     form
-        How a cell is written (`brainage_bids.report.html_tables.FORMS`), and from which columns of the table.
+        Format of a cell (`brainage_bids.report.html_tables.FORMS`), then the columns of the table that it uses.
     kind
         ``n`` number, ``w`` text without line breaks, ``long`` text, ``note`` a line below the row.
     sign, places
-        Whether a plus is shown; how many decimals.
+        Whether a plus sign is shown; number of decimals.
     grey_in
-        Kind of subset in which the number is grey, because it is low there by construction.
+        Kind of subset in which the number is shown grey, because it is always low there.
     """
 
     title: str
@@ -50,17 +50,17 @@ class ResultTable:
     Parameters
     ----------
     name
-        Of the file.
+        Name of the file.
     names
-        Of the columns, in order, separated by blanks. ``n`` and ``n_...`` are counts; what is no text is a number.
+        Names of the columns in order, separated by blanks. ``n`` and ``n_...`` are counts.
     own
-        Meaning and unit of the columns that the words below do not explain.
+        Meaning and unit of the columns that `TEXT` and `NUMBERS` do not explain.
     texts
-        Which of its own columns are text.
+        Which of these columns are text; the others are numbers.
     made_by
-        The function of `brainage_bids.stats` that makes it and what that takes (`brainage_bids.app.group`).
+        The function of `brainage_bids.stats` that makes the table, with its arguments (`brainage_bids.app.group`).
     pages
-        By its name in the template, how the page shows it; a table that needs more has code in `report`.
+        Name in the page template -> how the page shows the table. Tables that need more have code in `report`.
     """
 
     name: str
@@ -92,15 +92,15 @@ class ResultTable:
         Raises
         ------
         KeyError
-            When it is explained nowhere.
+            When the meaning of the column is not declared.
         """
-        for known in (self.own, TEXT, NUMBERS):
-            if column in known:
-                return known[column]
+        for meanings in (self.own, TEXT, NUMBERS):
+            if column in meanings:
+                return meanings[column]
         raise KeyError(f"column {column!r} of {self.name}.tsv is explained nowhere")
 
 
-# --- what columns of one name mean in all tables ----------------------------------------------------------------------
+# --- meaning of the columns that many tables share --------------------------------------------------------------------
 
 TEXT = {
     "participant_id": "participant",

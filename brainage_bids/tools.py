@@ -1,4 +1,4 @@
-"""The command line of ``brainage-tools``: everything that is not the BIDS App. Values become one pipeline call."""
+"""The command line of ``brainage-tools``: phantom data, the demo, recipes and studies."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def study(
 
 
 def prepare_arguments(typed: list[str]) -> list[str]:
-    """Return the arguments as typer takes them."""
+    """Return the arguments in the form that typer accepts."""
     refuse_odd(typed)
     return repeat_options(typed)
 

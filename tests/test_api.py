@@ -294,7 +294,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
     [
         ({"resolution": 0}, "resolution is 0; .*0.5 to 16 mm"),
         ({"resolution": float("nan")}, "resolution is nan"),
-        ({"resolution": 2, "model": "open-adults"}, "resolution and model each tell the grid"),
+        ({"resolution": 2, "model": "open-adults"}, "resolution and model each set the grid"),
         ({"nprocs": 0}, "nprocs is 0"),
         ({"participant": "01"}, "'participant' is no argument.*participants"),
     ],

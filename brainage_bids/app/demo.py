@@ -1,4 +1,4 @@
-"""The demo: the main job on a phantom cohort, from scans to the group page."""
+"""The demo: the whole analysis of a phantom cohort, from scans to the group page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG = logging.getLogger("brainage_bids")
 
 
 def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = True) -> None:
-    """Make a phantom cohort in ``out_dir/bids`` and take it to ``out_dir/derivatives``; a second call goes on."""
+    """Make a phantom cohort in ``out_dir/bids`` and analyse it in ``out_dir/derivatives``; a second call continues."""
     from brainage_bids.app.group import run_group
     from brainage_bids.app.options import GroupOptions, ParticipantOptions
     from brainage_bids.app.participant import run_participant
@@ -29,7 +29,7 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
         make_cohort(bids_dir, n=n, seed=seed, voxel_mm=4.0, workers=nprocs, progress=progress)
     LOG.info("[2/3] participant level: preprocess, train rnc-demo in 5 folds, predict everybody out of fold")
     query = DatasetQuery(bids_dir=bids_dir)
-    batch = None if n >= 60 else n // 6  # a batch of the recipe takes more people than a small cohort has
+    batch = None if n >= 60 else n // 6  # the recipe's batch needs more people than a small cohort has
     run_participant(
         ParticipantOptions(
             query=query,
@@ -48,7 +48,7 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
 
 
 def summary(bids_dir: Path, output_dir: Path) -> str:
-    """Return what was found beside what was planted, and where to look."""
+    """Return the results next to the true (planted) values, and the paths of the pages."""
     outputs = Outputs(output_dir)
     planted = read_json(bids_dir / "planted.json")
     accuracy = read_tsv(outputs.group_table("accuracy")).set_index("subset")
