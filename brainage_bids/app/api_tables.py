@@ -1,4 +1,4 @@
-"""The tables of `brainage_bids.api`: what a user hands over as the rooms take it, and their answers as tables."""
+"""The tables of `brainage_bids.api`: checks and converts what a user gives, and returns results as tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("brainage_bids")
 NEEDED = ("participant_id", "volume", "age")  # to train
 OPTIONAL = ("session_id", "run", "age_flags", "sex", "group", "site", "family")
-SINGLE = ("group_column", "t1w_suffix", "skip_validation")  # the others may be several
+SINGLE = ("group_column", "t1w_suffix", "skip_validation")  # the others may have several values
 SELECTION = (
     "participants", "exclude_participants", "sessions", "age_column", "sex_column", "group_column", "controls",
     "scores", "t1w_suffix", "derivatives", "skip_validation",
@@ -34,27 +34,27 @@ SELECTION = (
 
 
 def dataset_query(bids_dir: str | Path, **selection: Any) -> DatasetQuery:
-    """Return the question that the command line would ask; the keywords are those of `read_dataset`."""
+    """Return the same query as the command line would make; the keywords are those of `read_dataset`."""
     if unknown := sorted(set(selection) - set(SELECTION)):
-        raise UsageError(f"{unknown[0]!r} is no argument; a dataset is asked for by {', '.join(SELECTION)}")
-    asked = {name: many(selection.get(name) or ()) for name in SELECTION if name not in SINGLE}
+        raise UsageError(f"{unknown[0]!r} is no argument; the arguments of a dataset are {', '.join(SELECTION)}")
+    lists = {name: many(selection.get(name) or ()) for name in SELECTION if name not in SINGLE}
     single = {name: selection[name] for name in SINGLE if selection.get(name) is not None}
     return DatasetQuery(
         bids_dir=absolute(bids_dir),
-        participant_label=asked["participants"],
-        exclude_participant_label=asked["exclude_participants"],
-        session_label=asked["sessions"],
-        age_columns=tuple(parse_column_option(text, "--age-column") for text in asked["age_column"]),
-        sex_columns=tuple(parse_column_option(text, "--sex-column") for text in asked["sex_column"]),
-        controls=asked["controls"],
-        scores=tuple(map(parse_score_option, asked["scores"])),
-        derivatives=asked["derivatives"],
+        participant_label=lists["participants"],
+        exclude_participant_label=lists["exclude_participants"],
+        session_label=lists["sessions"],
+        age_columns=tuple(parse_column_option(text, "--age-column") for text in lists["age_column"]),
+        sex_columns=tuple(parse_column_option(text, "--sex-column") for text in lists["sex_column"]),
+        controls=lists["controls"],
+        scores=tuple(map(parse_score_option, lists["scores"])),
+        derivatives=lists["derivatives"],
         **single,
     )
 
 
 def described_scans(dataset: Dataset) -> pd.DataFrame:
-    """Return the scans of a dataset, and in ``attrs`` what holds for all of them."""
+    """Return the scans of a dataset as a table, with facts about the dataset in ``attrs``."""
     table = scans_table(dataset.scans, dataset.score_names)
     table.attrs = {
         "name": dataset.name,
@@ -68,7 +68,7 @@ def described_scans(dataset: Dataset) -> pd.DataFrame:
 
 
 def with_volumes(dataset: Dataset, outputs: Outputs, spec: VolumeSpec) -> pd.DataFrame:
-    """Return the table of a dataset with what the run has left of every scan."""
+    """Return the scans of a dataset with the result of preprocessing: ``status step reason volume mask qc_pass``."""
     events, qc = last_events(outputs), read_qc(outputs.qc_table)
     rows = []
     for scan in dataset.scans:
@@ -87,16 +87,16 @@ def with_volumes(dataset: Dataset, outputs: Outputs, spec: VolumeSpec) -> pd.Dat
 
 
 def training_table(scans: pd.DataFrame, train_on: str | None, controls: Sequence[str] | None) -> pd.DataFrame:
-    """Return the rows that have a volume as the training takes them; ``trainable`` as the command line decides it."""
+    """Return the rows that have a volume, ready for training; ``trainable`` follows the rules of the command line."""
     from brainage_bids.app.page_values import is_phantom
     from brainage_bids.stats.columns import levels, text
 
     _need(scans, NEEDED)
-    told = scans.attrs
-    there = scans["volume"].map(is_known).to_numpy(dtype=bool)
-    if not there.all():
-        LOG.warning("%d of %d rows have no volume and take no part in the training", (~there).sum(), len(there))
-    table = scans[there].reset_index(drop=True)
+    attributes = scans.attrs
+    has_volume = scans["volume"].map(is_known).to_numpy(dtype=bool)
+    if not has_volume.all():
+        LOG.warning("%d of %d rows have no volume and take no part in the training", (~has_volume).sum(), len(scans))
+    table = scans[has_volume].reset_index(drop=True)
     table = table.assign(**{name: _objects([None] * len(table), table) for name in OPTIONAL if name not in table})
     people = _objects(map(participant_label, table["participant_id"]), table)
     table = table.assign(participant_id=people, age=_years(table["age"]), volume=table["volume"].map(str))
@@ -105,19 +105,20 @@ def training_table(scans: pd.DataFrame, train_on: str | None, controls: Sequence
     if twice := table["volume"][table["volume"].duplicated()].tolist():
         raise UsageError(f"the volume {shorten(twice[0])} stands in two rows; keep one row a scan")
     groups = levels(text(table, "group"))
-    healthy = tuple(told.get("controls", ()) if controls is None else many(controls))
+    healthy = tuple(attributes.get("controls", ()) if controls is None else many(controls))
     if groups and train_on is None and not set(healthy) & set(groups):
         raise UsageError(
             f"nobody is known to be healthy: the groups are {', '.join(groups)}, the controls "
             f"{', '.join(healthy) or 'not named'}; name them with controls, or say with train_on who trains"
         )
-    dataset = Dataset(Path(), told.get("name") or "", (), group_column="group" if groups else None, controls=healthy)
+    name = attributes.get("name") or ""
+    dataset = Dataset(Path(), name, (), group_column="group" if groups else None, controls=healthy)
     chosen, rule = trainable_rows(table, dataset, train_on)
     if "qc_pass" in table:
         chosen &= table["qc_pass"].map(lambda passed: not is_known(passed) or bool(passed)).astype(bool)
     LOG.info("training on %d people: %s", table.loc[chosen, "participant_id"].nunique(), rule)
     table["trainable"] = chosen
-    table.attrs = {"dataset": told.get("dataset"), "phantom": is_phantom(dataset)}
+    table.attrs = {"dataset": attributes.get("dataset"), "phantom": is_phantom(dataset)}
     return table
 
 
@@ -126,7 +127,7 @@ def volumes_table(
     participant_ids: Sequence[str] | None,
     ages: Sequence[float] | None,
 ) -> pd.DataFrame:
-    """Return a table with ``participant_id volume age`` of what `predict` was given."""
+    """Return the arguments of `predict` as a table with ``participant_id volume age`` (years)."""
     if isinstance(volumes, pd.DataFrame):
         if participant_ids is not None or ages is not None:
             raise UsageError("participant_ids and ages go with paths; a table has columns participant_id and age")
@@ -151,32 +152,32 @@ def volumes_table(
 
 
 def predicted(model: BrainAgeModel, table: pd.DataFrame, dataset: str | None) -> pd.DataFrame:
-    """Return a table of `volumes_table` with what a model says of every row; see `brainage_bids.api.predict`."""
+    """Return a table of `volumes_table` with the predictions of a model added; see `brainage_bids.api.predict`."""
     from brainage_bids.app.models import model_calibration
     from brainage_bids.model.model_options import ModelOptions
     from brainage_bids.model.predict import predict_table
     from brainage_bids.stats.bias import correct_with_calibration
 
-    scans, found = table.reset_index(drop=True), []
+    scans, results = table.reset_index(drop=True), []
     for scan in scans.to_dict("records"):
         row = {"predicted_age": float("nan"), "flags": [], "fold": None, "reason": None, "more": []}
         one = pd.DataFrame([{"prefix": "", **{name: scan[name] for name in ("participant_id", "volume", "age")}}])
         one.attrs["dataset"] = dataset
         try:
             if not is_known(scan["volume"]):
-                told = scan.get("reason")
-                raise NoInputError(told if is_known(told) else "there is no volume; preprocess the scan")
+                reason = scan.get("reason")
+                raise NoInputError(reason if is_known(reason) else "there is no volume; preprocess the scan")
             row |= predict_table(model, one, ModelOptions(progress=False), saliency=False).iloc[0].to_dict()
             row["more"] = _flags(scan)
         except (BadDataError, NoInputError) as error:
             row["reason"] = str(error)
             LOG.warning("%s cannot be predicted: %s", scan["participant_id"], error)
-        found.append(row)
-    rows = pd.DataFrame(found, columns=["predicted_age", "flags", "fold", "reason", "more"])
+        results.append(row)
+    rows = pd.DataFrame(results, columns=["predicted_age", "flags", "fold", "reason", "more"])
     rows = rows.astype({"predicted_age": "float64", "fold": object, "reason": object}).assign(age=scans["age"])
     corrected = correct_with_calibration(rows, model_calibration(model.card))
     used = [int(bool({"in_training", "in_validation"} & set(flags))) for flags in rows["flags"]]
-    if "in_training" in scans:  # by another model
+    if "in_training" in scans:  # of another model
         used = [max(pair) for pair in zip(used, scans["in_training"].fillna(0).astype(int), strict=True)]
     status = scans["status"] if "status" in scans else _objects(["done"] * len(scans), scans)
     result = scans.assign(
@@ -196,7 +197,7 @@ def predicted(model: BrainAgeModel, table: pd.DataFrame, dataset: str | None) ->
 
 
 def _flags(scan: Mapping[str, Any]) -> list[str]:
-    """Return what is to know of age and volume, as the prediction tables of the command line say it."""
+    """Return the flags of age and volume, as in the prediction tables of the command line."""
     flags = scan.get("age_flags")
     about_volume = read_json(sidecar_path(Path(scan["volume"])))
     return [*(flags.split(";") if is_known(flags) else ()), *(["qc_warn"] if about_volume.get("qc_warn") else ())]
@@ -223,7 +224,7 @@ def _objects(values: Iterable[Any], table: pd.DataFrame) -> pd.Series:
 
 
 def participant_label(person: object) -> str:
-    """Return the label of a participant as BIDS has it, ``sub-01``: what a model knows its people by."""
+    """Return the label of a participant with its prefix, ``sub-01``; models know their people by this label."""
     if not is_known(person) or not str(person).strip():
         raise UsageError("a row has no participant_id; people are kept apart by it: give one for every volume")
     text = str(person).strip()
@@ -231,21 +232,21 @@ def participant_label(person: object) -> str:
 
 
 def person_of(path: str | Path) -> str | None:
-    """Return whom a volume shows, by the name of its file; None where that says nothing."""
-    found = re.match(r"sub-[0-9A-Za-z+]+", Path(path).name)
-    return found[0] if found else None
+    """Return the participant in the file name of a volume; None if it has none."""
+    label = re.match(r"sub-[0-9A-Za-z+]+", Path(path).name)
+    return label[0] if label else None
 
 
 def is_known(value: object) -> bool:
-    """Say whether a cell holds something: neither None nor NaN."""
+    """Return whether a cell has a value: neither None nor NaN."""
     return not pd.isna(value)
 
 
 def many(values: object) -> tuple[str, ...]:
-    """Return one text or path, or several, as a tuple of text."""
+    """Return one text or path, or a list of them, as a tuple of text."""
     return tuple(map(str, [values] if isinstance(values, str | Path) else values))
 
 
 def absolute(path: str | Path) -> Path:
-    """Return a path that holds in any folder, ``~`` as the home."""
+    """Return an absolute path; ``~`` is the home folder."""
     return Path(os.path.abspath(Path(path).expanduser()))

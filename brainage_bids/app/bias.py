@@ -1,4 +1,4 @@
-"""The age-bias line of every model at the group level: who fits it, and whose gaps it corrects."""
+"""The age-bias line of every model at the group level: which people it is fitted on, and the corrected gaps."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from brainage_bids.stats.bias import BiasLine
 
 COLE = "cole"
-UNKNOWN_FOLD = "unknown"  # held out by a fold that was not recorded
+UNKNOWN_FOLD = "unknown"  # some fold held the person out, but it was not recorded which
 _FIELDS = "method slope intercept slope_se r n age_min age_max age_mean residual_sd source".split()
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """What the age-bias step leaves.
+    """Result of the age-bias step.
 
     Parameters
     ----------
     gaps
-        Those of `Results` with ``bag_corrected`` (years) by these lines, and ``conformal_p``.
+        The gaps of `Results`, with ``bag_corrected`` (years) from these lines, and ``conformal_p``.
     lines
         Content of ``biascorrection.json``.
     fitting
-        Rows that fitted the line by ``--bias-query``, and other rows of those people; none of them is tested.
+        Rows that the line was fitted on (``--bias-query``), and other rows of the same people; none enters a test.
     calibrated
-        By model: what `stats.conformal.calibrated` says of every row; None where there is no line.
+        Model -> result of `stats.conformal.calibrated` for every row; None without a line.
     """
 
     gaps: pd.DataFrame
@@ -47,7 +47,7 @@ class Corrected:
 
 
 def bias_corrected(results: Results, dataset: Dataset, options: GroupOptions) -> Corrected:
-    """Fit the line of every model and correct every gap by it.
+    """Fit the age-bias line of every model and correct every gap with it.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def bias_corrected(results: Results, dataset: Dataset, options: GroupOptions) ->
 
     table, lines, intervals = with_unique_ids(results.table), {}, {}
     gaps = results.gaps.assign(conformal_p=float("nan"))
-    fitters, fitting = _asked_for(table, options.bias_query)
+    fitters, fitting = _rows_to_fit(table, options.bias_query)
     for name in results.models:
         mine = (gaps["model"] == name).to_numpy()
         prefixes = gaps["prefix"][mine]
@@ -77,7 +77,7 @@ def bias_corrected(results: Results, dataset: Dataset, options: GroupOptions) ->
         lines[name] = dataclasses.asdict(line) | {"note": note}
         try:
             gap = pd.Series(corrected_gap(rows, people, options.bias_method), index=table.index)
-            # what the participant level corrected stands where only it knew who held the person out
+            # keep the correction of the participant level if only it knew which fold held the person out
             before = rows["fold"].eq(UNKNOWN_FOLD)[prefixes].to_numpy() & (options.bias_method != COLE)
             gaps.loc[mine, "bag_corrected"] = gaps["bag_corrected"][mine].where(before, gap[prefixes].to_numpy())
             if options.bias_method == COLE:
@@ -88,20 +88,20 @@ def bias_corrected(results: Results, dataset: Dataset, options: GroupOptions) ->
     return Corrected(gaps, lines, fitting, intervals)
 
 
-def _asked_for(table: pd.DataFrame, query: str | None) -> tuple[pd.Index, pd.Index]:
-    """Return the rows that fit the line, one of each person, and every row of these people."""
+def _rows_to_fit(table: pd.DataFrame, query: str | None) -> tuple[pd.Index, pd.Index]:
+    """Return the rows to fit the line on, one per person, and all rows of these people."""
     from brainage_bids.stats.cohort_tables import select_rows
 
     if not query:
         return pd.Index([]), pd.Index([])
-    asked = table[rows_where(table, query, "--bias-query")]
-    fitters = select_rows(asked)[0].index
+    matching = table[rows_where(table, query, "--bias-query")]
+    fitters = select_rows(matching)[0].index
     if fitters.empty:
         raise UsageError(
             f"--bias-query {query!r} selects no row (of {len(table)}) that is usable: age known, quality passed, not "
             "trained on; no age-bias line can be fitted"
         )
-    people = set(asked["participant_id"])
+    people = set(matching["participant_id"])
     return fitters, table.index[table["participant_id"].isin(people)]
 
 
@@ -113,7 +113,7 @@ def _source(
     options: GroupOptions,
     fitters: pd.Index,
 ) -> str | tuple[pd.DataFrame, pd.DataFrame, BiasLine, str]:
-    """Return rows to correct, people who fit, their line and a note; or why there is no line (may be empty)."""
+    """Return the rows to correct, the people of the line, the line and a note; or why there is no line (may be "")."""
     from brainage_bids.stats.bias import crossfit_folds, fit_line
 
     mine = results.gaps[results.gaps["model"] == name].set_index("prefix")
@@ -134,7 +134,7 @@ def _source(
     else:
         people, source = model_calibration(results.cards[name]), "model_card"
         rows["fold"] = mine["fold"].reindex(table.index)
-        rows.loc[rows["fold"] == UNKNOWN_FOLD, "age"] = float("nan")  # the person may stand among those who calibrate
+        rows.loc[rows["fold"] == UNKNOWN_FOLD, "age"] = float("nan")  # the line may be fitted on this person
         if people["fold"].notna().any():
             note = "the line of all folds; the gap of each person was corrected without the person's own fold"
     return rows, people, fit_line(people["age"], people["predicted_age"], source), note

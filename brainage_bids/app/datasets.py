@@ -1,6 +1,6 @@
-"""The datasets of one group run: where each lies, which OUTPUT_DIR holds its results, what is known of it.
+"""The datasets of one group run, each with the OUTPUT_DIR of its results.
 
-Reads datasets and OUTPUT_DIRs; nothing is written into those of ``--also``, and nothing is joined here.
+Reads datasets and OUTPUT_DIRs. Writes nothing into those of ``--also``, and does not join tables (see `pooled`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from brainage_bids.schema import DATASET, Scan
 
 LOG = logging.getLogger("brainage_bids")
 
-# What an option asks of all datasets and only some need to have.
-ASKED = ("CONTROL_UNKNOWN", "GROUP_COLUMN_UNKNOWN", "SCORE_FILE_UNKNOWN", "SCORE_COLUMN_UNKNOWN",
+# Faults of an option that names something that only some of the datasets need to have.
+NOT_FOUND = ("CONTROL_UNKNOWN", "GROUP_COLUMN_UNKNOWN", "SCORE_FILE_UNKNOWN", "SCORE_COLUMN_UNKNOWN",
          "ASKED_FILE_UNKNOWN", "ASKED_COLUMN_UNKNOWN")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class StudyDataset:
-    """One dataset and the OUTPUT_DIR with its results; ``notes`` says what is odd about the pair."""
+    """One dataset and the OUTPUT_DIR with its results; ``notes`` are remarks about the pair."""
 
     dataset: Dataset
     outputs: Outputs
@@ -41,30 +41,32 @@ class StudyDataset:
 
     @cached_property
     def on_disk(self) -> ScanRecords:
-        """What OUTPUT_DIR holds of the scans."""
+        """The results of the scans in OUTPUT_DIR."""
         return ScanRecords(self.outputs)
 
 
 def parse_also(text: str) -> tuple[Path | None, Path]:
-    """Read a value of ``--also``: ``OUT2``, or ``BIDS2=OUT2``; the folders that exist decide where a path ends.
+    """Split a value of ``--also``, ``OUT2`` or ``BIDS2=OUT2``, into BIDS_DIR (or None) and OUTPUT_DIR.
+
+    A path may itself contain ``=``. So every ``=`` is tried, and the one that gives two existing folders is used.
 
     Raises
     ------
     NoInputError, UsageError
-        When no reading names folders that exist; when two do.
+        When no split gives existing folders; when two do.
     """
     if Path(text).is_dir():
         return None, Path(text)
-    cuts = [at for at, sign in enumerate(text) if sign == "="]
-    pairs = [(Path(text[:at]), Path(text[at + 1 :])) for at in cuts if text[:at] and text[at + 1 :]]
-    there = [pair for pair in pairs if all(path.is_dir() for path in pair)]
-    if len(there) > 1:
+    positions = [at for at, sign in enumerate(text) if sign == "="]
+    pairs = [(Path(text[:at]), Path(text[at + 1 :])) for at in positions if text[:at] and text[at + 1 :]]
+    existing = [pair for pair in pairs if all(path.is_dir() for path in pair)]
+    if len(existing) > 1:
         raise UsageError(
-            f"--also {shorten(text)!r} can be read in {len(there)} ways; rename a folder that has = in its name"
+            f"--also {shorten(text)!r} can be read in {len(existing)} ways; rename a folder that has = in its name"
         )
-    if not there:
+    if not existing:
         raise NoInputError(f"--also {shorten(text)!r} names no folder; give OUT2, or BIDS2=OUT2 (both must exist)")
-    return there[0]
+    return existing[0]
 
 
 def read_study_datasets(
@@ -75,22 +77,22 @@ def read_study_datasets(
     Raises
     ------
     NoInputError
-        When an OUTPUT_DIR holds no results, or its dataset is not where it was.
+        When an OUTPUT_DIR has no results, or its dataset was moved.
     UsageError
         When an OUTPUT_DIR is given twice.
     """
     datasets = [StudyDataset(read_dataset(query), outputs)]
     for text in also:
-        entry = _other(query, text, external)
+        entry = _further_dataset(query, text, external)
         if entry.outputs.root in [known.outputs.root.resolve() for known in datasets]:
             raise UsageError(f"--also {text}: that OUTPUT_DIR is given twice; name each once")
         _refuse_same_name(datasets, entry.dataset)
         datasets.append(entry)
-    return _asked_of_some(datasets, query) if also else datasets
+    return _without_partial_faults(datasets, query) if also else datasets
 
 
 def _refuse_same_name(datasets: Sequence[StudyDataset], dataset: Dataset) -> None:
-    """Raise when a dataset has the name of another by chance: folders without a Name are called by their folder."""
+    """Raise when two datasets have one name by chance: a dataset without a Name has the name of its folder."""
     for known in (entry.dataset for entry in datasets):
         if known.name != dataset.name or known.bids_dir == dataset.bids_dir or (known.named and dataset.named):
             continue
@@ -101,67 +103,69 @@ def _refuse_same_name(datasets: Sequence[StudyDataset], dataset: Dataset) -> Non
         )
 
 
-def _other(query: DatasetQuery, text: str, external: Mapping[str, pd.DataFrame]) -> StudyDataset:
-    """Return a dataset of ``--also``: those of its scans that have left a trace in its OUTPUT_DIR or are predicted."""
+def _further_dataset(query: DatasetQuery, text: str, external: Mapping[str, pd.DataFrame]) -> StudyDataset:
+    """Return a dataset of ``--also`` with the scans that its OUTPUT_DIR or ``--predictions`` knows."""
     bids, root = parse_also(text)
     outputs = Outputs(root.resolve())
     name, recorded = source_of(outputs.root)
-    place = bids or recorded
+    bids_dir = bids or recorded
     way_out = f"say where it is: --also BIDS2={root}"
-    if place is None or not place.is_dir():
-        raise NoInputError(f"--also {root}: its dataset {name!r} is not at {place or 'any recorded place'}; {way_out}")
+    if bids_dir is None or not bids_dir.is_dir():
+        where = bids_dir or "any recorded place"
+        raise NoInputError(f"--also {root}: its dataset {name!r} is not at {where}; {way_out}")
     events = last_events(outputs)
     known = {event["participant_id"] for event in events.values()}
     known |= {path.name for path in outputs.root.glob("sub-*") if path.is_dir()}
     elsewhere = _people_of(external, name)
-    gone = sorted(person for person in known if not (place / person).is_dir())
-    wanted = sorted(person for person in known | elsewhere if (place / person).is_dir())
+    gone = sorted(person for person in known if not (bids_dir / person).is_dir())
+    wanted = sorted(person for person in known | elsewhere if (bids_dir / person).is_dir())
     if not wanted:
-        raise NoInputError(f"--also {root}: none of its participants is in {place}; {way_out}")
-    dataset = read_dataset(_only(query, place.resolve(), wanted))
+        raise NoInputError(f"--also {root}: none of its participants is in {bids_dir}; {way_out}")
+    dataset = read_dataset(_query_for(query, bids_dir.resolve(), wanted))
     if dataset.name != name:
-        raise NoInputError(f"--also {root} holds results of {name!r}, but {place} is {dataset.name!r}; {way_out}")
+        raise NoInputError(f"--also {root} holds results of {name!r}, but {bids_dir} is {dataset.name!r}; {way_out}")
 
-    def traced(scan: Scan) -> bool:
+    def is_known(scan: Scan) -> bool:
         return scan.prefix in events or scan.participant_id in elsewhere or outputs.prediction(scan).is_file()
 
-    said = f"{len(gone)} participants of {root.name} are no longer in {place.name} and are left out: {some(gone)}."
-    scans = tuple(scan for scan in dataset.scans if traced(scan))
-    return StudyDataset(dataclasses.replace(dataset, scans=scans), outputs, (said,) if gone else ())
+    note = f"{len(gone)} participants of {root.name} are no longer in {bids_dir.name} and are left out: {some(gone)}."
+    scans = tuple(filter(is_known, dataset.scans))
+    return StudyDataset(dataclasses.replace(dataset, scans=scans), outputs, (note,) if gone else ())
 
 
 def _people_of(external: Mapping[str, pd.DataFrame], name: str) -> set[str]:
-    mine = [table[_told(table).isna() | (_told(table) == name)] for table in external.values()]
-    return {person for rows in mine for person in rows["participant_id"]}
+    """Return the participants of a dataset in the tables of ``--predictions``."""
+    own = [table[_dataset_of_row(table).isna() | (_dataset_of_row(table) == name)] for table in external.values()]
+    return {person for rows in own for person in rows["participant_id"]}
 
 
-def _asked_of_some(datasets: Sequence[StudyDataset], query: DatasetQuery) -> list[StudyDataset]:
-    """Forget that a dataset lacks a value, column or score that was asked for, where another dataset has it."""
+def _without_partial_faults(datasets: Sequence[StudyDataset], query: DatasetQuery) -> list[StudyDataset]:
+    """Drop the fault that a dataset lacks a value, column or score of an option if another dataset has it."""
     nowhere = set.intersection(*(_lacking(entry.dataset) for entry in datasets))
-    kept = []
+    result = []
     for entry in datasets:
         dataset = entry.dataset
         if f"--group-column {query.group_column}" in _lacking(dataset) - nowhere:
             people = {scan.participant_id for scan in dataset.scans}
-            again = _only(dataclasses.replace(query, group_column=None), dataset.bids_dir, people)
+            again = _query_for(dataclasses.replace(query, group_column=None), dataset.bids_dir, people)
             dataset = _with_scans(again, {scan.prefix for scan in dataset.scans})
-        faults = tuple(f for f in dataset.faults if f.code not in ASKED or _option(f) in nowhere)
-        kept.append(dataclasses.replace(entry, dataset=dataclasses.replace(dataset, faults=faults)))
-    return kept
+        faults = tuple(f for f in dataset.faults if f.code not in NOT_FOUND or _option(f) in nowhere)
+        result.append(dataclasses.replace(entry, dataset=dataclasses.replace(dataset, faults=faults)))
+    return result
 
 
 def _lacking(dataset: Dataset) -> set[str]:
-    return {_option(fault) for fault in dataset.faults if fault.code in ASKED}
+    return {_option(fault) for fault in dataset.faults if fault.code in NOT_FOUND}
 
 
 def _option(fault: Fault) -> str:
     return fault.message.partition(":")[0]
 
 
-def _only(query: DatasetQuery, bids_dir: Path, people: Iterable[str]) -> DatasetQuery:
-    """Return a query for some people of another dataset: labels and filters choose in BIDS_DIR only.
+def _query_for(query: DatasetQuery, bids_dir: Path, people: Iterable[str]) -> DatasetQuery:
+    """Return a query for some people of a further dataset. Labels and filters of the command apply to BIDS_DIR only.
 
-    Images are found as widely as they may have been: those count that the OUTPUT_DIR knows.
+    It finds all images, with every suffix; later only those known to the OUTPUT_DIR are used.
     """
     return dataclasses.replace(
         query, bids_dir=bids_dir, participant_label=tuple(sorted(people)), exclude_participant_label=(),
@@ -179,8 +183,8 @@ def share_predictions(
 ) -> list[dict[str, pd.DataFrame]]:
     """Return, for each dataset, its rows of the predictions made elsewhere.
 
-    With several datasets the column ``dataset`` of the file, which holds their Names, tells whose a row is; where it is
-    empty the label decides. One dataset alone takes every row.
+    With several datasets, the column ``dataset`` of the file holds the Name of the row's dataset; if it is empty, the
+    participant label decides. A single dataset takes every row.
 
     Raises
     ------
@@ -195,15 +199,15 @@ def share_predictions(
             owners.setdefault(person, set()).add(entry.dataset.name)
     shares: list[dict[str, pd.DataFrame]] = [{} for _ in datasets]
     for source, table in external.items():
-        untold = _told(table).isna() | (not several)
-        doubtful = sorted({person for person in table["participant_id"][untold] if len(owners.get(person, ())) > 1})
+        unnamed = _dataset_of_row(table).isna() | (not several)
+        doubtful = sorted({person for person in table["participant_id"][unnamed] if len(owners.get(person, ())) > 1})
         if doubtful and several:
             raise BadDataError(
                 f"--predictions {source}: {some(doubtful)} is in more than one dataset; add a column dataset to the "
                 "file, with the Name of each one's dataset"
             )
         for entry, ids, share in zip(datasets, people, shares, strict=True):
-            rows = table[untold | (_told(table) == entry.dataset.name)]
+            rows = table[unnamed | (_dataset_of_row(table) == entry.dataset.name)]
             rows = rows[rows["participant_id"].isin(ids)] if several else rows
             _one_row_per_scan(rows, source)
             share[source] = rows.drop(columns=DATASET, errors="ignore")
@@ -213,7 +217,8 @@ def share_predictions(
     return shares
 
 
-def _told(table: pd.DataFrame) -> pd.Series:
+def _dataset_of_row(table: pd.DataFrame) -> pd.Series:
+    """Return the Name of the dataset in each row; None if the row has none."""
     return table[DATASET] if DATASET in table else pd.Series(None, index=table.index, dtype=object)
 
 

@@ -41,16 +41,16 @@ LOG = logging.getLogger("brainage_bids")
 
 
 def run_group(options: GroupOptions) -> None:
-    """Run the group level; a participant run may be at work in the same OUTPUT_DIR.
+    """Run the group level. A participant run may be working in the same OUTPUT_DIR.
 
     Raises
     ------
     TryAgainError
-        When that run replaced a file while it was being read.
+        When that run replaced a file while this one read it.
     NoInputError
         When no participant has a prediction.
     BrainageError
-        When the dataset or an option makes the numbers unsafe.
+        When the dataset or an option could make results wrong.
     """
     try:
         _run(options)
@@ -103,17 +103,23 @@ def _run(options: GroupOptions) -> None:
 
 def _external(given: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Read the tables of ``--predictions``, by name."""
-    found: dict[str, pd.DataFrame] = {}
+    tables: dict[str, pd.DataFrame] = {}
     for text in given:
         name, table = read_predictions(text)
-        if name in found:
-            raise UsageError(f"--predictions {name}: two tables have this name; give each model one of its own")
-        found[name] = table
-    return found
+        if name in tables:
+            raise UsageError(f"--predictions {name}: two tables have this name; give each model a name of its own")
+        tables[name] = table
+    return tables
 
 
 def gather(options: GroupOptions) -> tuple[list[StudyDataset], Dataset, Results]:
-    """Read what the participant level left of every dataset; return the datasets, and them and their results as one."""
+    """Read the results of the participant level of every dataset.
+
+    Returns
+    -------
+    list of StudyDataset, Dataset, Results
+        Each dataset; all of them joined as one dataset; all results joined.
+    """
     external = _external(options.predictions)
     datasets = read_study_datasets(options.query, Outputs(options.output_dir), options.also, external)
     for entry in datasets:
@@ -168,7 +174,7 @@ def _run_steps(options: GroupOptions, outputs: Outputs, dataset: Dataset, result
 
 
 def analyse(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: Results) -> Analysis:
-    """Correct the gaps, and decide which scans fit the age-bias line, which are tested, and which are left out."""
+    """Correct the gaps, and decide which scans the age-bias line is fitted on, which are tested, which are left out."""
     from brainage_bids.stats.cohort_tables import select_rows, session_choices
     from brainage_bids.stats.longitudinal import rate_sessions
 
@@ -206,9 +212,9 @@ def analyse(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: 
 def with_test_people(
     selected: pd.DataFrame, outputs: Outputs, models: Sequence[str], cards: Mapping[str, Mapping]
 ) -> pd.DataFrame:
-    """Add ``split``, ``test`` for those whom every model trained here without folds kept for its test.
+    """Add the column ``split``: ``test`` for people who are in the test set of every model trained here without folds.
 
-    With folds everybody is held out and there is no test part; nor is there one across several datasets.
+    With folds everybody is held out, so there is no test set. Several datasets have no common test set either.
     """
     if DATASET in selected:
         return selected
@@ -223,14 +229,14 @@ def with_test_people(
 
 
 def _test_people(people: Iterable[str], card: Mapping, folder: Path) -> set[str] | None:
-    """Return who of these people a model kept for its test; None where it has folds, or nothing tells."""
+    """Return which of these people are in the test set of a model; None if it has folds, or this is not known."""
     first = card["members"][0]
     if first.get("fold") is not None:
         return None
     if "test_participants" in first:
         known = set(first["test_participants"])
         return {person for person in people if hash_participant(person, card["salt"]) in known}
-    path = folder / "split.tsv"  # an earlier version has it nowhere else
+    path = folder / "split.tsv"  # models of earlier versions name their test people only there
     if not path.is_file():
         return None
     split = read_tsv(path)
@@ -240,7 +246,7 @@ def _test_people(people: Iterable[str], card: Mapping, folder: Path) -> set[str]
 
 
 def make_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
-    """Make every table that `GROUP_TABLES` says how to make, from what `analysis` holds and from earlier tables."""
+    """Make every table of `GROUP_TABLES` that declares ``made_by``, from fields of `analysis` and earlier tables."""
     made: dict[str, pd.DataFrame] = {}
     for table in GROUP_TABLES:
         if table.made_by:

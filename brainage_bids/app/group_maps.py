@@ -1,4 +1,4 @@
-"""Grad-RAM at the group level: mean maps, and an atlas on them. Joins the maps of people, a template and an atlas."""
+"""Grad-RAM at the group level: mean maps of people, and the regions of an atlas on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_ATLAS = "none"
 
 @dataclass
 class Saliency:
-    """What the maps gave: the mean maps, the regions, their contrasts, and words about the atlas."""
+    """Results of the maps: the mean maps, the regions, their contrasts, and facts about the atlas."""
 
     maps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*MAPS.columns, "cell_mm"]))
     regions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SALIENCY_REGIONS.columns))
@@ -69,7 +69,7 @@ def group_saliency(
     Raises
     ------
     UsageError
-        When the atlas cannot be had.
+        When the atlas cannot be found or downloaded.
     """
     result, tables = Saliency(), {"maps": [], "regions": [], "contrasts": []}
     analysed = maps[maps["prefix"].isin(people.index)]
@@ -87,7 +87,7 @@ def group_saliency(
                 atlases[grid] = _regions(atlas, grid, mask)
                 result.atlas = result.atlas or _about(atlas, spec, root_of(spec), options.saliency_threshold)
             reader = RegionReader(atlases[grid], subsets(records, controls))
-        found = mean_maps(
+        means = mean_maps(
             records,
             grid,
             mask,
@@ -96,22 +96,22 @@ def group_saliency(
             controls=controls,
             visit=reader or (lambda person: None),
         )
-        tables["maps"].append(found.assign(cell_mm=_cell_mm(cards.get(name), spec)))
+        tables["maps"].append(means.assign(cell_mm=_cell_mm(cards.get(name), spec)))
         if reader:
             tables["regions"].append(saliency_regions(reader, name, options.saliency_threshold, options.seed))
             values, names = np.array(reader.normalised), reader.regions.names
             tables["contrasts"].append(saliency_contrasts(records, values, names, name, controls, options.seed))
-    for name, found in tables.items():
-        if found:
-            setattr(result, name, pd.concat(found, ignore_index=True))
+    for name, parts in tables.items():
+        if parts:
+            setattr(result, name, pd.concat(parts, ignore_index=True))
     _write(result, outputs)
     return result
 
 
 def _map_path(outputs: Outputs, taken: dict[str, tuple], grid: VolumeSpec, model: str, subset: str, kind: str) -> Path:
-    """Return the file of a mean map; no two maps of a run, also where file systems ignore case, have the same."""
-    path, who = outputs.group_map(grid, model, subset, kind), (grid, model, subset, kind)
-    if taken.setdefault(str(path).lower(), who) == who:
+    """Return the file of a mean map. No two maps share a file, even on file systems that ignore upper and lower case."""
+    path, key = outputs.group_map(grid, model, subset, kind), (grid, model, subset, kind)
+    if taken.setdefault(str(path).lower(), key) == key:
         return path
     return outputs.group_map(grid, model, subset, kind, apart=True)
 

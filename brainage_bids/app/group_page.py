@@ -1,4 +1,4 @@
-"""The page of the group level: gathers what it says and hands it to the report room. Computes nothing."""
+"""The group page: collects its content and passes it to `brainage_bids.report`. Computes nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def group_page(
     """Write ``group.html`` and its figures."""
     maps, table, lines, scores = saliency.maps, analysis.table, analysis.lines, analysis.scores
     pooled = results.pooled
-    places = [(m.outputs, m.dataset) for m in pooled.datasets] if pooled else [(outputs, dataset)]
+    pairs = [(m.outputs, m.dataset) for m in pooled.datasets] if pooled else [(outputs, dataset)]
     cards = [results.cards[name] for name in results.models if name in results.cards]
     specs = [VolumeSpec.from_dict(card["volume_spec"]) for card in cards]
     values = methods_values(specs, cards, results.engines)
@@ -98,16 +98,16 @@ def group_page(
         qc_page=outputs.qc_page.name if outputs.qc_page.is_file() else None,
         trained_on={card["name"]: card["training"]["n"] for card in cards},
         files=_files(outputs),
-        without_scan=sum(len(one.participants_without_scan) for _, one in places),
+        without_scan=sum(len(part.participants_without_scan) for _, part in pairs),
     )
     write_group_page(outputs.group_page, page, outputs.group_figures)
     record.note(f"group: {len(table)} scans, {len(results.failed)} without result, page written")
 
 
 def _files(outputs: Outputs) -> dict[str, str]:
-    """Return the address of every table of the group level, as seen from the page."""
-    found = [*outputs.group_table("brainage").parent.glob("*.tsv"), outputs.bias_correction, outputs.qc_table]
-    return {path.stem: path.relative_to(outputs.root).as_posix() for path in sorted(found) if path.is_file()}
+    """Return the name of every table of the group level -> its address relative to the page."""
+    tables = [*outputs.group_table("brainage").parent.glob("*.tsv"), outputs.bias_correction, outputs.qc_table]
+    return {path.stem: path.relative_to(outputs.root).as_posix() for path in sorted(tables) if path.is_file()}
 
 
 def _external(results: Results) -> list[dict]:
@@ -130,13 +130,13 @@ def _warnings(dataset: Dataset, results: Results, lines: Mapping[str, Mapping], 
 
 
 def not_covered(calibration: pd.DataFrame) -> list[str]:
-    """Say where fewer controls lie in the intervals than promised, beyond chance."""
-    found = calibration[calibration["wilson_hi"] < calibration["level"] / 100]
+    """Return a warning for each model whose intervals contain fewer controls than they should, beyond chance."""
+    too_low = calibration[calibration["wilson_hi"] < calibration["level"] / 100]
     return [
         f"{row.model}: controls differ from the calibration people; the {row.level:g} % interval holds {row.covered:g} "
         f"of {row.n_controls} controls ({100 * row.coverage:.0f} %, 95 % CI {100 * row.wilson_lo:.0f} to "
         f"{100 * row.wilson_hi:.0f} %), so single people's intervals are too narrow here."
-        for row in found.itertuples()
+        for row in too_low.itertuples()
     ]
 
 

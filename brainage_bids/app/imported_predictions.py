@@ -1,7 +1,6 @@
-"""Predictions made elsewhere: which scan each belongs to, and whether they can be ages of these people.
+"""Predictions made elsewhere: match them to scans, and check that they can be ages of these people.
 
-A row is matched by participant, session and the entities of the scan that it names (run, acq). No file is
-read here.
+A row is matched by participant, by session, and by the entities of the scan that it names (run, acq). Reads no file.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ LOG = logging.getLogger("brainage_bids")
 
 STUCK = "saturated"  # flag of predictions that are all the same
 FAR = "age_gap_implausible"  # flag of a prediction that is FAR_YEARS or more from the age
-FAR_YEARS = 40.0  # from the age: of one scan it is flagged, of most of them the table is refused
-UNITS = {"months": 12.0, "weeks": 365.25 / 7, "days": 365.25}  # per year; a table in one of them is refused
-UNIT_SHARE = 0.25  # how far the ratio to the age may be from the unit's number
-UNIT_YEARS = 2.0  # ratios say nothing where predicted and true age differ by less than this
-GAP_AGE = 5.0  # years; in younger people a gap cannot be told from an age
-MANY = 5  # scans; fewer say nothing of a correlation
+FAR_YEARS = 40.0  # a scan this far from its age is flagged; a table where most scans are is refused
+UNITS = {"months": 12.0, "weeks": 365.25 / 7, "days": 365.25}  # per year; a table in one of these units is refused
+UNIT_SHARE = 0.25  # relative tolerance of the ratio of predicted value to age, to recognise a unit
+UNIT_YEARS = 2.0  # if predicted and true age differ by less than this, the ratio tells nothing
+GAP_AGE = 5.0  # years; in younger people a gap looks like an age
+MANY = 5  # scans; fewer are not enough for a correlation
 FOLLOWS = 0.5  # correlation with age below which small values are gaps, not ages on another scale
 LOOSE, LOOSE_MANY, LOOSE_SD = 0.2, 20, 5.0  # r, scans, SD of age (years): predictions that do not follow age
-SHIFTED = 0.7  # correlation with the age of the neighbouring scan that tells of ids moved by a row
+SHIFTED = 0.7  # a correlation this high with the age of the neighbouring row means that the ids were moved by a row
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def add_external(results: Results, predictions: Mapping[str, pd.DataFrame]) -> R
     Raises
     ------
     UsageError, BadDataError
-        When the name is taken; when two rows are equally good for a scan.
+        When a model of that name exists already; when two rows match a scan equally well.
     """
     scans, models, gaps = results.scans, list(results.models), [results.gaps]
     people = {*scans["participant_id"], *results.failed["participant_id"]}
@@ -69,7 +68,7 @@ def add_external(results: Results, predictions: Mapping[str, pd.DataFrame]) -> R
 
 
 def _matched(table: pd.DataFrame, external: pd.DataFrame, people: Iterable[str], name: str) -> list[float]:
-    """Return the predicted age of every scan of the table; say which rows belong to no scan of the ``people``."""
+    """Return the predicted age of every scan of the table (NaN without one); warn about rows that match no scan."""
     rows = _by_person(external)
     sessions = table.groupby("participant_id")["session_id"].nunique(dropna=False)
     ages, unclear, used = [], set(), set()
@@ -81,7 +80,7 @@ def _matched(table: pd.DataFrame, external: pd.DataFrame, people: Iterable[str],
         ]  # fmt: skip
         used |= set(map(id, of_scan))
         if of_scan and all(row.session is None for row in of_scan) and sessions[scan.participant_id] > 1:
-            unclear.add(scan.participant_id)  # one prediction for all sessions would say that nobody ages
+            unclear.add(scan.participant_id)  # the same prediction in all sessions would mean that nobody ages
             of_scan = []
         ages.append(_best(of_scan, name))
     if unclear:
@@ -90,7 +89,7 @@ def _matched(table: pd.DataFrame, external: pd.DataFrame, people: Iterable[str],
             "used (%s); add a column session_id",
             name, len(unclear), some(sorted(unclear)),
         )  # fmt: skip
-    lost = sorted(row.shown for several in rows.values() for row in several if id(row) not in used)
+    lost = sorted(row.shown for rows_of_person in rows.values() for row in rows_of_person if id(row) not in used)
     if lost:
         how = how_ids_differ(rows, people)
         LOG.warning(
@@ -102,17 +101,17 @@ def _matched(table: pd.DataFrame, external: pd.DataFrame, people: Iterable[str],
 
 def _by_person(external: pd.DataFrame) -> dict[str, list[_Row]]:
     runs = external["run"] if "run" in external else [None] * len(external)
-    found: dict[str, list[_Row]] = {}
+    by_person: dict[str, list[_Row]] = {}
     for person, session, run, age in zip(
         external["participant_id"], external["session_id"], runs, external["predicted_age"], strict=True
     ):
         shown = " ".join(part for part in (person, session, run) if isinstance(part, str))
-        found.setdefault(person, []).append(_Row(_spelling(session), _entities(run), age, shown))
-    return found
+        by_person.setdefault(person, []).append(_Row(_spelling(session), _entities(run), age, shown))
+    return by_person
 
 
 def _best(rows: Sequence[_Row], name: str) -> float:
-    """Return the age of the row that says most about the scan; NaN without one."""
+    """Return the age (years) of the row that names session and entities most fully; NaN without rows."""
     if not rows:
         return float("nan")
     most = max(_detail(row) for row in rows)
@@ -129,18 +128,18 @@ def _detail(row: _Row) -> tuple[bool, int]:
 
 
 def _spelling(session: str | None) -> str | None:
-    """Return what the spellings of a session share (``ses-01``, ``1``); None without one."""
+    """Return a common form for all spellings of a session (``ses-01``, ``1``); None without a session."""
     return session_key(session) if isinstance(session, str) else None
 
 
 def _entities(run: str | None) -> frozenset[tuple[str, str]]:
-    """Return what the spellings of the entities of a scan share (``run-01``, ``run-1``)."""
+    """Return a common form for all spellings of a scan's entities (``run-01``, ``run-1``)."""
     pairs = (part.partition("-") for part in run.split("_")) if isinstance(run, str) else ()
     return frozenset((key, unpadded(value)) for key, _, value in pairs)
 
 
 def _flags(rows: pd.DataFrame, age_flags: pd.Series, name: str) -> list[str]:
-    """Return the flags of every prediction, as those of our own models are."""
+    """Return the flags of every prediction, in the same form as those of our own models."""
     far = (rows["bag"].abs() >= FAR_YEARS).to_numpy()
     stuck = len(rows) >= MANY and rows["predicted_age"].nunique() == 1
     if stuck:
@@ -160,11 +159,11 @@ def _flags(rows: pd.DataFrame, age_flags: pd.Series, name: str) -> list[str]:
     ]
 
 
-# --- are they ages of these people ----------------------------------------------------------------------------------
+# --- can they be ages of these people -------------------------------------------------------------------------------
 
 
 def refuse_strangers(external: Mapping[str, pd.DataFrame], results: Results, people: Iterable[str]) -> None:
-    """Raise when a table of predictions gives no scan of the study an age, and say how the ids differ.
+    """Raise when no row of a table of predictions matches a scan of the study; the message shows how the ids differ.
 
     Parameters
     ----------
@@ -181,7 +180,7 @@ def refuse_strangers(external: Mapping[str, pd.DataFrame], results: Results, peo
             continue
         ids = list(dict.fromkeys(given["participant_id"]))
         if (given["session_id"].isna() & given["participant_id"].isin(people)).any():
-            continue  # warned of: which of their sessions is not told
+            continue  # the user was warned already: the rows do not say which session
         if not people & set(ids):
             raise BadDataError(f"--predictions {name}: no id matches: {how_ids_differ(ids, people)}")
         scans = sorted(set(results.scans["session_id"].dropna()))
@@ -193,9 +192,9 @@ def refuse_strangers(external: Mapping[str, pd.DataFrame], results: Results, peo
 
 
 def refuse_no_ages(external: Iterable[str], results: Results) -> None:
-    """Raise when the predictions of a table cannot be ages of these people, in years; warn when that is doubtful.
+    """Raise when the predictions of a table cannot be ages of these people in years; warn when this is doubtful.
 
-    Years are compared over the scans whose age is known; the thresholds are the constants above.
+    Only scans with a known age are compared. The thresholds are the constants above.
     """
     for name in external:
         predicted = results.gaps[results.gaps["model"] == name].set_index("prefix")["predicted_age"]
@@ -207,7 +206,7 @@ def refuse_no_ages(external: Iterable[str], results: Results) -> None:
                 f"--predictions {name}: {reason}; give predicted ages in years (name their column as "
                 f"{name}=FILE:ID_COLUMN:AGE_COLUMN)"
             )
-        if _tells(age) and np.ptp(predicted) > 0 and _correlation(predicted, age) < LOOSE:
+        if _ages_vary(age) and np.ptp(predicted) > 0 and _correlation(predicted, age) < LOOSE:
             LOG.warning(
                 "--predictions %s: the predicted ages do not follow the ages (r = %.2f over %d scans); look at the ids",
                 name, _correlation(predicted, age), len(both),
@@ -215,42 +214,42 @@ def refuse_no_ages(external: Iterable[str], results: Results) -> None:
 
 
 def _no_ages(predicted: np.ndarray, age: np.ndarray) -> str | None:
-    """Return why the values, ``(n,)`` each in years, are no ages of these people; None when they may be."""
+    """Return why the predicted values cannot be ages of these people; None when they can. Both ``(n,)``, age in years."""
     middle, years = float(np.median(predicted)), float(np.median(age))
     follows = len(age) < MANY or _correlation(predicted, age) >= FOLLOWS
-    told = f"the middle of its values is {middle:.3g} and that of the ages {years:.3g}"
+    medians = f"the middle of its values is {middle:.3g} and that of the ages {years:.3g}"
     if years >= GAP_AGE and predicted.min() >= 0 and predicted.max() <= 1.5:
         return f"its values lie between {predicted.min():.3g} and {predicted.max():.3g}, a scale from 0 to 1"
     if years >= GAP_AGE and abs(middle) < years / 2:
         if predicted.min() < 0:
-            return f"its values are gaps or standard scores, not ages ({told})"
+            return f"its values are gaps or standard scores, not ages ({medians})"
         if not follows:
-            return f"its values are gaps, not ages ({told})"
+            return f"its values are gaps, not ages ({medians})"
     if abs(middle - years) > UNIT_YEARS and follows:
         ratio = float(np.median(predicted / np.maximum(age, 1e-6)))
         for unit, number in UNITS.items():
             if abs(ratio / number - 1) < UNIT_SHARE:
-                return f"its values are in {unit} ({told})"
+                return f"its values are in {unit} ({medians})"
     if abs(np.median(predicted - age)) > FAR_YEARS:
-        return f"its values are no ages of these people ({told})"
+        return f"its values are no ages of these people ({medians})"
     if _is_shifted(predicted, age):
         return "its ages would fit if each belonged to the scan before or after: ids or ages were moved by a row"
     return None
 
 
 def _is_shifted(predicted: np.ndarray, age: np.ndarray) -> bool:
-    if not _tells(age) or _correlation(predicted, age) >= FOLLOWS:
+    if not _ages_vary(age) or _correlation(predicted, age) >= FOLLOWS:
         return False
     return max(_correlation(predicted[1:], age[:-1]), _correlation(predicted[:-1], age[1:])) >= SHIFTED
 
 
-def _tells(age: np.ndarray) -> bool:
-    """Say whether a correlation with these ages would tell something: enough people, of different ages."""
+def _ages_vary(age: np.ndarray) -> bool:
+    """Return whether there are enough people, of different enough ages, for a useful correlation."""
     return len(age) >= LOOSE_MANY and age.std() >= LOOSE_SD
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's r of two columns ``(n,)``; 0 where one is constant."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Pearson's r of two columns ``(n,)``; 0 if one is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
+    return float(np.corrcoef(x, y)[0, 1])
