@@ -142,7 +142,7 @@ def preprocess(
     engine
         ``builtin``, ``ants``, ``fsl`` or ``minc``.
     nprocs
-        Scans processed at the same time. For more than 1, a script needs ``if __name__ == "__main__":`` around the call.
+        Scans processed at the same time. If more than 1, a script needs ``if __name__ == "__main__":`` around the call.
     device
         ``auto`` or ``cpu``.
     work_dir

@@ -1,4 +1,4 @@
-"""All result tables, each declared once: its columns, their meaning, the function that makes it, and how a page shows it.
+"""All result tables, each declared once: columns and their meaning, the function that makes it, how a page shows it.
 
 To add a table: write a function in `stats` that makes it, declare the table here, and add it to the page template.
 To add a column: add it to the rows that the function makes, and here.

@@ -109,7 +109,7 @@ def group_saliency(
 
 
 def _map_path(outputs: Outputs, taken: dict[str, tuple], grid: VolumeSpec, model: str, subset: str, kind: str) -> Path:
-    """Return the file of a mean map. No two maps share a file, even on file systems that ignore upper and lower case."""
+    """Return the file of a mean map. No two maps share a file, even on a file system that ignores case."""
     path, key = outputs.group_map(grid, model, subset, kind), (grid, model, subset, kind)
     if taken.setdefault(str(path).lower(), key) == key:
         return path

@@ -214,7 +214,7 @@ def refuse_no_ages(external: Iterable[str], results: Results) -> None:
 
 
 def _no_ages(predicted: np.ndarray, age: np.ndarray) -> str | None:
-    """Return why the predicted values cannot be ages of these people; None when they can. Both ``(n,)``, age in years."""
+    """Return why the predicted values ``(n,)`` cannot be ages (years) of these people; None when they can."""
     middle, years = float(np.median(predicted)), float(np.median(age))
     follows = len(age) < MANY or _correlation(predicted, age) >= FOLLOWS
     medians = f"the middle of its values is {middle:.3g} and that of the ages {years:.3g}"

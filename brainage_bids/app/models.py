@@ -1,7 +1,7 @@
-"""The models of a run: found by name or folder, checked before anything is done, registered once one has worked.
+"""The models of a run: find them by name or folder, check them before the run starts, and register those that work.
 
-A model that was trained elsewhere is registered by a copy of its ``model.json`` with the hash of its weights; what it
-predicted is then known to be its own without its folder.
+To register a model that was trained elsewhere, its ``model.json`` is copied together with the hash of its weights. So
+its predictions can be recognised later without its folder.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("brainage_bids")
 BUNDLED = Path(__file__).parents[1] / "bundled"
-TESTED = {  # SHA-256 of model.json and weights of models in the package, which its tests have asked already
+TESTED = {  # SHA-256 of model.json and of the weights, for models in the package: our tests check that they work
     (
         "4a956173b5fb27f92b7698b5fbdda4787be4127431bc532777258bdb007c9706",
         "b3de021c6b06a0b6fa44f9d474be8e55bd2aa9f78db6d261039c9ba10b03843f",
     ),
 }
-WEIGHTS_KEY = "weights_sha256"  # in the copy of a card; no part of the model.json it is a copy of
+WEIGHTS_KEY = "weights_sha256"  # added to the copy of model.json
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model folder as it is now.
+    """A model folder with its present content.
 
     Parameters
     ----------
     name
-        What its predictions are called: the name of the folder.
+        Name of the folder; its predictions have this name.
     folder
-        Where it lies.
+        Path of the folder.
     card
         Content of its ``model.json``.
     spec
         The volume it needs.
     content, weights
-        SHA-256 of ``model.json`` and of the weights: together they are the model, wherever it lies.
+        SHA-256 of ``model.json`` and of the weights. Together they identify the model, in whatever folder it is.
     """
 
     name: str
@@ -68,22 +68,22 @@ class Model:
 
     @cached_property
     def training(self) -> str:
-        """What tells its training from another (`trained_as`)."""
+        """Hash that identifies its training (`trained_as`)."""
         return trained_as(self.card)
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
-        """The healthy people whom it held out (`model_calibration`)."""
+        """The healthy people that it held out (`model_calibration`)."""
         return model_calibration(self.card)
 
 
 def open_model(name: str, folder: Path) -> Model:
-    """Return a model folder as it is now; its weights are read for their hash only.
+    """Return the model in a folder. Its weights are only hashed, not loaded.
 
     Raises
     ------
     NoInputError, BadDataError
-        When a file of it is missing or broken.
+        When one of its files is missing or broken.
     """
     card, content = read_model_json(folder / CARD), card_hash(folder / CARD)
     return Model(name, folder, card, VolumeSpec.from_dict(card["volume_spec"]), content, weights_hash(folder))
@@ -94,7 +94,7 @@ def model_spec(folder: Path) -> VolumeSpec:
     return VolumeSpec.from_dict(read_model_json(folder / CARD)["volume_spec"])
 
 
-# --- found ----------------------------------------------------------------------------------------------------------
+# --- find -----------------------------------------------------------------------------------------------------------
 
 
 def find_model(name: str, outputs: Outputs, trained: Sequence[str]) -> Path:
@@ -103,11 +103,11 @@ def find_model(name: str, outputs: Outputs, trained: Sequence[str]) -> Path:
     Raises
     ------
     NoInputError, UsageError
-        When the folder holds no ``model.json``; when there is no such model, or its name cannot name results.
+        When the folder has no ``model.json``; when there is no such model, or its name cannot be used in file names.
     """
     for folder in (outputs.model(name), Path(name), BUNDLED / name):
         if (folder / CARD).is_file():
-            return _named(folder.resolve())
+            return _with_valid_name(folder.resolve())
     if Path(name).is_dir():
         raise NoInputError(f"--model {shorten(name)} is a folder without {CARD}; give a finished model folder")
     have, comes = ", ".join(trained) or "none", ", ".join(bundled_models()) or "none"
@@ -117,7 +117,7 @@ def find_model(name: str, outputs: Outputs, trained: Sequence[str]) -> Path:
     )
 
 
-def _named(folder: Path) -> Path:
+def _with_valid_name(folder: Path) -> Path:
     if not model_label(folder.name) or re.search(r"[^\w.+ -]| {2}|^ | $", folder.name):
         raise UsageError(
             f"the folder {folder} gives its model the name {shorten(folder.name)!r}, which cannot name files and "
@@ -127,12 +127,12 @@ def _named(folder: Path) -> Path:
 
 
 def refuse_same_names(models: Iterable[tuple[str, Path]], outputs: Outputs) -> None:
-    """Raise when the results of two models of a run, or of one here before and one of the run, would get one name.
+    """Raise when two models would write the same files: two of this run, or one of this run and an earlier one.
 
     Raises
     ------
     UsageError
-        When two models are called alike, or so nearly alike that their maps would be.
+        When two models have the same name, or names so similar that the files of their maps have the same name.
     """
     labels: dict[str, tuple[str, Path]] = {}
     for name, folder in models:
@@ -146,10 +146,10 @@ def refuse_same_names(models: Iterable[tuple[str, Path]], outputs: Outputs) -> N
 def _refuse_same_name(name: str, folder: Path, other_name: str, other: Path) -> None:
     if (name, folder) == (other_name, other):
         return
-    told = f"the models {name!r} and {other_name!r} would share the files of their maps"
+    fault = f"the models {name!r} and {other_name!r} would share the files of their maps"
     if name == other_name:
-        told = f"two models are called {name!r}: {folder} and {other}"
-    raise UsageError(f"{told}; their results would overwrite each other: rename the folder of one")
+        fault = f"two models are called {name!r}: {folder} and {other}"
+    raise UsageError(f"{fault}; their results would overwrite each other: rename the folder of one")
 
 
 def bundled_models() -> list[str]:
@@ -158,19 +158,19 @@ def bundled_models() -> list[str]:
 
 
 def bundled_model() -> str:
-    """Return the name of the model that is used when nothing else is there.
+    """Return the name of the model in the package that is used when there is no other.
 
     Raises
     ------
     NoInputError
-        When the package holds none.
+        When the package has no model.
     """
     if not bundled_models():
         raise NoInputError("no model is trained here and none is bundled: add --train RECIPE or --model FOLDER")
     return bundled_models()[0]
 
 
-# --- checked --------------------------------------------------------------------------------------------------------
+# --- check ----------------------------------------------------------------------------------------------------------
 
 
 def check_models(
@@ -179,27 +179,27 @@ def check_models(
     outputs: Outputs,
     has_worked: Callable[[Model], bool] = lambda _: False,
 ) -> None:
-    """Raise unless every model can be loaded whole and gives an age for the brain of its template.
+    """Raise unless every model can be loaded completely and predicts an age for the brain of its template.
 
-    Called before any scan is touched, so that a broken model costs nothing. One that is registered here with these very
-    weights, or has predicted here with them, is not asked again, nor is one of the package: to read a network takes
-    seconds. The processor computes, because a graphics card may be kept for the workers.
+    This runs before any scan is processed, so that a broken model wastes no time. Loading a network takes seconds. So
+    models of the package are not checked, nor are models that were registered or have predicted here with the same
+    weights. It computes on the CPU, because a GPU may be reserved for the workers.
 
     Parameters
     ----------
     models
         Names and folders.
     templates
-        Those that the models need, without the embedded one.
+        Templates that the models need, without the embedded one.
     outputs
-        Where models are registered.
+        OUTPUT_DIR where models are registered.
     has_worked
-        Whether a model as it is now has predicted here before.
+        Returns whether a model, with its present content, has predicted here before.
 
     Raises
     ------
     NoInputError, BadDataError
-        When a file is missing or broken, or the age is none.
+        When a file is missing or broken, or the prediction is not a possible age.
     """
     from brainage_bids.processes import release_heap
 
@@ -219,21 +219,21 @@ def check_models(
 
 
 def _template_brain(spec: VolumeSpec, templates: Sequence[Template]) -> np.ndarray:
-    """Return the brain of a template as preprocessing would give it to a model."""
+    """Return the brain of a template as a model gets it after preprocessing, ``spec.shape``."""
     import numpy as np
 
     from brainage_bids.preprocess.resample import volume_on_grid
     from brainage_bids.preprocess.template import load_template
 
-    template = next((one for one in templates if one.name == spec.template), None) or load_template()
+    template = next((known for known in templates if known.name == spec.template), None) or load_template()
     return volume_on_grid(template.data, template.mask, template.affine, np.eye(4), spec)[0]
 
 
-# --- registered -----------------------------------------------------------------------------------------------------
+# --- register -------------------------------------------------------------------------------------------------------
 
 
 def register_model(model: Model, outputs: Outputs) -> None:
-    """Keep what the group level needs of a model that has predicted: its card, and the label of its maps."""
+    """Store what the group level needs of a model that has predicted: its card, and the label of its maps."""
     if model.folder != outputs.model(model.name) and not _registered(model, outputs):
         write_json(outputs.foreign_card(model.name), {**model.card, WEIGHTS_KEY: model.weights})
     describe_model(outputs, model.name)
@@ -248,13 +248,19 @@ def _registered(model: Model, outputs: Outputs) -> bool:
 
 
 def read_cards(outputs: Outputs) -> tuple[dict[str, dict], dict[str, BadDataError]]:
-    """Return, by name, the card of every model trained or used in OUTPUT_DIR, and why the others cannot be read."""
+    """Read the card of every model trained or used in OUTPUT_DIR.
+
+    Returns
+    -------
+    dict, dict
+        Name -> card; name -> error, for cards that cannot be read.
+    """
     cards: dict[str, dict] = {}
     broken: dict[str, BadDataError] = {}
     for path in sorted(outputs.models.glob("*/card.json")) + sorted(outputs.models.glob(f"*/{CARD}")):
         name = path.parent.name
-        for one in (cards, broken):
-            one.pop(name, None)
+        cards.pop(name, None)
+        broken.pop(name, None)
         try:
             cards[name] = read_card(path)
         except BadDataError as error:
@@ -263,7 +269,7 @@ def read_cards(outputs: Outputs) -> tuple[dict[str, dict], dict[str, BadDataErro
 
 
 def model_cards(outputs: Outputs) -> dict[str, dict]:
-    """Return the card of every model trained or used in OUTPUT_DIR, by name; one that cannot be read is named."""
+    """Return the card of every model trained or used in OUTPUT_DIR, by name; warn about those that cannot be read."""
     cards, broken = read_cards(outputs)
     for error in broken.values():
         LOG.warning("%s (this model is left out)", error)
@@ -271,24 +277,24 @@ def model_cards(outputs: Outputs) -> dict[str, dict]:
 
 
 def model_calibration(card: Mapping) -> pd.DataFrame:
-    """Return ``age predicted_age fold`` of the healthy people a model held out (years)."""
+    """Return ``age predicted_age`` (years) and ``fold`` of the healthy people that a model held out."""
     return pd.DataFrame(card["calibration"], columns=["age", "predicted_age", "fold"])
 
 
 def trained_as(card: Mapping) -> str:
-    """Return what tells one training from another: a hash of the whole ``model.json``.
+    """Return a hash of the whole ``model.json``, which identifies one training.
 
-    Its fingerprint would not do: it is that of what was asked for, the same on another device or by another version.
+    The fingerprint in the card is not enough: it is the same for a training on another device or by another version.
     """
-    told = {key: value for key, value in card.items() if key != WEIGHTS_KEY}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    original = {key: value for key, value in card.items() if key != WEIGHTS_KEY}
+    return hashlib.sha256(json.dumps(original, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def weights_now(name: str, card: Mapping, outputs: Outputs) -> str | None:
-    """Return the hash of the weights that a model of OUTPUT_DIR has now; None where nothing tells."""
+    """Return the hash of the present weights of a model of OUTPUT_DIR; None if it is not known."""
     if (outputs.model(name) / CARD).is_file():
         try:
             return weights_hash(outputs.model(name))
-        except NoInputError:  # removed to save room: what it predicted stays its own
+        except NoInputError:  # the weights were removed to save space: the predictions remain valid
             return None
     return card.get(WEIGHTS_KEY)

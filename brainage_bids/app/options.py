@@ -1,4 +1,4 @@
-"""What the two levels were asked to do; made by the command line, kept with the results."""
+"""The options of the two levels. The command line makes them; they are stored with the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 
 @dataclass(frozen=True)
 class ParticipantOptions:
-    """What the participant level was asked to do."""
+    """Options of the participant level."""
 
     query: DatasetQuery
     output_dir: Path
@@ -20,7 +20,7 @@ class ParticipantOptions:
     model: ModelOptions
     models: tuple[str, ...] = ()
     template: str | None = None
-    resolution: float = 1.0  # mm, of volumes that neither a recipe nor a model asks for
+    resolution: float = 1.0  # mm, of the volumes if neither a recipe nor a model sets it
     train: str | None = None
     train_on: str | None = None
     preprocess_only: bool = False
@@ -35,7 +35,7 @@ class ParticipantOptions:
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """What the group level was asked to do."""
+    """Options of the group level."""
 
     query: DatasetQuery
     output_dir: Path
@@ -54,5 +54,5 @@ class GroupOptions:
     command: str = "brainage-bids"
 
     def scores(self, dataset: Dataset) -> list[str]:
-        """Return the scores that are correlated with the gap: all but those that are held constant."""
+        """Return the scores to correlate with the gap: all except those used as covariates."""
         return [name for name in dataset.score_names if name not in self.covariates]

@@ -1,4 +1,4 @@
-"""What every page says of the models and the volumes: methods text, citation, what a reader must know."""
+"""Texts about models and volumes that several pages show: methods, citation and notices."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from brainage_bids.stats.bias import fit_line
 
 
 def is_phantom(dataset: Dataset) -> bool:
-    """Say whether the dataset calls itself a phantom."""
+    """Return whether the name of the dataset says that it is a phantom."""
     return "phantom" in dataset.name.lower()
 
 
 def notices(cards: Iterable[Mapping]) -> list[str]:
-    """Return what the cards of the models want every reader of their ages to know."""
+    """Return the notices in the cards of the models, which readers of the predicted ages must see."""
     return [f"{card['name']}: {card['notice']}" for card in cards if card.get("notice")]
 
 
@@ -34,7 +34,7 @@ def write_citation(
 
 
 def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engines: Sequence[str]) -> dict:
-    """Return what the methods text needs, from the volumes and the content of ``model.json`` of each model."""
+    """Return the values for the methods text, from the volumes and the content of ``model.json`` of each model."""
     values: dict = {"version": __version__, "engines": engines, "saliency": bool(cards), "coverage": 95}
     names = ("template", "resolution", "shape", "intensity")
     values["grids"] = [{name: getattr(spec, name) for name in names} for spec in dict.fromkeys(specs)]
@@ -58,7 +58,7 @@ def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engine
 
 
 def _line(card: Mapping) -> dict:
-    """Return the age-bias line of a model's own held-out people, as `participant_methods` wants it."""
+    """Return the age-bias line of a model's held-out people, in the form that `participant_methods` needs."""
     people = model_calibration(card)
     line = fit_line(people["age"], people["predicted_age"])
     return {"name": card["name"], "method": line.method, "source": line.source, "n": line.n, "who": card.get("who")}

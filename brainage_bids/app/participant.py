@@ -41,7 +41,7 @@ def run_participant(options: ParticipantOptions) -> None:
     Raises
     ------
     ParticipantsFailed
-        After everything else is finished, when some scans failed.
+        At the end, when some scans failed; the others are finished.
     BrainageError
         When the dataset, the options or the model make the run impossible.
     """
@@ -55,7 +55,7 @@ def run_participant(options: ParticipantOptions) -> None:
         from brainage_bids.model.trainer import joined_training
 
         with joined_training(options.model) as distributed:
-            if distributed.is_main:  # the others have helped to train by now, and are done
+            if distributed.is_main:  # the other processes only help to train, and have done so by now
                 _run(options, distributed)
 
 
@@ -76,7 +76,7 @@ def _run(options: ParticipantOptions, distributed: Distributed | None) -> None:
         read_plugin_file(options.preprocess.plugin_file)
     if plan.recipe is not None and not (options.dry_run or options.reports_only or options.boilerplate_only):
         check_training(options, dataset, plan.recipe, 1 if distributed is None else distributed.size)
-    # a decision that cannot be understood stops the run now, not after hours
+    # check qc.tsv now: an unreadable decision should not stop the run after hours
     check_decisions(outputs.qc_table, dataset.scans, dataset.bids_dir)
     if not (options.preprocess_only or options.reports_only or options.boilerplate_only):
         trained = [model for model in plan.models if plan.recipe is None or model[0] != plan.recipe.name]
@@ -92,8 +92,8 @@ def _run(options: ParticipantOptions, distributed: Distributed | None) -> None:
         write_citation(outputs, plan.specs, texts, [options.preprocess.engine])
         return
     if options.model.device not in (AUTO, CPU):
-        pick_device(options.model.device)  # said once, before every scan fails for it
-    # what draws pages imports slowly, and a plan needs none of it
+        pick_device(options.model.device)  # raises once here, instead of once for every scan
+    # imported here because it loads slowly, and the plan above does not need it
     from brainage_bids.app.page_values import is_phantom
     from brainage_bids.app.quality_table import write_qc
 
@@ -135,12 +135,12 @@ def _run_steps(
             participant_pages(options, on_disk, dataset, record, scans)
         return
     with work_in(options.preprocess.work_dir, outputs.root, options.clean_workdir):
-        scans = _make(options, on_disk, dataset, plan, record, distributed)
-    with record.run.having(outputs.root, PAGES, "the pages"):  # who writes last has read what all have written
+        scans = _compute(options, on_disk, dataset, plan, record, distributed)
+    with record.run.having(outputs.root, PAGES, "the pages"):  # so that the last run to write has read all results
         participant_pages(options, on_disk, dataset, record, scans)
 
 
-def _make(
+def _compute(
     options: ParticipantOptions,
     on_disk: ScanRecords,
     dataset: Dataset,
@@ -152,15 +152,15 @@ def _make(
     from brainage_bids.preprocess.workflow import preprocess
 
     outputs = on_disk.outputs
-    room = dataclasses.replace(options.preprocess, work_dir=options.preprocess.work_dir / "preprocess")
+    settings = dataclasses.replace(options.preprocess, work_dir=options.preprocess.work_dir / "preprocess")
 
-    def keep(outcome: Outcome) -> None:
+    def record_outcome(outcome: Outcome) -> None:
         record.event(outcome.scan, outcome.step or "preprocess", outcome.status, outcome.reason)
         if outcome.status in ("done", "failed"):
-            forget_other_grids(outcome.scan, plan.specs, on_disk, room.engine)
+            forget_other_grids(outcome.scan, plan.specs, on_disk, settings.engine)
             forget_stale(outcome.scan, on_disk)
 
-    outcomes = preprocess(dataset.scans, plan.specs, outputs, room, keep, record.run, on_disk)
+    outcomes = preprocess(dataset.scans, plan.specs, outputs, settings, record_outcome, record.run, on_disk)
     ready = [outcome.scan for outcome in outcomes if outcome.status != "failed"]
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     record.note(
@@ -172,7 +172,7 @@ def _make(
         record.note("stopped at the first failure, as asked: nothing is trained or predicted")
     if stopped or not ready:
         if distributed is not None:
-            distributed.broadcast(None)  # nothing to train: the others may go
+            distributed.broadcast(None)  # nothing to train: this lets the other processes end
         return [] if stopped else list(dataset.scans)
     if not options.preprocess_only:
         if plan.recipe is not None:

@@ -1,4 +1,4 @@
-"""The pages of the participants: which are to be written anew, and what each shows. Computes nothing."""
+"""The participants' pages: decide which must be written again, and collect their content. Computes nothing."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 def participant_pages(
     options: ParticipantOptions, on_disk: ScanRecords, dataset: Dataset, record: RunRecord, scans: Sequence[Scan]
 ) -> None:
-    """Write the page of every participant that is not there, or was made from something else than what is there now.
+    """Write the page of every participant whose page is missing or whose results have changed.
 
-    A page tells what it was made from. All are written where the run is to do everything again, or pages only.
+    Each page contains a hash of what it was made from. With ``--rerun`` and ``--reports-only`` all pages are written.
     """
     outputs = on_disk.outputs
     scans = _with_other_scans(options.query, scans, outputs)
@@ -42,8 +42,8 @@ def participant_pages(
         return
     volumes = {scan: on_disk.volumes(scan) for scan in scans}
     cards = [card for name, card in model_cards(outputs).items() if not is_study_model(name)]
-    specs = list(dict.fromkeys(volume.spec for found in volumes.values() for volume in found))
-    engines = sorted({volume.engine for found in volumes.values() for volume in found[:1]})
+    specs = list(dict.fromkeys(volume.spec for of_scan in volumes.values() for volume in of_scan))
+    engines = sorted({volume.engine for of_scan in volumes.values() for volume in of_scan[:1]})
     methods = participant_methods(methods_values(specs, cards, engines))
     failures = {event["prefix"]: f"{event['step']}: {event['reason']}" for event in record.failures}
     if options.reports_only:
@@ -65,8 +65,8 @@ def participant_pages(
         sections.setdefault(scan.participant_id, []).append(_section(scan, volumes[scan], on_disk, failures, decision))
         origins.setdefault(scan.participant_id, []).append(_origin(scan, volumes[scan], on_disk))
     jobs = []
-    for person, found in sections.items():
-        page = ParticipantPage(person, sessions=tuple(found), **shared)
+    for person, scan_sections in sections.items():
+        page = ParticipantPage(person, sessions=tuple(scan_sections), **shared)
         made_from = content_hash(page, origins[person])
         path = outputs.participant_page(person)
         if options.reports_only or options.rerun or made_from_of(path) != made_from:
@@ -80,9 +80,9 @@ def participant_pages(
 
 
 def _with_other_scans(query: DatasetQuery, scans: Sequence[Scan], outputs: Outputs) -> list[Scan]:
-    """Return the scans of a run and those that earlier runs predicted of the same people.
+    """Return the scans of a run, and scans of the same people that earlier runs predicted.
 
-    A run may be asked for some sessions only; the pages of its people must not lose the others.
+    A run may process only some sessions; the pages must still show the others.
     """
     if not scans or not (query.session_label or query.filter_file):
         return list(scans)
@@ -91,12 +91,12 @@ def _with_other_scans(query: DatasetQuery, scans: Sequence[Scan], outputs: Outpu
     whole = dataclasses.replace(
         query, participant_label=people, exclude_participant_label=(), session_label=(), filter_file=None
     )
-    found = {scan.prefix: scan for scan in read_dataset(whole).scans}
-    return [s for s in (found | mine).values() if s.prefix in mine or outputs.prediction(s).is_file()]
+    every = {scan.prefix: scan for scan in read_dataset(whole).scans}
+    return [s for s in (every | mine).values() if s.prefix in mine or outputs.prediction(s).is_file()]
 
 
 def _origin(scan: Scan, volumes: Sequence[Volume], on_disk: ScanRecords) -> list:
-    """Return what tells whether the pictures of a scan are those that the page shows."""
+    """Return the hashes of a scan's volumes and predictions; they change when its pictures change."""
     origin: Mapping = {}
     with contextlib.suppress(BadDataError):
         origin = on_disk.predictions(scan).origin

@@ -1,4 +1,4 @@
-"""What a run of the participant level will do: which models, which grids and templates, and the plan in words."""
+"""The plan of a run of the participant level: its models, grids and templates, and a description for ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will touch: the recipe to train, the models to predict with, the grids and templates they need."""
+    """The recipe to train, the models (name, folder) to predict with, and the grids and templates they need."""
 
     recipe: Recipe | None
     models: tuple[tuple[str, Path], ...]
@@ -67,7 +67,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
         recipe, templates = recipe_on(recipe, options.template, asked, outputs)
     specs: list[VolumeSpec] = [recipe.spec] if recipe else []
     if options.preprocess_only:
-        recipe = None  # only its volumes are wanted
+        recipe = None  # only its volumes are needed
     if recipe is not None and outputs.model(recipe.name).is_symlink():
         raise UsageError(
             f"{outputs.model(recipe.name)} is a link, and the training {recipe.name} would replace the model that it "
@@ -79,7 +79,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
         asked_for = tuple(name for name in options.models if name != AUTO)
         wanted = asked_for or (() if recipe else [name for name in trained if not is_study_model(name)])
         if options.reports_only:
-            wanted = asked_for  # pages show what is there, also of models that cannot be used any more
+            wanted = asked_for  # pages show all existing results, even of models that cannot be used any more
         elif not wanted and recipe is None:
             wanted = [bundled_model()]
         for name in wanted:
@@ -106,7 +106,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
 
 
 def describe_plan(options: ParticipantOptions, on_disk: ScanRecords, dataset: Dataset, plan: Plan) -> str:
-    """Return the plan as text: which scan, which age and from where, which model, what is already done."""
+    """Return the plan as text: the models, and for each scan its age, where the age comes from, and what is done."""
     from brainage_bids.preprocess.done import is_done
 
     notes = filter(None, (*dataset.notes, choice_of(dataset.scans)))
@@ -136,7 +136,7 @@ def describe_plan(options: ParticipantOptions, on_disk: ScanRecords, dataset: Da
 
 
 def _opened(name: str, folder: Path) -> Model | None:
-    """Return a model of a plan; None where it is still to be trained."""
+    """Return a model of a plan; None if it is not trained yet."""
     try:
         return open_model(name, folder)
     except BrainageError:

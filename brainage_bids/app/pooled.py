@@ -1,6 +1,6 @@
-"""Several datasets as one study: who is the same person, and one table of all.
+"""Join several datasets into one study with one table of scans.
 
-A person is known by the Name of the dataset and the participant label: ``sub-01`` of two datasets are two people,
+The Name of the dataset and the participant label identify a person. So ``sub-01`` of two datasets are two people,
 unless both datasets have the same Name.
 """
 
@@ -26,7 +26,7 @@ from brainage_bids.result_tables import FAILED
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, VolumeSpec
 from brainage_bids.stats.site import apart
 
-SAME_YEARS = 0.01  # two numbers of one scan that differ by less are one: devices differ in the last digits
+SAME_YEARS = 0.01  # two values of one scan that differ by less are equal: devices differ in the last digits
 IDENTITY = ("fingerprint", "volume_spec", "architecture", "datasets", "calibration")  # of model.json
 PERSON = "{}/{}"  # dataset, participant
 
@@ -34,26 +34,26 @@ PERSON = "{}/{}"  # dataset, participant
 def join(
     datasets: Sequence[StudyDataset], parts: Sequence[Results], external: Mapping[str, pd.DataFrame]
 ) -> tuple[Dataset, Results]:
-    """Join what the participant level left of each dataset; one dataset alone is returned as it is.
+    """Join the results of the participant level of all datasets; a single dataset is returned unchanged.
 
     Parameters
     ----------
     datasets, parts
-        The datasets, and the table, failures, models and maps of each.
+        The datasets, and the results of each.
     external
         Predictions made elsewhere, by name.
 
     Returns
     -------
     Dataset, Results
-        The first dataset with the controls and scores of all; a table with ``dataset`` after the columns of the
-        contract, indexed by dataset and scan. Sites are named by dataset and site.
+        The first dataset with the controls and scores of all; the joined results, whose table of scans has the further
+        column ``dataset`` and is indexed by dataset and scan. Site names then start with the name of the dataset.
 
     Raises
     ------
     UsageError
-        When one model name stands for two models, a group is control in one dataset only, or two datasets of one Name
-        disagree about a person.
+        When two models have one name, a group is a control group in one dataset only, or two datasets of one Name
+        contradict each other about a person.
     """
     if len(datasets) == 1:
         return datasets[0].dataset, parts[0]
@@ -63,15 +63,13 @@ def join(
     controls, scores = _controls(datasets), _union(entry.dataset.score_names for entry in datasets)
     gaps = _by_scan(datasets, [part.gaps for part in parts])
     scans = _scans(datasets, parts, scores)
-    _agree(scans, gaps)
-    scans, gaps = (
-        _once(scans.drop(columns="place")),
-        gaps.groupby(["prefix", "model"], sort=False, as_index=False).first(),
-    )
+    _refuse_contradictions(scans, gaps)
+    scans = _one_row_per_scan(scans.drop(columns="output_dir"))
+    gaps = gaps.groupby(["prefix", "model"], sort=False, as_index=False).first()
     failed = pd.concat([_failed(*pair) for pair in zip(datasets, parts, strict=True)])
     failed = failed[~failed.index.isin(scans.index) & ~failed.index.duplicated()].reset_index(drop=True)
     maps = _by_scan(datasets, [part.maps for part in parts])
-    maps = maps.drop_duplicates(["prefix", "model", "spec"], ignore_index=True)  # a scan in two OUTPUT_DIRs is one
+    maps = maps.drop_duplicates(["prefix", "model", "spec"], ignore_index=True)  # a scan may be in two OUTPUT_DIRs
     excluded = [
         PERSON.format(m.dataset.name, p) for m, part in zip(datasets, parts, strict=True) for p in part.excluded
     ]
@@ -87,7 +85,7 @@ def join(
 
 
 def _by_scan(datasets: Sequence[StudyDataset], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join tables with a ``prefix`` per scan, which then names the dataset too."""
+    """Join tables that have a ``prefix`` per scan, and put the name of the dataset before it."""
     named = [
         table.assign(prefix=[PERSON.format(entry.dataset.name, prefix) for prefix in table["prefix"]])
         for entry, table in zip(datasets, tables, strict=True)
@@ -96,7 +94,7 @@ def _by_scan(datasets: Sequence[StudyDataset], tables: Sequence[pd.DataFrame]) -
 
 
 def with_unique_ids(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as statistics need it: ``participant_id`` tells people of different datasets apart."""
+    """Return the table with the dataset in ``participant_id``, so that statistics see each person as one."""
     if DATASET not in table:
         return table
     people = [PERSON.format(*pair) for pair in zip(table[DATASET], table["participant_id"], strict=True)]
@@ -104,45 +102,45 @@ def with_unique_ids(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_original_ids(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with the participant labels of the data again."""
+    """Undo `with_unique_ids`: return rows with the participant labels of the data."""
     return rows.assign(participant_id=table.loc[rows.index, "participant_id"])
 
 
 def template_root(results: Results, outputs: Outputs, spec: VolumeSpec) -> Path:
-    """Return the OUTPUT_DIR that has the template of a model; a model may have been used in one of ``--also`` only."""
+    """Return the OUTPUT_DIR with the template of a model, which may be one of ``--also``."""
     roots = [m.outputs.root for m in results.pooled.datasets] if results.pooled else [outputs.root]
     return next((root for root in roots if Outputs(root).template_image(spec.template).is_file()), outputs.root)
 
 
 def confounding(selected: pd.DataFrame, controls: Sequence[str]) -> list[str]:
-    """Say which groups cannot be told apart from datasets: no dataset has them and controls."""
+    """Return a warning if no dataset has both patients of some group and controls, else an empty list."""
     if DATASET not in selected or selected[DATASET].nunique() < 2:
         return []
-    found = apart(selected, controls, DATASET)
+    confounded = apart(selected, controls, DATASET)
     cases = set(selected["group"].dropna()) - set(controls)
-    who = "patients" if set(found) == cases else some(found)
-    return [f"No dataset has both {who} and controls: group and dataset cannot be told apart."] if found else []
+    who = "patients" if set(confounded) == cases else some(confounded)
+    return [f"No dataset has both {who} and controls: group and dataset cannot be told apart."] if confounded else []
 
 
 def _scans(datasets: Sequence[StudyDataset], parts: Sequence[Results], scores: Sequence[str]) -> pd.DataFrame:
-    """Return the scans of all datasets, named by dataset and scan; ``place`` tells the OUTPUT_DIR of a row."""
+    """Return the scans of all datasets, indexed by dataset and scan; ``output_dir`` is the number of the OUTPUT_DIR."""
     several = len({entry.dataset.name for entry in datasets}) > 1
     tables = []
-    for place, (entry, part) in enumerate(zip(datasets, parts, strict=True)):
+    for number, (entry, part) in enumerate(zip(datasets, parts, strict=True)):
         name = entry.dataset.name
         table = part.scans.rename(index=lambda prefix, name=name: PERSON.format(name, prefix))
-        table = table.assign(dataset=name, place=place)
+        table = table.assign(dataset=name, output_dir=number)
         if several:  # site 1 of one dataset is not site 1 of another
             table["site"] = [None if pd.isna(site) else f"{name}: {site}" for site in table["site"]]
         tables.append(table)
     numeric = [*scores, RATE_AGE, QC_WARNINGS]
     columns = [*BRAINAGE_COLUMNS, DATASET, *numeric]
-    joined = pd.concat([table.reindex(columns=[*columns, "place"]).astype(object) for table in tables])
+    joined = pd.concat([table.reindex(columns=[*columns, "output_dir"]).astype(object) for table in tables])
     return joined.astype(dict.fromkeys(["age", *numeric], "float64"))
 
 
-def _once(scans: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per scan, also of those in two OUTPUT_DIRs."""
+def _one_row_per_scan(scans: pd.DataFrame) -> pd.DataFrame:
+    """Merge the rows of a scan that is in two OUTPUT_DIRs."""
     if not scans.index.has_duplicates:
         return scans
     same = scans.groupby(level=0, sort=False)
@@ -154,11 +152,11 @@ def _least(values: pd.Series) -> object:
     return known.min() if len(known) else None
 
 
-def _agree(scans: pd.DataFrame, gaps: pd.DataFrame) -> None:
+def _refuse_contradictions(scans: pd.DataFrame, gaps: pd.DataFrame) -> None:
     """Raise when rows of one person contradict each other."""
     people = with_unique_ids(scans).groupby("participant_id")
     sexes = people["sex"].nunique()
-    faults = [(person, "two sexes") for person in sexes.index[(sexes > 1) & (people["place"].nunique() > 1)]]
+    faults = [(person, "two sexes") for person in sexes.index[(sexes > 1) & (people["output_dir"].nunique() > 1)]]
     ages = scans[scans.index.duplicated(keep=False)].groupby(level=0)["age"]
     faults += [(scan, "two values of age") for scan in _differ(ages)]
     predicted = gaps.groupby(["prefix", "model"], sort=False)["predicted_age"]
@@ -172,13 +170,13 @@ def _agree(scans: pd.DataFrame, gaps: pd.DataFrame) -> None:
 
 
 def _differ(values: Any) -> pd.Index:
-    """Return the groups whose values (years) are more apart than `SAME_YEARS`."""
+    """Return the groups whose values (years) differ by more than `SAME_YEARS`."""
     spread = values.max() - values.min()
     return spread.index[spread > SAME_YEARS]
 
 
 def _failed(entry: StudyDataset, part: Results) -> pd.DataFrame:
-    """Return the failures of a dataset, indexed like the table."""
+    """Return the failures of a dataset, indexed by dataset and scan."""
     scans = [scan.prefix for scan in entry.dataset.scans if scan.prefix not in part.scans.index]
     failed = part.failed.assign(dataset=entry.dataset.name)[[*FAILED.columns, DATASET]]
     return failed.set_axis([PERSON.format(entry.dataset.name, prefix) for prefix in scans])
@@ -198,7 +196,7 @@ def _links(datasets: Sequence[StudyDataset], parts: Sequence[Results]) -> dict[s
 
 
 def _union(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for one in lists for name in one))
+    return tuple(dict.fromkeys(name for names in lists for name in names))
 
 
 def _own_first(models: Sequence[Sequence[str]], external: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
@@ -206,7 +204,7 @@ def _own_first(models: Sequence[Sequence[str]], external: Mapping[str, pd.DataFr
 
 
 def _controls(datasets: Sequence[StudyDataset]) -> tuple[str, ...]:
-    """Return the labels that are controls; a label must not be control in one dataset and patient in another."""
+    """Return the labels of the controls; raise if a label means controls in one dataset and patients in another."""
     controls = _union(entry.dataset.controls for entry in datasets)
     for entry in datasets:
         here = {scan.group for scan in entry.dataset.scans} - set(entry.dataset.controls)
@@ -222,7 +220,7 @@ def _controls(datasets: Sequence[StudyDataset]) -> tuple[str, ...]:
 def _one_model_per_name(
     datasets: Sequence[StudyDataset], parts: Sequence[Results], external: Mapping[str, pd.DataFrame]
 ) -> dict[str, dict]:
-    """Return the cards of all models; a name that stands for two models is refused."""
+    """Return the cards of all models; raise if two different models have one name."""
     cards: dict[str, dict] = {}
     holders: dict[str, tuple[Path, dict | None]] = {}
     for entry, part in zip(datasets, parts, strict=True):
@@ -230,7 +228,7 @@ def _one_model_per_name(
             root, card = entry.outputs.root, part.cards.get(name)
             where, before = holders.setdefault(name, (root, card))
             differ = [key for key in IDENTITY if (card or {}).get(key) != (before or {}).get(key)]
-            hashes = {one[WEIGHTS_KEY] for one in (card, before) if one and one.get(WEIGHTS_KEY)}
+            hashes = {known[WEIGHTS_KEY] for known in (card, before) if known and known.get(WEIGHTS_KEY)}
             differ += [WEIGHTS_KEY] if len(hashes) > 1 else []
             if (card is None) != (before is None):
                 raise UsageError(
@@ -254,28 +252,31 @@ def _warnings(
     models: Sequence[str],
     names: Sequence[str],
 ) -> list[str]:
-    found = []
+    warnings = []
     for model in models:
         have = set(table.loc[gaps["prefix"][gaps["model"] == model], DATASET])
         if have != set(names):
             lacking = ", ".join(name for name in names if name not in have)
-            found.append(f"{model} has no prediction in {lacking}; other models are compared with it elsewhere only.")
-    made = {name: set() for name in names}
+            warnings.append(
+                f"{model} has no prediction in {lacking}; other models are compared with it elsewhere only."
+            )
+    engines = {name: set() for name in names}
     for entry in datasets:
-        made[entry.dataset.name] |= _engines(entry)
-    known = {name: kinds for name, kinds in made.items() if kinds}
+        engines[entry.dataset.name] |= _engines(entry)
+    known = {name: kinds for name, kinds in engines.items() if kinds}
     if len({frozenset(kinds) for kinds in known.values()}) > 1:
-        said = "; ".join(f"{name}: {', '.join(sorted(kinds))}" for name, kinds in known.items())
-        found.append(f"The datasets were not preprocessed alike, which alone can shift the gap ({said}).")
+        listed = "; ".join(f"{name}: {', '.join(sorted(kinds))}" for name, kinds in known.items())
+        warnings.append(f"The datasets were not preprocessed alike, which alone can shift the gap ({listed}).")
     groups = [set(table.loc[table[DATASET] == name, "group"].dropna()) for name in names]
     shared = Counter(label for labels in groups for label in labels)
     codes = sorted(label for label, count in shared.items() if count > 1 and str(label).isdigit())
     if codes:
-        found.append(f"Group {some(codes)} is a code in several datasets; it is taken to mean the same.")
-    return found
+        warnings.append(f"Group {some(codes)} is a code in several datasets; it is taken to mean the same.")
+    return warnings
 
 
 def _engines(entry: StudyDataset) -> set[str]:
-    found = (entry.on_disk.volumes(scan) for scan in entry.dataset.scans)
-    finest = [volumes[0].identity for volumes in found if volumes]
-    return {f"{one.engine} {one.engine_version or ''}".strip() for one in finest if one.engine}
+    """Return the engines, with their versions, that made the finest volumes of a dataset."""
+    by_scan = (entry.on_disk.volumes(scan) for scan in entry.dataset.scans)
+    finest = [volumes[0].identity for volumes in by_scan if volumes]
+    return {f"{origin.engine} {origin.engine_version or ''}".strip() for origin in finest if origin.engine}

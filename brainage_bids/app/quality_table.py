@@ -1,6 +1,7 @@
-"""Quality of every scan: the table a person may edit, and the page to look at first. Computes no metric itself.
+"""Image quality of every scan: the table ``qc.tsv``, which a person may edit, and the page ``qc.html``.
 
-The sidecars of the volumes hold the numbers and the verdict of the gates; ``qc.tsv`` adds what a person decided.
+Computes no metric: the sidecars of the volumes hold the numbers and the verdict of the gates. ``qc.tsv`` adds the
+decisions of a person.
 """
 
 from __future__ import annotations
@@ -32,35 +33,38 @@ from brainage_bids.schema import QC_COLUMNS, QC_METRICS, Scan
 ADULT_AGE = 18.0  # years; the embedded template was made from people of 18.5 to 43.5 years
 REFUSED = "refused"  # stands for the volume of a scan that has none
 SEPARATOR = " | "
-PAGE_SHARE = 0.05  # a run over a smaller share of the scans leaves the page to the runs that see more
+PAGE_SHARE = 0.05  # a run over a smaller share of the scans does not write the page; larger runs do
 UNITS = {"ml": "mL", "mm": "mm", "deg": "degree"}
 
 
 def scan_warnings(scan: Scan, values: Mapping) -> list[str]:
-    """Return the reasons of the gates and warnings of a scan, from its volume's sidecar and its age."""
+    """Return the warnings about a scan: the reasons of the gates in the sidecar of its volume, and a young age."""
     young = scan.age is not None and scan.age < ADULT_AGE
     return [*values.get("qc_warn", ()), *(["age below 18 years: the template is an adult's"] if young else [])]
 
 
 def gates_passed(volumes: Sequence[Volume]) -> bool | None:
-    """Return whether all volumes of a scan passed the gates; None: it has no volume."""
+    """Return whether all volumes of a scan passed the gates; None without a volume."""
     return all(bool(volume.sidecar.get("qc_pass")) for volume in volumes) if volumes else None
 
 
 def may_be_used(scan: Scan, on_disk: ScanRecords, table: QcTable) -> bool | None:
-    """Return whether a scan enters training and statistics: the gates, overruled by ``qc.tsv``; None: no volume."""
+    """Return whether a scan is used in training and statistics; None without a volume.
+
+    The gates decide, unless a person decided otherwise in ``qc.tsv``.
+    """
     return effective_pass(gates_passed(on_disk.volumes(scan)), table.decision(scan_key(scan)).verdict)
 
 
 def write_qc(
     on_disk: ScanRecords, dataset: Dataset, record: RunRecord, phantom: bool = False, page_only: bool = False
 ) -> None:
-    """Bring ``qc.tsv`` and ``qc.html`` up to date, or ``page_only``; a person's decisions and comments stay.
+    """Update ``qc.tsv`` and ``qc.html`` (``page_only``: only the page). Decisions and comments of a person are kept.
 
     Raises
     ------
     BadDataError
-        When ``qc.tsv`` was edited into something that cannot be understood; it is left as it is.
+        When ``qc.tsv`` was edited and cannot be read any more; the file is not changed.
     """
     outputs = on_disk.outputs
     events = [event for event in last_events(outputs).values() if event["status"] == "failed"]
@@ -75,7 +79,7 @@ def write_qc(
         table = update_qc(outputs.qc_table, tuple(QC_COLUMNS), rows)
         write_json(sidecar_path(outputs.qc_table), column_meanings())
     now = {(row["participant_id"], row["session_id"], row["run"]): row["qc_volume"] for row in rows}
-    _say(table, now, record)
+    _note_summary(table, now, record)
     if table.rows and (len(rows) >= PAGE_SHARE * len(table.rows) or not outputs.qc_page.is_file()):
         shown = [_page_row(key, table, outputs, now.get(key)) for key in table.rows]
         page = QcPage(f"Image quality: {dataset.name}", __version__, shown, gates(), phantom)
@@ -85,7 +89,7 @@ def write_qc(
 
 
 def gates() -> dict[str, dict[str, tuple[float, float]]]:
-    """Return, per metric, the limits outside of which a scan is refused, fails or is flagged."""
+    """Return metric -> ``refuse``, ``fail``, ``warn`` -> the limits between which a scan must lie."""
     from brainage_bids.preprocess import quality
 
     kinds = {"refuse": quality.REFUSE, "fail": quality.FAIL, "warn": quality.WARN}
@@ -119,11 +123,11 @@ def _row(scan: Scan, volumes: Sequence[Volume], reasons: Mapping[str, str]) -> d
         return None if reason is None else {**row, "qc_pass": 0, "qc_warn": reason, **empty, "qc_volume": REFUSED}
     values, volume = volumes[0].sidecar, volumes[0].identity.decision_key
     numbers = {name: values.get("QC", {}).get(name) for name in QC_METRICS}
-    words = SEPARATOR.join(scan_warnings(scan, values)) or None
-    return {**row, "qc_pass": int(bool(gates_passed(volumes))), "qc_warn": words, **numbers, "qc_volume": volume}
+    warnings = SEPARATOR.join(scan_warnings(scan, values)) or None
+    return {**row, "qc_pass": int(bool(gates_passed(volumes))), "qc_warn": warnings, **numbers, "qc_volume": volume}
 
 
-def _say(table: QcTable, now: Mapping[Key, str], record: RunRecord) -> None:
+def _note_summary(table: QcTable, now: Mapping[Key, str], record: RunRecord) -> None:
     failed = sum(table.rows[key]["qc_pass"] == "0" for key in now)
     verdicts = [table.decision(key).verdict for key in now]
     decided = (
@@ -187,11 +191,11 @@ def _page_row(key: Key, table: QcTable, outputs: Outputs, volume: str | None) ->
 
 
 def _address(path: Path, outputs: Outputs) -> str:
-    """Return the address of a file as seen from OUTPUT_DIR."""
+    """Return the address of a file relative to OUTPUT_DIR."""
     return path.relative_to(outputs.root).as_posix()
 
 
 def passing(scans: Sequence[Scan], on_disk: ScanRecords) -> list[bool]:
-    """Say for each scan whether it may train a model (:func:`may_be_used`)."""
+    """Return for each scan whether a model may be trained on it (`may_be_used`)."""
     table = read_qc(on_disk.outputs.qc_table)
     return [bool(may_be_used(scan, on_disk, table)) for scan in scans]

@@ -30,10 +30,10 @@ def show_recipe(name: str) -> str:
     Raises
     ------
     BrainageError
-        When there is none of that name.
+        When there is no recipe of that name.
     """
     from brainage_bids.model.recipe import load_recipe, recipe_text
 
-    load_recipe(name)  # a file that is none is refused
+    load_recipe(name)  # raises if the file is not a recipe
     content, plain = recipe_text(name)
     return content + ("\n# and without its augmentation: augmentation.enabled=false\n" if plain else "")

@@ -1,7 +1,7 @@
-"""Train a recipe once for every value of one setting, and compare the errors on people it did not train on.
+"""Train a recipe once for every value of one setting, and compare the errors on people who were held out.
 
-A study is a list of ordinary runs of ``brainage-bids ... --train-only``: each can be a job of its own, and the study
-goes on where it was. Test people are never looked at.
+A study is a list of ordinary runs of ``brainage-bids ... --train-only``. Each can be a job of its own, and an
+interrupted study continues where it stopped. Test people are never used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from brainage_bids.model.artifact import read_model_json
 
 LOG = logging.getLogger("brainage_bids")
 
-KINDS = {  # the paper's: figure 3, tables 2 and 3
+KINDS = {  # the studies of the paper: figure 3, tables 2 and 3
     "batch-size": ("training.batch_size", ("6", "12", "24", "48")),  # see also `PAPER_BATCHES`
     "depth": ("network.depth", ("18", "50", "101")),
     "resolution": ("volume.resolution", ("1", "2")),
@@ -31,20 +31,20 @@ PAPER_BATCHES = {"rnc-highrez": ("8", "16", "24"), "rnc-lowrez": ("16", "24", "3
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What to vary.
+    """Options of a study.
 
     Parameters
     ----------
     kind
-        One of `KINDS`, or a key of a recipe (``training.lr``).
+        What to vary: one of `KINDS`, or a key of a recipe (``training.lr``).
     bids_dir, output_dir
-        As of any run.
+        As in any run.
     recipe
         The recipe to vary.
     values
-        Values to try; empty: those of the kind.
+        Values to try; empty: those in `KINDS`.
     seeds
-        Every value is trained with each.
+        Every value is trained once with each seed.
     more
         Further arguments of every run.
     """
@@ -68,7 +68,7 @@ class StudyOptions:
         return f"{Path(self.recipe).stem}_{self.kind}"
 
     def runs(self) -> Iterator[tuple[str, int, str]]:
-        """Yield value, seed and name of the model of every run.
+        """Yield the value, the seed and the model name of every run.
 
         Raises
         ------
@@ -101,31 +101,31 @@ def run_arguments(options: StudyOptions) -> list[list[str]]:
 
 
 def list_runs(options: StudyOptions) -> list[str]:
-    """Return the command of every run, to be given to a queue; run the study afterwards to compare them."""
+    """Return the command of every run, for a job queue. Run the study afterwards to compare the results."""
     return [shlex.join(["brainage-bids", *arguments]) for arguments in run_arguments(options)]
 
 
 def run_study(options: StudyOptions, run: Callable[[list[str]], object]) -> Path:
-    """Run what is not finished, then write the table and the figure; return the table.
+    """Run what is not finished, then write the table and the figure; return the path of the table.
 
     Parameters
     ----------
     options
         What to vary.
     run
-        Takes the arguments of ``brainage-bids``.
+        Runs ``brainage-bids`` with the given arguments.
 
     Raises
     ------
     ParticipantsFailed
-        After everything else, when a run failed; the table says which and why.
+        At the end, when a run failed; the table says which and why.
     """
     failed = {}
     for (value, seed, name), arguments in zip(options.runs(), run_arguments(options), strict=True):
         LOG.info("study %s: %s = %s, seed %d", options.name, options.key, value, seed)
         try:
             run(arguments)
-        except ParticipantsFailed as error:  # some scans are left out; the training is done
+        except ParticipantsFailed as error:  # some scans failed, but the training is done
             LOG.warning("%s", error)
         except BrainageError as error:
             LOG.warning("%s = %s, seed %d: %s", options.key, value, seed, error)
@@ -138,7 +138,7 @@ def run_study(options: StudyOptions, run: Callable[[list[str]], object]) -> Path
 
 
 def compare(options: StudyOptions, failed: dict[str, str]) -> Path:
-    """Write ``study/<name>.tsv`` and its figures from the models at hand; return the table."""
+    """Write ``study/<name>.tsv`` and its figures from the finished models; return the path of the table."""
     from brainage_bids.report.figure_files import save_both
     from brainage_bids.report.figures import study_figure
     from brainage_bids.schema import DEFAULT_SEED
@@ -159,7 +159,7 @@ def compare(options: StudyOptions, failed: dict[str, str]) -> Path:
 
 
 def _finished(folder: Path, reason: str | None) -> dict:
-    """Return what a finished run found on its held-out people, or why there is nothing."""
+    """Return the results of a finished run on its held-out people, or a note why there are none."""
     if reason or not (folder / "model.json").is_file():
         return {"note": reason or "not run"}
     try:

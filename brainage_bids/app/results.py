@@ -1,6 +1,6 @@
-"""What the participant level left of one dataset, as one table: a row per scan, the columns of every model.
+"""Read the results of the participant level of one dataset: a table of scans, a table of gaps, failures and maps.
 
-Reads prediction tables, model cards and events; opens no image and computes no statistic.
+Reads prediction tables, model cards and run records. Opens no image and computes no statistic.
 """
 
 from __future__ import annotations
@@ -35,10 +35,24 @@ LOG = logging.getLogger("brainage_bids")
 def read_results(
     dataset: Dataset, on_disk: ScanRecords, external: Mapping[str, pd.DataFrame], only: Collection[str] = ()
 ) -> Results:
-    """Read every prediction table of the dataset's scans into one table (one row per scan).
+    """Read the prediction tables of all scans of a dataset.
 
-    Unless ``only`` is empty, models that it does not name are left out. A scan without a
-    prediction of ours is a row when the person has one made elsewhere, else it is listed as failed.
+    Parameters
+    ----------
+    dataset, on_disk
+        The dataset and its results.
+    external
+        Predictions made elsewhere, by name. A scan without a prediction of ours is listed as failed, unless its
+        person has a prediction made elsewhere.
+    only
+        Names of the models to use; empty uses all.
+
+    Raises
+    ------
+    BadDataError
+        When the card of a model that predicted cannot be read.
+    UsageError
+        When two models would share a column of ``brainage.tsv``.
     """
     outputs = on_disk.outputs
     elsewhere = {person for table in external.values() for person in table["participant_id"]}
@@ -52,7 +66,7 @@ def read_results(
     grids = {name: VolumeSpec.from_dict(card["volume_spec"]) for name, card in cards.items()}
     events, decided, busy = last_events(outputs), read_qc(outputs.qc_table), claimed(outputs.root)
     for scan in dataset.scans:
-        volumes, predicted, unreadable = _left(scan, on_disk)
+        volumes, predicted, unreadable = _scan_results(scan, on_disk)
         now = {volume.identity.key for volume in volumes}
         written = [row for row in predicted.rows if not only or row["model"] in only]
         for name in {row["model"] for row in written} - weights.keys():
@@ -105,8 +119,8 @@ def read_results(
                 if of_this_grid and path.is_file():
                     maps.append({"prefix": scan.prefix, "model": name, "map": str(path), "spec": spec})
         rows.append({**row, "prefix": scan.prefix})
-    # who has another scan that we predicted is not represented by one that failed
-    ours = {row["participant_id"] for at, row in enumerate(rows) if at not in {place for place, _ in foreign}}
+    # a scan without a prediction of ours counts as failed if we predicted another scan of the person
+    ours = {row["participant_id"] for at, row in enumerate(rows) if at not in {index for index, _ in foreign}}
     for at, scan in reversed(foreign):
         if scan.participant_id in ours:
             del rows[at]
@@ -136,11 +150,11 @@ def read_results(
     )
 
 
-def _left(scan: Scan, on_disk: ScanRecords) -> tuple[tuple[Volume, ...], Predictions, str | None]:
-    """Return the volumes of a scan, its predictions, and why these cannot be read."""
+def _scan_results(scan: Scan, on_disk: ScanRecords) -> tuple[tuple[Volume, ...], Predictions, str | None]:
+    """Return the volumes of a scan, its predictions, and why these cannot be read (None if they can)."""
     try:
         return on_disk.volumes(scan), on_disk.predictions(scan), None
-    except BadDataError as error:  # it concerns this scan only
+    except BadDataError as error:  # only this scan is affected
         return on_disk.volumes(scan), Predictions(), str(error)
 
 
@@ -188,7 +202,7 @@ def _outdated(scan: Scan) -> dict:
 
 
 def refuse_same_columns(models: Sequence[str]) -> None:
-    """Raise when the columns of two models in ``brainage.tsv`` would have one name (``m`` and ``corrected_m``)."""
+    """Raise when two models would share a column name in ``brainage.tsv`` (such as ``m`` and ``corrected_m``)."""
     owners: dict[str, str] = {}
     for model in models:
         for start in BY_MODEL:

@@ -1,6 +1,6 @@
-"""The record of one run: what was asked, what happened to every scan, what was said on the way.
+"""The record of one run: its options, what happened to every scan, and its messages.
 
-``logs/<run_id>/run.json`` is what the group level reads to say why a participant is missing.
+It is written to ``logs/<run_id>/run.json``. The group level reads it to tell why a participant is missing.
 """
 
 from __future__ import annotations
@@ -27,16 +27,14 @@ from brainage_bids.stops import Stopped, last_words
 
 LOG = logging.getLogger("brainage_bids")
 PACKAGES = "numpy scipy pandas nibabel nilearn nipype SimpleITK deepbet torch statsmodels matplotlib".split()
-PAGES = "pages"  # what a run claims while it reads what is there and writes pages of it
-
-
-FEW = 5  # scans that failed for one reason that are told one by one
-_NAMES = re.compile(r"\S*sub-\S+|\d+")  # what differs between two reasons of one kind: paths, labels, numbers
+PAGES = "pages"  # what a run claims while it reads results and writes pages from them
+FEW = 5  # failed scans with the same reason that are shown one by one
+_NAMES = re.compile(r"\S*sub-\S+|\d+")  # parts that may differ between two equal reasons: paths, labels, numbers
 
 
 @dataclass
 class RunRecord:
-    """Collects what happened; ``save`` writes it. One per run, handed from step to step."""
+    """Collects what happens in a run; ``save`` writes it. Each step of the run gets the same record."""
 
     outputs: Outputs
     level: str
@@ -46,24 +44,24 @@ class RunRecord:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     events: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)  # what is wrong with the dataset, all of it
-    told: dict[tuple[str, str], int] = field(default_factory=dict)  # failures by step and reason without names
+    faults: list[str] = field(default_factory=list)  # all faults of the dataset
+    failure_counts: dict[tuple[str, str], int] = field(default_factory=dict)  # by step, and reason without names
     run: Run = field(default_factory=Run)
 
     @property
     def folder(self) -> Path:
-        """``logs/<run_id>``: sorts by time; unique, also where containers start together under the same number."""
+        """``logs/<run_id>``: sorts by time; unique even if containers start together with the same process id."""
         return self.outputs.run_log(self.run.id)
 
     def note(self, text: str) -> None:
-        """Say something to the user and keep it."""
+        """Show a message to the user and record it."""
         LOG.info("%s", text)
         self.notes.append(text)
 
     def event(self, scan: Scan, step: str, status: str, reason: str | None = None) -> None:
-        """Keep what a step did with a scan; ``status`` is ``done``, ``skipped``, ``failed`` or ``stopped``.
+        """Record the result of a step for a scan; ``status`` is ``done``, ``skipped``, ``failed`` or ``stopped``.
 
-        ``stopped`` is a scan that was in work when the run was told to end: nothing is wrong with it.
+        ``stopped`` means that the run was stopped during this scan: nothing is wrong with the scan.
         """
         self.events.append(
             {
@@ -76,19 +74,19 @@ class RunRecord:
             }
         )
         if status == "failed":
-            self._say_failure(scan.prefix, step, str(reason))
+            self._show_failure(scan.prefix, step, str(reason))
 
-    def _say_failure(self, prefix: str, step: str, reason: str) -> None:
-        """Say that a scan failed; of many that failed for one reason the first few (all are in the log)."""
+    def _show_failure(self, prefix: str, step: str, reason: str) -> None:
+        """Show that a scan failed. Of many with the same reason only the first few are shown; all are in the log."""
         kind = step, _NAMES.sub("", reason)
-        alike = self.told[kind] = self.told.get(kind, 0) + 1
-        LOG.log(logging.WARNING if alike <= FEW else logging.DEBUG, "%s failed at %s: %s", prefix, step, reason)
-        if alike == FEW + 1:
+        count = self.failure_counts[kind] = self.failure_counts.get(kind, 0) + 1
+        LOG.log(logging.WARNING if count <= FEW else logging.DEBUG, "%s failed at %s: %s", prefix, step, reason)
+        if count == FEW + 1:
             LOG.warning("more scans that fail so are counted at the end and listed in %s", self.folder / "run.json")
 
     @property
     def places(self) -> Places:
-        """By which text that others will read tells where something lies."""
+        """Shortens paths in texts that may be shared: OUTPUT_DIR and BIDS_DIR instead of absolute paths."""
         return Places(self.outputs.root, self.bids_dir)
 
     @property
@@ -117,7 +115,7 @@ class RunRecord:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Keep the log while the block runs, and write the record however it ends; other runs see this one."""
+        """Write the log while the block runs, and the record when it ends in any way. Other runs see this one."""
         with self.run, last_words(lambda stop: self.run.end()):
             self.run.enter(self.outputs.root)
             handler = _LogFile(_made(self.folder) / "brainage.log", encoding="utf-8", errors="backslashreplace")
@@ -129,7 +127,7 @@ class RunRecord:
                     self.save(ParticipantsFailed.exit_code if self.failures else 0)
             except (Exception, KeyboardInterrupt) as error:
                 self._note_end(f"stopped: {error if isinstance(error, BrainageError) else repr(error)}")
-                with contextlib.suppress(BrainageError, OSError):  # it would hide the first error
+                with contextlib.suppress(BrainageError, OSError):  # a second error would hide the first
                     self.save(exit_code(error))
                 raise
             finally:
@@ -141,16 +139,16 @@ class RunRecord:
         self.save(stop.exit_code)
 
     def _note_end(self, text: str) -> None:
-        """Keep why the run ends; the command line says it."""
+        """Record why the run ends; the command line shows it."""
         LOG.debug("%s", text)
         self.notes.append(text)
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk does not make noisy: what is said is on the terminal too."""
+    """A log file that ignores a full disk: its messages are on the terminal too."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Go on without the line."""
+        """Continue without this line."""
 
 
 def _made(folder: Path) -> Path:
@@ -162,7 +160,7 @@ def _made(folder: Path) -> Path:
 
 
 def software() -> dict[str, str]:
-    """Return the versions that decide the numbers."""
+    """Return the versions of the software that the results depend on."""
     versions = {"brainage-bids": __version__, "python": platform.python_version(), "platform": sys.platform}
     for name in PACKAGES:
         try:
@@ -175,12 +173,12 @@ def software() -> dict[str, str]:
 def last_events(outputs: Outputs) -> dict[str, dict]:
     """Return, per scan prefix, the newest event of all participant runs in OUTPUT_DIR."""
     newest: dict[str, dict] = {}
-    places = Places(outputs.root)  # earlier versions kept whole paths
+    places = Places(outputs.root)  # earlier versions recorded absolute paths
     for path in sorted((outputs.root / "logs").glob("*/run.json")):
         try:
             record = read_json(path)
         except BadDataError:
-            continue  # a record that a killed machine left half written says nothing
+            continue  # half written, because the machine crashed
         newest.update(_by_prefix(record.get("Events", [])))
     for event in newest.values():
         if event.get("reason"):

@@ -1,6 +1,6 @@
-"""Ages and maps of a set of scans with one model, kept in one prediction table per scan.
+"""Predict ages and maps of scans with one model. Each scan has one prediction table.
 
-A prediction is kept when the model (``model.json`` and weights), the volume and the age it was made from are unchanged.
+A prediction is kept as long as the model (``model.json`` and weights), the volume and the age are unchanged.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ def is_up_to_date(
     trainings: set[str | None],
     weights: str | None,
 ) -> bool:
-    """Say whether a prediction was made from a volume that is there, by the training and the weights that are there.
+    """Return whether a prediction was made from a present volume, by the present training and weights of the model.
 
     Parameters
     ----------
     origin
-        What is known of the prediction (`Predictions.origin_of`). What it does not say (predictions of other programs
-        and of earlier versions) is taken as it is.
+        What the prediction was made from (`Predictions.origin_of`). Parts that are not recorded, as in predictions of
+        other programs and of earlier versions, are not checked.
     volumes
         Keys of the identities of the scan's volumes.
     trainings, weights
-        The names of the model's training, None among them where nothing tells, and the hash of its weights.
+        Hashes of the model's training (None among them if not known), and the hash of its weights.
     """
     volume, training, used = (origin.get(name) for name in ("Inputs", "Trainings", "Weights"))
     return (
@@ -57,25 +57,25 @@ def is_up_to_date(
 
 
 def prediction_key(scan: Scan, model: Model, volume: Volume) -> str:
-    """Return a hash of what a prediction was made from beside the weights: ``model.json``, volume, age and its source.
+    """Return a hash of ``model.json``, volume, age and source of the age: what a prediction is made from.
 
-    The weights have a key of their own, `Weights`, because predictions of earlier versions did not note them.
+    The weights have their own key, `Weights`, because earlier versions did not record them.
     """
     parts = [model.content, volume.identity.key, (scan.age, scan.age_source, scan.age_flags)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def prediction_is_current(scan: Scan, model: Model, on_disk: ScanRecords) -> bool:
-    """Say whether the table of this scan already holds this model's prediction from the same inputs.
+    """Return whether the table of this scan already has this model's prediction from the same inputs.
 
-    One of an earlier version, which noted no weights, is taken to be of those that are there.
+    Earlier versions did not record the weights; their predictions count as made with the present weights.
     """
     volume = on_disk.volume(scan, model.spec)
     if volume is None or not on_disk.outputs.saliency(scan, model.spec, model.name).is_file():
         return False
     try:
         predicted = on_disk.predictions(scan)
-    except BadDataError:  # half written, or edited: predicted again
+    except BadDataError:  # half written or edited: predict again
         return False
     origin = predicted.origin_of(model.name)
     return (
@@ -86,7 +86,7 @@ def prediction_is_current(scan: Scan, model: Model, on_disk: ScanRecords) -> boo
 
 
 def has_predicted(model: Model, scans: Iterable[Scan], on_disk: ScanRecords) -> bool:
-    """Say whether a current prediction of one of the scans notes these very weights."""
+    """Return whether a current prediction of one of the scans records exactly these weights."""
     return any(
         prediction_is_current(scan, model, on_disk)
         and on_disk.predictions(scan).origin_of(model.name).get("Weights") == model.weights
@@ -104,7 +104,7 @@ def predict_scans(
 ) -> None:
     """Predict the scans that have no current prediction of this model; write ages, intervals and maps.
 
-    A scan that fails is recorded and does not stop the others; what is finished is kept when the run is killed.
+    A failed scan is recorded and does not stop the others. Finished scans are kept if the run is killed.
     """
     outputs, name = on_disk.outputs, model.name
     current = {scan: prediction_is_current(scan, model, on_disk) for scan in scans}
@@ -119,13 +119,13 @@ def predict_scans(
 
     loaded, worked = load_model(model.folder, options.model.device), False
     record.note(f"prediction with {name}: on {loaded.device}, float32")
-    # a model that was trained in this OUTPUT_DIR knows these very people
+    # a model trained in this OUTPUT_DIR knows these people under the name of the dataset in its card
     known_as = model.card.get("dataset") if model.folder == outputs.model(name) else dataset.identity
     for scan in todo:
         with record.run.having(outputs.root, scan_claim(scan), scan.prefix) as waited:
             if waited and not options.rerun and prediction_is_current(scan, model, on_disk):
                 continue  # the other run has done it
-            one = pd.DataFrame(
+            table = pd.DataFrame(
                 {
                     "participant_id": [scan.participant_id],
                     "prefix": [scan.prefix],
@@ -134,14 +134,14 @@ def predict_scans(
                     "saliency": [str(outputs.saliency(scan, model.spec, name))],
                 }
             )
-            one.attrs["dataset"] = known_as
+            table.attrs["dataset"] = known_as
             try:
-                row = predict_table(loaded, one, options.model, name=name).iloc[0].to_dict()
-                _keep(scan, model, row, on_disk)
+                row = predict_table(loaded, table, options.model, name=name).iloc[0].to_dict()
+                _write_prediction(scan, model, row, on_disk)
             except (BadDataError, NoInputError) as error:
                 record.event(scan, f"predict:{name}", "failed", str(error))
                 if not current[scan]:
-                    _forget(scan, [name], on_disk)
+                    _remove(scan, [name], on_disk)
                 continue
             record.event(scan, f"predict:{name}", "done")
         if not worked:
@@ -149,10 +149,10 @@ def predict_scans(
             worked = True
 
 
-def _keep(scan: Scan, model: Model, row: Mapping, on_disk: ScanRecords) -> None:
-    """Write one row of `predict_table` into the table of its scan, and what it was made from into the sidecar."""
+def _write_prediction(scan: Scan, model: Model, row: Mapping, on_disk: ScanRecords) -> None:
+    """Write one row of `predict_table` into the table of its scan, and its origin into the sidecar."""
     volume = on_disk.volume(scan, model.spec)
-    if volume is None:  # it predicted from one, so somebody has just removed it
+    if volume is None:  # somebody removed it after the prediction
         raise BadDataError(f"{on_disk.outputs.volume(scan, model.spec)} is not there any more; run again")
     origin = {
         "Folds": row["fold"],
@@ -161,12 +161,12 @@ def _keep(scan: Scan, model: Model, row: Mapping, on_disk: ScanRecords) -> None:
         "Trainings": model.training,
         "Weights": model.weights,
     }
-    _forget_other_maps(scan, model.spec, model.name, on_disk.outputs)
+    _remove_other_maps(scan, model.spec, model.name, on_disk.outputs)
     _write_row(scan, _row(scan, model.name, row, model.calibration, volume.sidecar), origin, on_disk)
 
 
 def _note_weights(scans: Iterable[Scan], model: Model, on_disk: ScanRecords, record: RunRecord) -> None:
-    """Note the weights where an earlier version did not, so that other weights are seen from now on."""
+    """Record the weights if an earlier version did not, so that a change of weights is noticed from now on."""
     for scan in scans:
         if "Weights" in on_disk.predictions(scan).origin_of(model.name):
             continue
@@ -178,17 +178,17 @@ def _note_weights(scans: Iterable[Scan], model: Model, on_disk: ScanRecords, rec
 
 
 def _row(scan: Scan, name: str, row: Mapping, calibration: pd.DataFrame, about_volume: Mapping) -> dict:
-    """Return the values of a prediction table for one row of `predict_table`."""
+    """Return the row of a prediction table for one row of `predict_table`."""
     from brainage_bids.stats.bias import correct_with_calibration
 
-    one = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "age": pd.Series([scan.age], dtype="float64"),
             "predicted_age": [row["predicted_age"]],
             "fold": pd.Series([row["fold"]], dtype=object),
         }
     )
-    corrected = correct_with_calibration(one, calibration).iloc[0]
+    corrected = correct_with_calibration(table, calibration).iloc[0]
     flags = [*row["flags"], *corrected["flags"].split(";"), *scan.age_flags]
     flags += ["qc_warn"] if about_volume.get("qc_warn") else []
     return {
@@ -196,14 +196,14 @@ def _row(scan: Scan, name: str, row: Mapping, calibration: pd.DataFrame, about_v
         "predicted_age": row["predicted_age"],
         "chronological_age": scan.age,
         "age_source": scan.age_source,
-        "bag": row["predicted_age"] - one.at[0, "age"],
+        "bag": row["predicted_age"] - table.at[0, "age"],
         **corrected[["bag_corrected", "pred_lo", "pred_hi"]].to_dict(),
         "flags": ";".join(dict.fromkeys(flag for flag in flags if flag)),
     }
 
 
-def _forget_other_maps(scan: Scan, spec: VolumeSpec, name: str, outputs: Outputs) -> None:
-    """Remove maps that a former training of this model, on another grid, left of a scan."""
+def _remove_other_maps(scan: Scan, spec: VolumeSpec, name: str, outputs: Outputs) -> None:
+    """Remove the maps of a scan that an earlier training of this model made on another grid."""
     mine = outputs.saliency(scan, spec, name)
     for path in _maps_of(scan, name, outputs):
         if path not in (mine, sidecar_path(mine)):
@@ -211,52 +211,52 @@ def _forget_other_maps(scan: Scan, spec: VolumeSpec, name: str, outputs: Outputs
 
 
 def _maps_of(scan: Scan, name: str, outputs: Outputs) -> list[Path]:
-    """Return the maps of a scan by a model, on whatever grid, and their sidecars."""
+    """Return the files of all maps of a scan by a model, on any grid, and their sidecars."""
     return list(outputs.anat(scan).glob(f"{scan.prefix}_space-*_desc-gradram{model_label(name)}_saliency.*"))
 
 
 def forget_other_grids(scan: Scan, specs: Sequence[VolumeSpec], on_disk: ScanRecords, engine: str) -> None:
-    """Remove volumes on other grids than ``specs`` that the image of today, or this engine, did not give."""
+    """Remove volumes on other grids than ``specs`` that were made from another image or by another engine."""
     from brainage_bids.preprocess.done import is_done
 
-    kept, outputs = {spec.template for spec in specs}, on_disk.outputs
+    templates, outputs = {spec.template for spec in specs}, on_disk.outputs
     for spec in [volume.spec for volume in on_disk.volumes(scan)]:
         if spec in specs or is_done(scan, [spec], on_disk, engine):
             continue
         transform = outputs.transform(scan, spec.template)
         images = [outputs.volume(scan, spec), outputs.mask(scan, spec)]
-        # a transform belongs to all grids of its template
-        others = [] if spec.template in kept else [transform, transform.with_suffix(".json")]
+        # all grids of a template share one transform
+        others = [] if spec.template in templates else [transform, transform.with_suffix(".json")]
         for path in (*map(sidecar_path, images), *images, *others):
             path.unlink(missing_ok=True)
 
 
 def forget_stale(scan: Scan, on_disk: ScanRecords) -> None:
-    """Remove the predictions of a scan that were made from another volume than those that are there."""
+    """Remove the predictions of a scan that were not made from one of its present volumes."""
     predicted, now = on_disk.predictions(scan), {volume.identity.key for volume in on_disk.volumes(scan)}
     made_from = predicted.origin.get("Inputs", {})
     stale = [row["model"] for row in predicted.rows if made_from.get(row["model"]) not in now]
-    _forget(scan, stale, on_disk)
+    _remove(scan, stale, on_disk)
 
 
-def _forget(scan: Scan, models: Collection[str], on_disk: ScanRecords) -> None:
-    """Remove what models predicted for a scan: rows and maps; what is told of it goes with the next prediction."""
+def _remove(scan: Scan, models: Collection[str], on_disk: ScanRecords) -> None:
+    """Remove the rows and maps of some models for a scan. Their entries in the sidecar go with the next prediction."""
     table = on_disk.outputs.prediction(scan)
     for name in models:
         for path in _maps_of(scan, name, on_disk.outputs):
             path.unlink()
     rows = on_disk.predictions(scan).rows
-    left = [row for row in rows if row["model"] not in models]
-    if not left:
+    others = [row for row in rows if row["model"] not in models]
+    if not others:
         sidecar_path(table).unlink(missing_ok=True)
         table.unlink(missing_ok=True)
-    elif len(left) < len(rows):
-        write_tsv(table, _as_table(left))
+    elif len(others) < len(rows):
+        write_tsv(table, _as_table(others))
     on_disk.forget(scan)
 
 
 def _write_row(scan: Scan, row: dict, origin: Mapping[str, object], on_disk: ScanRecords) -> None:
-    """Put one model's row into the table of a scan, and what it was made from into the sidecar; other models stay."""
+    """Write one model's row into the table of a scan, and its origin into the sidecar; keep those of other models."""
     try:
         known = on_disk.predictions(scan)
     except BadDataError as error:
@@ -265,7 +265,7 @@ def _write_row(scan: Scan, row: dict, origin: Mapping[str, object], on_disk: Sca
     table = on_disk.outputs.prediction(scan)
     rows = [*(other for other in known.rows if other["model"] != row["model"]), row]
     write_tsv(table, _as_table(rows).sort_values("model", kind="stable"))
-    # The keys go last: a run killed between the two files predicts this scan again.
+    # The keys are written last: if the run is killed between the two files, this scan is predicted again.
     _write_origin(table, {name: {**known.origin.get(name, {}), row["model"]: origin[name]} for name in BY_MODEL})
     on_disk.forget(scan)
 
@@ -280,5 +280,5 @@ def _as_table(rows: Iterable[Mapping]) -> pd.DataFrame:
 
 
 def believable(row: Mapping) -> bool:
-    """Say whether a row holds an age that a person can have; a version before this check kept any."""
+    """Return whether the predicted age is one that a person can have; earlier versions did not check this."""
     return BELIEVABLE[0] <= row["predicted_age"] <= BELIEVABLE[1]

@@ -1,8 +1,8 @@
-"""Rows of a table by a query such as ``group == "CN" and age > 40``: pandas' answers, without pandas' reach.
+"""Select rows of a table with a query such as ``group == "CN" and age > 40``, safely.
 
-``DataFrame.query`` can call what Python can call (``@pd.io...``), and a query may come from a file that somebody else
-wrote. So a query is parsed and worked out here: columns, numbers, text, lists, comparisons, arithmetic and ``and or not
-in``; nothing else has a meaning.
+The result is that of ``DataFrame.query``. But that function can run any Python code (``@pd.io...``), and a query may
+come from a file of somebody else. So queries are parsed and evaluated here. Allowed are columns, numbers, text, lists,
+comparisons, arithmetic and ``and or not in``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from brainage_bids.errors import UsageError, shorten
 
 MAX_CHARACTERS = 100_000
 MAX_PARTS = 1000  # values of a list are not counted
-SHOWN = 60  # characters of a query that an error repeats
-LISTED = 20  # columns of a table that an error names
+SHOWN = 60  # characters of a query in an error message
+LISTED = 20  # columns of a table in an error message
 _ORDER = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 _EQUAL = {ast.Eq: operator.eq, ast.NotEq: operator.ne}
 _ARITHMETIC = {
@@ -34,37 +34,39 @@ _REFUSED = {
     ast.JoinedStr: "f-strings", ast.Set: "curly brackets", ast.Dict: "curly brackets", ast.NamedExpr: ":=",
     ast.Is: "is", ast.IsNot: "is not", ast.IfExp: "if ... else",
 }  # fmt: skip
-# Text in quotation marks is left alone; `names in backticks` and & | outside of it are rewritten as pandas does.
+# Text in quotation marks is not changed; `names in backticks` and & | outside of it are rewritten, as pandas does.
 _PIECES = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|`([^`\n]*)`|([&|@])""")
 
 
 class _Refused(Exception):
-    """Why a query has no answer, in words."""
+    """The query cannot be evaluated; the message says why."""
 
 
 def rows_where(table: pd.DataFrame, query: str, option: str) -> pd.Series:
-    """Return True for the rows of ``table`` that ``query`` selects, as ``DataFrame.query`` would.
+    """Return which rows of ``table`` a query selects, bool ``(n,)``, as ``DataFrame.query`` would.
 
-    A missing value matches nothing but ``!=`` and ``not in``. ``&`` and ``|`` mean ``and`` and ``or``.
+    A missing value matches only ``!=`` and ``not in``. ``&`` and ``|`` mean ``and`` and ``or``.
 
     Parameters
     ----------
+    table, query
+        The table and the query.
     option
-        What the user calls the query, for errors: ``--train-on``.
+        Option that the query was given with, for error messages: ``--train-on``.
 
     Raises
     ------
     UsageError
-        When the query cannot be read, names no column, holds anything but plain comparisons, or gives no yes or no.
+        When the query cannot be read, names no column, contains something that is not allowed, or is not a yes or no.
     """
     try:
         tree, names = _parsed(query)
         if sum(not isinstance(node, ast.Constant | ast.expr_context) for node in ast.walk(tree)) > MAX_PARTS:
             raise _Refused(f"it is too long (more than {MAX_PARTS:,} parts; a list in square brackets counts as one)")
-        found = _value(tree, _columns(table, names))
-        if not isinstance(found, pd.Series):
+        result = _value(tree, _columns(table, names))
+        if not isinstance(result, pd.Series):
             raise _Refused("it names no column")
-        return _truth(found)
+        return _truth(result)
     except _Refused as error:
         why = str(error)
     except (RecursionError, MemoryError):
@@ -78,7 +80,7 @@ def rows_where(table: pd.DataFrame, query: str, option: str) -> pd.Series:
 
 
 def _parsed(query: str) -> tuple[ast.expr, dict[str, str]]:
-    """Return the tree, and the columns that stood in backticks by the names they have in the tree."""
+    """Return the tree, and for each column in backticks: its name in the tree -> its name in the table."""
     if len(query) > MAX_CHARACTERS:
         raise _Refused(f"it has {len(query):,} characters, more than {MAX_CHARACTERS:,}")
     prefix = "column_"
@@ -108,7 +110,7 @@ def _parsed(query: str) -> tuple[ast.expr, dict[str, str]]:
 
 
 def _columns(table: pd.DataFrame, names: dict[str, str]) -> dict[str, pd.Series | str]:
-    """Return the columns by their names in the tree; a name in backticks that is no column stays text."""
+    """Return name in the tree -> column; a name in backticks that is no column remains text."""
     plain = {name: table[name] for name in table.columns if isinstance(name, str)}
     return plain | {key: plain.get(name, name) for key, name in names.items()}
 
@@ -117,7 +119,7 @@ def _columns(table: pd.DataFrame, names: dict[str, str]) -> dict[str, pd.Series 
 
 
 def _value(node: ast.expr, columns: dict[str, pd.Series | str]) -> object:
-    """Return what a part of the query stands for: a column (one value a row), a number, text, a list, True or False."""
+    """Return the value of a part of the query: a column, a number, text, a list, True or False."""
     match node:
         case ast.Name(id=name):
             return _column(name, columns)
@@ -146,25 +148,24 @@ def _value(node: ast.expr, columns: dict[str, pd.Series | str]) -> object:
 
 
 def _refusal(node: ast.AST) -> _Refused:
-    found = _REFUSED.get(type(node))
-    what = found or f"{type(getattr(node, 'op', node)).__name__} (of Python)"
+    what = _REFUSED.get(type(node)) or f"{type(getattr(node, 'op', node)).__name__} (of Python)"
     return _Refused(f"{what} cannot be used: write comparisons of columns, such as age > 40 and sex == 'F'")
 
 
 def _column(name: str, columns: dict[str, pd.Series | str]) -> pd.Series:
-    found = columns.get(name, name)
-    if isinstance(found, pd.Series):
-        return found
+    column = columns.get(name, name)
+    if isinstance(column, pd.Series):
+        return column
     known = [key for key, value in columns.items() if isinstance(value, pd.Series) and value.name == key]
-    near = difflib.get_close_matches(found, known, n=3)
-    there = [*near, *(name for name in known if name not in near)]
-    listed = ", ".join(there[:LISTED]) + (", ..." if len(there) > LISTED else "")
+    near = difflib.get_close_matches(column, known, n=3)
+    names = [*near, *(name for name in known if name not in near)]
+    listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
     quotes = "" if near else " (text stands in quotation marks)"
-    raise _Refused(f"{shorten(found, SHOWN)!r} is not a column{quotes}; there are {listed}")
+    raise _Refused(f"{shorten(column, SHOWN)!r} is not a column{quotes}; there are {listed}")
 
 
 def _truth(value: object) -> pd.Series | np.bool_:
-    """Return yes or no for every row; a missing one is no."""
+    """Return True or False for every row; a missing value is False."""
     if isinstance(value, bool | np.bool_):
         return np.bool_(value)
     if isinstance(value, pd.Series):
@@ -178,8 +179,8 @@ def _truth(value: object) -> pd.Series | np.bool_:
 
 def _number(value: object) -> object:
     if isinstance(value, pd.Series):
-        good = pd.api.types.is_numeric_dtype(value.dtype) and not pd.api.types.is_bool_dtype(value.dtype)
-        if not good:
+        is_number = pd.api.types.is_numeric_dtype(value.dtype) and not pd.api.types.is_bool_dtype(value.dtype)
+        if not is_number:
             raise _Refused(f"{value.name or 'a yes or no'} is no number, and only numbers can be calculated with")
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise _Refused(f"{shorten(value, SHOWN)!r} is no number, and only numbers can be calculated with")
@@ -189,19 +190,19 @@ def _number(value: object) -> object:
 def _calculated(left: object, op: ast.operator, right: object) -> object:
     left, right = _number(left), _number(right)
     if not isinstance(left, pd.Series) and not isinstance(right, pd.Series):
-        left, right = float(left), float(right)  # whole numbers of Python have no upper end: 9**9**9 would never end
-    found = _ARITHMETIC[type(op)](left, right)
-    if isinstance(found, complex):
+        left, right = float(left), float(right)  # integers of Python have no limit: 9**9**9 would never end
+    result = _ARITHMETIC[type(op)](left, right)
+    if isinstance(result, complex):
         raise _Refused("it takes the root of a negative number")
-    return found
+    return result
 
 
 def _compared(left: object, op: ast.cmpop, right: object) -> object:
     if isinstance(op, ast.In | ast.NotIn) or (
         type(op) in _EQUAL and (isinstance(left, list) or isinstance(right, list))
     ):
-        found = _among(left, right)
-        return found if isinstance(op, ast.In | ast.Eq) else ~found
+        result = _among(left, right)
+        return result if isinstance(op, ast.In | ast.Eq) else ~result
     if type(op) in _EQUAL:
         return _EQUAL[type(op)](left, right)
     if type(op) not in _ORDER:
@@ -221,11 +222,11 @@ def _among(left: object, right: object) -> pd.Series:
     return left.isin(right)
 
 
-def _ordered(left: object, ask, right: object) -> object:
-    """Ask < <= > >=; a missing value, which pandas cannot order beside text, is neither."""
+def _ordered(left: object, compare, right: object) -> object:
+    """Compare with < <= > >=. A missing value gives False; pandas cannot compare it with text."""
     columns = [value for value in (left, right) if isinstance(value, pd.Series)]
     if not any(value.dtype == object for value in columns):
-        return ask(left, right)
-    there = reduce(operator.and_, [value.notna() for value in columns])
-    left, right = (value[there] if isinstance(value, pd.Series) else value for value in (left, right))
-    return ask(left, right).reindex(there.index, fill_value=False).astype(bool)
+        return compare(left, right)
+    known = reduce(operator.and_, [value.notna() for value in columns])
+    left, right = (value[known] if isinstance(value, pd.Series) else value for value in (left, right))
+    return compare(left, right).reindex(known.index, fill_value=False).astype(bool)

@@ -1,6 +1,7 @@
-"""Which template the volumes of a run are made on: what was asked for, what the models were trained on, what is kept.
+"""Choose the template of a run's volumes: from ``--template``, the models, and the templates in OUTPUT_DIR.
 
-A model is never given a volume on another template, and one OUTPUT_DIR never holds two templates of one name.
+A model never gets a volume on another template than it was trained on. An OUTPUT_DIR never has two templates of one
+name.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def asked_template(wanted: str | None, outputs: Outputs) -> Template | None:
-    """Return the template that ``--template`` names; None when it is not given or is the embedded one.
+    """Return the template that ``--template`` names; None if it is not given or is the embedded one.
 
-    One that OUTPUT_DIR keeps under this name is it: neither client nor network is needed to run again.
+    A copy of that name in OUTPUT_DIR is used if there is one, so that a second run needs no network.
     """
     if wanted in (None, DEFAULT_TEMPLATE):
         return None
@@ -37,7 +38,7 @@ def asked_template(wanted: str | None, outputs: Outputs) -> Template | None:
 def recipe_on(
     recipe: Recipe, wanted: str | None, asked: Template | None, outputs: Outputs
 ) -> tuple[Recipe, list[Template]]:
-    """Return the recipe with its volumes on the template asked for, else its own, and that template if not embedded."""
+    """Return the recipe on ``--template``, else on its own template, and a list with that one unless it is embedded."""
     template = asked if wanted is not None else asked_template(recipe.volume.template, outputs)
     name, sha = (template.name, template.sha) if template else (DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA)
     volume = dataclasses.replace(recipe.volume, template=name, template_sha=sha)
@@ -47,28 +48,28 @@ def recipe_on(
 def model_template(
     name: str, folder: Path, spec: VolumeSpec, wanted: str | None, asked: Template | None, outputs: Outputs
 ) -> Template | None:
-    """Return the template a trained model needs; None for the embedded one.
+    """Return the template that a trained model needs; None for the embedded one.
 
     Parameters
     ----------
     name, folder, spec
         The model, its folder and its volume.
     wanted, asked
-        ``--template`` as given, and the template it is (None: the embedded one, when ``wanted`` is given).
+        Value of ``--template``, and that template (None for the embedded one).
     outputs
-        Where copies of templates are kept.
+        OUTPUT_DIR with copies of templates.
 
     Raises
     ------
     UsageError
-        When another template is asked for than the model was trained on, or the model's is nowhere to be found.
+        When ``--template`` is not the template that the model was trained on, or that template cannot be found.
     """
-    here = (asked.name, asked.sha) if asked else (DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA)
+    chosen = (asked.name, asked.sha) if asked else (DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA)
     needed = (spec.template, spec.template_sha)
-    if wanted is not None and here != needed:
-        told = [f"{label} (content {sha})" for label, sha in (needed, here)]
+    if wanted is not None and chosen != needed:
+        texts = [f"{label} (content {sha})" for label, sha in (needed, chosen)]
         raise UsageError(
-            f"the model {name} was trained on the template {told[0]}, but --template asks for {told[1]}; leave "
+            f"the model {name} was trained on the template {texts[0]}, but --template asks for {texts[1]}; leave "
             "--template out, or train on it with --train RECIPE"
         )
     if needed == (DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA):
@@ -79,12 +80,12 @@ def model_template(
 
 
 def check_templates(templates: Iterable[Template], outputs: Outputs) -> tuple[Template, ...]:
-    """Return the templates, each once; raise when one differs from the copy of that name in OUTPUT_DIR.
+    """Return each template once.
 
     Raises
     ------
     UsageError
-        When OUTPUT_DIR holds, or the run would need, two templates of one name.
+        When two different templates have one name, among these or in OUTPUT_DIR.
     """
     chosen: dict[str, Template] = {}
     for template in templates:

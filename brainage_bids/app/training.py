@@ -1,4 +1,4 @@
-"""Train a recipe on the healthy participants: who may train, whether there are enough, the training, its page."""
+"""Train a recipe on the healthy participants: choose them, check that there are enough, train, and write the page."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 def trainable_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) -> tuple[pd.Series, str]:
-    """Say which scans may train: a boolean column and the rule in words.
+    """Return which scans a model may be trained on, bool ``(n,)``, and the rule in words.
 
-    Where one age stands for several sessions it is taken for that of the first: at the others the person is older. A
-    scan with contrast agent or of a part of the brain does not train where the session has a better one.
+    If a person has one age for several sessions, only the first session is used: the person is older at the others. A
+    scan with contrast agent or of a part of the brain is not used if the session has a better one.
     """
     from brainage_bids.stats.columns import has_age_flag
 
@@ -66,12 +66,12 @@ def _chosen_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) ->
 
 
 def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe, processes: int) -> str:
-    """Say who would train if every scan came through; what makes that impossible is said before hours of work.
+    """Return a text on who would be used for training if no scan failed. This check runs before hours of work.
 
     Raises
     ------
     UsageError, BadDataError
-        When nobody is known to be healthy, or too few people can train.
+        When nobody is known to be healthy, or there are too few people to train on.
     """
     from brainage_bids.model.recipe import people_a_batch
     from brainage_bids.model.split import split_folds
@@ -96,9 +96,10 @@ def train_recipe(
     record: RunRecord,
     distributed: Distributed | None = None,
 ) -> None:
-    """Train a recipe on the healthy participants among ``scans`` (resumes; a finished model is kept).
+    """Train a recipe on the healthy participants among ``scans``.
 
-    ``distributed`` are the processes that help; None without them.
+    An interrupted training continues; a finished model is kept. ``distributed`` are the helping processes, None
+    without them.
     """
     from brainage_bids.app.page_values import is_phantom
     from brainage_bids.app.quality_table import passing
@@ -113,24 +114,27 @@ def train_recipe(
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")
     # a study compares settings on validation people: none of its runs looks at the test people
-    room = dataclasses.replace(options.model, test=not is_study_model(recipe.name))
-    place, what = options.preprocess.work_dir / "train", f"the training {recipe.name}"
-    with record.run.having(place, recipe.name, what), record.run.having(outputs.root, f"model-{recipe.name}", what):
-        sweep(place, [place / recipe.name])
-        work = place / recipe.name
+    settings = dataclasses.replace(options.model, test=not is_study_model(recipe.name))
+    folder, what = options.preprocess.work_dir / "train", f"the training {recipe.name}"
+    with record.run.having(folder, recipe.name, what), record.run.having(outputs.root, f"model-{recipe.name}", what):
+        work = folder / recipe.name
+        sweep(folder, [work])
         if options.rerun:
             shutil.rmtree(work, ignore_errors=True)
-        train_model(table, recipe, outputs.model(recipe.name), work, room, distributed=distributed, again=options.rerun)
+        train_model(
+            table, recipe, outputs.model(recipe.name), work, settings, distributed=distributed, again=options.rerun
+        )
         if training_page(outputs, recipe.name, table, options.model.device):
             record.note(f"training of {recipe.name}: see {outputs.training_page(recipe.name).name}")
         shutil.rmtree(work, ignore_errors=True)
-    record.run.leave(place)
+    record.run.leave(folder)
 
 
 def training_page(outputs: Outputs, name: str, table: pd.DataFrame, device: str) -> bool:
-    """Write the page of a training, unless there is one of this very model or its history was removed; say whether.
+    """Write the page of a training; return whether it was written.
 
-    ``table`` is the one that `train_model` had.
+    It is not written if the page of this model exists or ``history.tsv`` was removed. ``table`` is that of
+    `train_model`.
     """
     from brainage_bids.model.training_examples import augmented_examples, embedding_map
     from brainage_bids.report.html import made_from_of

@@ -1,4 +1,4 @@
-"""What the steps of the group level hand to each other: the results of the participant level, one dataset or more."""
+"""Data that the steps of the group level pass to each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brainage_bids.schema import QC_WARNINGS, RATE_AGE
 
 @dataclass(frozen=True)
 class Pooled:
-    """What is known of a joined study beside its table.
+    """Further facts about a study of several datasets.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ class Pooled:
     names
         The distinct Names.
     links
-        Page of the participant of each row of the table, as seen from the first OUTPUT_DIR; empty where there is none.
+        Dataset and scan -> participant's page, relative to the first OUTPUT_DIR; scans without a page are left out.
     warnings
-        Sentences for the reader.
+        Sentences for the top of the page.
     """
 
     datasets: tuple[StudyDataset, ...]
@@ -39,28 +39,30 @@ BY_MODEL = ("predicted_age", "bag", "bag_corrected")  # years; columns of braina
 
 @dataclass(frozen=True)
 class Results:
-    """What the participant level left.
+    """Results of the participant level, of one dataset or of several joined.
 
     Parameters
     ----------
     scans
-        One row per scan with a result, indexed by its prefix: the columns of ``brainage.tsv`` that are of no model.
+        One row per scan with a result, indexed by its prefix: the columns of ``brainage.tsv`` that do not depend on a
+        model.
     gaps
-        One row per scan and model, `GAP_COLUMNS`: years; the fold that held the person out, where one did; flags.
+        One row per scan and model with `GAP_COLUMNS`: ages and gaps in years, the fold that held the person out (if
+        any), flags.
     failed
-        Scans without a result, as ``failed.tsv``.
+        Scans without a result, as in ``failed.tsv``.
     models
-        Names, in the order in which they were found.
+        Names of the models, in the order of their first prediction.
     cards
-        ``model.json`` by model, of those trained or used here.
+        Model -> content of its ``model.json``, for models trained or used here.
     maps
         ``prefix model map spec`` of every Grad-RAM map.
     excluded
         Prefixes of the scans that a person excluded.
     engines
-        What made the volumes.
+        Engines that made the volumes.
     pooled
-        What is known of a study of several datasets.
+        Facts about a study of several datasets; None for one dataset.
     """
 
     scans: pd.DataFrame
@@ -85,7 +87,7 @@ class Results:
 
 
 def wide(scans: pd.DataFrame, gaps: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
-    """Return one row per scan with columns for every model: the shape of ``brainage.tsv``, which statistics take.
+    """Return one row per scan with columns for every model, as in ``brainage.tsv``; the statistics use this form.
 
     Parameters
     ----------
@@ -106,43 +108,43 @@ def wide(scans: pd.DataFrame, gaps: pd.DataFrame, models: Sequence[str]) -> pd.D
 
 
 def empty_gaps() -> pd.DataFrame:
-    """Return gaps of nobody."""
+    """Return a table of gaps without rows."""
     years = dict.fromkeys(BY_MODEL, "float64")
     return pd.DataFrame(columns=list(GAP_COLUMNS)).astype({name: years.get(name, object) for name in GAP_COLUMNS})
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the tables of the group level are made from; their declarations name these fields.
+    """The data for the tables of the group level. The declarations of the tables name these fields (``made_by``).
 
     Parameters
     ----------
     table
-        Every scan with a result as it is written, one row each.
+        One row per scan with a result, as in ``brainage.tsv``.
     people
-        The same with names that tell people of several datasets apart, and how many quality warnings a scan has.
+        The same, with participant labels that are unique across datasets, and the number of quality warnings.
     tested
-        ``people`` without those who fit the age-bias line.
+        ``people`` without those the age-bias line was fitted on (``--bias-query``).
     selected
-        One scan of each person: these enter the tests.
+        One scan of each person, for the tests.
     left_out
-        The others, with the reason.
+        The other scans, with the reason.
     sessions
-        The scans of rates of change.
+        The scans used for rates of change.
     models, controls, scores, covariates
-        Names of the models, labels of the controls, clinical scores, what is held constant.
+        Names of the models, labels of the controls, clinical scores, variables held constant.
     lines
-        Age-bias line by model (``biascorrection.json``).
+        Model -> age-bias line (``biascorrection.json``).
     calibrated
-        By model the conformal intervals of the selected scans; None without a line.
+        Model -> conformal intervals of the selected scans; None without a line.
     training_ages
-        Mean age of the people of each model's training (years).
+        Model -> mean age of its training people (years).
     flags
         ``prefix model flags`` of the predictions.
     choice
-        Which scan stands for a person who has several, in words; empty where nobody has.
+        Which scan of a person with several scans is used, in words; None if nobody has several.
     seed
-        Of all that is drawn.
+        Random seed.
     """
 
     table: pd.DataFrame

@@ -1,7 +1,7 @@
-"""The work directory of a run: where it may be, what in it is ours, and emptying no more than that.
+"""The work directory of a run: where it may be, which folders in it are ours, and emptying only these.
 
-A work directory is often a scratch folder with other things in it. What a run makes lies in two folders, ``preprocess``
-and ``train``; a marker file says that they are ours. A folder of that name without it is somebody else's.
+A work directory is often a scratch folder that also contains other things. A run writes into two folders of it,
+``preprocess`` and ``train``, and puts a marker file into each. A folder of that name without the marker is not ours.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from brainage_bids.errors import UsageError
 
 FOLDERS = ("preprocess", "train")
 MARKER = ".brainage-bids"
-_WORDS = "brainage-bids made this folder and may empty it (--clean-workdir).\n"
-_OF_TRAINING = re.compile(r".*\.pt|chunks\.json|volumes-.*\.npy|\.tmp-.*")  # what versions without a marker left
+_MARKER_TEXT = "brainage-bids made this folder and may empty it (--clean-workdir).\n"
+_OF_TRAINING = re.compile(r".*\.pt|chunks\.json|volumes-.*\.npy|\.tmp-.*")  # files of versions without a marker
 _OF_SCANS = re.compile(r"crash|nipype.*|\..*")
 
 
 def check_work_dir(work: Path, output_dir: Path, bids_dir: Path) -> None:
-    """Raise when a run must not work in a folder; nothing is created.
+    """Raise when a folder must not be used as work directory. Creates nothing.
 
     Raises
     ------
     UsageError
-        When it is, or lies in, the dataset or the results, would hold them, or holds what is not ours.
+        When it is in the dataset or among the results, would contain them, or has a folder that is not ours.
     """
     work, output, bids = (Path(os.path.realpath(path)) for path in (work, output_dir, bids_dir))
     way_out = "give another folder with --work-dir"
@@ -58,7 +58,7 @@ def check_work_dir(work: Path, output_dir: Path, bids_dir: Path) -> None:
 
 
 def is_ours(folder: Path) -> bool:
-    """Say whether a folder of a work directory was made by a run; never a link to one."""
+    """Return whether a run made this folder of a work directory; False for a link."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     inside = list(folder.iterdir())
@@ -76,14 +76,14 @@ def _left_by_a_run(path: Path) -> bool:
 
 @contextlib.contextmanager
 def work_in(work: Path, output_dir: Path, clean: bool) -> Iterator[None]:
-    """Mark the folders of a run as ours while it lasts; what is empty then is removed again.
+    """Mark the folders of a run as ours while the block runs, then remove those that are empty.
 
     Parameters
     ----------
     work
-        The work directory, which `check_work_dir` let pass.
+        The work directory, checked by `check_work_dir`.
     output_dir
-        A work directory in there is removed when it is empty, one that a user made elsewhere stays.
+        An empty work directory inside OUTPUT_DIR is removed; an existing one elsewhere is kept.
     clean
         Empty the folders first.
     """
@@ -91,19 +91,19 @@ def work_in(work: Path, output_dir: Path, clean: bool) -> Iterator[None]:
     for folder in map(work.joinpath, FOLDERS):
         if clean and folder.is_dir() and is_ours(folder):
             _empty(folder)
-        write_text(folder / MARKER, _WORDS)
+        write_text(folder / MARKER, _MARKER_TEXT)
     try:
         yield
     finally:
         for folder in map(work.joinpath, FOLDERS):
-            _leave(folder)
+            _remove_if_empty(folder)
         if made or work.is_relative_to(output_dir):
             with contextlib.suppress(OSError):  # not empty
                 work.rmdir()
 
 
 def _empty(folder: Path) -> None:
-    """Remove what is in a folder of ours, but what other runs work in."""
+    """Remove the content of a folder of ours, except what other runs are using."""
     busy = claimed(folder)
     for path in folder.iterdir():
         if path.name == FOLDER or path.name in busy or living_in(folder, path.name):
@@ -114,8 +114,8 @@ def _empty(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _leave(folder: Path) -> None:
-    """Remove a folder that holds nothing but the marker."""
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder that contains nothing but the marker."""
     with contextlib.suppress(OSError):
         if os.listdir(folder) != [MARKER]:
             return
@@ -123,4 +123,4 @@ def _leave(folder: Path) -> None:
         try:
             folder.rmdir()
         except OSError:  # another run has begun to use it
-            write_text(folder / MARKER, _WORDS)
+            write_text(folder / MARKER, _MARKER_TEXT)
