@@ -1,8 +1,8 @@
-"""Slices of a brain with a coarse map on top, cut in world space.
+"""Draw slices of a brain with a coarse map on top.
 
-Both images are sampled at the same world positions (mm, RAS+) through their own affines, so neither the storage order
-nor the grid of either matters, and a Grad-RAM cell lands where its affine says. Pictures follow the neurological
-convention: the left of an axial or coronal picture is the left of the person.
+Both images are sampled at the same world positions (mm, RAS+) through their own affines, so they may have different
+grids and orientations. Pictures follow the neurological convention: the left side of an axial or coronal picture is
+the left side of the person.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scipy.ndimage import map_coordinates
 from brainage_bids.bids.images import load_image
 from brainage_bids.errors import BadDataError
 
-# World positions of the slices (mm): axial z, coronal y, sagittal x. Both halves of the brain are met sagittally.
+# World positions of the slices (mm): axial z, coronal y, sagittal x. The sagittal slices cover both halves.
 CUTS = {
     "axial": (-30, -14, 2, 18, 34, 50),
     "coronal": (-84, -60, -36, -12, 12, 36),
@@ -36,11 +36,11 @@ _NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 _LETTERS = {"axial": ("L", "R"), "coronal": ("L", "R"), "sagittal": ("P", "A")}
 _FIELD_MM = ((-80.0, 80.0), (-116.0, 84.0), (-76.0, 92.0))  # window around an adult brain in MNI space, x, y, z
 _INK = "#1a1a1a"
-PANEL_WIDTH, SMALL_WIDTH = 210, 140  # pixels of a slice: of one person's map, and of many rows of maps
-BAR_WIDTH, FRAME = 116, 2  # pixels of the colour bar beside the slices, and of white lines
-ROWS_WIDTH, ROWS_SHARE = 11, 0.85  # inches of a figure of rows of maps; share of it that the slices take
-ROWS_DPI = 9 * (SMALL_WIDTH + 2 * FRAME) / (ROWS_WIDTH * ROWS_SHARE)  # at which a pixel of a slice is one of the figure
-GREYS = 1.1  # multiple of the 99.5th percentile that is shown white
+PANEL_WIDTH, SMALL_WIDTH = 210, 140  # pixels of a slice: for the map of one person, and for rows of mean maps
+BAR_WIDTH, FRAME = 116, 2  # pixels: the colour bar beside the slices, and the white lines between them
+ROWS_WIDTH, ROWS_SHARE = 11, 0.85  # width of a figure with rows of maps, inches; the share that the slices take
+ROWS_DPI = 9 * (SMALL_WIDTH + 2 * FRAME) / (ROWS_WIDTH * ROWS_SHARE)  # makes a pixel of a slice a pixel of the figure
+GREYS = 1.1  # values of this multiple of the 99.5th percentile are shown white
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Brain:
 
     @cached_property
     def bright(self) -> float:
-        """99.5th percentile of the positive values, the white end of a grey scale; 1 for an empty image."""
+        """99.5th percentile of the positive values, for the grey scale; 1 for an empty image."""
         positive = self.data[self.data > 0]
         return float(np.percentile(positive, 99.5)) if positive.size else 1.0
 
     @cached_property
     def _slices(self) -> dict[tuple, np.ndarray]:
-        """What was sampled before: rows of maps share the slices of the template."""
+        """Cache of sampled slices: rows of maps share the slices of the template."""
         return {}
 
     def slice(self, plane: str, position: float, step: float) -> np.ndarray:
@@ -82,7 +82,7 @@ class Brain:
 
 
 def load(source: str | Path | Brain | tuple[np.ndarray, np.ndarray]) -> Brain:
-    """Load a three-dimensional NIfTI image (or accept an array with its affine); NaN and infinity become 0.
+    """Load a three-dimensional NIfTI image, or take an array with its affine. NaN and infinity become 0.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def load(source: str | Path | Brain | tuple[np.ndarray, np.ndarray]) -> Brain:
 def slice_world(plane: str, position: float, step: float = 1.0) -> np.ndarray:
     """Return the world positions of a slice's pixels, (rows, columns, 3) in mm.
 
-    Rows run upwards in the picture (use ``origin="lower"``); columns run from left to right of the person in axial and
-    coronal slices, from back to front in sagittal ones.
+    Rows go upwards in the picture (use ``origin="lower"``). Columns go from the left to the right of the person in
+    axial and coronal slices, from back to front in sagittal ones.
     """
     normal = _NORMAL[plane]
     across, up = (axis for axis in range(3) if axis != normal)
@@ -138,7 +138,7 @@ def sample(brain: Brain, world: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Values, (...); within one voxel outside the outermost centres the nearest value holds, NaN beyond.
+        Values, (...). Up to one voxel outside the image, the nearest value; NaN further outside.
     """
     inverse = np.linalg.inv(brain.affine)
     voxels = world @ inverse[:3, :3].T + inverse[:3, 3]  # (..., 3)
@@ -150,9 +150,9 @@ def sample(brain: Brain, world: np.ndarray) -> np.ndarray:
 
 
 def overlay_picture(underlay: Brain | None, overlay: Brain, label: str = "years per cell") -> Image.Image:
-    """Draw a signed map on a brain: six slices in each of three planes, one symmetric colour scale centred at 0.
+    """Draw a signed map on a brain: six slices in each of three planes, with one colour scale symmetric about 0.
 
-    Composed as one array: eighteen axes of matplotlib would take ten times as long.
+    The slices are joined as arrays: eighteen matplotlib axes would take ten times as long.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def _limit(pairs: Sequence[tuple[Brain | None, Brain]], cuts: dict, signed: bool
 
 
 def _cut(underlay: Brain | None, overlay: Brain, plane: str, position: float, step: float):
-    """Return anatomy, map values and where the map may be drawn, each (rows, columns)."""
+    """Return the anatomy, the map values, and where to draw the map (bool), each (rows, columns)."""
     values = overlay.slice(plane, position, step)
     anatomy = np.zeros(values.shape) if underlay is None else np.nan_to_num(underlay.slice(plane, position, step))
     inside = np.isfinite(values) & ((anatomy > 0) if underlay is not None else True)
@@ -252,7 +252,7 @@ def _panel(
     shown = np.where(inside, np.nan_to_num(values), 0.0)
     norm = Normalize(-limit, limit) if signed else Normalize(0.0, limit)
     colours = matplotlib.colormaps[_map_name(signed)](norm(shown))[..., :3]
-    # Small values stay see-through, so that the eye is drawn to the large ones and the anatomy remains visible.
+    # Small values are nearly transparent, so that large ones stand out and the anatomy remains visible.
     strength = np.clip(np.abs(shown) / limit, 0, 1)
     alpha = np.where(inside, 0.12 + 0.68 * strength**0.6, 0.0)[..., None]
     top = underlay.bright if underlay is not None else 1.0
@@ -282,9 +282,9 @@ def _framed(panel: np.ndarray) -> np.ndarray:
 
 @cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Return the font that comes with matplotlib: it is there on every machine."""
-    words = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
-    return ImageFont.truetype(font_manager.findfont(words), size)
+    """Return the font that comes with matplotlib, so that every machine has it."""
+    properties = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+    return ImageFont.truetype(font_manager.findfont(properties), size)
 
 
 def _map_name(signed: bool) -> str:
@@ -292,7 +292,7 @@ def _map_name(signed: bool) -> str:
 
 
 def _draw_bar(picture: Image.Image, left: int, limit: float, label: str) -> None:
-    """Draw an upright colour bar of a signed scale beside the slices."""
+    """Draw a vertical colour bar of a signed scale beside the slices."""
     top, height, width = round(0.2 * picture.height), round(0.6 * picture.height), 20
     begin = left + 24
     colours = matplotlib.colormaps[_map_name(True)](np.linspace(1, 0, height))[:, None, :3]
@@ -303,10 +303,10 @@ def _draw_bar(picture: Image.Image, left: int, limit: float, label: str) -> None
     ticks = [tick for tick in MaxNLocator(8, symmetric=True).tick_values(-limit, limit) if abs(tick) <= limit]
     formatter = ScalarFormatter()
     formatter.create_dummy_axis()
-    for tick, words in zip(ticks, formatter.format_ticks(ticks), strict=True):
+    for tick, label_text in zip(ticks, formatter.format_ticks(ticks), strict=True):
         y = top + (height - 1) * (limit - tick) / (2 * limit)
         pen.line((begin + width, y, begin + width + 4, y), _INK)
-        pen.text((begin + width + 7, y), words, _INK, font, anchor="lm")
+        pen.text((begin + width + 7, y), label_text, _INK, font, anchor="lm")
     title = Image.new("RGB", (height, 20), "white")
     ImageDraw.Draw(title).text((height / 2, 10), label, _INK, _font(14), anchor="mm")
     picture.paste(title.rotate(90, expand=True), (picture.width - 24, top))

@@ -1,4 +1,4 @@
-"""From a Figure to a picture and to files, the same bytes every time."""
+"""Turn a Figure into a picture and into files. The same figure always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image
 from brainage_bids.bids.files import atomic
 
 _FIXED = {"svg.hashsalt": "brainage", "svg.fonttype": "path", "font.family": "sans-serif"}
-_PNG_LEVEL = 3  # of zlib; level 6 takes twice as long for a tenth less
+_PNG_LEVEL = 3  # compression of zlib; level 6 takes twice as long and saves a tenth
 
 
 def draw_picture(figure: Figure, dpi: float = 150) -> Image.Image:
     """Draw a figure as an RGB picture."""
-    _plain_words(figure)
+    _without_math(figure)
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     with matplotlib.rc_context(_FIXED):
@@ -36,7 +36,7 @@ def save_both(figure: Figure, stem: Path, dpi: float = 200) -> tuple[Image.Image
         When the folder cannot be written.
     """
     picture = draw_picture(figure, dpi)
-    figure.set_layout_engine("none")  # the parts are placed now; placing them again would take as long as the drawing
+    figure.set_layout_engine("none")  # the layout is done; computing it again would take as long as drawing
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     with atomic(paths[0]) as temporary:
         picture.save(temporary, "PNG", compress_level=_PNG_LEVEL, dpi=(dpi, dpi))
@@ -45,7 +45,8 @@ def save_both(figure: Figure, stem: Path, dpi: float = 200) -> tuple[Image.Image
     return picture, paths
 
 
-def _plain_words(figure: Figure) -> None:
-    for words in figure.findobj(Text):
-        if words.get_text() and "\\mathdefault" not in words.get_text():
-            words.set_parse_math(False)  # a group may be called $a$; numbers on axes are matplotlib's own
+def _without_math(figure: Figure) -> None:
+    """Show text with dollar signs as it is: a group may be named $a$. Numbers on axes need their math text."""
+    for label in figure.findobj(Text):
+        if label.get_text() and "\\mathdefault" not in label.get_text():
+            label.set_parse_math(False)

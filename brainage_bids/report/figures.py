@@ -1,7 +1,7 @@
-"""Plots of the group level and the interval graphic of one person: plain functions from numbers to a Figure.
+"""Plots of the group page, and the interval graphic of one person. Each function takes numbers and returns a Figure.
 
-No statistic of the tables is computed here, only what a picture needs (a regression line with its band, a mean with its
-interval). No pyplot, no global state.
+Computes only what a plot needs: a regression line with its band, a mean with its interval. Uses no pyplot and no
+global state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-# Okabe-Ito, dark enough on white in this order; black is kept for lines and text.
+# The colours of Okabe and Ito in an order that is dark enough on white; lines and text are black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 INK, GRID = "#1a1a1a", "#d9d9d9"
@@ -25,7 +25,7 @@ _JITTER_SEED = 20251127
 
 
 def style(groups: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return one colour and one marker per group, so that colour is never the only sign."""
+    """Return group -> colour and marker, so that groups never differ by colour alone."""
     return {group: (COLOURS[i % 8], MARKERS[(i + i // 8) % 8]) for i, group in enumerate(groups)}
 
 
@@ -100,16 +100,16 @@ def gap_violins(gaps: Mapping[str, np.ndarray], label: str) -> Figure:
     jitter = np.random.default_rng(_JITTER_SEED)
     everyone = sum(values.size for values in gaps.values())
     axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
-    for place, (group, (colour, marker)) in enumerate(style(list(gaps)).items()):
+    for x, (group, (colour, marker)) in enumerate(style(list(gaps)).items()):
         values = gaps[group]
         if values.size >= 5 and np.ptp(values) > 0:
-            body = axes.violinplot(values, [place], widths=0.85, showextrema=False)["bodies"][0]
+            body = axes.violinplot(values, [x], widths=0.85, showextrema=False)["bodies"][0]
             body.set(facecolor=colour, edgecolor=colour, alpha=0.22)
         if everyone <= HEXBIN_FROM:
-            spread = place + jitter.uniform(-0.13, 0.13, values.size)
+            spread = x + jitter.uniform(-0.13, 0.13, values.size)
             axes.scatter(spread, values, 16, colour, marker=marker, alpha=0.6, linewidths=0)
         mean, half = mean_interval(values)
-        axes.errorbar(place, mean, half, fmt="_", color=INK, markersize=16, capsize=5, linewidth=1.8, zorder=5)
+        axes.errorbar(x, mean, half, fmt="_", color=INK, markersize=16, capsize=5, linewidth=1.8, zorder=5)
     ticks = [f"{group}\nn = {values.size}" for group, values in gaps.items()]
     axes.set_xticks(range(len(gaps)), ticks)
     axes.set(ylabel=label, xlim=(-0.6, len(gaps) - 0.4))
@@ -127,19 +127,19 @@ def trajectories(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
     label
         Label of the value axis.
     """
-    figure, axes = _figure(max(4.6, 3.4 * len(panels)), 4.2, 1, len(panels), sharex=True, sharey=True)
+    figure, all_axes = _figure(max(4.6, 3.4 * len(panels)), 4.2, 1, len(panels), sharex=True, sharey=True)
     colours = style([panel["group"] for panel in panels])
-    for place, panel in zip(axes, panels, strict=True):
+    for axes, panel in zip(all_axes, panels, strict=True):
         colour, marker = colours[panel["group"]]
         for time, gap in panel["people"]:
-            place.plot(time, gap, color=colour, marker=marker, markersize=3, linewidth=0.8, alpha=0.5)
+            axes.plot(time, gap, color=colour, marker=marker, markersize=3, linewidth=0.8, alpha=0.5)
         last = max(time[-1] for time, _ in panel["people"])
         if panel["rate"] is not None and np.isfinite(panel["rate"]):
-            place.plot([0, last], [panel["start"], panel["start"] + panel["rate"] * last], color=INK, linewidth=2.4)
-        place.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
-        place.set_title(f"{panel['group']} (n = {panel['n']})", loc="left", fontsize=10)
-        place.set_xlabel("years since the first scan")
-    axes[0].set_ylabel(label)
+            axes.plot([0, last], [panel["start"], panel["start"] + panel["rate"] * last], color=INK, linewidth=2.4)
+        axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
+        axes.set_title(f"{panel['group']} (n = {panel['n']})", loc="left", fontsize=10)
+        axes.set_xlabel("years since the first scan")
+    all_axes[0].set_ylabel(label)
     return figure
 
 
@@ -156,25 +156,25 @@ def score_scatter(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = _figure(4.4 * columns + 0.3, 4.1 * rows, rows, columns, sharey=True)
-    for place, panel in enumerate(panels):
-        one, score, gap = axes[place], np.asarray(panel["score"], float), np.asarray(panel["gap"], float)
-        one.axhline(0, color=GRID, linewidth=1.2)
+    figure, all_axes = _figure(4.4 * columns + 0.3, 4.1 * rows, rows, columns, sharey=True)
+    for index, panel in enumerate(panels):
+        axes, score, gap = all_axes[index], np.asarray(panel["score"], float), np.asarray(panel["gap"], float)
+        axes.axhline(0, color=GRID, linewidth=1.2)
         if score.size > HEXBIN_FROM:
-            _hexagons(figure, one, score, gap)
+            _hexagons(figure, axes, score, gap)
         else:
-            one.scatter(score, gap, 24, panel["colour"], marker=panel["marker"], alpha=0.75, linewidths=0)
+            axes.scatter(score, gap, 24, panel["colour"], marker=panel["marker"], alpha=0.75, linewidths=0)
         if (band := line_band(score, gap)) is not None:
             x, fit, half = band
-            one.fill_between(x, fit - half, fit + half, color=panel["colour"], alpha=0.16, linewidth=0)
-            one.plot(x, fit, color=panel["colour"], linewidth=2)
-        one.set_title(panel["title"], loc="left", fontsize=9.5)
-        one.set_xlabel(panel["name"])
+            axes.fill_between(x, fit - half, fit + half, color=panel["colour"], alpha=0.16, linewidth=0)
+            axes.plot(x, fit, color=panel["colour"], linewidth=2)
+        axes.set_title(panel["title"], loc="left", fontsize=9.5)
+        axes.set_xlabel(panel["name"])
         if np.ptp(score) <= 12 and np.all(score == np.round(score)):  # an ordinal scale
-            one.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if place % columns == 0:
-            one.set_ylabel(label)
-    for empty in axes[len(panels) :]:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if index % columns == 0:
+            axes.set_ylabel(label)
+    for empty in all_axes[len(panels) :]:
         empty.set_axis_off()
     return figure
 
@@ -192,11 +192,11 @@ def forest(rows: Sequence[Mapping[str, Any]], label: str) -> Figure:
     figure, (axes,) = _figure(9.2, 1.1 + 0.36 * len(rows))
     axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
     series = style(list(dict.fromkeys(row["series"] for row in rows)))
-    for place, row in enumerate(rows):
+    for y, row in enumerate(rows):
         colour, marker = series[row["series"]]
-        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot(row["estimate"], place, marker, color=colour, markersize=8)
-        axes.text(1.01, place, row["note"], transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
+        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot(row["estimate"], y, marker, color=colour, markersize=8)
+        axes.text(1.01, y, row["note"], transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
     axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=label)
     axes.grid(axis="y", visible=False)
@@ -217,12 +217,12 @@ def bias_lines(
     line
         ``slope``, ``intercept``, ``age_min``, ``age_max`` of the line that was removed, or None.
     """
-    figure, axes = _figure(9.6, 4.2, 1, 2, sharey=True, sharex=True)
+    figure, all_axes = _figure(9.6, 4.2, 1, 2, sharey=True, sharex=True)
     names = ("others", "controls") if controls.any() else ("everyone", "controls")
-    for one, gap, title in zip(axes, (before, after), ("before: raw gap", "after: corrected gap"), strict=True):
-        one.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
+    for axes, gap, title in zip(all_axes, (before, after), ("before: raw gap", "after: corrected gap"), strict=True):
+        axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
         if age.size > HEXBIN_FROM:
-            _hexagons(figure, one, age, gap)
+            _hexagons(figure, axes, age, gap)
         else:
             for chosen, name, colour, marker in (
                 (~controls, names[0], COLOURS[1], "^"),
@@ -230,22 +230,22 @@ def bias_lines(
             ):
                 if chosen.any():
                     label = f"{name} (n = {chosen.sum()})"
-                    one.scatter(
+                    axes.scatter(
                         age[chosen], gap[chosen], 20, colour, marker=marker, alpha=0.6, linewidths=0, label=label
                     )
-        one.set_title(title, loc="left", fontsize=10)
-        one.set_xlabel("chronological age (years)")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("chronological age (years)")
     if line is not None:
         ends = np.array([line["age_min"], line["age_max"]])
-        axes[0].plot(ends, line["slope"] * ends + line["intercept"], color=INK, linewidth=2.2, label="line removed")
-    axes[0].set_ylabel("brain age gap (years)")
-    if axes[0].get_legend_handles_labels()[0]:
-        axes[0].legend(frameon=False, fontsize=9)
+        all_axes[0].plot(ends, line["slope"] * ends + line["intercept"], color=INK, linewidth=2.2, label="line removed")
+    all_axes[0].set_ylabel("brain age gap (years)")
+    if all_axes[0].get_legend_handles_labels()[0]:
+        all_axes[0].legend(frameon=False, fontsize=9)
     return figure
 
 
 def interval_graphic(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw where a person's corrected gap lies against the band that holds 95 % of healthy held-out people.
+    """Draw a person's corrected gap next to the interval that contains 95 % of healthy held-out people.
 
     Parameters
     ----------
@@ -255,12 +255,12 @@ def interval_graphic(rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure, (axes,) = _figure(5.2, 1.3 + 0.6 * len(rows))  # readable on a phone
     reach = max([5.0, *(abs(row["gap"]) for row in rows), *(row["half"] or 0 for row in rows)]) * 1.25
     axes.axvline(0, color=INK, linewidth=1.2)
-    for place, row in enumerate(rows):
+    for y, row in enumerate(rows):
         if row["half"] is not None:
-            axes.barh(place, 2 * row["half"], 0.56, -row["half"], color="#BFDDF0", edgecolor="#0072B2", linewidth=1)
-        axes.plot(row["gap"], place, "D", color="#B34700", markersize=11, markeredgecolor="white", zorder=5)
+            axes.barh(y, 2 * row["half"], 0.56, -row["half"], color="#BFDDF0", edgecolor="#0072B2", linewidth=1)
+        axes.plot(row["gap"], y, "D", color="#B34700", markersize=11, markeredgecolor="white", zorder=5)
         text = f"{row['gap']:+.2f}".replace("-", "\u2212")
-        axes.annotate(text, (row["gap"], place), (0, 11), textcoords="offset points", ha="center", fontweight="bold")
+        axes.annotate(text, (row["gap"], y), (0, 11), textcoords="offset points", ha="center", fontweight="bold")
     axes.set_yticks(range(len(rows)), [row["model"] for row in rows])
     axes.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -0.75))
     axes.set_xlabel("corrected brain age gap (years)\n\u2190 younger-looking      older-looking \u2192")
@@ -269,14 +269,14 @@ def interval_graphic(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def study_figure(table: pd.DataFrame, setting: str) -> Figure:
-    """Draw the error against the values of one setting: a mark per run with its interval, a line through the means.
+    """Draw the error for each value of one setting: a mark with its interval for each run, a line through the means.
 
     Parameters
     ----------
     table
         ``value seed n mae mae_ci_lo mae_ci_hi mae_null`` of finished runs, years.
     setting
-        Name of what was varied.
+        Name of the setting.
     """
     figure, (axes,) = _figure(6.4, 4.4)
     values, seeds = list(dict.fromkeys(table.value)), list(dict.fromkeys(table.seed))

@@ -1,6 +1,6 @@
-"""Who was left out and why, as a flow diagram in the manner of CONSORT: boxes and arrows from counts.
+"""The flow diagram of who was left out and why, similar to CONSORT.
 
-One layout, drawn twice: as SVG inside the page (by the template) and as a Figure for the files.
+The same layout is drawn twice: as SVG in the page (by the template), and as a Figure for the files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INK, SOFT, FILL = "#1a1a1a", "#4d5560", "#f4f7fa"
 WIDTH = 412.0  # units of the drawing; a unit is about a pixel on a phone
 _MAIN, _SIDE = (6.0, 186.0), (220.0, 188.0)  # left edge and width of the boxes
 _LINE, _PAD, _GAP, _FONT = 16.0, 8.0, 22.0, 12.5
-_LETTERS = {True: 22, False: 26}  # of a bold and of a plain line, in a wide font
+_LETTERS = {True: 22, False: 26}  # letters per line, bold and plain, in a wide font
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Step:
     Parameters
     ----------
     title, count
-        What remains, and how many.
+        What remains, and its number.
     left
-        ``(reason, number)`` of what leaves before the next box.
+        ``(reason, number)`` of what is left out before the next box.
     parts
-        ``(name, number)`` of what the box is made of.
+        ``(name, number)`` of the parts of this box.
     """
 
     title: str
@@ -47,15 +47,15 @@ def layout(steps: Sequence[Step]) -> dict[str, Any]:
     """
     boxes, lines, heads = [], [], []
     y, centre = 4.0, _MAIN[0] + _MAIN[1] / 2
-    for place, step in enumerate(steps):
-        box = _box(_MAIN, y, [(step.title, True), (f"n = {step.count}", True), *_said(step.parts)])
+    for index, step in enumerate(steps):
+        box = _box(_MAIN, y, [(step.title, True), (f"n = {step.count}", True), *_lines(step.parts)])
         boxes.append(box)
         bottom = y + box["h"]
-        if place == len(steps) - 1:
+        if index == len(steps) - 1:
             return {"width": WIDTH, "height": bottom + 4, "boxes": boxes, "lines": lines, "heads": heads}
         y = bottom + _GAP
         if step.left:
-            side = _box(_SIDE, bottom + _GAP / 2, _said(step.left))
+            side = _box(_SIDE, bottom + _GAP / 2, _lines(step.left))
             boxes.append(side)
             middle = side["y"] + side["h"] / 2
             lines.append((centre, middle, _SIDE[0], middle))
@@ -85,23 +85,24 @@ def flow_figure(drawing: dict[str, Any]) -> Figure:
 
 
 def in_words(steps: Sequence[Step]) -> str:
-    """Return the diagram as one sentence per box, for those who cannot see it."""
-    said = []
+    """Return the diagram as text, for readers who cannot see it."""
+    parts = []
     for step in steps:
-        said.append(f"{step.title}: {step.count}" + "".join(f", {name}: {n}" for name, n in step.parts))
-        said += [f"left out: {reason}: {n}" for reason, n in step.left]
-    return "; ".join(said)
+        parts.append(f"{step.title}: {step.count}" + "".join(f", {name}: {n}" for name, n in step.parts))
+        parts += [f"left out: {reason}: {n}" for reason, n in step.left]
+    return "; ".join(parts)
 
 
-def _said(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
+def _lines(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
     return [(f"{name}: {n}", False) for name, n in pairs]
 
 
-def _box(column: tuple[float, float], y: float, said: Sequence[tuple[str, bool]]) -> dict[str, Any]:
+def _box(column: tuple[float, float], y: float, texts: Sequence[tuple[str, bool]]) -> dict[str, Any]:
+    """Return a box with its top at ``y``; ``texts`` are ``(text, bold)``."""
     left, width = column
     rows = []
-    for words, bold in said:
-        for line in textwrap.wrap(words, _LETTERS[bold], max_lines=4, placeholder=" …") or [""]:
+    for text, bold in texts:
+        for line in textwrap.wrap(text, _LETTERS[bold], max_lines=4, placeholder=" …") or [""]:
             baseline = y + _PAD + _LINE * (len(rows) + 0.78)
             rows.append({"x": left + _PAD, "y": baseline, "text": line, "bold": bold})
     return {"x": left, "y": y, "w": width, "h": 2 * _PAD + _LINE * len(rows), "rows": rows}

@@ -1,6 +1,6 @@
-"""The figures of what a gap can tell: patients from controls (ROC), and how far off a healthy person may be.
+"""Figures on the use of the gap: ROC curves (patients against controls), and the interval of healthy people.
 
-Numbers come from ``roc_curves.tsv``, ``roc.tsv``, ``calibration.tsv`` and ``biascorrection.json``; here they are drawn.
+The numbers come from ``roc_curves.tsv``, ``roc.tsv``, ``calibration.tsv`` and ``biascorrection.json``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEVEL = 95
 
 
 def draw(page: GroupPage, rows: pd.DataFrame, album) -> dict[str, list[dict[str, Any]]]:
-    """Draw the figures ``roc`` and ``calibration``; empty lists where there is nothing to draw."""
+    """Draw the figures ``roc`` and ``calibration``; a list is empty if there is nothing to draw."""
     return {
         "roc": _roc(page, album),
         "calibration": [shown for model in page.models for shown in _band(page, rows, model, album)],
@@ -90,27 +90,27 @@ def _panel(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _roc(page: GroupPage, album) -> list[dict]:
-    """One figure for each patient group and variant that has a curve: the age-corrected gap, else the raw one."""
+    """Draw one figure for each patient group: of the age-corrected gap if it has a curve, else of the raw gap."""
     all_curves = page.frame("roc_curves")
     areas = {_key(row): row for row in page.rows("roc")}
     shown = []
     for case, part in all_curves.groupby("case", sort=True):
         variant = "corrected" if (part["variant"] == "corrected").any() else "raw"
-        curves, said = [], []
+        curves, summaries = [], []
         for model, curve in part[part["variant"] == variant].groupby("model", sort=False):
             row = areas.get(_key(curve.iloc[0]), {})
             ends = interval(*(row.get(name) for name in html_tables.interval_names(row)))
-            words_of = f"{model}: AUC {decimals(row.get('auc'))}" + (f" [{ends}]" if ends != "n/a" else "")
-            said.append(words_of)
-            curves.append({"label": words_of, "fpr": curve["fpr"].to_numpy(), "tpr": curve["tpr"].to_numpy()})
+            label = f"{model}: AUC {decimals(row.get('auc'))}" + (f" [{ends}]" if ends != "n/a" else "")
+            summaries.append(label)
+            curves.append({"label": label, "fpr": curve["fpr"].to_numpy(), "tpr": curve["tpr"].to_numpy()})
         control = text(part["control"].iloc[0])
         title = f"{case} against {control}"
         caption = (
-            f"ROC curves, {title}, {readable_names.variant_name(variant)}. {'; '.join(said)}. "
+            f"ROC curves, {title}, {readable_names.variant_name(variant)}. {'; '.join(summaries)}. "
             "Dotted: no separation. No threshold on these curves is a recommendation."
         )
         figure = roc_figure(curves, title)
-        alt = f"ROC curves of {title}. {'; '.join(said)}"
+        alt = f"ROC curves of {title}. {'; '.join(summaries)}"
         shown.append(album.add(f"roc-{model_label(str(case))}", figure, caption, alt, narrow=True))
     return shown
 
@@ -129,16 +129,16 @@ def _band(page: GroupPage, rows: pd.DataFrame, model: str, album) -> list[dict]:
     if None in line.values() or not known.any():
         return []
     row = level[0]
-    said = (
+    summary = (
         f"{text(row['covered'])} of {text(row['n_controls'])} controls lie within {decimals(half)} years "
         f"({decimals(100 * row['coverage'], 0)} %)"
     )
     caption = (
-        f"Model {model}: predicted age of the controls and the {LEVEL} % interval around the age-bias line. {said}."
+        f"Model {model}: predicted age of the controls and the {LEVEL} % interval around the age-bias line. {summary}."
     )
     caption += " Drawn with the line of everybody; each person is judged without the own fold." * (
         "each fold" in text(row["note"])
     )
     figure = band_figure(age[known], predicted[known], line)
-    alt = f"Scatter of predicted against chronological age of controls with an interval, model {model}. {said}"
+    alt = f"Scatter of predicted against chronological age of controls with an interval, model {model}. {summary}"
     return [album.add(f"interval-{model_label(model)}", figure, caption, alt, narrow=True)]

@@ -1,7 +1,7 @@
-"""The page of the whole study: who is in it, how accurate the models are, and what the gap has to do with anything.
+"""The group page: who is in the study, how accurate the models are, and how the gap relates to groups and scores.
 
-Numbers come from the tables of the group level; here they are only rounded, sorted and drawn. A part that is missing
-(no groups, no scores, no controls, no maps) becomes a sentence.
+The numbers come from the tables of the group level; here they are only rounded, sorted and drawn. Instead of a part
+without data (no groups, scores, controls or maps) the page has a sentence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from brainage_bids.report.viewer import viewer_data
 from brainage_bids.result_tables import GROUP_TABLES
 
 _DIAGRAM_GROUPS = 8
-TABLE_UP_TO = 2000  # a longer table of scans comes as data, and its rows are made when they are shown
+TABLE_UP_TO = 2000  # rows; a longer table of scans is stored as data, and a script makes the rows that are shown
 
 
 def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path) -> list[Path]:
@@ -31,7 +31,7 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
     path
         The HTML file; it is self-contained.
     page
-        What to say.
+        The content.
     figures_dir
         Folder for every figure as PNG and SVG.
 
@@ -73,12 +73,12 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
 
 
 def flow(page: GroupPage) -> list[tuple[str, str]]:
-    """Return how many scans there were, how many were left out for each reason, and how many remain."""
+    """Return ``(label, number)``: scans found, scans left out for each reason, scans that remain."""
     failed = page.rows("failed")
-    left = left_out_mask(page)
+    left_out = left_out_mask(page)
     reasons = Counter(text(row.get("reason")) for row in page.rows("leftout"))
     person = [name for name in PERSON if name in page.table]
-    people = len(page.table.loc[~left, person].drop_duplicates()) if len(page.table) else 0
+    people = len(page.table.loc[~left_out, person].drop_duplicates()) if len(page.table) else 0
     steps = [("Scans found", count(len(page.table) + len(failed)))] if failed else []
     steps += [("Scans that failed (listed below)", count(len(failed)))] if failed else []
     steps += [("Scans with a result", count(len(page.table)))]
@@ -86,7 +86,7 @@ def flow(page: GroupPage) -> list[tuple[str, str]]:
         (f"Left out of the statistics: {readable_names.REASONS.get(reason, reason)}", count(n))
         for reason, n in reasons.most_common()
     ]
-    remaining = f"{count(int((~left).sum()))} ({count(people)} participants)"
+    remaining = f"{count(int((~left_out).sum()))} ({count(people)} participants)"
     return [*steps, ("Scans in the statistics", remaining)]
 
 
@@ -120,10 +120,9 @@ def flow_steps(page: GroupPage) -> list[Step]:
 
 
 def _diagram(steps: list[Step], album: groupfigures.Album) -> dict[str, Any]:
-    """Write the flow diagram; return its drawing for the page with what stands beside it."""
+    """Write the files of the flow diagram; return its figure and its drawing for the page."""
     drawing = layout(steps)
-    said = in_words(steps)
-    return {**album.add("flow", flow_figure(drawing), "", said), "drawing": drawing}
+    return {**album.add("flow", flow_figure(drawing), "", in_words(steps)), "drawing": drawing}
 
 
 def _map_files(page: GroupPage, folder: Path) -> list[dict[str, str]]:
@@ -135,7 +134,7 @@ def _map_files(page: GroupPage, folder: Path) -> list[dict[str, str]]:
     ]
     return [
         {
-            "name": ", ".join(say(row.get(name)) for name, say in parts),
+            "name": ", ".join(to_words(row.get(name)) for name, to_words in parts),
             "n": text(row.get("n")),
             "link": address(str(row["path"]), folder),
         }
@@ -144,9 +143,9 @@ def _map_files(page: GroupPage, folder: Path) -> list[dict[str, str]]:
 
 
 def people(page: GroupPage) -> dict[str, Any]:
-    """Return the table of all scans: ``columns``, and ``rows``, or above 2,000 scans ``data`` for the script.
+    """Return the table of all scans: ``columns``, and ``rows`` (above 2,000 scans ``data`` for the script).
 
-    The rows link to the participants' pages where there are any.
+    The rows link to the participants' pages, if there are any.
     """
     columns = _people_columns(page)
     head = [{"title": title, "kind": kind} for title, kind, _, _ in columns]
@@ -155,7 +154,7 @@ def people(page: GroupPage) -> dict[str, Any]:
     links = [quote(link) for link in (beside if page.links is None else page.links)]
     if len(rows) > TABLE_UP_TO:
         cells = [[make(row) for _, _, _, make in columns] for row in rows]
-        # the pages beside this one are called after the first column
+        # the names of the participants' pages follow from the first column
         data = {"rows": cells, "left": [int(i) for i in left.nonzero()[0]]}
         data["links"] = page.participant_pages if page.links is None else links
         return {"columns": head, "rows": [], "data": data}
@@ -198,7 +197,7 @@ def _rounded(name: str, places: int, sign: bool):
 
 
 def _tables(page: GroupPage) -> dict[str, Any]:
-    """Return every table that is declared, by its name in the template; None where there is nothing to say."""
+    """Return name in the template -> declared table; None for a table without rows."""
     result = {"bias": html_tables.bias(page.bias) if page.bias else None}
     for table in GROUP_TABLES:
         for name, shown in table.pages.items():
@@ -206,7 +205,7 @@ def _tables(page: GroupPage) -> dict[str, Any]:
     return result
 
 
-# Which rows of a table stand in a part of it; all, where nothing is said.
+# Name of a table in the template -> function that chooses its rows; the others show all rows.
 ROWS = {
     "primary": lambda rows: [row for row in rows if html_tables.is_primary(row)],
     "others": lambda rows: [row for row in rows if not html_tables.is_primary(row)],
@@ -216,11 +215,11 @@ ROWS = {
 
 
 def _notes_once(rows: list[dict]) -> list[dict]:
-    """Return the rows of mixed models; a note that holds for the whole fit is said in its first row."""
-    said: set[tuple] = set()
+    """Return the rows of mixed models; a note on the whole fit is kept only in the first row of that fit."""
+    seen: set[tuple] = set()
     shown = []
     for row in rows:
         parts = [(row["model"], row["analysis"], part) for part in str(row["note"] or "").split("; ")]
-        shown.append({**row, "note": "; ".join(part for *fit, part in parts if (*fit, part) not in said)})
-        said.update(parts)
+        shown.append({**row, "note": "; ".join(part for *fit, part in parts if (*fit, part) not in seen)})
+        seen.update(parts)
     return shown

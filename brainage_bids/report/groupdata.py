@@ -1,4 +1,4 @@
-"""What the group page is made of, which rows of the study enter its pictures, and as which numbers."""
+"""The content of the group page, and which rows of the study its figures use."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from brainage_bids.result_tables import BY_NAME
 
 UNSTATED = "group not stated"
 WITHIN_CONTROLS = ("age", "sex")  # mean maps and regions of ages and sexes are those of the controls
-PERSON = ("participant_id", "dataset")  # what tells people apart; without several datasets there is no dataset
+PERSON = ("participant_id", "dataset")  # columns that identify a person; ``dataset`` exists only with several datasets
 
 
 @dataclass(frozen=True)
 class GroupPage:
-    """What the group page is made of; tables have the columns of `brainage_bids.schema` and may be None.
+    """The content of the group page; tables have the columns of `brainage_bids.schema` and may be None.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ class GroupPage:
     models, controls, scores
         Model names, labels of the controls, score columns of ``table``.
     tables
-        The tables of the group level by name (`brainage_bids.result_tables`), those that there are: also ``failed`` and
-        ``leftout``, the rows of ``table`` that enter neither the statistics nor the pictures.
+        Name -> table of the group level (`brainage_bids.result_tables`), if it was made. ``leftout`` lists the rows of
+        ``table`` that are used neither in statistics nor in figures.
     sessions
-        Rows of ``table`` of every usable session, for the pictures of change over time.
+        Rows of ``table`` of every usable session, for the figures of change over time.
     bias
         ``biascorrection.json``: model -> ``slope intercept n age_min age_max source ...``.
     maps
@@ -44,11 +44,11 @@ class GroupPage:
     underlay
         Template T1w: path, or ``(array, affine)``.
     quality
-        Per scan ``passed refused reasons decision``, None when quality control left nothing; ``qc_page`` is its page.
+        Per scan ``passed refused reasons decision``; None without quality control. ``qc_page`` is its page.
     trained_on
-        Model -> people it was trained on, where known.
+        Model -> number of people it was trained on, if known.
     files
-        Name of a table -> address of its file as seen from the page.
+        Name of a table -> address of its file relative to the page.
     without_scan
         Participants of the dataset without a T1w image.
     methods, software, references, warnings
@@ -56,8 +56,8 @@ class GroupPage:
     phantom, participant_pages
         Whether the data are synthetic; whether ``sub-*.html`` lie beside the page.
     links
-        Address of the participant's page of each row of ``table`` as seen from this page (empty: none), where they do
-        not all lie beside it.
+        For each row of ``table``, the address of the participant's page relative to this page (empty: no page). None
+        if all pages are in the same folder.
     """
 
     title: str
@@ -95,7 +95,7 @@ class GroupPage:
 
 
 def column(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Return a column as float64 (n,); a missing column or cell is NaN, text that is no number too."""
+    """Return a column as float64 (n,). Missing columns, missing cells and text become NaN."""
     if name not in table.columns:
         return np.full(len(table), np.nan)
     return np.array(
@@ -142,7 +142,7 @@ def is_control(rows: pd.DataFrame, controls: Sequence[str]) -> np.ndarray:
 
 
 def gap_to_draw(rows: pd.DataFrame, model: str) -> tuple[str, np.ndarray]:
-    """Return the gap a picture should show, after its variant: corrected where anybody has it, else raw."""
+    """Return the variant and the values of the gap to draw: ``corrected`` if anybody has it, else ``raw`` (years)."""
     corrected = rows[f"bag_corrected_{model}"].to_numpy()
     if np.isfinite(corrected).any():
         return "corrected", corrected

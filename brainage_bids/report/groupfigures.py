@@ -1,6 +1,6 @@
-"""The figures of the group page: which are drawn, from which rows, with which words.
+"""The figures of the group page: chooses the rows, draws the figures, and writes captions.
 
-Writes each as PNG and SVG and hands back what the page embeds.
+Each figure is written as PNG and SVG; the page embeds the returned pictures.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FEW_VIOLINS = 6  # they fit into half the width of the page
 
 
 class Album:
-    """Collects figures: writes their files once each and remembers the paths."""
+    """Writes the files of figures and collects their paths."""
 
     def __init__(self, folder: Path, page_folder: Path | None = None):
         self._folder = folder
@@ -73,7 +73,7 @@ class Album:
 
 
 def draw_all(page: GroupPage, rows: pd.DataFrame, album: Album) -> dict[str, list[dict[str, Any]]]:
-    """Draw every figure that the data allow, by section of the page; a section without data is an empty list."""
+    """Draw all figures that the data allow. Return section of the page -> figures; without data the list is empty."""
     return {
         "ages": [*_ages(page, rows, album), *_site_ages(page, rows, album)],
         "accuracy": [shown for model in page.models for shown in _scatter(page, rows, model, album)],
@@ -94,16 +94,18 @@ def _ages(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
     ages = _by_group(page, rows, rows["age"].to_numpy())
     if not ages:
         return []
-    said = "; ".join(f"{group}: {len(values)} people, mean {values.mean():.1f} years" for group, values in ages.items())
+    summary = "; ".join(
+        f"{group}: {len(values)} people, mean {values.mean():.1f} years" for group, values in ages.items()
+    )
     return [
         album.add(
-            "ages", figures.age_histogram(ages), f"Ages by group. {said}.", f"Age histograms. {said}", narrow=True
+            "ages", figures.age_histogram(ages), f"Ages by group. {summary}.", f"Age histograms. {summary}", narrow=True
         )
     ]
 
 
 def _site_ages(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
-    """Draw the ages of the controls (without controls: of everyone) by site, the smallest sites together."""
+    """Draw the ages of the controls (of everyone if there are none) by site; the smallest sites are merged."""
     healthy = is_control(rows, page.controls)
     who = "controls" if healthy.any() else "everyone"
     part = rows[healthy & np.isfinite(rows["age"])] if healthy.any() else rows[np.isfinite(rows["age"])]
@@ -123,21 +125,21 @@ def _site_ages(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
 
 def _models_violins(page: GroupPage, rows: pd.DataFrame, album: Album) -> list[dict]:
     """Draw the uncorrected gaps of all models side by side, as the paper does."""
-    found = {model: _by_group(page, rows, rows[f"bag_{model}"].to_numpy()) for model in page.models}
-    found = {model: gaps for model, gaps in found.items() if gaps}
-    if len(found) < 2:
+    by_model = {model: _by_group(page, rows, rows[f"bag_{model}"].to_numpy()) for model in page.models}
+    by_model = {model: gaps for model, gaps in by_model.items() if gaps}
+    if len(by_model) < 2:
         return []
-    said = "; ".join(
+    summary = "; ".join(
         f"{model}, {group}: {decimals(values.mean(), sign=True)}"
-        for model, gaps in found.items()
+        for model, gaps in by_model.items()
         for group, values in gaps.items()
     )
     caption = (
-        f"Uncorrected gap by group and model. Dot: mean with its 95 % confidence interval. Means in years: {said}."
+        f"Uncorrected gap by group and model. Dot: mean with its 95 % confidence interval. Means in years: {summary}."
     )
-    figure = paperfigures.gap_violins_by_model(found, _VARIANT["raw"])
-    few = sum(map(len, found.values())) <= _FEW_VIOLINS
-    return [album.add("gap-models", figure, caption, f"Violins of the gap by group and model. {said}", narrow=few)]
+    figure = paperfigures.gap_violins_by_model(by_model, _VARIANT["raw"])
+    few = sum(map(len, by_model.values())) <= _FEW_VIOLINS
+    return [album.add("gap-models", figure, caption, f"Violins of the gap by group and model. {summary}", narrow=few)]
 
 
 def _scatter(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list[dict]:
@@ -157,7 +159,7 @@ def _scatter(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> l
 
 
 def _accuracy_words(page: GroupPage, model: str) -> str:
-    """Return the MAE of the first fair row (test set, controls, everyone) beside the null model's, in words."""
+    """Return a sentence with the MAE of the model (test set, else controls, else everyone) and of the null model."""
     row = next((row for row in fair_rows(page) if text(row.get("model")) == model), None)
     if row is None:
         return ""
@@ -174,16 +176,16 @@ def _violins(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> l
     gaps = _by_group(page, rows, gap)
     if not gaps:
         return []
-    said = "; ".join(_mean_words(group, values) for group, values in gaps.items())
+    summary = "; ".join(_mean_words(group, values) for group, values in gaps.items())
     drawn = _VARIANT[variant].replace(" (years)", "")
-    caption = f"Model {model}: {drawn}. Bar: mean with its 95 % confidence interval. {said}."
+    caption = f"Model {model}: {drawn}. Bar: mean with its 95 % confidence interval. {summary}."
     figure = figures.gap_violins(gaps, _VARIANT[variant])
     return [
         album.add(
             f"gap-{model_label(model)}",
             figure,
             caption,
-            f"Violins of the gap by group, model {model}. {said}",
+            f"Violins of the gap by group, model {model}. {summary}",
             narrow=True,
         )
     ]
@@ -200,13 +202,13 @@ def _score(page: GroupPage, rows: pd.DataFrame, model: str, score: str, album: A
     values, groups = rows[score].to_numpy(), rows["group"].to_numpy(object)
     known = np.isfinite(values) & np.isfinite(gap)
     colours = figures.style(group_order(rows, page.controls))
-    panels, said = [], []
+    panels, summaries = [], []
     for group, (colour, marker) in colours.items():
         chosen = known & (groups == group)
         if chosen.sum() < 2:
             continue
         statement = html_tables.in_words(_correlation(page, model, group, score, variant), int(chosen.sum()))
-        said.append(f"{group}: {statement}{_adjusted(page, model, group, score)}")
+        summaries.append(f"{group}: {statement}{_adjusted(page, model, group, score)}")
         panels.append(
             {
                 "group": group,
@@ -221,9 +223,9 @@ def _score(page: GroupPage, rows: pd.DataFrame, model: str, score: str, album: A
     if not panels:
         return []
     name = readable_names.score_name(score)
-    caption = f"Model {model} and {name}. Line: least squares with its 95 % confidence band. {'; '.join(said)}."
+    caption = f"Model {model} and {name}. Line: least squares with its 95 % confidence band. {'; '.join(summaries)}."
     figure = figures.score_scatter(panels, _VARIANT[variant])
-    alt = f"Gap of model {model} against {name}. {'; '.join(said)}"
+    alt = f"Gap of model {model} against {name}. {'; '.join(summaries)}"
     stem = f"score-{model_label(score)}-{model_label(model)}"
     return [album.add(stem, figure, caption, alt, narrow=len(panels) == 1)]
 
@@ -238,7 +240,7 @@ def _correlation(page: GroupPage, model: str, group: str, score: str, variant: s
 
 
 def _adjusted(page: GroupPage, model: str, group: str, score: str) -> str:
-    """Return the primary (adjusted) test of the same pair, in words."""
+    """Return the primary (adjusted) test of the same group and score, in words; empty without one."""
     for row in page.rows("correlations"):
         same = (text(row.get("model")), text(row.get("group")), text(row.get("score"))) == (model, group, score)
         if (
@@ -292,7 +294,7 @@ def _bias(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list
         return []
     line = _line((page.bias or {}).get(model) or {})
     figure = figures.bias_lines(age[known], raw[known], corrected[known], is_control(rows, page.controls)[known], line)
-    said = (
+    summary = (
         ""
         if line is None
         else (
@@ -300,12 +302,12 @@ def _bias(page: GroupPage, rows: pd.DataFrame, model: str, album: Album) -> list
             f"ages it was fitted on ({line['age_min']:.0f} to {line['age_max']:.0f} years)."
         )
     )
-    caption = f"Model {model}: gap against age before and after removal of the age bias.{said}"
+    caption = f"Model {model}: gap against age before and after removal of the age bias.{summary}"
     return [album.add(f"bias-{model_label(model)}", figure, caption, f"{caption} Two scatter plots side by side")]
 
 
 def _line(values: dict) -> dict[str, float] | None:
-    """Return the line of the gap on age; the tables hold that of predicted age on age, whose slope is larger by one."""
+    """Return the line of the gap on age. The tables have the line of predicted age on age: its slope is larger by 1."""
     line = {name: number(values.get(name)) for name in ("slope", "intercept", "age_min", "age_max")}
     return None if None in line.values() else {**line, "slope": line["slope"] - 1.0}
 
@@ -364,11 +366,11 @@ def _map_figure(underlay, members: list[dict], names: tuple[str, str, str], limi
     figure = brain_slices.map_rows_figure(underlay, rows, signed, label, limit)
     edge = members[0]["cell_mm"] or members[0]["map"].cell_mm[0]
     by = "" if title == _FAMILIES["all"] else f", by {title}"
-    said = "; ".join(f"{entry['name']}, n = {entry['n']}" for entry in members)
+    summary = "; ".join(f"{entry['name']}, n = {entry['n']}" for entry in members)
     empty = sum(int(entry["n_empty"]) for entry in members if len(members) == 1 or not entry["everybody"])
     caption = (
         f"Model {model}, {'signed mean maps in years' if signed else 'normalised mean maps'}{by}. "
-        f"{said}. One cell of the maps is {edge:.3g} mm wide; the colours between cells are interpolated. "
+        f"{summary}. One cell of the maps is {edge:.3g} mm wide; the colours between cells are interpolated. "
         "Same slices and same colour "
         "scale in all figures of this kind. Neurological convention: the left of the picture is the left of the person."
     )
@@ -383,11 +385,11 @@ def _wrapped(label: str, width: int = 18) -> str:
 
 
 def _by_group(page: GroupPage, rows: pd.DataFrame, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return finite values per group in the order of the legend; a study without groups is one group, ``everyone``."""
+    """Return group -> finite values, in the order of the legend. Without groups all are one group, ``everyone``."""
     groups = rows["group"].to_numpy(object)
     order = group_order(rows, page.controls)
     if order == [UNSTATED]:
         known = values[np.isfinite(values)]
         return {"everyone": known} if known.size else {}
-    found = {group: values[(groups == group) & np.isfinite(values)] for group in order}
-    return {group: known for group, known in found.items() if known.size}
+    by_group = {group: values[(groups == group) & np.isfinite(values)] for group in order}
+    return {group: known for group, known in by_group.items() if known.size}

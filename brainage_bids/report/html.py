@@ -1,7 +1,7 @@
-"""From values to one self-contained page: the template environment, number formats and embedded pictures.
+"""Write one self-contained HTML page: templates, number formats and embedded pictures.
 
-Autoescape is always on, because participant labels, group names and file names come from the data; pictures travel
-inside the page; nothing is fetched from the net.
+Text is always escaped, because participant labels, group names and file names come from the data. Pictures are embedded
+in the page; it loads nothing from the internet.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def number(value: Any) -> float | None:
 
 
 def text(value: Any) -> str:
-    """Return a cell as text; what means missing (None, NaN, empty, ``n/a``) gives ``n/a``. A group named None stays."""
+    """Return a cell as text; a missing one (None, NaN, empty, ``n/a``) gives ``n/a``. The text ``None`` is kept."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return NOT_AVAILABLE
     if isinstance(value, float):
         return f"{value:g}".replace("-", MINUS, 1) if value < 0 else f"{value:g}"
-    words = str(value).strip()
-    return NOT_AVAILABLE if words.lower() in {"", "n/a", "nan", "<na>", "nat", "inf", "-inf"} else words
+    cell = str(value).strip()
+    return NOT_AVAILABLE if cell.lower() in {"", "n/a", "nan", "<na>", "nat", "inf", "-inf"} else cell
 
 
 def decimals(value: Any, places: int = 2, sign: bool = False) -> str:
@@ -88,7 +88,7 @@ def interval(low: Any, high: Any, places: int = 2, sign: bool = False) -> str:
 
 
 def paragraphs(source: str) -> Markup:
-    """Turn plain text into HTML: blank lines part paragraphs, ``#`` starts a heading, ``-`` an item; all is escaped."""
+    """Turn plain text into escaped HTML: blank lines end paragraphs, ``#`` starts a heading, ``-`` a list item."""
     parts = []
     for block in re.split(r"\n\s*\n", str(source or "").strip()):
         lines = [line.strip() for line in block.splitlines() if line.strip()]
@@ -125,7 +125,7 @@ def embed_image(source: str | Path | Image.Image, lossless: bool = False, max_wi
         height = max(1, round(picture.height * max_width / picture.width))
         picture = picture.resize((max_width, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    # harder work (method 4) would halve the size of a plot and take ten times as long, a sixth of a large study's page
+    # method 4 would halve the size of a plot, but take ten times as long: a sixth of the time of a large study's page
     settings = {"lossless": True, "method": 0} if lossless else {"quality": _LOSSY_QUALITY, "method": 2}
     picture.save(buffer, "WEBP", **settings)
     return Markup("data:image/webp;base64,") + base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -140,17 +140,17 @@ def _read_picture(path: str | Path) -> Image.Image:
 
 
 def address(path: str | Path, folder: str | Path) -> str:
-    """Return the address of a file as seen from a page in ``folder``."""
+    """Return the address of a file relative to a page in ``folder``."""
     return quote(Path(os.path.relpath(path, folder)).as_posix())
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """Fill one of the packaged templates; an unknown name in the template is an error, never an empty string."""
+    """Fill one of the packaged templates. An unknown name in the template is an error, never an empty string."""
     return _environment().get_template(template).render(**values)
 
 
 def write_page(path: str | Path, template: str, values: Mapping[str, Any], made_from: str = "") -> Path:
-    """Render a template and write it atomically; ``made_from`` is kept in the page for `made_from_of`.
+    """Fill a template and write it atomically; ``made_from`` is stored in the page for `made_from_of`.
 
     Raises
     ------
@@ -161,26 +161,26 @@ def write_page(path: str | Path, template: str, values: Mapping[str, Any], made_
 
 
 def content_hash(page: Any, origin: Any = None) -> str:
-    """Return a hash of what a page (a dataclass) shows, for `write_page`.
+    """Return a hash of the content of a page (a dataclass), for `write_page`.
 
-    Where it was made, and by which command, are no part of it; ``origin`` stands for the content of its pictures, of
-    which only the names are.
+    The command, the software versions and the folders of files are not part of it. Of pictures only the file names
+    are, so ``origin`` must identify their content.
     """
     values = dataclasses.asdict(page)
     for name in ("command", "software", "made_from"):
         values.pop(name, None)
-    told = json.dumps([values, origin], sort_keys=True, default=lambda value: getattr(value, "name", str(value)))
-    return hashlib.sha256(told.encode(errors="backslashreplace")).hexdigest()[:32]
+    content = json.dumps([values, origin], sort_keys=True, default=lambda value: getattr(value, "name", str(value)))
+    return hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:32]
 
 
 def made_from_of(path: str | Path) -> str | None:
-    """Return what a page says it was made from; None without page, or where it does not say."""
+    """Return the hash of what a page was made from; None if the page does not exist or has no hash."""
     try:
         with open(path, "rb") as stream:
-            found = _MADE_FROM.search(stream.read(2000))
+            match = _MADE_FROM.search(stream.read(2000))
     except OSError:
         return None
-    return found[1].decode() if found else None
+    return match[1].decode() if match else None
 
 
 @cache
@@ -207,6 +207,6 @@ def _environment() -> jinja2.Environment:
 
 
 def _sort_key(value: Any) -> str:
-    """Return what the column sorter compares: the full number, or the text."""
+    """Return the value by which a column is sorted: the full number, or the text."""
     given = number(value)
     return "" if text(value) == NOT_AVAILABLE else repr(given) if given is not None else str(escape(text(value)))

@@ -1,4 +1,4 @@
-"""Statistic tables as the page shows them: rounded, in words, an estimate with its n and its interval beside every p.
+"""Format the result tables for pages: round numbers, and write codes in words.
 
 A table is a dict with ``caption``, ``columns`` (``title``, ``kind``: ``n`` number, ``w`` no wrap, ``long`` text) and
 ``rows`` of cells (``text``, ``style``).
@@ -26,7 +26,7 @@ def rows_of(table: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def interval_names(row: Row, name: str = "ci") -> tuple[str, str]:
-    """Return the columns of the interval to show: the one that counts the age-bias line's error, where there is one."""
+    """Return the columns of the interval to show: the one that includes the error of the age-bias line, if present."""
     known = number(row.get(f"line_{name}_lo")) is not None
     return (f"line_{name}_lo", f"line_{name}_hi") if known else (f"{name}_lo", f"{name}_hi")
 
@@ -38,10 +38,10 @@ def declared(page: Page, rows: Sequence[Row]) -> dict[str, Any] | None:
     columns: list[Column] = [(shown.title, shown.kind, _writer(shown)) for shown in page.columns]
     built = _table(page.caption, columns, list(rows))
     grey = {shown.title: shown.grey_in for shown in page.columns if shown.grey_in}
-    for place, column in enumerate(built["columns"]):
+    for index, column in enumerate(built["columns"]):
         for row, cells in zip(rows, built["rows"], strict=True):
             if column["title"] in grey and readable_names.family_of(row.get("subset")) == grey[column["title"]]:
-                cells[place]["style"] = "grey"
+                cells[index]["style"] = "grey"
     return built
 
 
@@ -58,12 +58,12 @@ def _texts(between: str) -> Callable:
     return lambda row, names, _: between.join(text(row.get(name)) for name in names)
 
 
-def _worded(say: Callable[[Any], str]) -> Callable:
-    return lambda row, names, _: say(row.get(names[0]))
+def _worded(to_words: Callable[[Any], str]) -> Callable:
+    return lambda row, names, _: to_words(row.get(names[0]))
 
 
 def _rate_of(row: Row, names: Sequence[str], _: Shown) -> str:
-    """Return whose rate it is: a group, or ``PD-denovo − NC`` for the term ``PD-denovo-NC`` of the group PD-denovo."""
+    """Return the group of a rate, or for a difference ``PD − NC`` (term ``PD-NC`` of the group PD)."""
     term, group = (text(row[name]) for name in names)
     if term == "mean":
         return group
@@ -75,7 +75,7 @@ def _adjusted(analysis: Any) -> str:
     return held.replace("age_bl", "age at the first scan").replace("+", " + ") or "–"
 
 
-# How a cell is written: the row, the names of its columns, and how the page shows it -> text.
+# Format -> function that makes the text of a cell from the row, the names of its columns, and the declaration.
 FORMS: dict[str, Callable[[Row, Sequence[str], Shown], str]] = {
     "text": _texts(""),
     "minus": _texts(" − "),
@@ -128,7 +128,7 @@ def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def plain(caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return any other table from its columns ``(title, kind, row -> text)``."""
+    """Return a table from its columns ``(title, kind, row -> text)``."""
     return _table(caption, list(columns), list(rows))
 
 
@@ -147,7 +147,7 @@ def primary_statistic(correlations: Iterable[Row], score: str) -> str | None:
 
 def _table(caption: str, columns: list[Column], rows: list[Row]) -> dict[str, Any]:
     cells = [[{"text": make(row), "style": ""} for _, _, make in columns] for row in rows]
-    # A column that says nothing anywhere (no notes, no warnings) only takes room.
+    # Empty columns (no notes, no warnings) are not shown.
     blank = {NOT_AVAILABLE, ""}
     used = [
         i
@@ -160,7 +160,7 @@ def _table(caption: str, columns: list[Column], rows: list[Row]) -> dict[str, An
         "caption": caption,
         "columns": [{"title": columns[i][0], "kind": columns[i][1]} for i in used],
         "rows": [[row[i] for i in used] for row in cells],
-        "notes": notes,  # one line below each row; a column of its own would push the numbers off the page
+        "notes": notes,  # one line below each row; as a column they would push the numbers off the page
     }
 
 
@@ -188,7 +188,7 @@ def _equals(p: str) -> str:
 
 
 def _checks(row: Row) -> str:
-    """Return what stands beside the test of a group difference: robust, rank and interaction p."""
+    """Return the p values that check a group difference: robust (HC3), interaction with age, and Mann-Whitney."""
     named = (("p_hc3", "HC3 p"), ("p_interaction", "case × age p"), ("mannwhitney_p", "Mann-Whitney p"))
     shown = {title: p_value(row.get(name)) for name, title in named}
     return "; ".join(f"{title} {_equals(p)}" for title, p in shown.items() if p != NOT_AVAILABLE)

@@ -1,6 +1,6 @@
-"""Methods paragraphs to copy into a paper, and the references they cite.
+"""Write the methods text for a paper, with its references.
 
-A sentence whose value is not given is left out, so that nothing is claimed that was not done.
+A sentence without its value is left out, so that the text claims nothing that was not done.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _LOSSES = {
 }
 
 
-_FORMS = {  # by the method of the age-bias line
+_FORMS = {  # method of the age-bias line -> text
     "beheshti": "with a line BAG = a * age + b (Beheshti et al., 2019)",
     "cole": "in the form (predicted age - b) / s - age of a line predicted age = s * age + b (Cole et al., 2018)",
     "offset": "as a constant offset, where there were too few people for a line",
 }
-QUERY = "query: "  # start of the source of a line whose people were chosen by --bias-query
+QUERY = "query: "  # the source of a line starts with this if its people were chosen by --bias-query
 
-_ATLASES = {  # by what the name of an atlas holds, the first that fits
+_ATLASES = {  # part of the name of an atlas -> citation; the first match is used
     "aal2": " (Rolls et al., 2015)",
     "aal": " (Tzourio-Mazoyer et al., 2002)",
     "desikan": " (Desikan et al., 2006)",
@@ -128,16 +128,16 @@ def _preprocessing(values: Mapping[str, Any]) -> str:
     ]
     engines = values.get("engines", ())
     for engine in engines:
-        said = _ENGINES.get(engine)
-        if said is None:
+        steps = _ENGINES.get(engine)
+        if steps is None:
             parts.append(f"For scans that had been prepared, {_PREPARED}")
         else:
-            parts.append(f"With the {engine} engine, {said[0].lower()}{said[1:]}" if len(engines) > 1 else said)
+            parts.append(f"With the {engine} engine, {steps[0].lower()}{steps[1:]}" if len(engines) > 1 else steps)
     grids = values.get("grids", ())
     if grids:
-        places = list(dict.fromkeys(map(_grid, grids)))
-        once = "once" if len(places) == 1 else "once for each kind of model"
-        parts.append(f"Each image was resampled {once}, from native space to {', and to '.join(places)}.")
+        targets = list(dict.fromkeys(map(_grid, grids)))
+        once = "once" if len(targets) == 1 else "once for each kind of model"
+        parts.append(f"Each image was resampled {once}, from native space to {', and to '.join(targets)}.")
     scalings = list(
         dict.fromkeys(_INTENSITY[grid["intensity"]] for grid in grids if grid.get("intensity") in _INTENSITY)
     )
@@ -186,7 +186,7 @@ def _bias(values: Mapping[str, Any]) -> str:
     fitted = [line for line in values.get("lines", ()) if line["method"] != "none"]
     if not fitted:
         return f"{gap}, without correction for age bias."
-    forms = [words for method, words in _FORMS.items() if any(line["method"] == method for line in fitted)]
+    forms = [form for method, form in _FORMS.items() if any(line["method"] == method for line in fitted)]
     people: dict[str, list[str]] = {}
     for line in fitted:
         name = f"{line['name']}: " if len(values["lines"]) > 1 else ""
@@ -207,7 +207,7 @@ def _bias(values: Mapping[str, Any]) -> str:
 
 
 def _people_of(line: Mapping[str, Any]) -> str:
-    """Return in words who gave an age-bias line."""
+    """Return in words which people an age-bias line was fitted on."""
     if line["source"] == "controls_crossfit":
         return "the study's own controls, cross-fitted so that nobody is corrected by their own data"
     if line["source"].startswith(QUERY):
@@ -270,7 +270,7 @@ def _correlation(values: Mapping[str, Any]) -> str:
 
 
 def _coefficient(values: Mapping[str, Any]) -> str:
-    """Return the coefficient of the primary tests, by score where they differ."""
+    """Return the correlation coefficient of the primary tests; named for each score if they differ."""
     ranked = [score_name(score) for score in values.get("ranked", ())]
     pearson, spearman = "Pearson's r (Fisher interval)", "Spearman's rank correlation"
     if not ranked:
@@ -291,7 +291,7 @@ def _groups(values: Mapping[str, Any]) -> str:
 
 
 def _further(values: Mapping[str, Any]) -> list[str]:
-    """Return the covariates, where they are not those of the primary tests."""
+    """Return the covariates if they are others than those of the primary tests, else an empty list."""
     names = [str(name) for name in values.get("covariates", ())]
     return [] if set(names) <= {"age", "sex"} else names
 
@@ -300,10 +300,9 @@ def _repeated(values: Mapping[str, Any]) -> str:
     parts = []
     for what in ("sites", "datasets"):
         if values.get(what):
-            said = (
+            parts.append(
                 f"{what.capitalize()} were compared in controls by an F test of the gap with age and sex in the model."
             )
-            parts.append(said)
     if values.get("longitudinal"):
         parts.append(
             "In people with sessions at least half a year apart, the rate is the least-squares slope of predicted on "
@@ -355,12 +354,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _joined(blocks: Sequence[str]) -> str:
-    """Join paragraphs, leaving out empty ones and headings with nothing under them."""
+    """Join paragraphs; leave out empty ones, and headings without text below them."""
     parts = [part for block in blocks for part in block.split("\n\n") if part]
     ends = [*parts[1:], "###"]
-    kept = [
+    used = [
         part
         for part, after in zip(parts, ends, strict=True)
         if not (part.startswith("###") and after.startswith("###"))
     ]
-    return "\n\n".join(kept)
+    return "\n\n".join(used)

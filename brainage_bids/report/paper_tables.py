@@ -1,6 +1,6 @@
-"""Tables that a paper about the study needs: people by site, models and patients in short, what is missing or flagged.
+"""Tables for a paper about the study: a summary of models and patients, missing values, flags and image quality.
 
-Rounds and words what the group level computed.
+Only rounds and words the results of the group level.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST_REASONS = 12
 
 
 def paper_tables(page: GroupPage) -> dict[str, Any]:
-    """Return the tables ``models patients missing flags quality``; None where there is nothing to say."""
+    """Return the tables ``models patients missing flags quality``; None for a table without rows."""
     built = {
         "models": (fair_rows(page), lambda rows: _models(rows, page.trained_on)),
         "patients": (page.rows("patients"), _patients),
@@ -33,14 +33,14 @@ def paper_tables(page: GroupPage) -> dict[str, Any]:
 
 
 def fair_rows(page: GroupPage) -> list[dict[str, Any]]:
-    """Return per model the accuracy row that judges it best: its test set, else the controls, else everyone."""
+    """Return for each model the fairest row of accuracy: its test set, else the controls, else everyone."""
     chosen = []
     for model in page.models:
-        found = {text(r.get("subset")): r for r in page.rows("accuracy") if text(r.get("model")) == model}
-        pooled = "+".join(sorted(label for label in page.controls if f"group={label}" in found))
+        by_subset = {text(r.get("subset")): r for r in page.rows("accuracy") if text(r.get("model")) == model}
+        pooled = "+".join(sorted(label for label in page.controls if f"group={label}" in by_subset))
         for subset in ("split=test", f"group={pooled}", *(f"group={label}" for label in page.controls), "all"):
-            if number((found.get(subset) or {}).get("mae")) is not None:
-                chosen.append(found[subset])
+            if number((by_subset.get(subset) or {}).get("mae")) is not None:
+                chosen.append(by_subset[subset])
                 break
     return chosen
 
@@ -60,7 +60,7 @@ def _models(rows: list[Row], trained_on: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _patients(rows: list[Row]) -> dict[str, Any]:
-    """One line per group, model and score: the raw correlation (as the paper has it) beside the primary test."""
+    """Return one line per group, model and score: the raw correlation, as in the paper, and the primary test."""
     lines: dict[tuple, dict] = {}
     for row in rows:
         line = lines.setdefault(tuple(text(row.get(key)) for key in ("group", "model", "score")), {**row})
@@ -85,8 +85,8 @@ def _correlation(row: Row | None) -> str:
     if not row or number(row.get("corr")) is None:
         return NOT_AVAILABLE
     p = p_value(row.get("corr_p"))
-    said = f"{estimate(row, 'corr', 'corr_ci_lo', 'corr_ci_hi', sign=True)}, n = {count(row.get('corr_n'))}"
-    return said + ("" if p == NOT_AVAILABLE else f", p {p}" if p.startswith("<") else f", p = {p}")
+    result = f"{estimate(row, 'corr', 'corr_ci_lo', 'corr_ci_hi', sign=True)}, n = {count(row.get('corr_n'))}"
+    return result + ("" if p == NOT_AVAILABLE else f", p {p}" if p.startswith("<") else f", p = {p}")
 
 
 def _missing(rows: list[Row]) -> dict[str, Any]:
@@ -105,12 +105,12 @@ def _flags(rows: list[Row]) -> dict[str, Any]:
     flags = [line[0]["text"] for line in built["rows"]]
     built["notes"] = [
         readable_names.FLAGS.get(flag, "") if flag not in flags[i + 1 :] else "" for i, flag in enumerate(flags)
-    ]  # what a flag means stands below its last model
+    ]  # the meaning of a flag is shown below its last model
     return built
 
 
 def _by_group(caption: str, rows: list[Row], keys: list[tuple], cell, head) -> dict[str, Any]:
-    """Turn rows with a ``group`` into one line per key and one column per group, everyone first."""
+    """Return a table with one line per key and one column per group, everyone first."""
     groups = list(dict.fromkeys(text(row.get("group")) for row in rows))
     groups.sort(key=lambda label: (label != "all", label == NOT_AVAILABLE, label))
     if set(groups) == {"all", NOT_AVAILABLE}:
@@ -123,7 +123,7 @@ def _by_group(caption: str, rows: list[Row], keys: list[tuple], cell, head) -> d
         lines.setdefault(key, {})[group] = cell(row)
         sizes[group] = f", {head(row)}" if head else ""
     columns: list[Column] = [
-        (title, "w", lambda line, i=i, said=said: said(line["key"][i])) for i, (title, _, said) in enumerate(keys)
+        (title, "w", lambda line, i=i, show=show: show(line["key"][i])) for i, (title, _, show) in enumerate(keys)
     ]
     names = {"all": "Everyone", NOT_AVAILABLE: UNSTATED}
     columns += [
@@ -145,7 +145,7 @@ def _share(part: Any, whole: Any) -> str:
 
 
 def _quality(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Count verdicts and reasons; the numbers of single scans are taken out of the reasons."""
+    """Return the counts of verdicts and of reasons; reasons are counted without the numbers of single scans."""
     verdicts = [
         ("Scans looked at", len(rows)),
         ("Passed every gate", sum(bool(row["passed"]) for row in rows)),
@@ -155,18 +155,18 @@ def _quality(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
         ("Taken in by a person (qc_decision pass)", sum(row["decision"] == "pass" for row in rows)),
         ("Left out by a person (qc_decision fail)", sum(row["decision"] == "fail" for row in rows)),
     ]
-    kept = verdicts[:3] + [line for line in verdicts[3:] if line[1]]
+    lines = verdicts[:3] + [line for line in verdicts[3:] if line[1]]
     reasons = Counter(reason for row in rows for reason in dict.fromkeys(map(general_reason, row["reasons"])))
-    kept += [(f"Reason: {reason}", n) for reason, n in reasons.most_common(_MOST_REASONS)]
+    lines += [(f"Reason: {reason}", n) for reason, n in reasons.most_common(_MOST_REASONS)]
     if len(reasons) > _MOST_REASONS:
-        kept.append(("Other reasons", sum(reasons.values()) - sum(n for _, n in reasons.most_common(_MOST_REASONS))))
+        lines.append(("Other reasons", sum(reasons.values()) - sum(n for _, n in reasons.most_common(_MOST_REASONS))))
     columns: list[Column] = [
         ("Quality control", "long", lambda line: line[0]),
         ("Scans", "n", lambda line: _share(line[1], len(rows)) if line[1] != len(rows) else count(line[1])),
     ]
-    return plain("Image quality", columns, kept)
+    return plain("Image quality", columns, lines)
 
 
 def general_reason(reason: str) -> str:
-    """Return a reason of the gates without the numbers of one scan: ``snr 7.2 is below 8 (noise)`` loses 7.2."""
+    """Return a reason of the gates without the numbers of one scan: ``snr 7.2 is below 8`` -> ``snr is below 8``."""
     return _BRACKETS.sub("", _MEASURED.sub(r" is \1 ", reason))

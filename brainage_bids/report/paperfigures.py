@@ -1,4 +1,4 @@
-"""Figures of a paper that need several groups and several models or sites at once. From numbers to a Figure."""
+"""Figures that compare sites, or groups and models. Each function takes numbers and returns a Figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from brainage_bids.report.figures import GRID, INK, mean_interval, style
 
 _BIN_YEARS = 5.0
-_SMALL = 5  # fewer values have no distribution worth a violin
+_SMALL = 5  # with fewer values than this, points are drawn instead of a violin
 
 
 def ages_by_site(ages: Mapping[str, np.ndarray], label: str) -> Figure:
@@ -21,7 +21,7 @@ def ages_by_site(ages: Mapping[str, np.ndarray], label: str) -> Figure:
     ages
         Ages in years per site, none empty.
     label
-        Whom the bars count, for the value axis.
+        Label of the value axis, with whom the bars count.
     """
     figure, axes = _axes(8.0, 4.0)
     everyone = np.concatenate(list(ages.values()))
@@ -46,16 +46,16 @@ def gap_violins_by_model(gaps: Mapping[str, Mapping[str, np.ndarray]], label: st
     label
         Label of the value axis.
     """
-    groups = list(dict.fromkeys(group for found in gaps.values() for group in found))
+    groups = list(dict.fromkeys(group for by_group in gaps.values() for group in by_group))
     figure, axes = _axes(max(5.0, 1.6 + (0.5 + 0.55 * len(gaps)) * len(groups)), 4.8)
     axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
     width = 0.84 / len(gaps)
     for rank, (model, (colour, _)) in enumerate(style(list(gaps)).items()):
-        for place, group in enumerate(groups):
+        for index, group in enumerate(groups):
             values = gaps[model].get(group, np.empty(0))
             if not values.size:
                 continue
-            x = place + (rank - (len(gaps) - 1) / 2) * width
+            x = index + (rank - (len(gaps) - 1) / 2) * width
             if values.size >= _SMALL and np.ptp(values) > 0:
                 body = axes.violinplot(values, [x], widths=0.92 * width, showextrema=False)["bodies"][0]
                 body.set(facecolor=colour, edgecolor=colour, alpha=0.35)

@@ -1,6 +1,6 @@
-"""The page of one participant: one section per scan with its numbers, their uncertainty and its pictures.
+"""The page of one participant: for each scan its numbers, their uncertainty, and pictures.
 
-Computes nothing but roundings and pictures; every number comes from the tables.
+All numbers come from the tables; here they are only rounded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PICTURES = {
 
 @dataclass(frozen=True)
 class ScanSection:
-    """What the page says about one scan.
+    """The content of the page for one scan.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class ScanSection:
     failed
         Step and reason when the scan failed; None otherwise.
     qc_decision, qc_comment, qc_outdated
-        What a person decided in ``qc.tsv`` (``pass``, ``fail`` or None) and wrote beside it, and whether the volume
-        was made again since.
+        Decision (``pass``, ``fail`` or None) and comment of a person in ``qc.tsv``, and whether the volume was made
+        again since.
     """
 
     label: str
@@ -75,14 +75,14 @@ class ScanSection:
 
 @dataclass(frozen=True)
 class ParticipantPage:
-    """What the page of one participant is made of.
+    """The content of the page of one participant.
 
     Parameters
     ----------
     participant_id
-        With its prefix.
+        Label with its prefix.
     version
-        Of this software.
+        Version of this software.
     sessions
         One section per scan.
     methods
@@ -92,11 +92,11 @@ class ParticipantPage:
     phantom
         True when the scans or the model are synthetic.
     notices
-        What must be known of the models before their ages are read.
+        Notices about the models, to read before their predictions.
     command
         The command line.
     made_from
-        Hash of all that the page shows, kept in it (`html.made_from_of`).
+        Hash of the content, stored in the page (`html.made_from_of`).
     """
 
     participant_id: str
@@ -118,7 +118,7 @@ def write_participant_page(path: str | Path, page: ParticipantPage) -> Path:
     path
         The HTML file; it is self-contained.
     page
-        What to say. A picture that cannot be read is replaced by a sentence that names it.
+        The content. A picture that cannot be read is replaced by a sentence with its name.
 
     Raises
     ------
@@ -131,10 +131,9 @@ def write_participant_page(path: str | Path, page: ParticipantPage) -> Path:
 
 
 def interval_row(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return ``model``, ``gap`` (corrected, years) and ``half`` (half width of the interval, or None) of a row.
+    """Return ``model``, ``gap`` (corrected, years) and ``half`` (half width of the interval, years, or None) of a row.
 
-    ``pred_lo`` and ``pred_hi`` surround the corrected predicted age; half their distance is the conformal half width.
-    None when there is no corrected gap.
+    The half width is half the distance from ``pred_lo`` to ``pred_hi``. Returns None without a corrected gap.
     """
     gap = number(row.get("bag_corrected"))
     if gap is None:
@@ -145,22 +144,22 @@ def interval_row(row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """Return in one sentence where the corrected gap lies against healthy held-out people."""
-    place = interval_row(row)
-    if place is None:
+    """Return a sentence that compares the corrected gap with that of healthy held-out people."""
+    result = interval_row(row)
+    if result is None:
         return "There is no corrected gap, so this prediction cannot be set against healthy people of the same age."
-    if place["half"] is None:
+    if result["half"] is None:
         return "Too few healthy held-out people were there for a 95 % interval; the gap cannot be judged."
-    band = f"\u00b1{decimals(place['half'], 1)} years around zero"
+    band = f"\u00b1{decimals(result['half'], 1)} years around zero"
     flags = dict(readable_names.flags_in_words(row.get("flags")))
     if strange := [what for flag, what in UNKNOWN_TO_MODEL.items() if flag in flags]:
         return (
             f"The model did not learn from scans of such {' and '.join(strange)}: the band of healthy held-out people "
             f"({band}) says nothing about this gap."
         )
-    if abs(place["gap"]) <= place["half"]:
+    if abs(result["gap"]) <= result["half"]:
         return f"Within the band that holds 95 % of healthy held-out people ({band})."
-    side = "Above" if place["gap"] > 0 else "Below"
+    side = "Above" if result["gap"] > 0 else "Below"
     where = f"{side} the band that holds 95 % of healthy held-out people ({band})"
     return f"{where}; 1 in 20 healthy people also lie outside it."
 
@@ -210,7 +209,7 @@ def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _flags(predictions) -> list[dict[str, str]]:
-    """Merge the flags of all models: one entry per flag, with the models it concerns when not all."""
+    """Return one entry per flag, with the models it concerns if these are not all."""
     models: dict[tuple[str, str], list[str]] = {}
     for row in predictions:
         for flag in readable_names.flags_in_words(row.get("flags")):
@@ -223,12 +222,12 @@ def _flags(predictions) -> list[dict[str, str]]:
 
 
 def _graphic(scan: ScanSection) -> dict[str, str] | None:
-    rows = [place for row in scan.predictions if (place := interval_row(row)) is not None]
+    rows = [result for row in scan.predictions if (result := interval_row(row)) is not None]
     if not rows:
         return None
-    said = [f"{row['model']}: corrected gap {decimals(row['gap'], 2, True)} years" for row in rows]
+    gaps = [f"{row['model']}: corrected gap {decimals(row['gap'], 2, True)} years" for row in rows]
     bands = any(row["half"] is not None for row in rows)
-    alt = "Corrected brain age gap against the band of healthy people. " + "; ".join(said)
+    alt = "Corrected brain age gap against the band of healthy people. " + "; ".join(gaps)
     from brainage_bids.report import figures
     from brainage_bids.report.figure_files import draw_picture
 

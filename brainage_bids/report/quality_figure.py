@@ -17,25 +17,25 @@ _LINES = {"warn": ("#8a6a00", (0, (1, 1.5))), "fail": ("#b3261e", "-"), "refuse"
 def strips(
     metrics: np.ndarray, passed: np.ndarray, names: Sequence[str], gates: Mapping[str, Mapping[str, tuple]]
 ) -> Figure:
-    """Draw one strip of points per metric, triangles for the scans that do not pass, lines for the gates.
+    """Draw one strip of points per metric; triangles are scans that do not pass, lines are the gates.
 
     Parameters
     ----------
     metrics
-        (scans, names), NaN where there is no number.
+        (scans, names), NaN where missing.
     passed
         (scans,) bool.
     names
-        Of the metrics.
+        Names of the metrics.
     gates
-        By metric and kind (``warn``, ``fail``, ``refuse``) the two limits.
+        Metric -> kind (``warn``, ``fail``, ``refuse``) -> lower and upper limit.
     """
     lines = -(-len(names) // 3)
     figure = Figure(figsize=(9.2, 1.15 * lines + 0.1))
     panels = figure.subplots(lines, 3, squeeze=False).ravel()
     edge = 0.25 / (1.15 * lines + 0.1)
     figure.subplots_adjust(left=0.02, right=0.98, top=1 - edge, bottom=edge, hspace=1.1, wspace=0.1)
-    height = (np.arange(len(metrics)) * 0.6180339887) % 1  # even, and the same in every run
+    height = (np.arange(len(metrics)) * 0.6180339887) % 1  # evenly spread, and the same in every run
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     for axes, name, values in zip(panels, names, metrics.T, strict=False):

@@ -1,6 +1,6 @@
-"""The page to look at before any number is believed: every scan with its quality, the worst first.
+"""The page of image quality, to look at before using any result: all scans, the worst first.
 
-Shows and sorts what the tables say; computes nothing but roundings, the order, and how far a scan lies from the others.
+Computes only roundings, the order of the scans, and how far each scan is from the others.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SHOWN = (
     "mask_volume_ml", "template_dice", "template_ncc", "fov_cut_fraction", "mask_edge_fraction", "scale_volume",
     "shear_max", "rotation_deg", "snr", "cnr", "tissue_contrast", "fwhm_mm",
 )  # fmt: skip
-THUMBNAILS = 200  # scans with pictures inside the page
+THUMBNAILS = 200  # scans whose pictures are embedded in the page
 THUMBNAIL_PIXELS = 300
 PICTURE_BYTES = 8_000_000  # of all thumbnails together, as text
 ROWS = 5000
-MIN_SCANS = 8  # below this many, a scan's distance from the others says nothing
+MIN_SCANS = 8  # with fewer scans, the distance of a scan from the others tells nothing
 _PICTURES = {"mask": "brain mask on the native scan", "template": "scan on the template"}
 
 
 @dataclass(frozen=True)
 class QcRow:
-    """What the page says about one scan.
+    """The content of the page for one scan.
 
     Parameters
     ----------
@@ -42,19 +42,19 @@ class QcRow:
     passed
         Whether every gate was passed.
     refused
-        Whether the scan was refused, so that there is no volume and no number.
+        Whether the scan was refused; then it has no volume and no numbers.
     reasons
-        Of the gates and warnings, in words.
+        Reasons of the gates, and warnings, in words.
     metrics
         Name -> number (or text, or None).
     decision, comment
-        What a person wrote: ``pass``, ``fail`` or None; free text.
+        Decision of a person, ``pass``, ``fail`` or None; free text.
     outdated
         Whether the decision was made on another volume than the present one.
     figures
-        ``mask``, ``template`` -> path of the picture and its address as seen from the page.
+        ``mask``, ``template`` -> path of the picture, and its address relative to the page.
     page
-        Address of the participant's page, None without one.
+        Address of the participant's page; None without one.
     """
 
     label: str
@@ -78,7 +78,7 @@ class QcRow:
 
 @dataclass(frozen=True)
 class QcPage:
-    """What the page is made of: ``gates`` is metric -> refuse, fail, warn -> limits; ``made_from`` is kept in it."""
+    """The content of the page. ``gates`` is metric -> refuse, fail, warn -> limits; ``made_from`` is a hash."""
 
     title: str
     version: str
@@ -94,9 +94,9 @@ def write_qc_page(path: str | Path, page: QcPage) -> Path:
     Parameters
     ----------
     path
-        The HTML file; it is self-contained. Pictures of the worst scans are inside, those of the others are linked.
+        The HTML file. Pictures of the worst scans are embedded, those of the others are linked.
     page
-        What to say. A picture that cannot be read is left out.
+        The content. A picture that cannot be read is left out.
 
     Raises
     ------
@@ -126,8 +126,8 @@ def write_qc_page(path: str | Path, page: QcPage) -> Path:
 def worst_first(rows: Sequence[QcRow]) -> list[tuple[QcRow, float | None]]:
     """Return the rows in the order of the page, each with its distance from the others.
 
-    First the refused, then those that failed a gate, then by the number of reasons, then by the largest robust z of
-    any metric: the distance from the median in units of 1.4826 MAD (None with fewer than 8 scans).
+    First come refused scans, then those that failed a gate. These are ordered by the number of reasons, then by the
+    largest robust z of any metric: the distance from the median in units of 1.4826 MAD (None with fewer than 8 scans).
     """
     distance = _distances(rows)
     order = {"refused": 0, "failed": 1, "warned": 2, "passed": 2}
@@ -146,13 +146,13 @@ def _distances(rows: Sequence[QcRow]) -> list[float | None]:
         return [None] * len(rows)
     largest = np.full(len(rows), np.nan)
     for column in range(values.shape[1]):
-        there = known[:, column]
-        if there.sum() < MIN_SCANS:
+        present = known[:, column]
+        if present.sum() < MIN_SCANS:
             continue
-        away = np.abs(values[:, column] - np.median(values[there, column]))
-        spread = 1.4826 * np.median(away[there])
+        distance = np.abs(values[:, column] - np.median(values[present, column]))
+        spread = 1.4826 * np.median(distance[present])
         if spread > 0:
-            largest = np.fmax(largest, away / spread)
+            largest = np.fmax(largest, distance / spread)
     return [float(z) if np.isfinite(z) else None for z in largest]
 
 
@@ -172,7 +172,7 @@ def _summary(rows: Sequence[QcRow]) -> list[tuple[str, str]]:
 
 
 def _thumbnails(rows: Sequence[QcRow]) -> Iterator[list[dict[str, str]]]:
-    """Yield the pictures of each row: embedded for the first scans while there is room, links for the others."""
+    """Yield the pictures of each row: embedded for the first scans while space is left, linked for the others."""
     room = PICTURE_BYTES
     for place, row in enumerate(rows):
         shown = []
@@ -209,7 +209,7 @@ def rounded(value: Any) -> str:
 
 
 def _limits(name: str, rows: Sequence[QcRow], gates: Gates) -> dict[str, str]:
-    """Return a metric's line in the table of gates: its values in this study and where the gates lie."""
+    """Return the line of a metric in the table of gates: its values in this study, and the limits."""
     values = column_values(rows, [name])[:, 0]
     values = values[np.isfinite(values)]
     middle = NOT_AVAILABLE
@@ -230,8 +230,8 @@ def _span(limits: tuple[float, float]) -> str:
 
 def column_values(rows: Sequence[QcRow], names: Sequence[str]) -> np.ndarray:
     """Return the metrics as (rows, names), NaN where there is no number."""
-    found = [[number(row.metrics.get(name)) for name in names] for row in rows]
-    return np.asarray(found, dtype=np.float64).reshape(-1, len(names))  # None becomes NaN
+    numbers = [[number(row.metrics.get(name)) for name in names] for row in rows]
+    return np.asarray(numbers, dtype=np.float64).reshape(-1, len(names))  # None becomes NaN
 
 
 def _figure(rows: Sequence[QcRow], gates: Gates) -> dict[str, str] | None:

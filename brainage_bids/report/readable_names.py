@@ -1,4 +1,4 @@
-"""What codes mean in words a clinician reads: flags, scores, subsets, statuses and test variants."""
+"""Codes in words for clinicians: flags, scores, subsets, statuses and test variants."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def fact_name(name: str) -> str:
 
 
 def metric_name(name: str) -> str:
-    """Return a QC metric's label: known ones in words, others with their unit taken from the end of the name."""
+    """Return the label of a QC metric. For unknown ones it is the name, with the unit from the end of the name."""
     known = _METRICS.get(name)
     if known:
         return known
@@ -173,6 +173,6 @@ def subset_name(subset: str) -> str:
 
 
 def family_of(subset: str) -> str:
-    """Return what a subset is a level of: ``all``, ``group``, ``split``, ``age``, ``sex``, ``site`` or ``other``."""
+    """Return the family of a subset: ``all``, ``group``, ``split``, ``age``, ``sex``, ``site`` or ``other``."""
     family = text(subset).partition("=")[0]
     return family if family in {"all", "group", "split", "age", "sex", "site"} else "other"

@@ -1,6 +1,6 @@
-"""What the group page says of the regions of an atlas: which the models relied on, in whom, and where groups differ.
+"""Tables and figures of the regions of an atlas: on which the models relied, by group, and where groups differ.
 
-The page shows the first regions; the TSV files hold all.
+The page shows the first regions; the TSV files contain all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHOWN_CONTRAST = 10
 
 
 def region_tables(page: GroupPage) -> dict[str, Any]:
-    """Return ``regions`` (everyone, models side by side) and ``contrasts``; None where there is nothing to say."""
+    """Return the tables ``regions`` (everyone, models side by side), ``relevant`` and ``contrasts``; None if empty."""
     rows = page.rows("saliency_regions")
     everyone = [row for row in rows if row["group_by"] == "all"]
     contrasts = [row for row in page.rows("saliency_contrasts") if text(row["variant"]) != "raw"]
@@ -35,24 +35,24 @@ def region_tables(page: GroupPage) -> dict[str, Any]:
 
 
 def atlas_words(page: GroupPage) -> str:
-    """Return what the atlas is and how it lies, in words; empty without one."""
+    """Return a text on the atlas and its position on the template; empty without an atlas."""
     atlas = page.atlas
     if not atlas:
         return ""
-    said = f"Atlas {atlas['name']} ({atlas['source']}), {atlas['regions']} regions."
+    words = f"Atlas {atlas['name']} ({atlas['source']}), {atlas['regions']} regions."
     offset = number(atlas.get("right_of_template_mm"))
     if offset is not None:
         where = "to the right" if offset > 0 else "to the left"
-        said += f" It lies {abs(offset):.0f} mm {where} of the template." if offset else " It lies on the template."
-    return said + " Every region with its numbers is in group/saliency_regions.tsv."
+        words += f" It lies {abs(offset):.0f} mm {where} of the template." if offset else " It lies on the template."
+    return words + " Every region with its numbers is in group/saliency_regions.tsv."
 
 
 def _side_by_side(page: GroupPage, rows: list[Row]) -> dict[str, Any]:
-    """Return everyone's regions, models beside each other, in the order of their best rank."""
+    """Return the regions in everyone, models side by side, in the order of the best rank."""
     by_model = {model: {row["index"]: row for row in rows if row["model"] == model} for model in page.models}
-    by_model = {model: found for model, found in by_model.items() if found}
+    by_model = {model: regions for model, regions in by_model.items() if regions}
     first = next(iter(by_model.values()))
-    best = {label: min((number(found[label]["rank"]) or np.inf) for found in by_model.values()) for label in first}
+    best = {label: min(number(regions[label]["rank"]) or np.inf for regions in by_model.values()) for label in first}
     order = sorted((label for label in first if best[label] < np.inf), key=lambda label: (best[label], label))
     columns: list[Column] = [("Region", "w", lambda r: text(r["any"]["name"]))]
     columns += [("Volume (mL)", "n", lambda r: decimals(r["any"]["volume_ml"], 1))]
@@ -64,8 +64,8 @@ def _side_by_side(page: GroupPage, rows: list[Row]) -> dict[str, Any]:
             ("left − right", "n", _of(model, lambda r: decimals(r["laterality_index"], sign=True))),
             ("cells", "n", _of(model, lambda r: count(r["n_cells"]))),
         ]
-    shown = [{"any": first[label], **{m: found[label] for m, found in by_model.items()}} for label in order[:SHOWN]]
-    n = ", ".join(f"{model} n = {count(next(iter(found.values()))['n'])}" for model, found in by_model.items())
+    shown = [{"any": first[label], **{m: regions[label] for m, regions in by_model.items()}} for label in order[:SHOWN]]
+    n = ", ".join(f"{model} n = {count(next(iter(regions.values()))['n'])}" for model, regions in by_model.items())
     caption = (
         f"Regions by the mean of the normalised map in everyone ({n}), the first {len(shown)} of {len(order)}; "
         "years: what the region adds to the predicted age; left − right: (L − R) / (L + R)"
@@ -83,13 +83,13 @@ def _rank(row: Row) -> str:
 
 
 def _relevant(rows: list[Row], atlas: Any) -> dict[str, Any]:
-    """Return which regions reach the threshold, by model and group."""
+    """Return the regions that reach the threshold, by model and group."""
     threshold = atlas.get("threshold", 0.8)
-    found: dict[tuple, list[Row]] = {}
+    by_group: dict[tuple, list[Row]] = {}
     for row in rows:
-        found.setdefault((row["model"], row["group_by"], row["group"], row["n"]), []).append(row)
+        by_group.setdefault((row["model"], row["group_by"], row["group"], row["n"]), []).append(row)
     lines = []
-    for (model, by, group, n), members in found.items():
+    for (model, by, group, n), members in by_group.items():
         above = sorted((r for r in members if number(r["above_threshold"]) == 1), key=lambda r: -r["mean"])
         names = ", ".join(f"{r['name']} {decimals(r['mean'])}" for r in above[:12])
         more = f" and {len(above) - 12} more" if len(above) > 12 else ""
@@ -109,7 +109,7 @@ def _who(by: str, group: str) -> str:
 
 
 def _contrasts(rows: list[Row]) -> dict[str, Any]:
-    """Return the regions with the smallest p of every contrast, adjusted for age (and sex)."""
+    """Return the regions with the smallest p for each contrast, adjusted for age (and sex)."""
     shown, tested = [], {}
     for row in rows:
         tested.setdefault((row["model"], row["contrast"]), []).append(row)
@@ -137,7 +137,7 @@ def _contrasts(rows: list[Row]) -> dict[str, Any]:
 
 
 def region_figures(page: GroupPage, people: pd.DataFrame, album) -> list[dict]:
-    """Draw, for every model, the means of its first regions in every group."""
+    """Draw one figure per model: the means of its highest regions in every group."""
     if not len(page.frame("saliency_regions")):
         return []
     controls = bool(is_control(people, page.controls).any())
@@ -151,7 +151,7 @@ def _heat(page: GroupPage, model: str, controls: bool, album) -> list[dict]:
         return []
     groups = rows[["group_by", "group", "n"]].drop_duplicates()
     everyone = rows[rows["group_by"] == "all"].sort_values("rank").head(SHOWN)
-    if len(groups) == 2 and set(groups["group_by"]) != {"all"}:  # a single group says what everyone says
+    if len(groups) == 2 and set(groups["group_by"]) != {"all"}:  # a single group is the same as everyone
         groups = groups[groups["group_by"] == "all"]
     values = np.full((len(everyone), len(groups)), np.nan)
     for j, (by, group, _) in enumerate(groups.itertuples(index=False)):
@@ -178,7 +178,7 @@ def _heat_map(values: np.ndarray, names: list[str], groups: list[str]) -> Figure
         if np.isfinite(values[i, j]):
             colour = "white" if values[i, j] < 0.6 * top else INK
             shown = f"{values[i, j]:.2f}"
-            # inside its cell, it needs no place of its own: without this, placing the parts takes half the time
+            # in_layout=False: the number is inside its cell; otherwise the layout takes half of the time
             axes.text(j, i, shown, ha="center", va="center", fontsize=8, color=colour, in_layout=False)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xticks(range(len(groups)), groups, fontsize=8, rotation=40, ha="left", rotation_mode="anchor")

@@ -1,7 +1,4 @@
-"""The page of one training: curves, learning rate, the embedding as a map, examples of augmentation.
-
-Draws what it is given; computes nothing but medians for the axes.
-"""
+"""The page of one training: loss, error and learning rate by epoch, the features of people, augmented volumes."""
 
 from __future__ import annotations
 
@@ -29,24 +26,24 @@ STAGES = {
 
 @dataclass(frozen=True)
 class TrainingPage:
-    """What the page is made of.
+    """The content of the page.
 
     Parameters
     ----------
     name, version
-        Of the model and of the software.
+        Name of the model, version of the software.
     card
         Content of ``model.json``.
     history
         ``member stage epoch lr loss loss_excess val_mae val_mae_knn seconds``; numbers or ``n/a``.
     embedding
-        ``part age first second``; None when there is none.
+        ``part age first second`` of people: their set, age (years) and two principal components; None without.
     shares
-        Share of the variance of the two axes.
+        Share of the variance that each of the two components explains.
     examples
-        Rows of images in [0, 1], the first of each row as it is.
+        Rows of images in [0, 1]; the first of each row is not augmented.
     made_from
-        What tells this model from others, kept in the page.
+        Hash of the model, stored in the page.
     """
 
     name: str
@@ -100,7 +97,7 @@ def write_training_page(path: str | Path, page: TrainingPage) -> Path:
 
 
 def curves(history: pd.DataFrame) -> Figure:
-    """Draw loss, validation error and learning rate by epoch, a row per stage, a line per member."""
+    """Draw loss, validation error and learning rate by epoch: one row per stage, one line per member."""
     stages = [stage for stage in STAGES if stage in set(history.stage)]
     figure = Figure(figsize=(9.5, 2.9 * len(stages)), layout="constrained")
     panels = figure.subplots(len(stages), 3, squeeze=False)
@@ -131,7 +128,7 @@ def curves(history: pd.DataFrame) -> Figure:
 
 
 def embedding_figure(points: pd.DataFrame, shares: Sequence[float]) -> Figure:
-    """Draw people by two principal components of their features, coloured by age, with a mark for each part."""
+    """Draw people by two principal components of their features; colour shows the age, the marker the set."""
     figure = Figure(figsize=(7.2, 5), layout="constrained")
     axes = figure.subplots()
     low, high = points.age.min(), points.age.max()
@@ -150,7 +147,7 @@ def embedding_figure(points: pd.DataFrame, shares: Sequence[float]) -> Figure:
 
 
 def examples_figure(rows: Sequence[Sequence[np.ndarray]]) -> Figure:
-    """Draw the volumes of a few people as they are and augmented."""
+    """Draw the volumes of a few people, original and augmented."""
     columns = len(rows[0])
     shape = rows[0][0].shape
     width = 11.0

@@ -1,4 +1,4 @@
-"""The figures of people scanned more than once: the gap over the years, one figure a model."""
+"""Figures of people who were scanned more than once: the gap over the years, one figure per model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from brainage_bids.report import figures
 from brainage_bids.report.groupdata import UNSTATED, GroupPage, column, group_order
 from brainage_bids.report.html import text
 
-DRAWN = 200  # people a panel
+DRAWN = 200  # people per panel, at most
 
 
 def trajectories(page: GroupPage, album) -> list[dict]:
-    """Draw the gap of people with two sessions or more against the years since their first, one figure a model."""
+    """Draw the gap of people with two or more sessions against the years since the first; one figure per model."""
     if page.sessions is None or not len(page.sessions) or not page.rows("longitudinal"):
         return []
     rows = page.sessions.assign(age=column(page.sessions, "age"))
@@ -28,7 +28,7 @@ def trajectories(page: GroupPage, album) -> list[dict]:
 
 
 def _trajectories(page: GroupPage, rows, model: str, album) -> list[dict]:
-    panels, left = [], 0
+    panels, n_not_drawn = [], 0
     for group in group_order(rows, page.controls):
         part = rows[rows["group"] == group]
         begins = np.flatnonzero(~part["participant_id"].duplicated().to_numpy())[1:]  # the rows are sorted by person
@@ -38,7 +38,7 @@ def _trajectories(page: GroupPage, rows, model: str, album) -> list[dict]:
         if not people:
             continue
         chosen = np.unique(np.linspace(0, len(people) - 1, min(DRAWN, len(people))).astype(int))
-        left += len(people) - len(chosen)
+        n_not_drawn += len(people) - len(chosen)
         rate = _rate_of(page, model, group)
         start = float(np.mean([gap[0] for _, gap in people]))
         panels.append(
@@ -46,14 +46,14 @@ def _trajectories(page: GroupPage, rows, model: str, album) -> list[dict]:
         )
     if not panels:
         return []
-    said = "; ".join(f"{p['group']}: {p['n']} people" for p in panels)
+    summary = "; ".join(f"{p['group']}: {p['n']} people" for p in panels)
     caption = (
         f"Model {model}: uncorrected gap of each person over the years since the first scan. Black: mean gap at the "
-        f"first scan and mean rate. {said}."
+        f"first scan and mean rate. {summary}."
     )
-    caption += f" {left} people are not drawn, for room." if left else ""
+    caption += f" {n_not_drawn} people are not drawn, for room." if n_not_drawn else ""
     figure = figures.trajectories(panels, "brain age gap, uncorrected (years)")
-    alt = f"Gap over time, model {model}. {said}"
+    alt = f"Gap over time, model {model}. {summary}"
     return [album.add(f"trajectories-{model_label(model)}", figure, caption, alt, narrow=len(panels) == 1)]
 
 

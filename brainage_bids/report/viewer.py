@@ -1,8 +1,7 @@
-"""Mean Grad-RAM maps and the template as compact bytes inside the page, for the slice viewer of ``viewer.js``.
+"""Data for the slice viewer in the page (``viewer.js``): mean Grad-RAM maps and the template as compact bytes.
 
 Both are sampled in world space (mm, RAS+) on axis-aligned grids that cover an adult brain. Maps of deep networks are
-smooth (cells of 16 to 64 mm, interpolated), so a coarse grid of bytes says the same as the file; the page says how
-coarse.
+smooth (cells of 16 to 64 mm, interpolated), so a coarse grid is enough; the page tells its step.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from brainage_bids.report.brain_slices import Brain
 from brainage_bids.report.html import number, text
 from brainage_bids.report.html_tables import rows_of
 
-# Box around an adult brain in MNI space (x, y, z); its corner is a node of the paper's grid at 2 and at 4 mm.
+# Box around an adult brain in MNI space (x, y, z). Its corner is a voxel centre of the paper's grid at 2 and 4 mm.
 FIELD_MM = ((-80.0, 80.0), (-116.0, 84.0), (-78.0, 90.0))
 BUDGET = 5_000_000  # characters of base64 in the page, template included
-STEPS_MM = (4.0, 6.0, 8.0, 12.0)  # grids of the maps, the finest that fits the budget is taken
+STEPS_MM = (4.0, 6.0, 8.0, 12.0)  # grid steps for the maps; the finest that fits the budget is used
 UNDERLAY_MM = 2.0
 EVERYONE = ("all", "group=all")
 _FAMILIES = {"all": "Everyone", "age": "Age", "sex": "Sex", "group": "Diagnosis"}
@@ -35,7 +34,7 @@ _COLOURS = 33  # stops of a colour scale; the viewer interpolates
 
 
 def viewer_data(maps: pd.DataFrame | None, underlay: Any, budget: int = BUDGET) -> dict[str, Any] | None:
-    """Return what the slice viewer shows, or None when there is no map that can be read.
+    """Return the data for the slice viewer, or None if no map can be read.
 
     Parameters
     ----------
@@ -44,7 +43,7 @@ def viewer_data(maps: pd.DataFrame | None, underlay: Any, budget: int = BUDGET) 
     underlay
         Template T1w (path or ``(array, affine)``), 0 outside the brain; None shows the maps alone.
     budget
-        Characters of base64 that the page may grow by; maps that do not fit are counted in ``left``.
+        Characters of base64 that may be added to the page; ``left`` counts the maps that do not fit.
 
     Returns
     -------
@@ -59,21 +58,21 @@ def viewer_data(maps: pd.DataFrame | None, underlay: Any, budget: int = BUDGET) 
     template = None if anatomy is None else _underlay(anatomy)
     room = budget - (0 if template is None else len(template["data"]))
     step = next((s for s in STEPS_MM if _characters(s) * len(rows) <= room), STEPS_MM[-1])
-    kept = rows[: max(0, room // _characters(step))]
+    fitting = rows[: max(0, room // _characters(step))]
     shown = []
-    for model in dict.fromkeys(text(row.get("model")) for row, _ in kept):
-        shown += _maps_of([(row, image) for row, image in kept if text(row.get("model")) == model], anatomy, step)
+    for model in dict.fromkeys(text(row.get("model")) for row, _ in fitting):
+        shown += _maps_of([(row, image) for row, image in fitting if text(row.get("model")) == model], anatomy, step)
     return {
         "underlay": template,
         "grid": _grid(step),
         "maps": shown,
         "kinds": {kind: {"label": label, "colours": _colours(name)} for kind, (label, name) in _KINDS.items()},
-        "left": len(rows) - len(kept),
+        "left": len(rows) - len(fitting),
     }
 
 
 def sample_grid(image: Brain, step: float) -> np.ndarray:
-    """Return an image on the viewer's grid of ``step`` mm, float64 (x, y, z), 0 beyond the image."""
+    """Return an image on the viewer's grid of ``step`` mm, float64 (x, y, z), 0 outside the image."""
     axes = [origin + step * np.arange(n) for origin, n in zip(_grid(step)["origin"], _grid(step)["shape"], strict=True)]
     world = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)  # (x, y, z, 3)
     return np.nan_to_num(brain_slices.sample(image, world))
@@ -92,7 +91,7 @@ def _characters(step: float) -> int:
 def _readable(source: Any) -> Brain | None:
     try:
         return brain_slices.load(source)
-    except BrainageError:  # said beside the figures already
+    except BrainageError:  # the figures show this error already
         return None
 
 
@@ -103,7 +102,7 @@ def _underlay(anatomy: Brain) -> dict[str, Any]:
 
 
 def _maps_of(members: Sequence[tuple[dict, Brain]], anatomy: Brain | None, step: float) -> list[dict[str, Any]]:
-    """Return the maps of one model; all maps of one kind share the ends of their colour scale."""
+    """Return the maps of one model; all maps of one kind have the same colour scale."""
     sampled = [sample_grid(image, step) for image in _extended([image for _, image in members], anatomy)]
     limits = {"mean": 0.0, "signed": 0.0}
     for (row, _), values in zip(members, sampled, strict=True):
@@ -138,11 +137,11 @@ def _kind(row: dict) -> str:
 
 
 def _extended(images: list[Brain], anatomy: Brain | None) -> list[Brain]:
-    """Continue the maps of one model beyond the brain with their nearest value inside it.
+    """Extend the maps of one model beyond the brain with the nearest value inside it.
 
-    Files are 0 outside the brain mask. Sampled coarsely as they are, the edge of the brain would fade to 0; continued,
-    the viewer cuts them with the much finer template. A voxel is inside when any map of the model has a value there, or
-    when the template says so one voxel away from its edge (a mean map may be 0 inside, too).
+    Files are 0 outside the brain mask. Without the extension, coarse sampling would make the edge of the brain fade to
+    0. The viewer cuts the extended maps with the much finer template. A voxel is inside if any map of the model has a
+    value there, or if it is at least one voxel inside the edge of the template (a mean map may be 0 inside, too).
     """
     if anatomy is None:
         return images
