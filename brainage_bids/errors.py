@@ -79,13 +79,13 @@ class CannotCreateError(BrainageError):
 
 
 class InputOutputError(BrainageError):
-    """Reading or writing failed (for example, the network file system is gone)."""
+    """Reading or writing failed, for example because a network drive is gone."""
 
     exit_code = 74
 
 
 class NoRoomError(InputOutputError):
-    """The disk is full or the quota is used up. This always ends the run."""
+    """The same code: the disk is full or the quota is used up. This always ends the run."""
 
 
 class TryAgainError(BrainageError):

@@ -6,22 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainage_bids.app.models import (
-    Model,
-    bundled_model,
-    find_model,
-    model_spec,
-    open_model,
-    refuse_same_names,
-)
+from brainage_bids.app.models import Model, bundled_model, find_model, model_spec, open_model, refuse_same_names
 from brainage_bids.app.options import ParticipantOptions
 from brainage_bids.app.scan_predictions import prediction_is_current
-from brainage_bids.app.templates import (
-    asked_template,
-    check_templates,
-    model_template,
-    recipe_on,
-)
+from brainage_bids.app.templates import asked_template, check_templates, model_template, recipe_on
 from brainage_bids.app.training import check_training
 from brainage_bids.bids.choice import choice_of
 from brainage_bids.bids.outputs import Outputs, is_study_model

@@ -14,10 +14,7 @@ from brainage_bids.app.bias import UNKNOWN_FOLD
 from brainage_bids.app.models import WEIGHTS_KEY, read_cards, trained_as, weights_now
 from brainage_bids.app.quality_table import gates_passed
 from brainage_bids.app.run_record import last_events
-from brainage_bids.app.scan_predictions import (
-    believable,
-    is_up_to_date,
-)
+from brainage_bids.app.scan_predictions import believable, is_up_to_date
 from brainage_bids.app.types import GAP_COLUMNS, Results, empty_gaps
 from brainage_bids.bids.grouptables import BY_MODEL
 from brainage_bids.bids.outputs import scan_claim

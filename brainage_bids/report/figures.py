@@ -40,7 +40,7 @@ def age_histogram(ages: Mapping[str, np.ndarray], bin_years: float = 5.0) -> Fig
         Width of a bar, years.
     """
     ages = {group: np.asarray(values, float) for group, values in ages.items() if len(values)}
-    figure, panels = _figure(8.0, 0.6 + 1.25 * len(ages), len(ages), 1, sharex=True)
+    figure, panels = new_figure(8.0, 0.6 + 1.25 * len(ages), len(ages), 1, sharex=True)
     everyone = np.concatenate(list(ages.values()))
     edges = np.arange(np.floor(everyone.min() / bin_years), np.floor(everyone.max() / bin_years) + 2) * bin_years
     colours = style(list(ages))
@@ -65,7 +65,7 @@ def age_scatter(age: np.ndarray, predicted: np.ndarray, groups: Sequence[str], o
     order
         Groups in the order of the legend.
     """
-    figure, (axes,) = _figure(6.4, 5.8)
+    figure, (axes,) = new_figure(6.4, 5.8)
     age, predicted, groups = np.asarray(age, float), np.asarray(predicted, float), np.asarray(groups, object)
     low, high = min(age.min(), predicted.min()) - 3, max(age.max(), predicted.max()) + 3
     axes.plot([low, high], [low, high], color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label="identity", zorder=4)
@@ -96,7 +96,7 @@ def gap_violins(gaps: Mapping[str, np.ndarray], label: str) -> Figure:
         Label of the value axis.
     """
     gaps = {group: np.asarray(values, float) for group, values in gaps.items() if len(values)}
-    figure, (axes,) = _figure(max(4.6, 1.5 + 1.25 * len(gaps)), 4.8)
+    figure, (axes,) = new_figure(max(4.6, 1.5 + 1.25 * len(gaps)), 4.8)
     jitter = np.random.default_rng(_JITTER_SEED)
     everyone = sum(values.size for values in gaps.values())
     axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
@@ -127,7 +127,7 @@ def trajectories(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
     label
         Label of the value axis.
     """
-    figure, all_axes = _figure(max(4.6, 3.4 * len(panels)), 4.2, 1, len(panels), sharex=True, sharey=True)
+    figure, all_axes = new_figure(max(4.6, 3.4 * len(panels)), 4.2, 1, len(panels), sharex=True, sharey=True)
     colours = style([panel["group"] for panel in panels])
     for axes, panel in zip(all_axes, panels, strict=True):
         colour, marker = colours[panel["group"]]
@@ -156,7 +156,7 @@ def score_scatter(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, all_axes = _figure(4.4 * columns + 0.3, 4.1 * rows, rows, columns, sharey=True)
+    figure, all_axes = new_figure(4.4 * columns + 0.3, 4.1 * rows, rows, columns, sharey=True)
     for index, panel in enumerate(panels):
         axes, score, gap = all_axes[index], np.asarray(panel["score"], float), np.asarray(panel["gap"], float)
         axes.axhline(0, color=GRID, linewidth=1.2)
@@ -189,7 +189,7 @@ def forest(rows: Sequence[Mapping[str, Any]], label: str) -> Figure:
     label
         Label of the value axis.
     """
-    figure, (axes,) = _figure(9.2, 1.1 + 0.36 * len(rows))
+    figure, (axes,) = new_figure(9.2, 1.1 + 0.36 * len(rows))
     axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
     series = style(list(dict.fromkeys(row["series"] for row in rows)))
     for y, row in enumerate(rows):
@@ -217,7 +217,7 @@ def bias_lines(
     line
         ``slope``, ``intercept``, ``age_min``, ``age_max`` of the line that was removed, or None.
     """
-    figure, all_axes = _figure(9.6, 4.2, 1, 2, sharey=True, sharex=True)
+    figure, all_axes = new_figure(9.6, 4.2, 1, 2, sharey=True, sharex=True)
     names = ("others", "controls") if controls.any() else ("everyone", "controls")
     for axes, gap, title in zip(all_axes, (before, after), ("before: raw gap", "after: corrected gap"), strict=True):
         axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
@@ -252,7 +252,7 @@ def interval_graphic(rows: Sequence[Mapping[str, Any]]) -> Figure:
     rows
         One per model: ``model``, ``gap`` (corrected, years), ``half`` (half width of the 95 % interval, or None).
     """
-    figure, (axes,) = _figure(5.2, 1.3 + 0.6 * len(rows))  # readable on a phone
+    figure, (axes,) = new_figure(5.2, 1.3 + 0.6 * len(rows))  # readable on a phone
     reach = max([5.0, *(abs(row["gap"]) for row in rows), *(row["half"] or 0 for row in rows)]) * 1.25
     axes.axvline(0, color=INK, linewidth=1.2)
     for y, row in enumerate(rows):
@@ -278,7 +278,7 @@ def study_figure(table: pd.DataFrame, setting: str) -> Figure:
     setting
         Name of the setting.
     """
-    figure, (axes,) = _figure(6.4, 4.4)
+    figure, (axes,) = new_figure(6.4, 4.4)
     values, seeds = list(dict.fromkeys(table.value)), list(dict.fromkeys(table.seed))
     for index, seed in enumerate(seeds):
         rows = table[table.seed == seed]
@@ -322,7 +322,9 @@ def line_band(x: np.ndarray, y: np.ndarray, points: int = 80) -> tuple[np.ndarra
     return grid, intercept + slope * grid, half
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **share: bool) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **share: bool
+) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     panels = list(np.ravel(figure.subplots(rows, columns, **share)))
     for axes in panels:

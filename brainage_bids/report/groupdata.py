@@ -86,7 +86,7 @@ class GroupPage:
     links: Sequence[str] | None = None
 
     def frame(self, name: str) -> pd.DataFrame:
-        """Return a table of the group level, without rows where it was not made."""
+        """Return a table of the group level; it has no rows if it was not made."""
         return self.tables.get(name, pd.DataFrame(columns=BY_NAME[name].columns))
 
     def rows(self, name: str) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def declared(page: Page, rows: Sequence[Row]) -> dict[str, Any] | None:
     if not rows:
         return None
     columns: list[Column] = [(shown.title, shown.kind, _writer(shown)) for shown in page.columns]
-    built = _table(page.caption, columns, list(rows))
+    built = plain(page.caption, columns, rows)
     grey = {shown.title: shown.grey_in for shown in page.columns if shown.grey_in}
     for index, column in enumerate(built["columns"]):
         for row, cells in zip(rows, built["rows"], strict=True):
@@ -124,12 +124,7 @@ def bias(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ("Warnings", "note", lambda r: _joined(r.get("warnings"))),
     ]
     rows = [{"model": model, **line} for model, line in lines.items()]
-    return _table("Age-bias lines", columns, rows)
-
-
-def plain(caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a table from its columns ``(title, kind, row -> text)``."""
-    return _table(caption, list(columns), list(rows))
+    return plain("Age-bias lines", columns, rows)
 
 
 def is_primary(row: Row) -> bool:
@@ -140,12 +135,13 @@ def is_primary(row: Row) -> bool:
 
 
 def primary_statistic(correlations: Iterable[Row], score: str) -> str | None:
-    """Return the statistic of the primary tests of a score, None where there is no such test."""
+    """Return the statistic of the primary tests of a score, or None without such a test."""
     primary = (row for row in correlations if text(row.get("score")) == score and is_primary(row))
     return next((text(row.get("statistic")) for row in primary), None)
 
 
-def _table(caption: str, columns: list[Column], rows: list[Row]) -> dict[str, Any]:
+def plain(caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, Any]:
+    """Return a table from its columns ``(title, kind, row -> text)``; notes go below the rows."""
     cells = [[{"text": make(row), "style": ""} for _, _, make in columns] for row in rows]
     # Empty columns (no notes, no warnings) are not shown.
     blank = {NOT_AVAILABLE, ""}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from brainage_bids.report.figures import GRID, INK, mean_interval, style
+from brainage_bids.report.figures import INK, mean_interval, new_figure, style
 
 _BIN_YEARS = 5.0
 _SMALL = 5  # with fewer values than this, points are drawn instead of a violin
@@ -23,7 +23,7 @@ def ages_by_site(ages: Mapping[str, np.ndarray], label: str) -> Figure:
     label
         Label of the value axis, with whom the bars count.
     """
-    figure, axes = _axes(8.0, 4.0)
+    figure, (axes,) = new_figure(8.0, 4.0)
     everyone = np.concatenate(list(ages.values()))
     first, last = np.floor(everyone.min() / _BIN_YEARS), np.floor(everyone.max() / _BIN_YEARS)
     edges = np.arange(first, last + 2) * _BIN_YEARS
@@ -47,7 +47,7 @@ def gap_violins_by_model(gaps: Mapping[str, Mapping[str, np.ndarray]], label: st
         Label of the value axis.
     """
     groups = list(dict.fromkeys(group for by_group in gaps.values() for group in by_group))
-    figure, axes = _axes(max(5.0, 1.6 + (0.5 + 0.55 * len(gaps)) * len(groups)), 4.8)
+    figure, (axes,) = new_figure(max(5.0, 1.6 + (0.5 + 0.55 * len(gaps)) * len(groups)), 4.8)
     axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
     width = 0.84 / len(gaps)
     for rank, (model, (colour, _)) in enumerate(style(list(gaps)).items()):
@@ -68,13 +68,3 @@ def gap_violins_by_model(gaps: Mapping[str, Mapping[str, np.ndarray]], label: st
     axes.set(ylabel=label, xlim=(-0.6, len(groups) - 0.4))
     axes.legend(frameon=False, fontsize=9)
     return figure
-
-
-def _axes(width: float, height: float):
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9.5)
-    return figure, axes

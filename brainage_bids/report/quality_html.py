@@ -229,7 +229,7 @@ def _span(limits: tuple[float, float]) -> str:
 
 
 def column_values(rows: Sequence[QcRow], names: Sequence[str]) -> np.ndarray:
-    """Return the metrics as (rows, names), NaN where there is no number."""
+    """Return the metrics, float64 (rows, names), NaN where missing."""
     numbers = [[number(row.metrics.get(name)) for name in names] for row in rows]
     return np.asarray(numbers, dtype=np.float64).reshape(-1, len(names))  # None becomes NaN
 
