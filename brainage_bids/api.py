@@ -495,8 +495,8 @@ def gradram(
     person = person_of(volume) if participant_id is None and is_path else participant_id
     if person is None and len(model.networks) > 1:
         raise UsageError(
-            f"the model {model.name} has {len(model.networks)} members, and who held the person out decides which of "
-            "them explains the volume; say whom it shows with participant_id"
+            f"the model {model.name} has {len(model.networks)} members, and the one that held the person out explains "
+            "the volume; give the participant_id"
         )
     values = load_volume(volume, model.spec) if is_path else volume
     if values.shape != model.spec.shape:

@@ -260,7 +260,7 @@ def test_ages_ids_and_folders_are_looked_at(scans, tmp_path):
         train_model(scans.astype({"age": object}).replace({"age": {20.0: "89+"}}), model_dir=tmp_path / "m", **TINY)
     with pytest.raises(UsageError, match="no participant_id"):
         train_model(scans.assign(participant_id=None), model_dir=tmp_path / "m", **TINY)
-    with pytest.raises(UsageError, match="stands in two rows"):
+    with pytest.raises(UsageError, match="is in two rows"):
         train_model(pd.concat([scans, scans]), model_dir=tmp_path / "m", train_on="age > 0", **TINY)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").touch()
@@ -272,7 +272,7 @@ def test_ages_ids_and_folders_are_looked_at(scans, tmp_path):
 
 def test_a_volume_of_nobody_is_not_predicted(model, scans, tmp_path):
     nobody = volume(tmp_path / "brain.nii.gz", 40, np.random.default_rng(1))
-    with pytest.raises(UsageError, match=r"brain.nii.gz does not say whom it shows.*participant_ids"):
+    with pytest.raises(UsageError, match=r"brain.nii.gz has no participant label.*participant_ids"):
         predict(model, [nobody])
     with pytest.raises(UsageError, match="ages has 1 values for 2 volumes"):
         predict(model, scans["volume"][:2].tolist(), ages=[40.0])

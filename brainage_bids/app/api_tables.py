@@ -103,13 +103,13 @@ def training_table(scans: pd.DataFrame, train_on: str | None, controls: Sequence
     if "prefix" not in table:
         table["prefix"] = [re.sub(r"(_space-.*)?\.nii(\.gz)?$", "", Path(path).name) for path in table["volume"]]
     if twice := table["volume"][table["volume"].duplicated()].tolist():
-        raise UsageError(f"the volume {shorten(twice[0])} stands in two rows; keep one row a scan")
+        raise UsageError(f"the volume {shorten(twice[0])} is in two rows; keep one row per scan")
     groups = levels(text(table, "group"))
     healthy = tuple(attributes.get("controls", ()) if controls is None else many(controls))
     if groups and train_on is None and not set(healthy) & set(groups):
         raise UsageError(
             f"nobody is known to be healthy: the groups are {', '.join(groups)}, the controls "
-            f"{', '.join(healthy) or 'not named'}; name them with controls, or say with train_on who trains"
+            f"{', '.join(healthy) or 'not named'}; give controls, or choose the people to train on with train_on"
         )
     name = attributes.get("name") or ""
     dataset = Dataset(Path(), name, (), group_column="group" if groups else None, controls=healthy)
@@ -141,8 +141,8 @@ def volumes_table(
                 raise UsageError(f"{name} has {len(given)} values for {len(paths)} volumes; give one for each")
         if None in people:
             raise UsageError(
-                f"the name {shorten(Path(paths[people.index(None)]).name)} does not say whom it shows, and a model "
-                "must not predict those it was trained on unnoticed; give participant_ids"
+                f"{shorten(Path(paths[people.index(None)]).name)} has no participant label in its name, so it is not "
+                "known whether the model was trained on this person; give participant_ids"
             )
         table = pd.DataFrame({"participant_id": people, "volume": paths})
         table["age"] = None if ages is None else list(ages)
@@ -226,7 +226,7 @@ def _objects(values: Iterable[Any], table: pd.DataFrame) -> pd.Series:
 def participant_label(person: object) -> str:
     """Return the label of a participant with its prefix, ``sub-01``; models know their people by this label."""
     if not is_known(person) or not str(person).strip():
-        raise UsageError("a row has no participant_id; people are kept apart by it: give one for every volume")
+        raise UsageError("a row has no participant_id, which is needed to know the person; give one for every volume")
     text = str(person).strip()
     return text if text.startswith("sub-") else f"sub-{text}"
 

@@ -127,8 +127,8 @@ def read_results(
     cards = {name: card | {WEIGHTS_KEY: weights.get(name)} for name, card in cards.items()}
     if outdated:
         LOG.warning(
-            "%d predictions were made from other volumes, by an earlier training or other weights of the model, or are "
-            "no age that a person can have, and are not used (%s); run the participant level again",
+            "%d predictions were made from other volumes or by another version of the model, or are impossible ages; "
+            "they are not used (%s); run the participant level again",
             len(outdated),
             ", ".join(f"{scan.prefix} {name}" for scan, name in outdated[:5]),
         )

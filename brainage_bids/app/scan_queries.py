@@ -173,17 +173,17 @@ def _truth(value: object) -> pd.Series | np.bool_:
             return value.fillna(False).astype(bool)
         if value.dtype == object and value.dropna().map(type).eq(bool).all():
             return value.eq(True)
-        raise _Refused(f"{value.name or 'a number'} is no yes or no; compare it with something, as in age > 40")
-    raise _Refused(f"{shorten(value, SHOWN)!r} is no yes or no; compare it with a column, as in age > 40")
+        raise _Refused(f"{value.name or 'a number'} is not true or false; compare it with something, as in age > 40")
+    raise _Refused(f"{shorten(value, SHOWN)!r} is not true or false; compare it with a column, as in age > 40")
 
 
 def _number(value: object) -> object:
     if isinstance(value, pd.Series):
         is_number = pd.api.types.is_numeric_dtype(value.dtype) and not pd.api.types.is_bool_dtype(value.dtype)
         if not is_number:
-            raise _Refused(f"{value.name or 'a yes or no'} is no number, and only numbers can be calculated with")
+            raise _Refused(f"{value.name or 'a yes or no'} is no number, and calculations need numbers")
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Refused(f"{shorten(value, SHOWN)!r} is no number, and only numbers can be calculated with")
+        raise _Refused(f"{shorten(value, SHOWN)!r} is no number, and calculations need numbers")
     return value
 
 
@@ -208,7 +208,7 @@ def _compared(left: object, op: ast.cmpop, right: object) -> object:
     if type(op) not in _ORDER:
         raise _refusal(op)
     if isinstance(left, list) or isinstance(right, list):
-        raise _Refused("a list can only be asked with in, not in, == and !=")
+        raise _Refused("a list can only be compared with in, not in, == and !=")
     return _ordered(left, _ORDER[type(op)], right)
 
 
@@ -218,7 +218,7 @@ def _among(left: object, right: object) -> pd.Series:
     if isinstance(right, str):
         right = [right]
     if not isinstance(left, pd.Series) or not isinstance(right, pd.Series | list):
-        raise _Refused("in wants a column on its left and a list on its right, as in group in ['CN', 'SCD']")
+        raise _Refused("in needs a column on its left and a list on its right, as in group in ['CN', 'SCD']")
     return left.isin(right)
 
 

@@ -325,6 +325,7 @@ def line_band(x: np.ndarray, y: np.ndarray, points: int = 80) -> tuple[np.ndarra
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **share: bool
 ) -> tuple[Figure, list[Axes]]:
+    """Return a white figure (size in inches) and its panels, row by row, with a grid and without a frame."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     panels = list(np.ravel(figure.subplots(rows, columns, **share)))
     for axes in panels:

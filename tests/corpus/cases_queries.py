@@ -42,6 +42,6 @@ CASES = {
     "query_text_times_number": _trained("a text of 100 GB", "'a' * 99999999999 == sex", "no number"),
     "query_text_against_number": _trained("text beside a number", "age > 'old'", "cannot be evaluated"),
     "query_empty": _trained("nothing", " ", "cannot be evaluated"),
-    "query_no_question": _trained("no comparison", "age", "no yes or no"),
+    "query_no_question": _trained("no comparison", "age", "is not true or false"),
     "query_plain": _trained("an ordinary one", "sex == 'F' & age > 20 | age in [21, 23]", rc=0, planned=30),
 }
