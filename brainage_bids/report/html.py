@@ -166,11 +166,16 @@ def content_hash(page: Any, origin: Any = None) -> str:
     Where it was made, and by which command, are no part of it; ``origin`` stands for the content of its pictures, of
     which only the names are.
     """
-    values = dataclasses.asdict(page)
+    values = {**vars(page)}
     for name in ("command", "software", "made_from"):
         values.pop(name, None)
-    told = json.dumps([values, origin], sort_keys=True, default=lambda value: getattr(value, "name", str(value)))
+    told = json.dumps([values, origin], sort_keys=True, default=_hashed)
     return hashlib.sha256(told.encode(errors="backslashreplace")).hexdigest()[:32]
+
+
+def _hashed(value: Any) -> Any:
+    """Return what stands in a hash for a part of a page, for a picture by its name, for what JSON cannot hold."""
+    return vars(value) if dataclasses.is_dataclass(value) else getattr(value, "name", str(value))
 
 
 def made_from_of(path: str | Path) -> str | None:
