@@ -47,7 +47,7 @@ __all__ = [  # in the order of the work  # noqa: RUF022
 
 _HOMES = {
     "rank_n_contrast": "model.losses",
-    "select_rows": "stats.cohort",
+    "select_rows": "stats.cohort_tables",
     "correct_with_calibration": "stats.bias",
     "accuracy": "stats.accuracy",
     "model_comparison": "stats.accuracy",
@@ -56,7 +56,7 @@ _HOMES = {
     "roc": "stats.roc",
     "longitudinal": "stats.longitudinal",
     "reliability": "stats.reliability",
-    "region_differences": "stats.regions",
+    "region_differences": "stats.region_contrasts",
 }
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 from PIL import Image
 
 from brainage_bids.bids.files import atomic
@@ -46,6 +50,19 @@ def save_both(figure: Figure, stem: Path, dpi: float = 200) -> tuple[Image.Image
 
 
 def _plain_words(figure: Figure) -> None:
-    for words in figure.findobj(Text):
-        if words.get_text() and "\\mathdefault" not in words.get_text():
-            words.set_parse_math(False)  # a group may be called $a$; numbers on axes are matplotlib's own
+    """Take ``$`` for a dollar sign: a group may be called $a$. Numbers on axes are matplotlib's own words."""
+    for words in _texts(figure):
+        words.set_parse_math(False)
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    """Yield the texts of a figure but the numbers of its axes, for which every tick would have to be made first."""
+    if isinstance(artist, Text):
+        yield artist
+    elif isinstance(artist, Axis):
+        yield artist.label
+        if isinstance(artist.get_major_formatter(), FixedFormatter):  # names, not numbers
+            yield from artist.get_ticklabels()
+    else:
+        for child in artist.get_children():
+            yield from _texts(child)
