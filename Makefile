@@ -61,7 +61,7 @@ lint: $(VENV)/.test-installed
 
 # without real scans; phantoms and placeholders are made on the way
 bench: $(VENV)/.test-installed
-	for script in rnc_loss preprocess planning training group; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in rnc_loss preprocess planning training group against_commit; do echo "== $$script"; $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # on a machine with a CUDA card; about three minutes
 bench-gpu: $(VENV)/.test-installed

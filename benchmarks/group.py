@@ -19,9 +19,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from brainage_bids.app.scan_predictions import volume_identity
 from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
+from brainage_bids.bids.volumes import VolumeIdentity
 from brainage_bids.schema import PREDICTION_COLUMNS, QC_METRICS, Scan, VolumeSpec
 
 SEED = 20251127
@@ -167,7 +167,7 @@ def make_outputs_of(scan, gap, models, spec, outputs, rng, maps):
         meanings = {name: {"Description": text} for name, text in PREDICTION_COLUMNS.items()}
         keys = {
             "Keys": dict.fromkeys(models, made_from[:32]),
-            "Inputs": dict.fromkeys(models, volume_identity(values)),
+            "Inputs": dict.fromkeys(models, VolumeIdentity.of(values).key),
         }
         sidecar_path(path).write_text(json.dumps({**meanings, **keys}, indent=2) + "\n")
 

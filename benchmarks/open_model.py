@@ -15,7 +15,8 @@ from open_people import CANDIDATES, OUT_OF_FOLD, Training, line, scans, train
 from scipy import stats
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_text, write_tsv
-from brainage_bids.model.card import card_text, hash_participant
+from brainage_bids.model.artifact import hash_participant
+from brainage_bids.model.card import card_text
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import predict_table
 from brainage_bids.model.recipe import load_recipe

@@ -202,7 +202,7 @@ def test_a_second_model_forgets_nothing_of_the_first(model, scans):
 def test_the_map_adds_up_to_the_age_by_path_and_by_values(model, scans):
     path = scans["volume"][4]
     age, cells = gradram(model, path)
-    network = next(iter(model.members.values()))
+    network = next(iter(model.networks.values()))
     assert age == pytest.approx(predict(model, [path])["predicted_age"][0], abs=1e-4)
     assert age == pytest.approx(cells.sum(dtype=float) + float(network.head.bias), abs=1e-3)
     values = np.asarray(nib.load(path).dataobj)

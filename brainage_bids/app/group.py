@@ -32,8 +32,7 @@ from brainage_bids.bids.read import Dataset, raise_on_errors, say_faults
 from brainage_bids.bids.runs import claimed, sweep
 from brainage_bids.devices import AUTO
 from brainage_bids.errors import BadDataError, NoInputError, TryAgainError, UsageError
-from brainage_bids.model.artifact import CARD
-from brainage_bids.model.card import hash_participant
+from brainage_bids.model.artifact import CARD, hash_participant
 from brainage_bids.result_tables import GROUP_TABLES
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, SPLIT_COLUMNS
 

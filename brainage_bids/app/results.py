@@ -111,9 +111,10 @@ def read_results(
             used = {"in_training", "in_validation"} & set(values["flags"].split(";"))
             row["in_training"] = max(row["in_training"], int(bool(used)))
             for spec in [volume.spec for volume in volumes]:
-                path = outputs.saliency(scan, spec, name)
-                of_this_grid = name not in grids or path == outputs.saliency(scan, grids[name], name)
-                if of_this_grid and path.is_file():
+                grid = grids.get(name, spec)
+                if (grid.template, grid.res_label) != (spec.template, spec.res_label):
+                    continue
+                if (path := outputs.saliency(scan, spec, name)).is_file():
                     maps.append({"prefix": scan.prefix, "model": name, "map": str(path), "spec": spec})
         rows.append({**row, "prefix": scan.prefix})
     # a scan without a prediction of ours counts as failed if we predicted another scan of the person

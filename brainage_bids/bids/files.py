@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import tempfile
@@ -164,7 +165,7 @@ def _cells(path: str | Path) -> tuple[list[str], list[list[str]]]:
 def write_tsv(path: str | Path, table: pd.DataFrame) -> Path:
     """Write a table at full precision, ``n/a`` for missing."""
     # No cell holds a tab or a line break, so nothing needs quotes; a quote in a cell stays as it is.
-    columns = [[cell_text(name), *map(cell_text, table[name])] for name in table.columns]
+    columns = [[cell_text(name), *_cell_texts(table[name])] for name in table.columns]
     lines = ["\t".join(row) for row in zip(*columns, strict=True)]
     return write_text(path, "\n".join(lines) + "\n")
 
@@ -172,6 +173,19 @@ def write_tsv(path: str | Path, table: pd.DataFrame) -> Path:
 def numbers(column: pd.Series) -> pd.Series:
     """Return a text column as float64, missing values as NaN."""
     return pd.to_numeric(column.replace({MISSING: None, "": None}), errors="coerce").astype("float64")
+
+
+def _cell_texts(column: pd.Series) -> Iterator[str]:
+    """Return `cell_text` of every cell; numbers need not be asked what they are."""
+    if column.dtype == np.float64:
+        return map(_number_text, column.tolist())
+    return map(str if column.dtype == np.int64 else cell_text, column.tolist())
+
+
+def _number_text(value: float) -> str:
+    if not math.isfinite(value):
+        return MISSING
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def cell_text(value: Any) -> str:
@@ -184,9 +198,7 @@ def cell_text(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "1" if value else "0"
     if isinstance(value, (float, np.floating)):
-        if not np.isfinite(value):
-            return MISSING
-        return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+        return _number_text(float(value))
     if isinstance(value, (list, tuple)):
         value = ";".join(map(str, value))
     return harmless(" ".join(str(value).split())) or MISSING

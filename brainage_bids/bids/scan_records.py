@@ -53,7 +53,7 @@ class Volume:
     @property
     def identity(self) -> VolumeIdentity:
         """What the volume was made from, and by."""
-        return VolumeIdentity.of(self.sidecar)
+        return VolumeIdentity.made_to(self.spec, self.sidecar)
 
     @property
     def engine(self) -> str:

@@ -49,8 +49,12 @@ class VolumeIdentity:
     @classmethod
     def of(cls, sidecar: Mapping[str, Any]) -> VolumeIdentity:
         """Return the identity in a sidecar."""
-        made = (sidecar.get(key) for key in ("InputHash", "Engine", "EngineVersion"))
-        return cls(*made, volume_spec(sidecar, "a sidecar"))
+        return cls.made_to(volume_spec(sidecar, "a sidecar"), sidecar)
+
+    @classmethod
+    def made_to(cls, spec: VolumeSpec | None, sidecar: Mapping[str, Any]) -> VolumeIdentity:
+        """Return the identity in a sidecar whose spec is known already."""
+        return cls(*(sidecar.get(key) for key in ("InputHash", "Engine", "EngineVersion")), spec)
 
     @property
     def made_by(self) -> tuple[str | None, str | None, str | None]:

@@ -178,6 +178,11 @@ def _content(path: str | Path) -> tuple[Any, str]:
         return read_json(path), ""  # says why it cannot be opened
 
 
+def hash_participant(participant_id: str, salt: str) -> str:
+    """Return the salted hash of a participant id (16 hexadecimal digits): pseudonymous, can be guessed."""
+    return hashlib.sha256(f"{salt}:{participant_id}".encode()).hexdigest()[:16]
+
+
 def weights_hash(folder: Path) -> str:
     """Return the SHA-256 of a model's weights.
 

@@ -5,7 +5,6 @@ People appear as salted hashes of their labels, which are pseudonymous and can b
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -26,11 +25,6 @@ EVERYDAY = re.compile(  # words that number people: control07 is in many dataset
     r"(sub|subj|subject|con|ctrl|ctl|control|hc|nc|healthy|norm|normal|pat|patient|case|part|participant|person|pilot|"
     r"test|vol|volunteer|young|old|adult|child)s?$"
 )
-
-
-def hash_participant(participant_id: str, salt: str) -> str:
-    """Return the salted hash of a participant id (16 hexadecimal digits): pseudonymous, can be guessed."""
-    return hashlib.sha256(f"{salt}:{participant_id}".encode()).hexdigest()[:16]
 
 
 def tells_people_apart(participant_id: str) -> bool:

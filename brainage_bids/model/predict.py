@@ -21,9 +21,17 @@ from brainage_bids.bids.jsonchecks import WAY_OUT
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError, NoInputError, shorten
-from brainage_bids.model.artifact import ANSWERS, BELIEVABLE, CARD, WEIGHTS, read_model_json, recipe_of
+from brainage_bids.model.artifact import (
+    ANSWERS,
+    BELIEVABLE,
+    CARD,
+    WEIGHTS,
+    hash_participant,
+    read_model_json,
+    recipe_of,
+)
 from brainage_bids.model.build import build_network
-from brainage_bids.model.card import hash_participant, software_versions, tells_people_apart
+from brainage_bids.model.card import software_versions, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights
 from brainage_bids.model.contrast import LARGE, median_intensity, unlike_training
 from brainage_bids.model.dataset import load_volume

@@ -22,9 +22,9 @@ from brainage_bids.bids.files import read_json, write_json, write_text, write_ts
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.bids.volumes import VolumeIdentity
 from brainage_bids.errors import BadDataError, BrainageError
-from brainage_bids.model.artifact import CARD, WEIGHTS
+from brainage_bids.model.artifact import CARD, WEIGHTS, hash_participant
 from brainage_bids.model.build import build_network
-from brainage_bids.model.card import backbone, card_text, hash_participant, model_values
+from brainage_bids.model.card import backbone, card_text, model_values
 from brainage_bids.model.checkpoint import save_weights
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from brainage_bids.model import augment
-from brainage_bids.model.card import hash_participant
+from brainage_bids.model.artifact import hash_participant
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.predict import BrainAgeModel, load_model
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 from PIL import Image
 
 from brainage_bids.bids.files import atomic
@@ -46,7 +50,19 @@ def save_both(figure: Figure, stem: Path, dpi: float = 200) -> tuple[Image.Image
 
 
 def _without_math(figure: Figure) -> None:
-    """Show text with dollar signs as it is: a group may be named $a$. Numbers on axes need their math text."""
-    for label in figure.findobj(Text):
-        if label.get_text() and "\\mathdefault" not in label.get_text():
-            label.set_parse_math(False)
+    """Show ``$`` as a dollar sign: a group may be named $a$. Numbers on axes keep their math text."""
+    for label in _texts(figure):
+        label.set_parse_math(False)
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    """Yield the texts of a figure without the numbers on axes, because these would need all ticks to be made first."""
+    if isinstance(artist, Text):
+        yield artist
+    elif isinstance(artist, Axis):
+        yield artist.label
+        if isinstance(artist.get_major_formatter(), FixedFormatter):  # names, not numbers
+            yield from artist.get_ticklabels()
+    else:
+        for child in artist.get_children():
+            yield from _texts(child)

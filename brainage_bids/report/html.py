@@ -166,11 +166,16 @@ def content_hash(page: Any, origin: Any = None) -> str:
     The command, the software versions and the folders of files are not part of it. Of pictures only the file names
     are, so ``origin`` must identify their content.
     """
-    values = dataclasses.asdict(page)
+    values = {**vars(page)}
     for name in ("command", "software", "made_from"):
         values.pop(name, None)
-    content = json.dumps([values, origin], sort_keys=True, default=lambda value: getattr(value, "name", str(value)))
+    content = json.dumps([values, origin], sort_keys=True, default=_hashed)
     return hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:32]
+
+
+def _hashed(value: Any) -> Any:
+    """Return a form that JSON can store: the fields of a dataclass, the name of a file, or the text of a value."""
+    return vars(value) if dataclasses.is_dataclass(value) else getattr(value, "name", str(value))
 
 
 def made_from_of(path: str | Path) -> str | None:

@@ -57,6 +57,8 @@ def accuracy(
         Labels of the healthy controls; without any in the table the subsets include everyone (see ``note``).
     train_mean_age
         Mean training age (years) by model, for ``mae_null``: the error of always predicting this age.
+    seed
+        Of the bootstrap.
 
     Returns
     -------

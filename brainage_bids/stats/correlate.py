@@ -180,6 +180,8 @@ def correlations(
         or datasets, variants with these are added.
     controls
         Labels of the healthy controls; the note of the pooled row says when it mixes them with patients.
+    seed
+        Of the bootstrap.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.bids.volumes import VolumeIdentity
 from brainage_bids.errors import UsageError
-from brainage_bids.model.card import hash_participant
+from brainage_bids.model.artifact import hash_participant
 from brainage_bids.schema import VolumeSpec
 
 

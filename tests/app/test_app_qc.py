@@ -113,7 +113,7 @@ def test_the_gates_decide_unless_a_person_does(place):
     place.decide("3", "exclude")
     place.decide("4", "Accept")
     assert quality_table.passing(place.scans, ScanRecords(place.outputs)) == [True, False, False, True]
-    assert place.write().notes[0].endswith("decided in quality_table.tsv: 1 pass, 1 fail; look at quality_table.html")
+    assert place.write().notes[0].endswith("decided in qc.tsv: 1 pass, 1 fail; look at qc.html")
 
 
 def test_a_decision_on_an_older_volume_is_kept_and_told(place):

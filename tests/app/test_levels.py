@@ -226,7 +226,7 @@ def test_a_region_is_what_nibabel_and_scipy_find_in_the_maps(study):
 def test_nobody_is_predicted_by_a_member_that_saw_the_person(study):
     card = json.loads((study.out / "models" / "rnc-demo" / "model.json").read_text())
     split = table(study.out / "models" / "rnc-demo" / "split.tsv")
-    from brainage_bids.model.card import hash_participant
+    from brainage_bids.model.artifact import hash_participant
 
     for member in card["members"]:
         held_out = split.participant_id[split.fold == str(member["fold"])]

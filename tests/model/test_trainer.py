@@ -16,7 +16,8 @@ from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, InputOutputError, NoInputError, TryAgainError, UsageError
 from brainage_bids.model import probes, trainer
-from brainage_bids.model.card import hash_participant, tells_people_apart
+from brainage_bids.model.artifact import hash_participant
+from brainage_bids.model.card import tells_people_apart
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.model_options import ModelOptions
