@@ -242,7 +242,7 @@ def test_failed_and_poor_scans_do_not_train(scans, tmp_path, caplog):
     ("change", "more", "words"),
     [
         ({"age": None}, {}, "no column 'age' .*participant_id"),
-        ({}, {}, "groups are AD, CN, the controls not named; name them with controls"),
+        ({}, {}, "groups are AD, CN, the controls not named; give controls"),
         ({}, {"controls": ["HC"]}, "groups are AD, CN, the controls HC"),
         ({}, {"train_on": "diagnosis == 'CN'"}, "diagnosis"),
         ({}, {"controls": "CN", "recipe": "pca-rigde"}, "pca-rigde.*pca-ridge"),

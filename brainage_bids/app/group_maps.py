@@ -58,7 +58,7 @@ def group_saliency(
     cards
         Content of ``model.json`` by model.
     outputs
-        Where maps and tables go.
+        OUTPUT_DIR for maps and tables.
     root_of
         The OUTPUT_DIR that has the template of a spec.
     controls

@@ -170,7 +170,7 @@ def refuse_strangers(external: Mapping[str, pd.DataFrame], results: Results, peo
     external
         Predictions made elsewhere, by name.
     results
-        Of all datasets.
+        Results of all datasets.
     people
         Participant labels of the study.
     """

@@ -31,7 +31,7 @@ from brainage_bids.report.quality_html import QcPage, QcRow, write_qc_page
 from brainage_bids.schema import QC_COLUMNS, QC_METRICS, Scan
 
 ADULT_AGE = 18.0  # years; the embedded template was made from people of 18.5 to 43.5 years
-REFUSED = "refused"  # stands for the volume of a scan that has none
+REFUSED = "refused"  # value of ``qc_volume`` for a scan without a volume
 SEPARATOR = " | "
 PAGE_SHARE = 0.05  # a run over a smaller share of the scans does not write the page; larger runs do
 UNITS = {"ml": "mL", "mm": "mm", "deg": "degree"}

@@ -111,7 +111,7 @@ def run_study(options: StudyOptions, run: Callable[[list[str]], object]) -> Path
     Parameters
     ----------
     options
-        What to vary.
+        Options of the study.
     run
         Runs ``brainage-bids`` with the given arguments.
 

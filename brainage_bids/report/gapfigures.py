@@ -38,7 +38,7 @@ def roc_figure(curves: Sequence[Mapping[str, Any]], title: str) -> Figure:
     curves
         ``label``, ``fpr``, ``tpr`` (n,) each.
     title
-        Which groups.
+        Title with the groups.
     """
     figure, axes = _panel(5.4, 5.2)
     axes.plot([0, 1], [0, 1], color=figures.INK, linewidth=1, linestyle=(0, (2, 2)))
