@@ -4,6 +4,7 @@ import shutil
 import signal
 import time
 
+import pytest
 from interrupted import begin, leavings, results
 from studyruns import TRAIN, run
 
@@ -36,6 +37,7 @@ def test_two_runs_over_the_same_participants(own_study, tmp_path):
     assert sorted(event["status"] for event in made) == ["done", "done", "skipped", "skipped"]
 
 
+@pytest.mark.slow
 def test_two_runs_over_other_participants_and_one_of_both(own_study, tmp_path):
     bids, out = own_study.bids, own_study.out
     without(out, "001", "002", "004")
@@ -60,6 +62,7 @@ def test_a_run_takes_over_what_a_killed_one_held(own_study, tmp_path):
     assert leavings(out) == []
 
 
+@pytest.mark.slow
 def test_the_group_level_beside_a_participant_run(own_study, tmp_path):
     bids, out = own_study.bids, own_study.out
     without(out, "001", "002")
@@ -81,6 +84,7 @@ def test_the_group_level_beside_a_participant_run(own_study, tmp_path):
     assert leavings(out) == []
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_recipe(own_study, tmp_path):
     bids, out = own_study.bids, own_study.out
     shutil.rmtree(out / "models")

@@ -105,6 +105,7 @@ def test_a_folder_that_may_not_be_written_is_73(own_study, full):
         run_inside([str(own_study.bids), str(own_study.out), *PARTICIPANT])
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(study, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

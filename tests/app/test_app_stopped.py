@@ -32,7 +32,9 @@ def assert_stopped(begun, out, number, level="participant", failed=frozenset()):
     return record
 
 
-@pytest.mark.parametrize(("nprocs", "number"), [("1", signal.SIGTERM), ("2", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("nprocs", "number"), [("1", signal.SIGTERM), pytest.param("2", signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_preprocessing_that_is_stopped_blames_no_scan_and_is_finished_by_the_next_run(
     own_study, tmp_path, nprocs, number
 ):
@@ -55,7 +57,9 @@ def test_a_preprocessing_that_is_stopped_blames_no_scan_and_is_finished_by_the_n
         assert leavings(out) == []
 
 
-@pytest.mark.parametrize(("nprocs", "number"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("nprocs", "number"), [pytest.param("1", signal.SIGINT, marks=pytest.mark.slow), ("2", signal.SIGTERM)]
+)
 def test_a_training_is_stopped(own_study, tmp_path, nprocs, number):
     bids, out = own_study.bids, own_study.out
     shutil.rmtree(out / "models")
@@ -99,6 +103,7 @@ def test_the_pages_are_stopped(own_study, tmp_path):
     assert_stopped(begun, out, signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_phantom_cohort_and_the_demo_are_stopped(tmp_path):
     for args, ready in (
         (("phantom", tmp_path / "bids", "--n", "60"), tmp_path / "bids" / "sub-001"),
@@ -112,6 +117,7 @@ def test_a_phantom_cohort_and_the_demo_are_stopped(tmp_path):
         assert begun.left() == []
 
 
+@pytest.mark.slow
 def test_torchrun_is_stopped_with_all_its_processes(own_study, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = own_study.out

@@ -323,7 +323,7 @@ def test_without_a_model_the_one_of_the_package_is_used_and_says_what_it_is(stud
     assert row.model == "open-adults"
     assert "a starting point, not a clinical instrument" in (out / "sub-001.html").read_text(encoding="utf-8")
     assert "41 people with depression" in (out / "logs" / "CITATION.md").read_text(encoding="utf-8")
-    run(study.bids, out, "group")
+    run(study.bids, out, "group", "--atlas", "none")
     assert "a starting point, not a clinical instrument" in (out / "group.html").read_text(encoding="utf-8")
 
 
