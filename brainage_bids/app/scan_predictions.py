@@ -233,7 +233,11 @@ def forget_other_grids(scan: Scan, specs: Sequence[VolumeSpec], on_disk: ScanRec
 
 def forget_stale(scan: Scan, on_disk: ScanRecords) -> None:
     """Remove the predictions of a scan that were not made from one of its present volumes."""
-    predicted, now = on_disk.predictions(scan), {volume.identity.key for volume in on_disk.volumes(scan)}
+    try:
+        predicted, now = on_disk.predictions(scan), {volume.identity.key for volume in on_disk.volumes(scan)}
+    except BadDataError as error:  # the group level uses none of it, and the next prediction writes it anew
+        LOG.warning("%s", error)
+        return
     made_from = predicted.origin.get("Inputs", {})
     stale = [row["model"] for row in predicted.rows if made_from.get(row["model"]) not in now]
     _remove(scan, stale, on_disk)
@@ -245,7 +249,10 @@ def _remove(scan: Scan, models: Collection[str], on_disk: ScanRecords) -> None:
     for name in models:
         for path in _maps_of(scan, name, on_disk.outputs):
             path.unlink()
-    rows = on_disk.predictions(scan).rows
+    try:
+        rows = on_disk.predictions(scan).rows
+    except BadDataError:
+        return
     others = [row for row in rows if row["model"] not in models]
     if not others:
         sidecar_path(table).unlink(missing_ok=True)

@@ -106,6 +106,22 @@ def test_only_the_models_asked_for_are_compared(tmp_path):
         together(place, models=("m", "mm"))
 
 
+@pytest.mark.parametrize("broken", ["_pred.tsv", "_pred.json"])
+def test_predictions_that_cannot_be_read_stop_no_other_scan(broken, tmp_path, caplog):
+    place = make(tmp_path, "A")
+    scan, outputs = scans_of(place)[0], Outputs(place.out)
+    volume(place, scan)
+    told(place, scan, Inputs={"m": "another volume"})
+    path = outputs.prediction(scan).with_name(outputs.prediction(scan).name.replace("_pred.tsv", broken))
+    path.write_text("a\tb\nc\n" if broken.endswith("tsv") else "[")
+    forget_stale(scan, ScanRecords(outputs))
+    assert path.name in caplog.text
+    assert path.is_file()
+    results = together(place)[1]
+    assert scan.prefix not in results.table.index
+    assert path.name in results.failed.reason.iloc[0]
+
+
 def test_the_corrected_gap_is_of_the_age_of_today(tmp_path):
     place = make(tmp_path, "A")
     before, _ = tables(place)
