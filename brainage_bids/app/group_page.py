@@ -65,7 +65,7 @@ def group_page(
                 f"{what}s": bool(((tables["site"].effect == what) & (tables["site"].status == "ok")).any())
                 for what in ("site", "dataset")
             },
-            "together": list(pooled.names) if pooled and len(pooled.names) > 1 else None,
+            "pooled_datasets": list(pooled.names) if pooled and len(pooled.names) > 1 else None,
         }
     )
     page = GroupPage(

@@ -95,8 +95,8 @@ def group_methods(values: Mapping[str, Any]) -> str:
     values
         Those of `participant_methods` and, all optional: ``controls`` (labels), ``groups`` (labels), ``scores``
         (names), ``ranked`` (those of them whose primary statistic is Spearman's), ``covariates`` (names),
-        ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``, ``together`` (names of the datasets, where
-        there are several), ``maps`` (True when averaged), ``atlas`` (`pipeline.regions`), ``sites``, ``datasets``,
+        ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``, ``pooled_datasets`` (names, where there are
+        several), ``maps`` (True when averaged), ``atlas`` (`app.group_maps`), ``sites``, ``datasets``,
         ``longitudinal``, ``reliability``, ``correlationcomparison``, ``calibration`` (True where there are results).
     """
     blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
@@ -229,8 +229,8 @@ def _selection(values: Mapping[str, Any]) -> str:
     parts = [
         "Scans that failed a quality gate, that have no age or that the model was trained on do not enter the tests."
     ]
-    if values.get("together"):
-        parts.append(f"The datasets {_listed(values['together'])} were analysed together.")
+    if values.get("pooled_datasets"):
+        parts.append(f"The datasets {_listed(values['pooled_datasets'])} were analysed together.")
     if values.get("session_select"):
         parts.append(f"One session per participant was used ({values['session_select']}).")
     if values.get("controls"):

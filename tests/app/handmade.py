@@ -78,7 +78,7 @@ def scans_of(place):
     return read_dataset(DatasetQuery(place.bids)).scans
 
 
-def together(first, *also, **more):
+def joined_results(first, *also, **more):
     asked = ("controls", "scores", "group_column", "age_columns")
     query = DatasetQuery(first.bids, **{k: more.pop(k) for k in asked if k in more})
     options = GroupOptions(query, first.out, also=tuple(map(str, also)), **more)
@@ -87,7 +87,7 @@ def together(first, *also, **more):
 
 
 def tables(first, *also, **more):
-    dataset, collected, options = together(first, *also, **more)
+    dataset, collected, options = joined_results(first, *also, **more)
     analysis = analyse(options, Outputs(first.out), dataset, collected)
     return analysis.selected, make_tables(analysis)
 

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from handmade import PEOPLE, SPEC, Place, card, make, predict, scans_of, tables, together, volume
+from handmade import PEOPLE, SPEC, Place, card, joined_results, make, predict, scans_of, tables, volume
 from studyruns import run
 
 from brainage_bids.app.datasets import parse_also
@@ -142,7 +142,7 @@ def test_two_folders_of_one_dataset_hold_the_same_people(tmp_path):
     pd.DataFrame({"participant_id": [f"sub-{i:02d}" for i in range(1, 7)], "age": range(63, 69)}).to_csv(
         later.bids / "participants.tsv", sep="\t", index=False
     )
-    dataset, collected, _ = together(a, later.out)
+    dataset, collected, _ = joined_results(a, later.out)
     people = with_unique_ids(collected.table)
     assert len(people) == 12
     assert people["participant_id"].nunique() == 6
@@ -160,8 +160,8 @@ def test_a_dataset_processed_in_two_parts_has_no_failures(tmp_path):
         part.prediction(scan).parent.mkdir(parents=True)
         Outputs(a.out).prediction(scan).rename(part.prediction(scan))
     write_json(part.foreign_card("m"), card("m"))
-    _, alone, _ = together(a)
-    _, both, _ = together(a, part.root)
+    _, alone, _ = joined_results(a)
+    _, both, _ = joined_results(a, part.root)
     assert (len(alone.table), len(alone.failed)) == (3, 3)
     assert (len(both.table), len(both.failed)) == (6, 0)
 
@@ -174,7 +174,7 @@ def test_one_scan_in_two_folders_is_one_row(tmp_path):
     predict(second, first, {"n": 70.0})
     write_json(Outputs(second.out).foreign_card("n"), card("n"))
     (second.out / "qc.tsv").write_text(f"participant_id\tqc_decision\n{first.participant_id}\tfail\n")
-    _, collected, _ = together(a, second.out)
+    _, collected, _ = joined_results(a, second.out)
     row = collected.table.loc[f"A/{first.prefix}"]
     assert len(collected.table) == 6
     assert (row["predicted_age_m"], row["predicted_age_n"], row["qc_pass"]) == (64.0, 70.0, 0)
@@ -185,7 +185,7 @@ def test_folders_that_share_a_name_by_chance_are_refused(tmp_path):
     a, b = make(tmp_path / "a", "bids"), make(tmp_path / "b", "bids")
     (b.bids / "dataset_description.json").write_text(json.dumps({"BIDSVersion": "1.10.0"}))
     with pytest.raises(UsageError, match="both called 'bids', not both by a Name"):
-        together(a, b.out)
+        joined_results(a, b.out)
 
 
 @pytest.mark.parametrize(("column", "told"), [("age", "two values of age"), ("sex", "two sexes")])
@@ -195,36 +195,36 @@ def test_two_people_of_one_name_and_label_are_refused(tmp_path, column, told):
     table[column] = {"age": "80", "sex": "F"}[column]
     write_tsv(b.bids / "participants.tsv", table)
     with pytest.raises(UsageError, match=f"{told}.*different Names"):
-        together(a, b.out)
+        joined_results(a, b.out)
 
 
 def test_other_weights_and_other_volumes_of_one_name_are_refused(two):
     a, b = two
     write_json(Outputs(b.out).foreign_card("m"), card("m", shift=0.5))
     with pytest.raises(UsageError, match=r"the model m of .* has other weights"):
-        together(a, b.out)
+        joined_results(a, b.out)
     write_json(Outputs(b.out).foreign_card("m"), card("m", spec=SPEC.at(2)))
     with pytest.raises(UsageError, match=r"the model m of .* needs other volumes"):
-        together(a, b.out)
+        joined_results(a, b.out)
     for place, mark in ((a, "a"), (b, "b")):  # under one model.json
         write_json(Outputs(place.out).foreign_card("m"), card("m") | {"weights_sha256": mark * 64})
     with pytest.raises(UsageError, match=r"the model m of .* has other weights"):
-        together(a, b.out)
+        joined_results(a, b.out)
     write_json(Outputs(b.out).foreign_card("m"), card("m"))  # by an earlier version
-    together(a, b.out)
+    joined_results(a, b.out)
     Outputs(b.out).foreign_card("m").unlink()
     with pytest.raises(UsageError, match="lacks the model card"):
-        together(a, b.out)
+        joined_results(a, b.out)
 
 
 def test_a_dataset_that_moved_is_asked_for(tmp_path, two):
     a, b = two
     moved = b.bids.rename(tmp_path / "moved=here:now")
     with pytest.raises(NoInputError, match=r"its dataset 'B' is not at .*--also BIDS2="):
-        together(a, b.out)
+        joined_results(a, b.out)
     with pytest.raises(NoInputError, match=r"holds results of 'B', but .* is 'A'"):
-        together(a, f"{a.bids}={b.out}")
-    assert len(together(a, f"{moved}={b.out}")[1].table) == 12
+        joined_results(a, f"{a.bids}={b.out}")
+    assert len(joined_results(a, f"{moved}={b.out}")[1].table) == 12
 
 
 def test_how_also_is_read(tmp_path, two):
@@ -238,9 +238,9 @@ def test_how_also_is_read(tmp_path, two):
     with pytest.raises(NoInputError, match="names no folder"):
         parse_also(f"{a.bids}:{b.out}")
     with pytest.raises(NoInputError, match="holds no results of brainage-bids"):
-        together(a, b.bids)
+        joined_results(a, b.bids)
     with pytest.raises(UsageError, match="given twice"):
-        together(a, a.out)
+        joined_results(a, a.out)
     done = run(a.bids, a.out, "participant", "--also", b.out)
     assert (done.returncode, "group level" in done.stderr) == (64, True)
 
@@ -248,7 +248,7 @@ def test_how_also_is_read(tmp_path, two):
 def test_people_who_left_the_dataset_are_told(two):
     a, b = two
     (b.bids / "sub-06").rename(b.bids / "gone")
-    _, collected, _ = together(a, b.out)
+    _, collected, _ = joined_results(a, b.out)
     assert len(collected.table) == 11
     assert "1 participants of" in collected.pooled.warnings[0]
     assert "sub-06" in collected.pooled.warnings[0]
@@ -257,7 +257,7 @@ def test_people_who_left_the_dataset_are_told(two):
 def test_scans_that_were_never_asked_for_are_no_failures(two):
     a, b = two
     Outputs(b.out).prediction(scans_of(b)[0]).unlink()
-    _, collected, _ = together(a, b.out)
+    _, collected, _ = joined_results(a, b.out)
     assert (len(collected.table), len(collected.failed)) == (11, 0)
 
 
@@ -265,19 +265,19 @@ def test_options_need_only_fit_one_dataset(tmp_path):
     a = make(tmp_path / "a", "A", ("well", "well", "AD"), BDI=[1, 2, 3])
     b = make(tmp_path / "b", "B", ("fine", "AD", "AD"))
     asked = {"controls": ("well", "FINE"), "scores": (("BDI", "participants.tsv", "BDI"),)}
-    dataset, collected, _ = together(a, b.out, **asked)
+    dataset, collected, _ = joined_results(a, b.out, **asked)
     assert dataset.controls == ("well", "fine")
     assert collected.table["BDI"].notna().sum() == 3
     with pytest.raises(InvalidDatasetError, match="--control nobody"):
-        together(a, b.out, controls=("well", "nobody"))
+        joined_results(a, b.out, controls=("well", "nobody"))
     with pytest.raises(InvalidDatasetError, match="--score x"):
-        together(a, b.out, controls=("well", "fine"), scores=(("x", "participants.tsv", "x"),))
+        joined_results(a, b.out, controls=("well", "fine"), scores=(("x", "participants.tsv", "x"),))
 
 
 def test_a_group_column_of_one_dataset(tmp_path):
     a = make(tmp_path / "a", "A", arm=["control", "x", "x"], groups=("q", "q", "q"))
     b = make(tmp_path / "b", "B", ("CN", "AD", "AD"))
-    dataset, collected, _ = together(a, b.out, group_column="arm")
+    dataset, collected, _ = joined_results(a, b.out, group_column="arm")
     assert collected.table["group"].tolist() == ["control", "x", "x", "CN", "AD", "AD"]
     assert dataset.controls == ("control", "CN")
 
@@ -289,11 +289,11 @@ def test_a_column_of_ages_of_one_dataset(tmp_path):
     (b.bids / "participants.tsv").write_text(rows)
     for text in ("participants.tsv:years_at_mri", "B=participants.tsv:years_at_mri:years"):
         request = parse_column_option(text, "--age-column")
-        _, collected, _ = together(a, b.out, age_columns=(request,))
+        _, collected, _ = joined_results(a, b.out, age_columns=(request,))
         assert collected.table["age"].tolist() == [61.0, 62.0, 63.0] * 2
     for text, error in (("participants.tsv:x", UsageError), ("x.tsv:age", NoInputError), ("C=x.tsv:age", UsageError)):
         with pytest.raises(error, match=r"--age-column '(x|age)' of "):
-            together(a, b.out, age_columns=(parse_column_option(text, "--age-column"),))
+            joined_results(a, b.out, age_columns=(parse_column_option(text, "--age-column"),))
 
 
 def test_a_label_that_is_control_in_one_dataset_only_is_refused(tmp_path):
@@ -301,8 +301,8 @@ def test_a_label_that_is_control_in_one_dataset_only_is_refused(tmp_path):
     levels = {"group": {"Levels": {"1": "healthy control", "2": "AD"}}}
     (a.bids / "participants.json").write_text(json.dumps(levels))
     with pytest.raises(UsageError, match="group '1' is a control group in 'A' and not in 'B'"):
-        together(a, b.out)
-    _, collected, _ = together(a, b.out, controls=("1",))
+        joined_results(a, b.out)
+    _, collected, _ = joined_results(a, b.out, controls=("1",))
     assert collected.pooled.warnings == ("Group 1, 2 is a code in several datasets; it is taken to mean the same.",)
 
 
@@ -311,15 +311,15 @@ def test_predictions_made_elsewhere_name_the_dataset_of_a_label(tmp_path, two):
     file = tmp_path / "other.tsv"
     file.write_text("participant_id\tpredicted_age\nsub-01\t70\n")
     with pytest.raises(BadDataError, match="sub-01 is in more than one dataset; add a column dataset"):
-        together(a, b.out, predictions=(f"other={file}",))
+        joined_results(a, b.out, predictions=(f"other={file}",))
     file.write_text("participant_id\tpredicted_age\tdataset\nsub-01\t70\tB\nsub-02\t71\tA\n")
-    _, collected, _ = together(a, b.out, predictions=(f"other={file}",))
+    _, collected, _ = joined_results(a, b.out, predictions=(f"other={file}",))
     found = collected.table["predicted_age_other"].dropna()
     assert found.to_dict() == {"A/sub-02": 71.0, "B/sub-01": 70.0}
     assert collected.models == ("m", "other")
     file.write_text("participant_id\tpredicted_age\nsub-01\t70\nsub-09\t71\n")
     unique = make(tmp_path / "c", "C", ("CN", "AD"), first=8)
-    _, collected, _ = together(unique, a.out, predictions=(f"other={file}",))
+    _, collected, _ = joined_results(unique, a.out, predictions=(f"other={file}",))
     assert collected.table["predicted_age_other"].dropna().to_dict() == {"C/sub-09": 71.0, "A/sub-01": 70.0}
 
 
@@ -327,14 +327,14 @@ def test_datasets_preprocessed_unlike_each_other_are_told(two):
     a, b = two
     for place in two:
         volume(place, scans_of(place)[0])
-    assert not together(a, b.out)[1].pooled.warnings
+    assert not joined_results(a, b.out)[1].pooled.warnings
     path = sidecar_path(Outputs(b.out).volume(scans_of(b)[0], SPEC))
     write_json(path, {**json.loads(path.read_text()), "Engine": "ants"})
-    assert "builtin 3; B: ants 3" in together(a, b.out)[1].pooled.warnings[0]
+    assert "builtin 3; B: ants 3" in joined_results(a, b.out)[1].pooled.warnings[0]
 
 
 def test_one_dataset_has_no_dataset_column(two):
-    _, collected, _ = together(two[0])
+    _, collected, _ = joined_results(two[0])
     assert "dataset" not in collected.table
     assert collected.pooled is None
     assert list(collected.table["site"].unique()) == ["1"]

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from handmade import make, scans_of, tables, together
+from handmade import joined_results, make, scans_of, tables
 
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.stats.describe import flag_counts
@@ -46,7 +46,7 @@ MIXED = RNG.permutation(np.arange(61, 91))
 def test_what_is_no_age_of_these_people_is_refused(tmp_path, place, name):
     make_ages, told = WRONG[name]
     with pytest.raises(BadDataError, match=rf"--predictions x: .*{told}.*x=FILE:ID_COLUMN:AGE_COLUMN"):
-        together(place, **given(tmp_path, place, make_ages(ages_of(place))))
+        joined_results(place, **given(tmp_path, place, make_ages(ages_of(place))))
 
 
 @pytest.mark.parametrize(("unit", "number"), [("months", 12), ("weeks", 52.2), ("days", 365)])
@@ -57,7 +57,7 @@ def test_ages_of_children_in_another_unit_are_refused(tmp_path, unit, number):
     ages = ages_of(place)
     assert ages.max() < 1
     with pytest.raises(BadDataError, match="no ages of these people|" + unit):
-        together(place, **given(tmp_path, place, (ages * number * (1.1 if number < 100 else 0.4)).tolist()))
+        joined_results(place, **given(tmp_path, place, (ages * number * (1.1 if number < 100 else 0.4)).tolist()))
 
 
 def test_ids_moved_by_a_row_are_refused(tmp_path):
@@ -71,11 +71,11 @@ def test_ids_moved_by_a_row_are_refused(tmp_path):
     ages = ages_of(place)
     assert abs(np.corrcoef(ages[1:], ages[:-1])[0, 1]) < 0.4
     right = ages + np.random.default_rng(1).normal(0, 3, 30)
-    _, collected, _ = together(place, **given(tmp_path, place, right))
+    _, collected, _ = joined_results(place, **given(tmp_path, place, right))
     assert np.allclose(collected.table["predicted_age_x"], right)
     for by in (1, -1):
         with pytest.raises(BadDataError, match="moved by a row"):
-            together(place, **given(tmp_path, place, np.roll(right, by)))
+            joined_results(place, **given(tmp_path, place, np.roll(right, by)))
 
 
 def test_doubtful_predictions_are_told_and_flagged(tmp_path, place, caplog):
@@ -87,11 +87,11 @@ def test_doubtful_predictions_are_told_and_flagged(tmp_path, place, caplog):
                          (np.full(30, 70.0), "all 30 scans have the predicted age 70")):  # fmt: skip
         caplog.clear()
         with caplog.at_level(logging.WARNING, logger="brainage_bids"):
-            _, collected, _ = together(place, **given(tmp_path, place, values))
+            _, collected, _ = joined_results(place, **given(tmp_path, place, values))
         assert told in caplog.text
     counts = flag_counts(collected.flags, collected.table).set_index(["flag", "model", "group"])
     assert counts.loc[("saturated", "x", "all"), "n"] == 30
-    _, collected, _ = together(place, **given(tmp_path, place, far))
+    _, collected, _ = joined_results(place, **given(tmp_path, place, far))
     flags = collected.flags.set_index(["model", "prefix"])["flags"]
     assert flags["x", "sub-05"] == "age_gap_implausible"
     assert flags["x", "sub-06"] == "n/a"
@@ -101,7 +101,7 @@ def test_flags_of_the_age_are_those_of_our_own_models(tmp_path):
     place = make(tmp_path, "A")
     table = place.bids / "participants.tsv"
     table.write_text(table.read_text().replace("sub-01\t61", "sub-01\t89+"))
-    _, collected, _ = together(place, **given(tmp_path, place, [90, 61, 62, 64, 66, 67]))
+    _, collected, _ = joined_results(place, **given(tmp_path, place, [90, 61, 62, 64, 66, 67]))
     flags = collected.flags.set_index(["model", "prefix"])["flags"]
     assert flags["x", "sub-01"] == "top_coded"
 
@@ -118,13 +118,13 @@ def test_flags_of_the_age_are_those_of_our_own_models(tmp_path):
 def test_ids_that_match_nobody_are_refused_with_the_difference(tmp_path, place, spell, told):
     ids = [spell(i + 1) for i in range(9)]
     with pytest.raises(BadDataError, match=rf"--predictions x: no id matches: .*{told}"):
-        together(place, **given(tmp_path, place, [60] * 9, ids))
+        joined_results(place, **given(tmp_path, place, [60] * 9, ids))
 
 
 def test_some_that_match_nobody_are_told_with_the_difference(tmp_path, place, caplog):
     ids = [scan.participant_id for scan in scans_of(place)][9:] + [f"sub-{i}" for i in range(1, 10)]
     with caplog.at_level(logging.WARNING, logger="brainage_bids"):
-        together(place, **given(tmp_path, place, [*ages_of(place)[9:], *ages_of(place)[:9]], ids))
+        joined_results(place, **given(tmp_path, place, [*ages_of(place)[9:], *ages_of(place)[:9]], ids))
     assert "9 rows belong to no scan of the study" in caplog.text
     assert "by leading zeros: 'sub-1' in the table, 'sub-01' the folder" in caplog.text
 
@@ -133,7 +133,7 @@ def test_sessions_that_match_none_are_refused(tmp_path):
     place = make(tmp_path, "A", session="ses-bl")
     ids = [f"{scan.participant_id},1" for scan in scans_of(place)]
     with pytest.raises(BadDataError, match="the file has the sessions ses-1, the study ses-bl"):
-        together(place, **given(tmp_path, place, [60] * 6, ids, "participant_id,session_id,predicted_age"))
+        joined_results(place, **given(tmp_path, place, [60] * 6, ids, "participant_id,session_id,predicted_age"))
 
 
 def test_two_runs_have_two_predictions(tmp_path, caplog):
@@ -145,21 +145,21 @@ def test_two_runs_have_two_predictions(tmp_path, caplog):
         image.unlink()
     names = [f"sub-0{i}_run-{run}_T1w.nii.gz" for i in range(1, 7) for run in (1, 2)]
     ages = [60 + i + run for i in range(1, 7) for run in (1, 2)]
-    _, collected, _ = together(place, **given(tmp_path, place, ages, names, "File,predicted_age"))
+    _, collected, _ = joined_results(place, **given(tmp_path, place, ages, names, "File,predicted_age"))
     assert collected.table["predicted_age_x"].tolist() == ages
     assert collected.table.index[0] == "sub-01_acq-a_run-01"
     names[0] = "sub-01"  # one that names no run is of the scan that has none of its own
-    _, collected, _ = together(place, **given(tmp_path, place, ages, names, "File,predicted_age"))
+    _, collected, _ = joined_results(place, **given(tmp_path, place, ages, names, "File,predicted_age"))
     assert collected.table["predicted_age_x"].tolist() == ages
     names[0] = "sub-01_acq-a_T1w"
     with pytest.raises(BadDataError, match="rows of one scan"):
-        together(place, **given(tmp_path, place, ages, [names[1], *names[:1], *names[2:]], "File,predicted_age"))
+        joined_results(place, **given(tmp_path, place, ages, [names[1], *names[:1], *names[2:]], "File,predicted_age"))
 
 
 def test_a_name_is_given_once(tmp_path, place):
     option = given(tmp_path, place, ages_of(place))["predictions"]
     with pytest.raises(UsageError, match="--predictions x: two tables have this name"):
-        together(place, predictions=option * 2)
+        joined_results(place, predictions=option * 2)
 
 
 def test_statistics_take_the_predictions(tmp_path, place):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from handmade import SPEC, card, make, predict, scans_of, tables, together, volume
+from handmade import SPEC, card, joined_results, make, predict, scans_of, tables, volume
 
 from brainage_bids.app.group import with_test_people
 from brainage_bids.app.models import trained_as
@@ -41,7 +41,7 @@ def test_predictions_of_other_volumes_or_trainings_are_not_used(tmp_path, caplog
     told(place, scans[2], Inputs={"m": identity(place, scans[2], InputHash="another scan")})
     told(place, scans[3], Inputs={"m": identity(place, scans[3])}, Trainings={"m": "an earlier one"})
     with caplog.at_level(logging.WARNING, logger="brainage_bids"):
-        _, collected, _ = together(place)
+        _, collected, _ = joined_results(place)
     assert collected.table.index.tolist() == [scans[0].prefix, scans[4].prefix, scans[5].prefix]
     assert collected.failed.participant_id.tolist() == [scan.participant_id for scan in scans[1:4]]
     assert collected.failed.reason.str.contains("another volume or by an earlier training").all()
@@ -53,11 +53,11 @@ def test_a_training_is_known_by_all_that_its_card_says(tmp_path):
     scan, kept = scans_of(place)[0], read_json(Outputs(place.out).foreign_card("m"))
     volume(place, scan)
     told(place, scan, Inputs={"m": identity(place, scan)}, Trainings={"m": trained_as(kept)})
-    assert scan.prefix in together(place)[1].table.index
+    assert scan.prefix in joined_results(place)[1].table.index
     # trained again on another device: as asked for it is the same
     kept["calibration"][0]["predicted_age"] += 0.5
     write_json(Outputs(place.out).foreign_card("m"), kept)
-    assert scan.prefix not in together(place)[1].table.index
+    assert scan.prefix not in joined_results(place)[1].table.index
 
 
 def test_people_of_the_test_are_those_that_every_model_kept(tmp_path):
@@ -94,16 +94,16 @@ def test_only_the_models_asked_for_are_compared(tmp_path):
     for scan in scans_of(place):
         predict(place, scan, {"m": scan.age + 1} if scan.participant_id == "sub-01" else
                 {"m": scan.age + 1, "other": scan.age + 2})  # fmt: skip
-    assert together(place)[1].models == ("m", "other")
-    _, collected, _ = together(place, models=("other",))
+    assert joined_results(place)[1].models == ("m", "other")
+    _, collected, _ = joined_results(place, models=("other",))
     assert collected.models == ("other",)
     assert set(collected.cards) == {"other"}
     assert collected.failed.participant_id.tolist() == ["sub-01"]
     assert collected.failed.reason.tolist() == ["predicted by m only, not by a model asked for with --model"]
     assert not [column for column in collected.table if column.endswith("_m")]
-    assert together(place, models=(str(tmp_path / "models" / "m"), "other"))[1].models == ("m", "other")
+    assert joined_results(place, models=(str(tmp_path / "models" / "m"), "other"))[1].models == ("m", "other")
     with pytest.raises(UsageError, match=r"--model mm: no prediction of it that .*; models known there: m, other"):
-        together(place, models=("m", "mm"))
+        joined_results(place, models=("m", "mm"))
 
 
 @pytest.mark.parametrize("broken", ["_pred.tsv", "_pred.json"])
@@ -117,7 +117,7 @@ def test_predictions_that_cannot_be_read_stop_no_other_scan(broken, tmp_path, ca
     forget_stale(scan, ScanRecords(outputs))
     assert path.name in caplog.text
     assert path.is_file()
-    results = together(place)[1]
+    results = joined_results(place)[1]
     assert scan.prefix not in results.table.index
     assert path.name in results.failed.reason.iloc[0]
 
@@ -181,7 +181,7 @@ def test_one_prediction_for_all_sessions_of_a_person_is_not_used(tmp_path, caplo
     place = repeated(tmp_path)
     rows = "".join(f"sub-0{i},{60 + i}\n" for i in range(1, 7))
     with caplog.at_level(logging.WARNING, logger="brainage_bids"):
-        _, collected, _ = together(place, **external(tmp_path, "participant_id,predicted_age\n" + rows))
+        _, collected, _ = joined_results(place, **external(tmp_path, "participant_id,predicted_age\n" + rows))
     assert collected.table["predicted_age_vb"].isna().all()
     assert "6 participants have several sessions and a prediction without one" in caplog.text
 
@@ -191,7 +191,7 @@ def test_sessions_of_predictions_are_matched_in_any_spelling(tmp_path, caplog):
     rows = "".join(f"sub-0{i},{s},{60 + i + 3 * s}\n" for i in range(1, 7) for s in (1, 2))
     text = "participant_id,session_id,predicted_age\n" + rows + "sub-01,9,70\nsub-77,1,70\n"
     with caplog.at_level(logging.WARNING, logger="brainage_bids"):
-        _, collected, _ = together(place, **external(tmp_path, text))
+        _, collected, _ = joined_results(place, **external(tmp_path, text))
     found = collected.table.sort_values(["session_id", "participant_id"])["predicted_age_vb"].tolist()
     assert found == [64.0 + i for i in range(6)] + [67.0 + i for i in range(6)]
     assert "2 rows belong to no scan of the study (sub-01 ses-9, sub-77 ses-1)" in caplog.text
@@ -205,7 +205,7 @@ def test_ages_that_were_not_taken_at_the_session_give_no_rate(tmp_path):
         path = place.bids / f"sub-0{number}" / f"sub-0{number}_sessions.tsv"
         table = read_tsv(path)
         write_tsv(path, table[table.session_id == "ses-02"])
-    _, collected, _ = together(place)
+    _, collected, _ = joined_results(place)
     flagged = collected.table["age_flags"].fillna("").str.contains("age_not_session_specific")
     assert flagged.sum() == 3
     _, after = tables(place)
@@ -217,7 +217,7 @@ def test_a_failed_scan_does_not_stand_for_a_person_with_another(tmp_path):
     first = scans_of(place)[0]
     Outputs(place.out).prediction(first).unlink()
     rows = "".join(f"sub-0{i},{60 + i}\n" for i in range(1, 7))
-    _, collected, _ = together(place, **external(tmp_path, "participant_id,predicted_age\n" + rows))
+    _, collected, _ = joined_results(place, **external(tmp_path, "participant_id,predicted_age\n" + rows))
     assert first.prefix not in collected.table.index
     assert collected.failed[["participant_id", "session_id"]].values.tolist() == [["sub-01", "ses-01"]]
 
@@ -226,7 +226,7 @@ def test_models_whose_columns_would_be_one_are_refused(tmp_path):
     place = make(tmp_path, "A")
     external(tmp_path, "participant_id,predicted_age\nsub-01,60\n")
     with pytest.raises(UsageError, match="'m' and 'corrected_m' would share the column 'bag_corrected_m'"):
-        together(place, predictions=(f"corrected_m={tmp_path / 'vb.csv'}",))
+        joined_results(place, predictions=(f"corrected_m={tmp_path / 'vb.csv'}",))
 
 
 def test_labels_that_differ_in_signs_have_maps_of_their_own():
