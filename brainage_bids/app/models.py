@@ -6,8 +6,6 @@ its predictions can be recognised later without its folder.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +20,15 @@ from brainage_bids.bids.derivative import describe_model
 from brainage_bids.bids.files import write_json
 from brainage_bids.bids.outputs import Outputs, model_label
 from brainage_bids.errors import BadDataError, BrainageError, NoInputError, UsageError, shorten
-from brainage_bids.model.artifact import CARD, card_hash, read_card, read_model_json, weights_hash
+from brainage_bids.model.artifact import (
+    CARD,
+    WEIGHTS_KEY,
+    card_hash,
+    read_card,
+    read_model_json,
+    trained_as,
+    weights_hash,
+)
 from brainage_bids.schema import VolumeSpec
 
 if TYPE_CHECKING:
@@ -38,7 +44,6 @@ TESTED = {  # SHA-256 of model.json and of the weights, for models in the packag
         "b3de021c6b06a0b6fa44f9d474be8e55bd2aa9f78db6d261039c9ba10b03843f",
     ),
 }
-WEIGHTS_KEY = "weights_sha256"  # added to the copy of model.json
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,15 +284,6 @@ def model_cards(outputs: Outputs) -> dict[str, dict]:
 def model_calibration(card: Mapping) -> pd.DataFrame:
     """Return ``age predicted_age`` (years) and ``fold`` of the healthy people that a model held out."""
     return pd.DataFrame(card["calibration"], columns=["age", "predicted_age", "fold"])
-
-
-def trained_as(card: Mapping) -> str:
-    """Return a hash of the whole ``model.json``, which identifies one training.
-
-    The fingerprint in the card is not enough: it is the same for a training on another device or by another version.
-    """
-    original = {key: value for key, value in card.items() if key != WEIGHTS_KEY}
-    return hashlib.sha256(json.dumps(original, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def weights_now(name: str, card: Mapping, outputs: Outputs) -> str | None:

@@ -16,18 +16,17 @@ from typing import Any
 import pandas as pd
 
 from brainage_bids.app.datasets import StudyDataset
-from brainage_bids.app.models import WEIGHTS_KEY
 from brainage_bids.app.types import Pooled, Results
 from brainage_bids.bids.faults import some
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import Dataset
 from brainage_bids.errors import UsageError
+from brainage_bids.model.artifact import differing_keys
 from brainage_bids.result_tables import FAILED
 from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, QC_WARNINGS, RATE_AGE, VolumeSpec
 from brainage_bids.stats.site import apart
 
 SAME_YEARS = 0.01  # two values of one scan that differ by less are equal: devices differ in the last digits
-IDENTITY = ("fingerprint", "volume_spec", "architecture", "datasets", "calibration")  # of model.json
 PERSON = "{}/{}"  # dataset, participant
 
 
@@ -227,9 +226,7 @@ def _one_model_per_name(
         for name in set(part.models) - set(external):
             root, card = entry.outputs.root, part.cards.get(name)
             where, before = holders.setdefault(name, (root, card))
-            differ = [key for key in IDENTITY if (card or {}).get(key) != (before or {}).get(key)]
-            hashes = {known[WEIGHTS_KEY] for known in (card, before) if known and known.get(WEIGHTS_KEY)}
-            differ += [WEIGHTS_KEY] if len(hashes) > 1 else []
+            differ = differing_keys(card, before)
             if (card is None) != (before is None):
                 raise UsageError(
                     f"{where if before is None else root} lacks the model card of {name}; predict again there"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pandas as pd
 
 from brainage_bids.app.bias import UNKNOWN_FOLD
-from brainage_bids.app.models import WEIGHTS_KEY, read_cards, trained_as, weights_now
+from brainage_bids.app.models import read_cards, weights_now
 from brainage_bids.app.quality_table import gates_passed
 from brainage_bids.app.run_record import last_events
 from brainage_bids.app.scan_predictions import believable, is_up_to_date
@@ -23,6 +23,7 @@ from brainage_bids.bids.read import Dataset
 from brainage_bids.bids.runs import claimed
 from brainage_bids.bids.scan_records import Predictions, ScanRecords, Volume
 from brainage_bids.errors import BadDataError, UsageError
+from brainage_bids.model.artifact import WEIGHTS_KEY, trained_as
 from brainage_bids.result_tables import FAILED
 from brainage_bids.schema import BRAINAGE_COLUMNS, QC_WARNINGS, RATE_AGE, Scan, VolumeSpec
 

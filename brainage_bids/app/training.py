@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainage_bids import __version__
-from brainage_bids.app.models import trained_as
 from brainage_bids.app.options import ParticipantOptions
 from brainage_bids.app.run_record import RunRecord
 from brainage_bids.app.scan_queries import rows_where
@@ -21,7 +20,7 @@ from brainage_bids.bids.read import Dataset, scans_table
 from brainage_bids.bids.runs import sweep
 from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import UsageError
-from brainage_bids.model.artifact import CARD, read_model_json
+from brainage_bids.model.artifact import CARD, read_model_json, trained_as
 from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ weights themselves must be is checked in `predict`.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -34,6 +35,8 @@ from brainage_bids.schema import VolumeSpec
 
 FORMAT = 1  # of model.json; raised when the meaning of its fields changes
 CARD, WEIGHTS = "model.json", "weights.safetensors"
+WEIGHTS_KEY = "weights_sha256"  # added to the copy of model.json
+SAME_MODEL = ("fingerprint", "volume_spec", "architecture", "members", "calibration")  # keys of model.json
 YEARS = (0.0, 130.0)  # ages of people
 ANSWERS = (-1000.0, 1000.0)  # years; beyond, weights are broken
 BELIEVABLE = (-50.0, 200.0)  # years; beyond, an answer is an accident of weights or volume, not a poor prediction
@@ -161,6 +164,28 @@ def recipe_of(card: Mapping[str, Any], source: str | Path) -> Recipe:
         return Recipe.from_dict(card["recipe"], f"{source}, recipe")
     except UsageError as error:
         raise BadDataError(str(error)) from error
+
+
+# --- what tells one model from another ---
+
+
+def trained_as(card: Mapping) -> str:
+    """Return a hash of the whole ``model.json``, which identifies one training.
+
+    The fingerprint in the card is not enough: it is the same for a training on another device or by another version.
+    """
+    original = {key: value for key, value in card.items() if key != WEIGHTS_KEY}
+    return hashlib.sha256(json.dumps(original, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def differing_keys(card: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> list[str]:
+    """Return in what two models of one name differ that decides ages; empty for the same model.
+
+    Words about it (description, software, notice) may differ; weights count where both are known.
+    """
+    differ = [key for key in SAME_MODEL if (card or {}).get(key) != (other or {}).get(key)]
+    weights = {known[WEIGHTS_KEY] for known in (card, other) if known and known.get(WEIGHTS_KEY)}
+    return [*differ, *([WEIGHTS_KEY] if len(weights) > 1 else [])]
 
 
 def card_hash(path: str | Path) -> str:

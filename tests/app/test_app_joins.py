@@ -10,14 +10,13 @@ import pytest
 from handmade import SPEC, card, joined_results, make, predict, scans_of, tables, volume
 
 from brainage_bids.app.group import with_test_people
-from brainage_bids.app.models import trained_as
 from brainage_bids.app.scan_predictions import forget_other_grids, forget_stale
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.bids.volumes import VolumeIdentity
 from brainage_bids.errors import UsageError
-from brainage_bids.model.artifact import hash_participant
+from brainage_bids.model.artifact import SAME_MODEL, hash_participant, trained_as
 from brainage_bids.schema import VolumeSpec
 
 
@@ -58,6 +57,21 @@ def test_a_training_is_known_by_all_that_its_card_says(tmp_path):
     kept["calibration"][0]["predicted_age"] += 0.5
     write_json(Outputs(place.out).foreign_card("m"), kept)
     assert scan.prefix not in joined_results(place)[1].table.index
+
+
+@pytest.mark.parametrize("key", SAME_MODEL)
+def test_models_of_one_name_that_differ_are_refused(key, tmp_path):
+    places = make(tmp_path / "a", "A"), make(tmp_path / "b", "B")
+    path = Outputs(places[1].out).foreign_card("m")
+    card = read_json(path)
+    assert joined_results(places[0], f"{places[1].bids}={places[1].out}")[1].models == ("m",)
+    change = {
+        "fingerprint": "g", "members": [{}, {}], "calibration": card["calibration"][1:],
+        "volume_spec": VolumeSpec.on_grid(2).to_dict(), "architecture": {**card["architecture"], "total_stride": 16},
+    }  # fmt: skip
+    write_json(path, card | {key: change[key]})
+    with pytest.raises(UsageError, match=r"the model m of .* than the one of that name in"):
+        joined_results(places[0], f"{places[1].bids}={places[1].out}")
 
 
 def test_people_of_the_test_are_those_that_every_model_kept(tmp_path):
