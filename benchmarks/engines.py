@@ -38,7 +38,7 @@ from brainage_bids.bids.outputs import Outputs
 from brainage_bids.preprocess import steps
 from brainage_bids.preprocess.affine import register, set_threads
 from brainage_bids.preprocess.engines import ants as ants_engine
-from brainage_bids.preprocess.engines import files
+from brainage_bids.preprocess.engines import engine_files
 from brainage_bids.preprocess.intake import read_scan
 from brainage_bids.preprocess.preprocess_options import PreprocessOptions
 from brainage_bids.preprocess.resample import to_grid
@@ -161,11 +161,11 @@ def fit(engine: str, data: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> 
         return register(data, mask, affine, template).matrix, used() - begin
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plain = files.plain_affine(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)), data.shape)
-        box, boxed = files.boxed(template.mask, template.affine)
+        plain = engine_files.plain_affine(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)), data.shape)
+        box, boxed = engine_files.boxed(template.mask, template.affine)
         interface = ants_engine.runnable(ants_engine.registration(f"{folder}/"))
-        interface.inputs.moving_image = files.save(folder / "brain.nii.gz", data, plain)
-        interface.inputs.fixed_image = files.save(folder / "template.nii.gz", template.data[box], boxed)
+        interface.inputs.moving_image = engine_files.save(folder / "brain.nii.gz", data, plain)
+        interface.inputs.fixed_image = engine_files.save(folder / "template.nii.gz", template.data[box], boxed)
         interface.inputs.fixed_image_masks = [ants_engine.save_region(folder / "region.nii.gz", template)]
         made = interface.run(cwd=folder).outputs.forward_transforms[0]
         matrix = ants_engine.read_transform(Path(made))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage_bids import __version__
-from brainage_bids.app.bias import bias_corrected
+from brainage_bids.app.bias_correction import bias_corrected
 from brainage_bids.app.datasets import StudyDataset, read_study_datasets, share_predictions
 from brainage_bids.app.imported_predictions import add_external, refuse_no_ages, refuse_strangers
 from brainage_bids.app.models import model_cards

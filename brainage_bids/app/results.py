@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
-from brainage_bids.app.bias import UNKNOWN_FOLD
+from brainage_bids.app.bias_correction import UNKNOWN_FOLD
 from brainage_bids.app.models import read_cards, weights_now
 from brainage_bids.app.quality_table import gates_passed
 from brainage_bids.app.run_record import last_events

@@ -17,8 +17,8 @@ from brainage_bids import __version__
 from brainage_bids.bids.files import atomic, read_json, write_json, write_text, write_tsv
 from brainage_bids.errors import BrainageError, CannotCreateError, UsageError, shorten
 from brainage_bids.phantom.anatomy import Anatomy, build_anatomy
+from brainage_bids.phantom.drawn_people import GROUPS, Group, Person, design_people, population, realised
 from brainage_bids.phantom.head import check_voxel, draw_body, render
-from brainage_bids.phantom.people import GROUPS, Group, Person, design_people, population, realised
 from brainage_bids.schema import DEFAULT_SEED
 
 BIDS_VERSION = "1.10.0"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from brainage_bids.errors import UsageError
-from brainage_bids.phantom.people import GROUPS, Group, design_people, population, realised
+from brainage_bids.phantom.drawn_people import GROUPS, Group, design_people, population, realised
 
 
 def test_sixty_people_have_the_planned_groups_balanced():

@@ -22,7 +22,7 @@ from brainage_bids.bids.files import read_json
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.preprocess import brain, resample
-from brainage_bids.preprocess.engines import ants, choose, files, fsl
+from brainage_bids.preprocess.engines import ants, choose, engine_files, fsl
 from brainage_bids.preprocess.intake import Brain, Native
 from brainage_bids.preprocess.interfaces import Step, ToolNode
 from brainage_bids.preprocess.job import Job
@@ -110,19 +110,19 @@ def test_plain_images_and_the_way_back(tmp_path):
     mask = np.zeros(native.data.shape, dtype=bool)
     mask[20:40, 25:50, 10:30] = True
     job = job_of(tmp_path, Scan("x", "sub-01"), "fsl")
-    head = nib.load(files.keep_head(job, native))
+    head = nib.load(engine_files.keep_head(job, native))
     assert not head.affine[~np.eye(4, dtype=bool)][[0, 1, 3, 4, 6, 7]].any()
     np.testing.assert_allclose(head.affine @ [29.5, 34.5, 24.5, 1], [0, 0, 0, 1], atol=1e-4)
     assert head.header["sform_code"] == head.header["qform_code"] > 0
-    paths = files.cut(job, native, mask, "fsl bet", native.data * 2)
+    paths = engine_files.cut(job, native, mask, "fsl bet", native.data * 2)
     box = nib.load(paths["mask"])
     assert mask.sum() == np.asarray(box.dataobj).sum()
     start = read_json(job.folder / "scan.json")["start"]
-    to_native = files.to_native(job, np.eye(4))
+    to_native = engine_files.to_native(job, np.eye(4))
     for voxel in ((0, 0, 0, 1), (12, 5, 9, 1)):
         full = [*(np.asarray(voxel[:3]) + start), 1]
         np.testing.assert_allclose(to_native @ box.affine @ voxel, affine @ full, atol=1e-3)
-    back = files.gathered(job, paths["corrected"])
+    back = engine_files.gathered(job, paths["corrected"])
     np.testing.assert_array_equal(back.mask, mask)
     np.testing.assert_allclose(back.data[mask], 2 * native.data[mask], rtol=1e-6)
     assert (back.source, back.notes, back.says_mni) == ("fsl bet", ("odd",), True)
@@ -131,12 +131,12 @@ def test_plain_images_and_the_way_back(tmp_path):
 def test_correlation_of_the_template_with_itself():
     template = load_template()
     own = Brain(template.data, template.mask, template.affine, "given")
-    assert files.correlation(own, np.eye(4), template) == pytest.approx(1)
+    assert engine_files.correlation(own, np.eye(4), template) == pytest.approx(1)
     shifted = np.eye(4)
     shifted[0, 3] = 8
-    assert files.correlation(own, shifted, template) < 0.8
+    assert engine_files.correlation(own, shifted, template) < 0.8
     with pytest.raises(BadDataError, match="no usable matrix"):
-        files.correlation(own, np.zeros((4, 4)), template)
+        engine_files.correlation(own, np.zeros((4, 4)), template)
 
 
 def command_lines(tmp_path, engine, **given):
@@ -261,11 +261,11 @@ def known(head, brain_and_mask, save_scan, fake):
     """A scan of the phantom, whose true affine is the identity; its mask and its box; where fakes take files from."""
     _, mask, affine = brain_and_mask
     folder = fake("nothing", "")
-    plain = files.plain_affine(np.full(3, 3.0), mask.shape)
-    files.save(folder / "mask.nii.gz", mask.astype(np.uint8), plain)
-    box, box_affine = files.boxed(mask, affine)
+    plain = engine_files.plain_affine(np.full(3, 3.0), mask.shape)
+    engine_files.save(folder / "mask.nii.gz", mask.astype(np.uint8), plain)
+    box, box_affine = engine_files.boxed(mask, affine)
     shape = mask[box].shape
-    moving = files.plain_affine(np.full(3, 3.0), shape)
+    moving = engine_files.plain_affine(np.full(3, 3.0), shape)
     return save_scan(head), folder, (moving, shape), box_affine @ np.linalg.inv(moving)  # plain world to template world
 
 
@@ -306,7 +306,7 @@ def test_fsl_chain_with_fakes(tmp_path, known, fake, brain_and_mask):
     fake("bet", FAKE_BET)
     fake("flirt", FAKE_FLIRT)
     template = load_template()
-    box, fixed = files.boxed(template.mask, template.affine)
+    box, fixed = engine_files.boxed(template.mask, template.affine)
     to_scaled = fsl._to_fsl(fixed, template.mask[box].shape) @ np.linalg.inv(fixed)
     flirt = to_scaled @ to_template @ moving @ np.linalg.inv(fsl._to_fsl(moving, shape))
     np.savetxt(folder / "known.mat", flirt, fmt="%.10f")
@@ -342,7 +342,7 @@ def test_a_failing_program_is_named_with_what_it_said_last(tmp_path, known, fake
     fake("flirt", flirt)
     (folder / "known.mat").write_text("no matrix")
     image = nib.load(folder / "mask.nii.gz")
-    files.save(folder / "empty.nii.gz", np.zeros(image.shape, np.uint8), image.affine)
+    engine_files.save(folder / "empty.nii.gz", np.zeros(image.shape, np.uint8), image.affine)
     outcome, outputs = run_chain(tmp_path, scan, "fsl")
     assert (outcome.status, outcome.step) == ("failed", step)
     assert re.search(reason, outcome.reason), outcome.reason

@@ -25,7 +25,7 @@ from brainage_bids.devices import CPU, pick_device
 from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import steps
 from brainage_bids.preprocess.brain import N4_ITERATIONS, N4_TOLERANCE, brain_mask
-from brainage_bids.preprocess.engines import antspyx_program, files
+from brainage_bids.preprocess.engines import antspyx_program, engine_files
 from brainage_bids.preprocess.intake import read_scan
 from brainage_bids.preprocess.interfaces import ScanNode, Step, ToolNode
 from brainage_bids.preprocess.job import Job
@@ -42,15 +42,15 @@ MEMORY_GB = {"brain": 1.9, "n4": 1.0, "register": 1.5, "finish": 1.9}
 
 def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
     """Add the nodes of one scan: brain, n4, strip, one register per template, finish. See `choose.add_scan`."""
-    folder, templates = job.folder, files.names(job, "template")
-    regions, transforms = files.names(job, "region"), files.names(job, "transform")
+    folder, templates = job.folder, engine_files.names(job, "template")
+    regions, transforms = engine_files.names(job, "region"), engine_files.names(job, "transform")
     find = Step(job, "brain", find_brain, (), ("head", "mask", "shrink"))
     found = ScanNode(job, find, name("brain"), mem_gb=MEMORY_GB["brain"], n_procs=job.threads)
     n4 = N4BiasFieldCorrection(
         dimension=3,
         n_iterations=list(N4_ITERATIONS),
         convergence_threshold=N4_TOLERANCE,
-        output_image=str(folder / files.CORRECTED),
+        output_image=str(folder / engine_files.CORRECTED),
     )
     corrected = ToolNode(job, runnable(n4), name("n4"), "n4", mem_gb=MEMORY_GB["n4"])
     for given, wanted in (("head", "input_image"), ("mask", "mask_image"), ("shrink", "shrink_factor")):
@@ -121,14 +121,14 @@ def find_brain(job: Job) -> dict[str, object]:
         mask, source = brain_mask(native, pick_device(job.device).type != CPU)
     finally:
         set_threads(former)
-    files.keep_head(job, native)
-    return files.cut(job, native, mask, source)
+    engine_files.keep_head(job, native)
+    return engine_files.cut(job, native, mask, source)
 
 
 def strip_brain(job: Job, corrected: str) -> dict[str, str]:
     """Write the brain, the templates, and for each a region of comparison (``region<k>``); return their paths."""
-    paths = files.strip(job, corrected)
-    for template, region in zip(files.templates(job), files.names(job, "region"), strict=True):
+    paths = engine_files.strip(job, corrected)
+    for template, region in zip(engine_files.templates(job), engine_files.names(job, "region"), strict=True):
         paths[region] = save_region(job.folder / f"{region}.nii.gz", template)
     return paths
 
@@ -139,18 +139,18 @@ def save_region(path: Path, template: Template) -> str:
     With the whole box, the zeros around the brain would count too, and brains would become too large.
     """
     zooms = voxel_sizes(template.affine)
-    box, affine = files.boxed(template.mask, template.affine)
+    box, affine = engine_files.boxed(template.mask, template.affine)
     near = ndi.distance_transform_edt(~template.mask[box], sampling=zooms) <= RIM_MM
-    return files.save(path, near.astype(np.uint8), affine)
+    return engine_files.save(path, near.astype(np.uint8), affine)
 
 
 def finish(job: Job, **transforms: list[str]) -> None:
     """Read the transforms of antsRegistration and make the volumes, as every engine does."""
     with job.step("collect"):
         # both stages are collapsed into one affine
-        matrices = [read_transform(Path(transforms[name][0])) for name in files.names(job, "transform")]
-        corrected = files.gathered(job, str(job.folder / files.CORRECTED))
-        fits = files.fits_of(job, corrected, matrices)
+        matrices = [read_transform(Path(transforms[name][0])) for name in engine_files.names(job, "transform")]
+        corrected = engine_files.gathered(job, str(job.folder / engine_files.CORRECTED))
+        fits = engine_files.fits_of(job, corrected, matrices)
     steps.finish(job, corrected, fits, str(pick_device(job.device)), software())
 
 

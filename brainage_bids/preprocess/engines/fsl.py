@@ -16,7 +16,7 @@ from nipype.interfaces.fsl import BET, FLIRT
 
 from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import brain, steps
-from brainage_bids.preprocess.engines import files
+from brainage_bids.preprocess.engines import engine_files
 from brainage_bids.preprocess.interfaces import ScanNode, Step, ToolNode
 from brainage_bids.preprocess.job import Job
 
@@ -30,13 +30,13 @@ MEMORY_GB = {"bet": 1.0, "n4": 1.5, "flirt": 1.0, "finish": 1.9}
 def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
     """Add the nodes of one scan: read, bet, n4, one flirt per template, finish. See `choose.add_scan`."""
     folder = job.folder
-    read = ScanNode(job, Step(job, "read", files.read_head, (), ("head",)), name("read"), mem_gb=0.5)
+    read = ScanNode(job, Step(job, "read", engine_files.read_head, (), ("head",)), name("read"), mem_gb=0.5)
     bet = BET(
         robust=ROBUST, mask=True, out_file=str(folder / "bet.nii.gz"), output_type="NIFTI_GZ"
     )  # -n (no brain image) cannot be combined with -R, which needs it
     found = ToolNode(job, bet, name("bet"), "bet", mem_gb=MEMORY_GB["bet"])
     workflow.connect(read, "head", found, "in_file")
-    kinds, matrices = files.names(job, "template"), files.names(job, "matrix")
+    kinds, matrices = engine_files.names(job, "template"), engine_files.names(job, "matrix")
     correct = Step(job, "n4", correct_field, ("mask",), ("brain", *kinds))
     corrected = ScanNode(job, correct, name("n4"), mem_gb=MEMORY_GB["n4"])
     workflow.connect(found, "mask_file", corrected, "mask")
@@ -58,24 +58,24 @@ def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
 
 def correct_field(job: Job, mask: str) -> dict[str, str]:
     """Correct the bias field inside BET's mask and write the brain and the templates for FLIRT."""
-    native = files.kept_head(job)
-    inside = files.mask_of(files.load(mask), native.data.shape, "bet")
+    native = engine_files.kept_head(job)
+    inside = engine_files.mask_of(engine_files.load(mask), native.data.shape, "bet")
     data = brain.n4(brain.lift_negative(native.data, inside)[0], inside, native.zooms)
-    paths = files.cut(job, native, inside, "fsl bet", data)
-    return files.strip(job, paths["corrected"])
+    paths = engine_files.cut(job, native, inside, "fsl bet", data)
+    return engine_files.strip(job, paths["corrected"])
 
 
 def finish(job: Job, **matrices: str) -> None:
     """Read FLIRT's matrices and make the volumes, as every engine does."""
     with job.step("collect"):
-        moving = nib.load(job.folder / files.BRAIN)
+        moving = nib.load(job.folder / engine_files.BRAIN)
         to_box = []
-        for kind, matrix in zip(files.names(job, "template"), files.names(job, "matrix"), strict=True):
+        for kind, matrix in zip(engine_files.names(job, "template"), engine_files.names(job, "matrix"), strict=True):
             fixed = nib.load(job.folder / f"{kind}.nii.gz")
             flirt = read_matrix(Path(matrices[matrix]))
             to_box.append(np.linalg.inv(world_matrix(flirt, moving.affine, moving.shape, fixed.affine, fixed.shape)))
-        corrected = files.gathered(job, str(job.folder / files.CORRECTED))
-        fits = files.fits_of(job, corrected, to_box)
+        corrected = engine_files.gathered(job, str(job.folder / engine_files.CORRECTED))
+        fits = engine_files.fits_of(job, corrected, to_box)
     steps.finish(job, corrected, fits, software={"FSL": version()})
 
 

@@ -20,7 +20,7 @@ from nipype.interfaces.minc import Beast, BestLinReg, Resample
 
 from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.preprocess import brain, steps
-from brainage_bids.preprocess.engines import files
+from brainage_bids.preprocess.engines import engine_files
 from brainage_bids.preprocess.interfaces import ScanNode, Step, ToolNode
 from brainage_bids.preprocess.job import Job
 from brainage_bids.preprocess.resample import FWHM
@@ -119,7 +119,7 @@ def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
         return tool(node, f"{stem}_nii", "convert", in_file=source), "out_file"
 
     mask = to_nifti(_masked(job, tool, to_minc, name), "mask")
-    kinds, matrices = files.names(job, "template"), files.names(job, "matrix")
+    kinds, matrices = engine_files.names(job, "template"), engine_files.names(job, "matrix")
     sources, grids = ([f"{word}{k}" for k in range(len(job.specs))] for word in ("source", "grid"))
     correct = Step(job, "n4", correct_field, ("mask",), ("brain", *kinds, *sources, *grids))
     corrected = ScanNode(job, correct, name("n4"), mem_gb=MEMORY_GB["n4"])
@@ -146,7 +146,7 @@ def add_scan(workflow: Workflow, job: Job, name: Callable[[str], str]) -> None:
 def _masked(job: Job, tool: Callable, to_minc: Callable, name: Callable) -> tuple:
     """Add the nodes from the scan to BEaST's mask on the scan's grid; return node and field of the mask."""
     folder = job.folder
-    read = ScanNode(job, Step(job, "read", files.read_head, (), ("head",)), name("read"), mem_gb=0.5)
+    read = ScanNode(job, Step(job, "read", engine_files.read_head, (), ("head",)), name("read"), mem_gb=0.5)
     head = to_minc(read, "head", "T1w", "-quiet -short")
     written = {"out_file": str(folder / "stx.mnc"), "out_xfm": str(folder / "stx.xfm")}
     normalize = Normalize(model_dir=str(data_folder("MINC_BEAST_MODEL")), **written)
@@ -193,19 +193,19 @@ def correct_field(job: Job, mask: str) -> dict[str, str]:
 
     If a grid is coarser than the scan, the brain is low-pass filtered as in `resample`; mincresample does not do so.
     """
-    native = files.kept_head(job)
+    native = engine_files.kept_head(job)
     values = np.asarray(nib.as_closest_canonical(nib.load(mask)).dataobj)
-    inside = files.mask_of(values, native.data.shape, "mincbeast")
+    inside = engine_files.mask_of(values, native.data.shape, "mincbeast")
     data = brain.n4(brain.lift_negative(native.data, inside)[0], inside, native.zooms)
-    cut = files.cut(job, native, inside, "mincbeast", data)
-    paths = files.strip(job, cut["corrected"])
+    cut = engine_files.cut(job, native, inside, "mincbeast", data)
+    paths = engine_files.strip(job, cut["corrected"])
     image = nib.load(paths["brain"])
     for k, spec in enumerate(job.specs):
         sigma = np.sqrt(np.maximum(spec.resolution**2 - native.zooms**2, 0)) / FWHM / native.zooms
-        smooth = ndi.gaussian_filter(files.load(paths["brain"]), sigma, mode="constant", truncate=3)
-        paths[f"source{k}"] = files.save(job.folder / f"source{k}.nii.gz", smooth, image.affine)
+        smooth = ndi.gaussian_filter(engine_files.load(paths["brain"]), sigma, mode="constant", truncate=3)
+        paths[f"source{k}"] = engine_files.save(job.folder / f"source{k}.nii.gz", smooth, image.affine)
         empty = np.zeros(spec.shape, dtype=np.uint8)
-        paths[f"grid{k}"] = files.save(job.folder / f"grid{k}.nii.gz", empty, np.asarray(spec.affine))
+        paths[f"grid{k}"] = engine_files.save(job.folder / f"grid{k}.nii.gz", empty, np.asarray(spec.affine))
     for used in ("T1w.mnc", "stx.mnc", "stx_mask.mnc", "mask.mnc", "mask.nii"):  # large, and not needed again
         (job.folder / used).unlink(missing_ok=True)
     return paths
@@ -214,9 +214,9 @@ def correct_field(job: Job, mask: str) -> dict[str, str]:
 def finish(job: Job, **paths: str) -> None:
     """Read bestlinreg's transforms and mincresample's volumes, and write them as every engine does."""
     with job.step("collect"):
-        matrices = [np.linalg.inv(read_xfm(Path(paths[name]))) for name in files.names(job, "matrix")]
-        corrected = files.gathered(job, str(job.folder / files.CORRECTED))
-        fits = files.fits_of(job, corrected, matrices)
+        matrices = [np.linalg.inv(read_xfm(Path(paths[name]))) for name in engine_files.names(job, "matrix")]
+        corrected = engine_files.gathered(job, str(job.folder / engine_files.CORRECTED))
+        fits = engine_files.fits_of(job, corrected, matrices)
 
     def values_on(spec: VolumeSpec) -> np.ndarray:
         image = nib.as_closest_canonical(nib.load(paths[f"volume{job.specs.index(spec)}"]))
