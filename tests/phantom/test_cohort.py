@@ -70,18 +70,19 @@ def test_planted_truth_is_complete_and_agrees_with_the_table(cohort):
 
 
 def test_bytes_depend_on_neither_workers_nor_cohort_size(tmp_path, cohort):
-    small = make_cohort(tmp_path / "small", n=3, seed=11, voxel_mm=5.0, progress=False, workers=1)
+    small = make_cohort(tmp_path / "small", n=6, seed=11, voxel_mm=5.0, progress=False, workers=1)
     large = digests(cohort)
     images = {name: value for name, value in digests(small).items() if name.startswith("sub-")}
-    assert len(images) == 6
+    assert len(images) == 12
     assert images.items() <= large.items()
     assert len({value for name, value in large.items() if name.endswith(".nii.gz")}) == 25  # nobody twice
     before = digests(small)
-    # repeating is allowed and changes nothing
-    make_cohort(small, n=3, seed=11, voxel_mm=5.0, progress=False, workers=2)
+    make_cohort(
+        small, n=6, seed=11, voxel_mm=5.0, progress=False, workers=2
+    )  # repeating is allowed and changes nothing
     assert digests(small) == before
     with pytest.raises(CannotCreateError, match="holds something else"):
-        make_cohort(small, n=3, seed=12, voxel_mm=5.0, progress=False)
+        make_cohort(small, n=6, seed=12, voxel_mm=5.0, progress=False)
 
 
 def template_voxels(cohort, person, step=3.0):
