@@ -140,3 +140,19 @@ def test_a_device_a_loop_and_a_name_that_can_be_none_are_told(tmp_path):
             read_text(path)
         assert "Errno" not in str(ended.value)
         assert len(str(ended.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("written", "usable"),
+    [("1e308", True), ("-1.5E-9", True), ("9" * 299, True), ("1e999", False), ("9" * 300, False), ("NaN", False),
+     ("-Infinity", False), ("9" * 299 + "e50", False), ("12345e99999", False), ("1.7e+308", True), ("1E+400", False)],
+)  # fmt: skip
+def test_numbers_of_json_are_finite_however_they_are_written(written, usable, tmp_path):
+    path, odd = tmp_path / "x.json", []
+    path.write_text(f'{{"a": [{written}]}}')
+    value = read_json(path, odd)["a"][0]
+    assert (value is not None) == usable
+    assert bool(odd) != usable
+    if not usable:
+        with pytest.raises(BadDataError, match="not a usable number"):
+            read_json(path)
