@@ -22,7 +22,8 @@ def cpu(code: Path, *arguments: object) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "brainage_bids", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # not from the root of the repository: Python would take the package that lies there
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=code.parent)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
