@@ -153,11 +153,10 @@ def _run_steps(options: GroupOptions, outputs: Outputs, dataset: Dataset, result
     table = analysis.table
     write_group_table(outputs, "brainage", table if table[RATE_AGE].notna().any() else table.drop(columns=RATE_AGE))
     write_json(outputs.bias_correction, analysis.lines)
-    tables = make_tables(analysis) | {"failed": results.failed}
+    columns = ["participant_id", "session_id", "run", *([DATASET] if DATASET in table else []), "reason"]
+    tables = make_tables(analysis) | {"failed": results.failed, "leftout": analysis.left_out[columns]}
     for name, result in tables.items():
         write_group_table(outputs, name, result)
-    columns = ["participant_id", "session_id", "run", *([DATASET] if DATASET in table else []), "reason"]
-    write_group_table(outputs, "leftout", analysis.left_out[columns])
     saliency = group_saliency(
         analysis.selected,
         results.maps,
@@ -167,7 +166,6 @@ def _run_steps(options: GroupOptions, outputs: Outputs, dataset: Dataset, result
         dataset.controls,
         options,
     )
-    tables |= {"leftout": analysis.left_out}
     tables |= {"saliency_regions": saliency.regions, "saliency_contrasts": saliency.contrasts}
     group_page(options, outputs, dataset, results, analysis, tables, saliency, record)
 

@@ -62,7 +62,7 @@ def add_external(results: Results, predictions: Mapping[str, pd.DataFrame]) -> R
         rows = pd.DataFrame({"prefix": ages.index, "model": name, "predicted_age": ages.to_numpy()})
         rows["bag"] = rows["predicted_age"] - scans.loc[ages.index, "age"].to_numpy()
         rows["flags"] = _flags(rows, scans.loc[ages.index, "age_flags"], name)
-        gaps.append(rows.reindex(columns=GAP_COLUMNS).astype(results.gaps.dtypes))
+        gaps.append(rows.reindex(columns=list(GAP_COLUMNS)).astype(GAP_COLUMNS))
     joined = pd.concat([part for part in gaps if len(part)] or [results.gaps], ignore_index=True)
     return dataclasses.replace(results, gaps=joined, models=tuple(models))
 

@@ -72,15 +72,15 @@ def write_qc(
     rows = [row for scan in dataset.scans if (row := _row(scan, on_disk.volumes(scan), reasons)) is not None]
     if not rows:
         return
+    now = {(row["participant_id"], row["session_id"], row["run"]): row["qc_volume"] for row in rows}
     if page_only:
         table = read_qc(outputs.qc_table)
-        rows = [row for row in rows if (row["participant_id"], row["session_id"], row["run"]) in table.rows]
+        now = {key: volume for key, volume in now.items() if key in table.rows}
     else:
         table = update_qc(outputs.qc_table, tuple(QC_COLUMNS), rows)
         write_json(sidecar_path(outputs.qc_table), column_meanings())
-    now = {(row["participant_id"], row["session_id"], row["run"]): row["qc_volume"] for row in rows}
     _note_summary(table, now, record)
-    if table.rows and (len(rows) >= PAGE_SHARE * len(table.rows) or not outputs.qc_page.is_file()):
+    if table.rows and (len(now) >= PAGE_SHARE * len(table.rows) or not outputs.qc_page.is_file()):
         shown = [_page_row(key, table, outputs, now.get(key)) for key in table.rows]
         page = QcPage(f"Image quality: {dataset.name}", __version__, shown, gates(), phantom)
         made_from = content_hash(page, [row.get("qc_volume") for row in table.rows.values()])

@@ -15,7 +15,7 @@ from brainage_bids.app.models import read_cards, weights_now
 from brainage_bids.app.quality_table import gates_passed
 from brainage_bids.app.run_record import last_events
 from brainage_bids.app.scan_predictions import believable, is_up_to_date
-from brainage_bids.app.types import GAP_COLUMNS, Results, empty_gaps
+from brainage_bids.app.types import GAP_COLUMNS, Results
 from brainage_bids.bids.grouptables import BY_MODEL
 from brainage_bids.bids.outputs import scan_claim
 from brainage_bids.bids.quality_decisions import FAIL, effective_pass, read_qc, scan_key
@@ -139,7 +139,7 @@ def read_results(
     scans = pd.DataFrame(rows, columns=["prefix", *BRAINAGE_COLUMNS, *numeric]).set_index("prefix")
     return Results(
         scans.astype(dict.fromkeys(["age", *numeric], "float64")),
-        pd.DataFrame(gaps, columns=list(GAP_COLUMNS)).astype(empty_gaps().dtypes),
+        pd.DataFrame(gaps, columns=list(GAP_COLUMNS)).astype(GAP_COLUMNS),
         pd.DataFrame(failed, columns=FAILED.columns),
         tuple(seen),
         cards,

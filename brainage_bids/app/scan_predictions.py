@@ -19,7 +19,7 @@ from brainage_bids.app.run_record import RunRecord
 from brainage_bids.bids.files import write_json, write_tsv
 from brainage_bids.bids.outputs import Outputs, model_label, scan_claim, sidecar_path
 from brainage_bids.bids.read import Dataset
-from brainage_bids.bids.scan_records import BY_MODEL, NUMBERS, Predictions, ScanRecords, Volume
+from brainage_bids.bids.scan_records import NUMBERS, ORIGIN, Predictions, ScanRecords, Volume
 from brainage_bids.errors import BadDataError, NoInputError
 from brainage_bids.model.artifact import BELIEVABLE
 from brainage_bids.schema import PREDICTION_COLUMNS, Scan, VolumeSpec
@@ -273,7 +273,7 @@ def _write_row(scan: Scan, row: dict, origin: Mapping[str, object], on_disk: Sca
     rows = [*(other for other in known.rows if other["model"] != row["model"]), row]
     write_tsv(table, _as_table(rows).sort_values("model", kind="stable"))
     # The keys are written last: if the run is killed between the two files, this scan is predicted again.
-    _write_origin(table, {name: {**known.origin.get(name, {}), row["model"]: origin[name]} for name in BY_MODEL})
+    _write_origin(table, {name: {**known.origin.get(name, {}), row["model"]: origin[name]} for name in ORIGIN})
     on_disk.forget(scan)
 
 

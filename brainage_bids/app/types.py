@@ -33,8 +33,8 @@ class Pooled:
     warnings: tuple[str, ...]
 
 
-GAP_COLUMNS = ("prefix", "model", "predicted_age", "bag", "bag_corrected", "fold", "flags")
-BY_MODEL = ("predicted_age", "bag", "bag_corrected")  # years; columns of brainage.tsv for every model
+GAP_YEARS = ("predicted_age", "bag", "bag_corrected")  # columns of brainage.tsv for every model
+GAP_COLUMNS = {"prefix": object, "model": object, **dict.fromkeys(GAP_YEARS, float), "fold": object, "flags": object}
 
 
 @dataclass(frozen=True)
@@ -98,19 +98,13 @@ def wide(scans: pd.DataFrame, gaps: pd.DataFrame, models: Sequence[str]) -> pd.D
     table = scans.drop(columns=last)
     by_model = {name: rows.set_index("prefix") for name, rows in gaps.groupby("model", sort=False)}
     none = gaps.iloc[:0].set_index("prefix")
-    for kinds, columns in ((BY_MODEL, last), (("conformal_p",), [])):
+    for kinds, columns in ((GAP_YEARS, last), (("conformal_p",), [])):
         for name in models:
             for kind in kinds:
                 if kind in gaps:
                     table[f"{kind}_{name}"] = by_model.get(name, none)[kind].reindex(scans.index).astype("float64")
         table[columns] = scans[columns]
     return table
-
-
-def empty_gaps() -> pd.DataFrame:
-    """Return a table of gaps without rows."""
-    years = dict.fromkeys(BY_MODEL, "float64")
-    return pd.DataFrame(columns=list(GAP_COLUMNS)).astype({name: years.get(name, object) for name in GAP_COLUMNS})
 
 
 @dataclass(frozen=True)

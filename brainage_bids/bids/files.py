@@ -35,6 +35,12 @@ _FORMULA = re.compile(r"['\"]*[=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
+def file_state(path: str | Path) -> tuple[int, int, int]:
+    """Return inode, size (bytes) and time of change (ns): they tell whether a file was replaced."""
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def is_file(path: str | Path) -> bool:
     """Return whether there is such a file; False for text that cannot be a path (too long, with a NUL)."""
     try:

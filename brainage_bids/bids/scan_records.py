@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brainage_bids.bids.files import read_json, read_rows
+from brainage_bids.bids.files import file_state, read_json, read_rows
 from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.volumes import VolumeIdentity, volume_spec
 from brainage_bids.errors import BadDataError
 from brainage_bids.schema import Scan, VolumeSpec
 
 LOG = logging.getLogger("brainage_bids")
-BY_MODEL = ("Folds", "Keys", "Inputs", "Trainings", "Weights")  # of the sidecar of a prediction table
+ORIGIN = ("Folds", "Keys", "Inputs", "Trainings", "Weights")  # of the sidecar of a prediction table
 NUMBERS = ("predicted_age", "chronological_age", "bag", "bag_corrected", "pred_lo", "pred_hi")
 
 
@@ -32,15 +32,15 @@ class Predictions:
     rows
         One per model; ages as float (years), NaN when missing.
     origin
-        What each row was made from, by `BY_MODEL` and model; empty without a sidecar.
+        What each row was made from, by `ORIGIN` and model; empty without a sidecar.
     """
 
     rows: tuple[dict[str, Any], ...] = ()
     origin: Mapping[str, Mapping] = field(default_factory=dict)
 
     def origin_of(self, model: str) -> dict[str, Any]:
-        """Return the entries of `BY_MODEL` for one model, as far as they are known."""
-        return {name: self.origin[name][model] for name in BY_MODEL if model in self.origin.get(name, {})}
+        """Return the entries of `ORIGIN` for one model, as far as they are known."""
+        return {name: self.origin[name][model] for name in ORIGIN if model in self.origin.get(name, {})}
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,9 @@ class ScanRecords:
     def _content(self, path: str, reader: Any) -> Any:
         """Return the content of a file, the error if it cannot be read, None if there is no file."""
         try:
-            stat = os.stat(path)
+            state = file_state(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         known = self._read.get(path)
         if known is None or known[0] != state:
             try:
@@ -156,11 +155,11 @@ def _read_volume(path: str) -> Volume | None:
 
 def _read_origin(path: str) -> dict[str, Mapping]:
     values = read_sidecar(path)
-    for name in BY_MODEL:
+    for name in ORIGIN:
         if not isinstance(values.get(name, {}), dict):
             table = Path(path).with_suffix(".tsv").name
             raise BadDataError(f"{path}: {name} is no table of models; remove {table} and predict again")
-    return {name: values[name] for name in BY_MODEL if name in values}
+    return {name: values[name] for name in ORIGIN if name in values}
 
 
 def _read_predictions(path: str) -> tuple[dict[str, Any], ...]:

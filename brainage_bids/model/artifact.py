@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from brainage_bids.bids.files import read_json
+from brainage_bids.bids.files import file_state, read_json
 from brainage_bids.bids.jsonchecks import (
     WAY_OUT,
     Check,
@@ -196,7 +195,7 @@ def card_hash(path: str | Path) -> str:
 def _content(path: str | Path) -> tuple[Any, str]:
     """Return the content of a JSON file, which nobody may change, and its SHA-256."""
     try:
-        return _json_content(str(path), *_state(path))
+        return _json_content(str(path), *file_state(path))
     except FileNotFoundError as error:
         raise NoInputError(f"{path} is not there; {WAY_OUT}") from error
     except OSError:
@@ -218,7 +217,7 @@ def weights_hash(folder: Path) -> str:
     """
     path = folder / WEIGHTS
     try:
-        return _file_hash(str(path), *_state(path))
+        return _file_hash(str(path), *file_state(path))
     except OSError as error:
         raise no_weights(path, error) from error
 
@@ -230,12 +229,7 @@ def no_weights(path: Path, error: OSError | None = None) -> NoInputError:
     return NoInputError(f"{path} cannot be read ({error.strerror}); check its permissions, or {WAY_OUT}")
 
 
-# What follows reads a file once, as long as it is not replaced: `_state` tells one content from another.
-
-
-def _state(path: str | Path) -> tuple[int, int, int]:
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+# What follows reads a file once, as long as it is not replaced: `file_state` tells one content from another.
 
 
 @lru_cache(maxsize=64)

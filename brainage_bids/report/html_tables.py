@@ -37,11 +37,12 @@ def declared(page: Page, rows: Sequence[Row]) -> dict[str, Any] | None:
         return None
     columns: list[Column] = [(shown.title, shown.kind, _writer(shown)) for shown in page.columns]
     built = plain(page.caption, columns, rows)
-    grey = {shown.title: shown.grey_in for shown in page.columns if shown.grey_in}
-    for index, column in enumerate(built["columns"]):
-        for row, cells in zip(rows, built["rows"], strict=True):
-            if column["title"] in grey and readable_names.family_of(row.get("subset")) == grey[column["title"]]:
-                cells[index]["style"] = "grey"
+    titles = [column["title"] for column in built["columns"]]
+    for shown in page.columns:
+        if shown.grey_in and shown.title in titles:
+            for row, cells in zip(rows, built["rows"], strict=True):
+                if readable_names.family_of(row.get("subset")) == shown.grey_in:
+                    cells[titles.index(shown.title)]["style"] = "grey"
     return built
 
 

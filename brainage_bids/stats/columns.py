@@ -99,12 +99,12 @@ def frame(rows: list[dict], declared: ResultTable) -> pd.DataFrame:
     KeyError
         When a row has a value without a column, which would be lost.
     """
-    columns = declared.columns
+    columns, texts = declared.columns, declared.text_columns
     if lost := {name for row in rows for name in row}.difference(columns):
         raise KeyError(f"{', '.join(sorted(lost))}: no column of {declared.name} ({', '.join(columns)})")
     table = pd.DataFrame(rows, columns=columns)
     for name in columns:
-        if name in declared.text_columns:
+        if name in texts:
             table[name] = table[name].astype(object).where(table[name].notna(), None)
         elif name == "n" or name.startswith("n_"):
             table[name] = table[name].astype("int64")
