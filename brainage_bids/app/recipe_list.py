@@ -16,10 +16,12 @@ def describe_recipes() -> str:
         how = {"rnc": "Rank-N-Contrast", "l1": "end to end, L1"}[recipe.method]
         plain = "" if recipe.augmentation.enabled else ", no augmentation"
         network = recipe.network
+        training = recipe.training
+        length = f"{training.steps} steps" if training.length == "steps" else f"{training.epochs} epochs"
         kind = "SFCN" if network.architecture == "sfcn" else f"ResNet-{network.depth}"
         lines.append(
             f"{name:24s} {kind} width {network.width}, {recipe.volume.resolution:g} mm, {how}, "
-            f"batch {recipe.training.batch_size}, {recipe.training.epochs} epochs{plain}"
+            f"batch {recipe.training.batch_size}, {length}{plain}"
         )
     return "\n".join(lines)
 

@@ -106,6 +106,12 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
     shares = recipe.split.val_share, recipe.split.test_share
     _, _, parts = split_folds(table, options.model.folds, options.model.seed, *shares)
     fewest = min(len(train) for train, _ in parts.values())
+    if recipe.network.init:
+        from brainage_bids.model.folds import Cohort
+        from brainage_bids.model.pretrained import load_pretrained, refuse_known_people
+
+        cohort = Cohort.of(table, recipe, options.model)
+        refuse_known_people(load_pretrained(recipe, Outputs(options.output_dir).models), cohort, dataset.identity)
     if recipe.method != "ridge":
         people_a_batch(recipe, options.model.batch_size, fewest, processes)
     people = table.loc[table["trainable"], "participant_id"].nunique()

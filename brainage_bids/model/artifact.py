@@ -55,6 +55,21 @@ def _held_out_person(row: Any) -> bool:
     )
 
 
+def _origin(value: Any) -> bool:
+    seen = value.get("seen") if isinstance(value, dict) else None
+    return (
+        list_of(kind_of(dict))(seen)
+        and all(
+            isinstance(one.get("salt"), str)
+            and isinstance(one.get("dataset"), (str, type(None)))
+            and _HASHES(one.get("participants"))
+            for one in seen
+        )
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("phantom"), bool)
+    )
+
+
 _FOLD_NUMBER = or_none(between(1, 10_000, int))
 _COUNT = between(1, 10_000_000, int)
 _HASHES = list_of(matches(r"[0-9a-f]{16}"))
@@ -92,6 +107,7 @@ USED: dict[str, Check] = {  # what a prediction and the page of a training read 
     "effective_settings.notes": (list_of(kind_of(str)), "a list of sentences"),
     "validation": (kind_of(dict), "a table of keys"),
     "test?": (kind_of(dict, type(None)), "a table of keys, or null"),
+    "origin?": (or_none(_origin), "where the encoder comes from, and the hashes of whom it has seen"),
     "warnings?": (list_of(kind_of(str)), "a list of sentences"),
 }
 FOLD: dict[str, Check] = {  # each of the "members"

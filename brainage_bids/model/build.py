@@ -38,7 +38,7 @@ def initial_network(recipe: Recipe, seed: int, bias: float) -> BrainNetwork:
     return network
 
 
-def optimiser_for(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def optimiser_for(parameters: list[nn.Parameter] | list[dict], recipe: Recipe) -> torch.optim.Optimizer:
     """Return the optimiser of the main stage of a recipe."""
     training = recipe.training
     if training.optimiser == "adam":

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from brainage_bids import __version__
-from brainage_bids.model.artifact import FORMAT
+from brainage_bids.model.artifact import FORMAT, hash_participant
 from brainage_bids.model.contrast import known_medians, known_range
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
@@ -37,6 +37,26 @@ def tells_people_apart(participant_id: str) -> bool:
     digits = re.sub(r"\D", "", re.sub(r"(?<!\d)0+", "", label))
     word = re.sub(r"[\d_-]", "", label).lower()
     return len(digits) >= UNIQUE_DIGITS or (len(label) >= UNIQUE_LENGTH and not EVERYDAY.match(word))
+
+
+def same_person(participant_id: str, here: str | None, there: str | None) -> bool:
+    """Say whether an id in two datasets means one person.
+
+    It does within one dataset, and where a dataset is not named; across two named datasets only an id long enough to be
+    unique does.
+    """
+    return here is None or there is None or here == there or tells_people_apart(participant_id)
+
+
+def seen_by_encoder(origin: Mapping[str, Any] | None, participant_id: str, dataset: str | None) -> bool:
+    """Say whether the encoder that a training started from has seen a person (``origin`` of ``model.json``)."""
+    for seen in (origin or {}).get("seen", ()):
+        names = [f"{dataset}/{participant_id}"]
+        if same_person(participant_id, dataset, seen["dataset"]):
+            names.append(participant_id)
+        if any(hash_participant(name, seen["salt"]) in seen["participants"] for name in names):
+            return True
+    return False
 
 
 def describe_people(scans: pd.DataFrame) -> dict[str, Any]:
@@ -94,7 +114,7 @@ def model_values(
         Rows ``age predicted_age fold train_mean_age`` of the healthy people that no training saw, by part:
         ``calibration`` and, without folds, ``test``.
     more
-        Further fields (``salt``, ``phantom``, ``dataset``, ``fingerprint``, ``architecture``, ``warnings``).
+        Further fields (``salt phantom dataset fingerprint architecture warnings origin``).
     """
     calibration = held_out["calibration"]
     return {
@@ -148,6 +168,7 @@ def card_text(values: Mapping[str, Any]) -> str:
     )
     sd = "n/a" if people["age_sd"] is None else f"{people['age_sd']:.1f}"
     notes = "".join(f"- {note}\n" for note in effective["notes"])
+    notes += _origin_text(values)
     notes += "".join(f"- **Warning.** {warning}\n" for warning in values.get("warnings", []))
     architecture = values["architecture"]
     cell = architecture["total_stride"] * spec["resolution"]
@@ -193,6 +214,16 @@ model must be clearly below it. Errors depend on the age range and cannot be com
 - Not anonymous: `model.json` holds people as salted hashes of their labels, which are pseudonymous and can be guessed.
 {contrast}- Its predictions lean towards the mean training age (age bias); compare ages by the corrected gap.
 """
+
+
+def _origin_text(values: Mapping[str, Any]) -> str:
+    origin = values.get("origin")
+    if origin is None:
+        return ""
+    rate = values["recipe"]["network"]["init_lr"]
+    what = f"trained on at a rate of {rate:g}" if rate else "as it was"
+    phantom = ", which was trained on PHANTOMS" if origin["phantom"] else ""
+    return f"- Encoder: that of the model {origin['name']}{phantom}, {what}; whom it has seen is never held out here\n"
 
 
 def _contrast_text(values: Mapping[str, Any]) -> str:

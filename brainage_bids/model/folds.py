@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.managers import SyncManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from brainage_bids.model.distributed import Distributed
-from brainage_bids.model.model_options import ModelOptions
+from brainage_bids.model.model_options import SAVE_EVERY, ModelOptions
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 from brainage_bids.model.split import split_folds
@@ -97,7 +98,7 @@ class Fold:
     data: FoldData
     folder: Path
     fingerprint: str
-    save_every: float
+    save_every: float = SAVE_EVERY
     report: Report = no_report
 
     @property
@@ -134,12 +135,15 @@ class Cohort:
         By fold its training and its validation participants.
     held_out
         By fold the number of the part that it holds out, 1 to K; None without cross-validation.
+    origin
+        Where the encoder comes from that all folds start from (`pretrained.Pretrained.origin`); None without.
     """
 
     scans: pd.DataFrame
     split: pd.DataFrame
     parts: dict[str, tuple[list[str], list[str]]]
     held_out: dict[str, int | None]
+    origin: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, table: pd.DataFrame, recipe: Recipe, options: ModelOptions) -> Cohort:
@@ -211,7 +215,7 @@ def side_by_side(folds: Sequence[Fold], train: Callable[[Fold], None], workers: 
             _pass_on(rows, report)
             for job in jobs:
                 if job.done():
-                    job.result()  # one failure ends all; their finished epochs are kept
+                    job.result()  # one failure ends all; what they saved is kept
         for job in jobs:
             job.result()
 

@@ -28,6 +28,8 @@ def stage_lengths(recipe: Recipe, n_train: int, batch_size: int, asked: int | No
     but its least number of steps stays.
     """
     main, head, notes = recipe.training, recipe.head, []
+    if recipe.frozen:
+        return StageLengths(0, *_head_length(recipe, n_train, head, notes), tuple(notes))
     steps = steps_an_epoch(n_train, batch_size, drop_last=True)
     epochs = epochs_of(main, steps)
     if asked and asked != epochs:
@@ -36,15 +38,19 @@ def stage_lengths(recipe: Recipe, n_train: int, batch_size: int, asked: int | No
         epochs = asked
     elif epochs != main.epochs:
         notes.append(_note("main stage", main, epochs, steps))
-    if recipe.method != "rnc" or head.method == "ridge":
-        at_once = int(recipe.method == "rnc")  # a head that is fitted in one step
-        return StageLengths(epochs, at_once, at_once, tuple(notes))
+    head_length = _head_length(recipe, n_train, head, notes) if recipe.method == "rnc" else (0, 0)
+    return StageLengths(epochs, *head_length, tuple(notes))
+
+
+def _head_length(recipe: Recipe, n_train: int, head: HeadSettings, notes: list[str]) -> tuple[int, int]:
+    """Return epochs and views of the head; add what there is to say."""
+    if head.method == "ridge":
+        return 1, 1
     head_steps = steps_an_epoch(n_train, head_batch_size(recipe, n_train), drop_last=False)
     head_epochs = epochs_of(head, head_steps)
     if head_epochs != head.epochs:
         notes.append(_note("head", head, head_epochs, head_steps))
-    views = head.views or min(head_epochs, head.epochs or head_epochs)
-    return StageLengths(epochs, head_epochs, views, tuple(notes))
+    return head_epochs, head.views or min(head_epochs, head.epochs or head_epochs)
 
 
 def epochs_of(stage: TrainingSettings | HeadSettings, steps_an_epoch: int) -> int:

@@ -127,7 +127,7 @@ def shortage_explained() -> Iterator[None]:
             raise
         raise TryAgainError(
             f"the training ran out of memory, or a process of it was killed ({error}); run again with a smaller "
-            "--chunk-size, with --activation-checkpointing, or on the CPU with fewer --nprocs; finished epochs are kept"
+            "--chunk-size, with --activation-checkpointing, or on the CPU with fewer --nprocs; what was saved is kept"
         ) from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from brainage_bids.errors import UsageError
 from brainage_bids.schema import DEFAULT_SEED
 
+SAVE_EVERY = 300.0  # seconds between two checkpoints: a few minutes lost are cheaper than gigabytes in every epoch
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -64,7 +65,7 @@ class ModelOptions:
     compile: bool = False
     memory: float | None = None
     test: bool = True
-    save_every: float = 300.0
+    save_every: float = SAVE_EVERY
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

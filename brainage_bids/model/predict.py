@@ -31,7 +31,7 @@ from brainage_bids.model.artifact import (
     recipe_of,
 )
 from brainage_bids.model.build import build_network
-from brainage_bids.model.card import software_versions, tells_people_apart
+from brainage_bids.model.card import same_person, seen_by_encoder, software_versions
 from brainage_bids.model.checkpoint import load_weights
 from brainage_bids.model.contrast import LARGE, median_intensity, unlike_training
 from brainage_bids.model.dataset import load_volume
@@ -72,13 +72,8 @@ class BrainAgeModel:
     device: torch.device
 
     def same_people(self, participant_id: str, dataset: str | None) -> bool:
-        """Say whether an id here and the same id at training time mean one person.
-
-        They do within one dataset, and where a dataset is not named; across two named datasets only ids long enough
-        to be unique count.
-        """
-        trained_on = self.card.get("dataset")
-        return dataset is None or trained_on is None or dataset == trained_on or tells_people_apart(participant_id)
+        """Say whether an id here and the same id at training time mean one person (`card.same_person`)."""
+        return same_person(participant_id, dataset, self.card.get("dataset"))
 
 
 def load_model(path: str | Path, device: str = "auto") -> BrainAgeModel:
@@ -274,8 +269,11 @@ def _uri(path: str | Path) -> str:
 def folds_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:
     """Return the folds whose networks may predict a person, and the flags that follow.
 
-    Who trained or validated in a fold is never predicted by it as held out, whatever else a file says.
+    Who trained or validated in a fold is never predicted by it as held out, whatever else a file says. Nor is anybody
+    whom the encoder has seen that the training started from.
     """
+    if seen_by_encoder(model.card.get("origin"), participant_id, dataset):
+        return list(model.networks), ["in_training"]
     names = [f"{dataset}/{participant_id}"]  # how a model of several datasets knows its people
     if model.same_people(participant_id, dataset):
         names.append(participant_id)

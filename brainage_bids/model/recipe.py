@@ -40,7 +40,8 @@ class NetworkSettings:
     """The network: ``resnet`` (see `resnet.ResNet3D`) or ``sfcn`` (see `sfcn.SFCN3D`: width and dropout only).
 
     ``bias_init``: the head's bias starts at the mean age of those who train (``train_mean``), or at ``zero`` as in the
-    published Rank-N-Contrast settings: then few people never climb to their age.
+    published Rank-N-Contrast settings: then few people never climb to their age. ``init`` is a finished model whose
+    encoder the training starts from; with an ``init_lr`` of 0 the encoder stays as it is and only the head is trained.
     """
 
     architecture: str = "resnet"
@@ -51,6 +52,8 @@ class NetworkSettings:
     stem_pool: bool = True
     stage_strides: tuple[int, ...] = (1, 2, 2, 2)
     bias_init: str = field(default="train_mean", metadata={"settled": "zero"})
+    init: str = ""
+    init_lr: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,11 @@ class Recipe:
     ridge: RidgeSettings = field(default_factory=RidgeSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder is that of another model, and stays as it is."""
+        return bool(self.network.init) and not self.network.init_lr
 
     @property
     def spec(self) -> VolumeSpec:
@@ -411,6 +419,8 @@ def _check(recipe: Recipe, source: str) -> None:
     for key, value, known in words:
         if value not in known:
             raise UsageError(f"{source}: {key} '{shorten(value)}' is unknown; {_nearest(value, known)}")
+    if recipe.network.init_lr and not recipe.network.init:
+        raise UsageError(f"{source}: [network] init_lr is {recipe.network.init_lr}, but there is no init; name a model")
     depths = [10, 18, 34, 50, 101]
     if recipe.network.depth not in depths:
         near = min(depths, key=lambda depth: abs(depth - recipe.network.depth))
@@ -423,6 +433,7 @@ def _check(recipe: Recipe, source: str) -> None:
     ranges = (
         ("[volume] resolution", recipe.volume.resolution, 0.5, 16),
         ("[network] width", recipe.network.width, 1, 1024),
+        ("[network] init_lr", recipe.network.init_lr, 0, 100),
         ("[network] dropout", recipe.network.dropout, 0, 0.95),
         ("[training] probe_every", training.probe_every, 1, 100_000),
         ("[network] stem_stride", recipe.network.stem_stride, 1, 8),

@@ -1,12 +1,13 @@
 """Train a recipe on a table of volumes and write the model folder.
 
 The training itself is in `trainer`. A finished fold is never trained again, a killed run goes on from its last
-finished epoch, and ``model.json`` is written last, so its presence means complete.
+checkpoint, and ``model.json`` is written last, so its presence means complete.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -34,6 +35,7 @@ from brainage_bids.model.explain import gradram
 from brainage_bids.model.folds import Cohort
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model
+from brainage_bids.model.pretrained import load_pretrained, refuse_known_people
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads
 from brainage_bids.model.trainer import train_folds
@@ -87,6 +89,11 @@ def train_model(
     out_dir, work_dir, distributed = Path(out_dir), Path(work_dir), distributed or SINGLE_PROCESS
     phantom = bool(table.attrs.get("phantom", False)) if phantom is None else phantom
     cohort = Cohort.of(table, recipe, options)
+    pretrained = load_pretrained(recipe, out_dir.parent)
+    if pretrained:
+        refuse_known_people(pretrained, cohort, table.attrs.get("dataset"))
+        cohort = dataclasses.replace(cohort, origin=pretrained.origin())
+        recipe = pretrained.named_in(recipe)  # no path in model.json
     settings, fingerprint = _settle(cohort, recipe, options, distributed, work_dir)
     if (out_dir / CARD).exists():
         why = _why_again(out_dir, fingerprint, again)
@@ -106,13 +113,15 @@ def train_model(
     with _progress(options.progress, len(cohort.scans), f"{recipe.name}: reading volumes") as report:
         volumes = cache_volumes(list(cohort.scans.volume), recipe.spec, work_dir, report, options.workers)
     total = len(cohort.parts) * (settings.epochs + settings.head_epochs)
-    folds = cohort.folds(recipe, settings, volumes, work_dir, fingerprint, options.save_every)
+    from_folder = pretrained.found_in(recipe) if pretrained else recipe
+    folds = cohort.folds(from_folder, settings, volumes, work_dir, fingerprint, options.save_every)
     with _progress(options.progress, total, recipe.name) as report:
         trained = train_folds(folds, options.workers, report, distributed)
     weights = {name: state for name, (state, _) in trained.items()}
     history = [row for _, rows in trained.values() for row in rows]
     held_out = _predict_held_out(weights, cohort, recipe, settings, options.test)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
+    more |= {"origin": cohort.origin} if cohort.origin else {}
     warnings = training_warnings(history, recipe)
     for warning in warnings:
         LOG.warning("training %s: %s", recipe.name, warning)
@@ -246,8 +255,11 @@ def _fingerprint(cohort: Cohort, recipe: Recipe, settings: EffectiveSettings, op
     scans = cohort.scans[["prefix", "age"]].astype(str).values.tolist()
     free = "device precision threads notes processes views chunk_size recompute compile head_views".split()
     used = {key: value for key, value in settings.to_dict().items() if key not in free}
+    settled = recipe.settled()
+    if cohort.origin:  # not where the model lies, but what it holds
+        settled["network"]["init"] = cohort.origin["weights_sha256"], cohort.origin["member"]
     parts = [
-        recipe.settled(),
+        settled,
         used,
         options.precision,
         files,

@@ -44,7 +44,9 @@ from brainage_bids.model.losses import l1_years, rank_n_contrast, rank_n_contras
 from brainage_bids.model.memory import shortage_explained
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.network import BrainNetwork
+from brainage_bids.model.pretrained import load_pretrained
 from brainage_bids.model.probes import knn_probe, ridge_probe
+from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import HALF, set_threads
 from brainage_bids.model.yardstick import fit_linear
 
@@ -144,16 +146,24 @@ def train_fold(fold: Fold, distributed: Distributed = SINGLE_PROCESS) -> tuple[W
     seed = int(fold.rng("init", 0).integers(2**62))
     bias = fold.data.train_mean_age if fold.recipe.network.bias_init == "train_mean" else 0.0  # years
     model = initial_network(fold.recipe, seed, bias)
+    if pretrained := load_pretrained(fold.recipe):
+        pretrained.copy_into(model)
     model = model.to(fold.device(distributed), memory_format=torch.channels_last_3d)
     model.recompute = fold.settings.recompute
     model, history = synchronise_batch_norm(model, distributed), []
     with repeatable():
-        for name in ("encoder", "head") if fold.recipe.method == "rnc" else ("network",):
+        for name in _stages(fold.recipe):
             if name == "head" and fold.recipe.head.method == "ridge":
                 history = fit_head(model, fold, distributed, history)
             else:
                 history = run_stage(name, model, fold, distributed, history)
     return _weights(model), history
+
+
+def _stages(recipe: Recipe) -> tuple[str, ...]:
+    if recipe.frozen:
+        return ("head",)
+    return ("encoder", "head") if recipe.method == "rnc" else ("network",)
 
 
 def repeatable() -> contextlib.AbstractContextManager:
@@ -226,7 +236,7 @@ def _run_epoch(stage: Stage, name: str, epoch: int, epochs: int) -> dict[str, An
     """Train for one epoch and look at the validation people; return the row of the history."""
     begin, fold, rate = time.monotonic(), stage.fold, stage.rate(epoch, epochs)
     for group in stage.optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)
     row = {"member": fold.name, "stage": name, "epoch": epoch, "lr": rate}
     row |= stage.epoch(fold.rng(name, epoch), epoch) | stage.validate(epoch, epochs)
     error = row["val_mae"]
@@ -274,8 +284,13 @@ class Stage:
     def rate(self, epoch: int, epochs: int) -> float:
         """Learning rate of an epoch."""
         training = self.recipe.training
-        constant = training.schedule == "constant"
-        return training.lr if constant else cosine_lr(training.lr, training.lr_decay, epoch, epochs)
+        lr = self.first_rate
+        return lr if training.schedule == "constant" else cosine_lr(lr, training.lr_decay, epoch, epochs)
+
+    @property
+    def first_rate(self) -> float:
+        """Learning rate of the first epoch."""
+        return self.recipe.training.lr
 
     def epoch(self, rng: np.random.Generator, epoch: int) -> dict[str, float | None]:
         """Run one epoch; return its mean loss and, where the loss has a lower bound, the mean excess over it."""
@@ -357,6 +372,11 @@ class EncoderStage(Stage):
     def __init__(self, model: BrainNetwork, fold: Fold, distributed: Distributed):
         super().__init__(model, fold, distributed)
         self.optimiser = optimiser_for(model.encoder_parameters(), self.recipe)
+
+    @property
+    def first_rate(self) -> float:
+        """Learning rate of the first epoch; an encoder that is trained already has its own."""
+        return self.recipe.network.init_lr or self.recipe.training.lr
 
     def floor(self, rows: np.ndarray) -> float:
         """Lower bound of the loss of a batch."""
@@ -470,7 +490,12 @@ class NetworkStage(Stage):
 
     def __init__(self, model: BrainNetwork, fold: Fold, distributed: Distributed):
         super().__init__(model, fold, distributed)
-        self.optimiser = optimiser_for(list(model.parameters()), self.recipe)
+        if self.recipe.network.init_lr:  # an encoder that is trained already has its own rate
+            share = self.recipe.network.init_lr / self.recipe.training.lr
+            groups = [{"params": model.encoder_parameters(), "share": share}, {"params": [*model.head.parameters()]}]
+            self.optimiser = optimiser_for(groups, self.recipe)
+        else:
+            self.optimiser = optimiser_for(list(model.parameters()), self.recipe)
 
     def backward(self, rows: np.ndarray, rng: np.random.Generator, epoch: int) -> float:
         """Add the gradient of one batch; return its loss, years."""

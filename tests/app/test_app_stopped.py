@@ -64,7 +64,7 @@ def test_a_training_is_stopped(own_study, tmp_path, nprocs, number):
     bids, out = own_study.bids, own_study.out
     shutil.rmtree(out / "models")
     begun = begin(tmp_path, bids, out, "participant", *LONG[:-1], nprocs)
-    begun.wait_for(lambda: list(out.glob("work/train/rnc-demo/*.checkpoint.pt")))
+    begun.wait_for(lambda: list(out.glob("work/train/rnc-demo/volumes-*.npy")))
     record = assert_stopped(begun, out, number, failed={"sub-003"})
     assert "training rnc-demo on" in " ".join(record["Notes"])
 
@@ -125,7 +125,7 @@ def test_torchrun_is_stopped_with_all_its_processes(own_study, tmp_path, monkeyp
             "--device", "cpu", "--set", "name=together", "--train-on", "age > 0")  # fmt: skip
     program = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "brainage_bids")
     begun = begin(tmp_path, *args, program=program)
-    begun.wait_for(lambda: list(out.glob("work/train/together/*.checkpoint.pt")))
+    begun.wait_for(lambda: list(out.glob("work/train/together/volumes-*.npy")))
     took = begun.send(signal.SIGTERM)
     assert begun.process.returncode != 0
     assert took < PROMISED_S + SLACK_S

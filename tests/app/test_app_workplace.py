@@ -128,7 +128,13 @@ def test_folders_of_others_in_a_work_directory_are_neither_used_nor_emptied(kind
 def test_what_earlier_versions_left_is_ours(tmp_path):
     train, preprocess = tmp_path / "train", tmp_path / "preprocess"
     (train / "rnc-demo").mkdir(parents=True)
-    for name in ("fold-1.pt", "fold-2.checkpoint.pt", "chunks.json", "volumes-0123456789abcdef.npy"):
+    for name in (
+        "fold-1.pt",
+        "fold-2.checkpoint.pt",
+        "fold-2.head.checkpoint.pt",
+        "chunks.json",
+        "volumes-0123456789abcdef.npy",
+    ):
         (train / "rnc-demo" / name).write_bytes(b"x")
     for name in ("crash", "nipype-host-12"):
         (preprocess / name).mkdir(parents=True)

@@ -162,7 +162,7 @@ def test_a_killed_process_is_started_again_and_ends_bitwise_the_same(study, tmp_
     command = torchrun("--standalone", "--nproc-per-node=2", "--max-restarts=2")
     undisturbed = run(command, tmp_path, "undisturbed")
     agent = subprocess.Popen([*command, PROGRAM, tmp_path, "killed"], env=QUIET)
-    checkpoint = tmp_path / "killed-work" / "main.checkpoint.pt"
+    checkpoint = tmp_path / "killed-work" / "main.encoder.checkpoint.pt"
     while not checkpoint.is_file():
         assert agent.poll() is None
         time.sleep(0.1)
