@@ -100,8 +100,7 @@ def describe_plan(options: ParticipantOptions, on_disk: ScanRecords, dataset: Da
     notes = filter(None, (*dataset.notes, choice_of(dataset.scans)))
     lines = [f"dataset: {dataset.name} ({dataset.bids_dir})", *notes]
     if plan.recipe is not None:
-        who = check_training(options, dataset, plan.recipe, 1)
-        lines.append(f"train: {plan.recipe.name}: {who}")
+        lines += check_training(options, dataset, plan.recipe, 1).lines(options.model)
     lines += [f"model: {name} ({folder})" for name, folder in plan.models]
     models = [_opened(name, folder) for name, folder in plan.models]
     lines += [

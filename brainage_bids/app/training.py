@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -25,6 +26,7 @@ from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 if TYPE_CHECKING:
     from brainage_bids.model.distributed import Distributed
+    from brainage_bids.model.model_options import ModelOptions
     from brainage_bids.model.recipe import Recipe
 
 
@@ -64,8 +66,32 @@ def _chosen_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) ->
     return table["group"].isin(dataset.controls) & table["age"].notna(), rule
 
 
-def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe, processes: int) -> str:
-    """Return a text on who would be used for training if no scan failed. This check runs before hours of work.
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Who would be used for a training: so many people, chosen by a rule, ``fewest`` of them in the smallest member."""
+
+    recipe: Recipe
+    people: int
+    rule: str
+    fewest: int
+    members: int
+
+    def lines(self, options: ModelOptions) -> list[str]:
+        """Return the plan in words, with the time that it takes on this machine."""
+        who = f"{self.people} participants may train ({self.rule}), at least {self.fewest} of them each of"
+        lines = [f"train: {self.recipe.name}: {who} {self.members} members"]
+        if self.recipe.method != "ridge":
+            from brainage_bids.model.duration import describe_length
+            from brainage_bids.model.settings import effective_settings
+
+            settings = effective_settings(self.recipe, options, self.fewest)
+            length = describe_length(self.recipe, settings, self.fewest, self.members, options.workers)
+            lines.append(f"train: {length}")
+        return lines
+
+
+def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe, processes: int) -> TrainingPlan:
+    """Return who would be used for training if no scan failed. This check runs before hours of work.
 
     Raises
     ------
@@ -83,7 +109,7 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
     if recipe.method != "ridge":
         people_a_batch(recipe, options.model.batch_size, fewest, processes)
     people = table.loc[table["trainable"], "participant_id"].nunique()
-    return f"{people} participants may train ({rule}), at least {fewest} of them each of {len(parts)} members"
+    return TrainingPlan(recipe, people, rule, fewest, len(parts))
 
 
 def train_recipe(

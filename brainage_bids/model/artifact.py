@@ -92,6 +92,7 @@ USED: dict[str, Check] = {  # what a prediction and the page of a training read 
     "effective_settings.notes": (list_of(kind_of(str)), "a list of sentences"),
     "validation": (kind_of(dict), "a table of keys"),
     "test?": (kind_of(dict, type(None)), "a table of keys, or null"),
+    "warnings?": (list_of(kind_of(str)), "a list of sentences"),
 }
 FOLD: dict[str, Check] = {  # each of the "members"
     "name": (matches(r"[0-9A-Za-z_-]+"), "letters, digits and dashes"),

@@ -19,7 +19,7 @@ from brainage_bids.model.contrast import known_medians, known_range
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 
-_VALIDATION = {False: "validation people, who also chose the best epoch", True: "validation people"}
+_VALIDATION = {True: "validation people, who also chose the best epoch", False: "validation people"}
 UNIQUE_DIGITS, UNIQUE_LENGTH = 4, 6
 EVERYDAY = re.compile(  # words that number people: control07 is in many datasets
     r"(sub|subj|subject|con|ctrl|ctl|control|hc|nc|healthy|norm|normal|pat|patient|case|part|participant|person|pilot|"
@@ -94,7 +94,7 @@ def model_values(
         Rows ``age predicted_age fold train_mean_age`` of the healthy people that no training saw, by part:
         ``calibration`` and, without folds, ``test``.
     more
-        Further fields (``salt``, ``phantom``, ``dataset``, ``fingerprint``, ``architecture``).
+        Further fields (``salt``, ``phantom``, ``dataset``, ``fingerprint``, ``architecture``, ``warnings``).
     """
     calibration = held_out["calibration"]
     return {
@@ -109,13 +109,20 @@ def model_values(
         "software": software_versions(),
         "members": folds,
         "validation": {
-            "kind": "out of fold" if settings.folds else _VALIDATION[recipe.method == "ridge"],
+            "kind": "out of fold" if settings.folds else _VALIDATION[chooses_by_validation(recipe.to_dict())],
             **(accuracy_line(calibration) or {}),
         },
         "test": accuracy_line(held_out.get("test", [])),
         "calibration": [{key: row[key] for key in ("age", "predicted_age", "fold")} for row in calibration],
         **more,
     }
+
+
+def chooses_by_validation(recipe: Mapping[str, Any]) -> bool:
+    """Say whether validation people choose anything in a training by this recipe (as plain values)."""
+    if recipe["method"] == "rnc" and recipe["head"].get("method") == "ridge":
+        return recipe["training"]["keep"] == "best_probe"
+    return recipe["method"] != "ridge"
 
 
 def backbone(recipe: Recipe) -> str:
@@ -141,6 +148,7 @@ def card_text(values: Mapping[str, Any]) -> str:
     )
     sd = "n/a" if people["age_sd"] is None else f"{people['age_sd']:.1f}"
     notes = "".join(f"- {note}\n" for note in effective["notes"])
+    notes += "".join(f"- **Warning.** {warning}\n" for warning in values.get("warnings", []))
     architecture = values["architecture"]
     cell = architecture["total_stride"] * spec["resolution"]
     shape = " x ".join(map(str, spec["shape"]))
@@ -207,7 +215,7 @@ def _split_text(values: Mapping[str, Any]) -> str:
             "everybody else by the mean of all members"
         )
     share = values["recipe"]["split"]
-    chose = "were kept for validation" if values["recipe"]["method"] == "ridge" else "chose the best epoch"
+    chose = "chose the best epoch" if chooses_by_validation(values["recipe"]) else "were kept for validation"
     return (
         f"One member; {share['val_share']:.0%} of the people {chose} and {share['test_share']:.0%} were "
         "kept for the test (split by person and family, balanced for group, site, sex and age)"

@@ -80,10 +80,12 @@ class Fold:
         What to train, and how on this machine.
     data
         The people it sees.
-    checkpoint
-        File of its last finished epoch.
+    folder
+        Of its checkpoints and its result.
     fingerprint
         Of the whole training; a checkpoint of another one is not used.
+    save_every
+        Seconds between two checkpoints; there is one at the end of each stage, too.
     report
         Takes each row of the history.
     """
@@ -93,14 +95,19 @@ class Fold:
     recipe: Recipe
     settings: EffectiveSettings
     data: FoldData
-    checkpoint: Path
+    folder: Path
     fingerprint: str
+    save_every: float
     report: Report = no_report
 
     @property
     def result(self) -> Path:
         """File of weights and history once the fold is trained."""
-        return self.checkpoint.with_name(f"{self.name}.pt")
+        return self.folder / f"{self.name}.pt"
+
+    def checkpoint(self, stage: str) -> Path:
+        """File of the last epoch of a stage that was saved."""
+        return self.folder / f"{self.name}.{stage}.checkpoint.pt"
 
     def device(self, distributed: Distributed) -> torch.device:
         """Where the network of this process lies."""
@@ -164,15 +171,20 @@ class Cohort:
         return mean_age(self.scans.age.to_numpy(dtype=float), self.rows(self.parts[name][0]))
 
     def folds(
-        self, recipe: Recipe, settings: EffectiveSettings, volumes: Path, work_dir: Path, fingerprint: str
+        self,
+        recipe: Recipe,
+        settings: EffectiveSettings,
+        volumes: Path,
+        work_dir: Path,
+        fingerprint: str,
+        save_every: float,
     ) -> list[Fold]:
         """Return the folds to train: each sees every scan of those who train, the first of those who validate."""
         ages, folds = self.scans.age.to_numpy(dtype=float), []
         for number, (name, people) in enumerate(self.parts.items()):
             train, val = map(self.rows, people)
             data = FoldData(volumes, ages, tuple(train), np.array([scans[0] for scans in val]))
-            checkpoint = work_dir / f"{name}.checkpoint.pt"
-            folds.append(Fold(name, number, recipe, settings, data, checkpoint, fingerprint))
+            folds.append(Fold(name, number, recipe, settings, data, work_dir, fingerprint, save_every))
         return folds
 
 

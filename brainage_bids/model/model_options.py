@@ -22,7 +22,7 @@ class ModelOptions:
         ``auto`` (bfloat16 on CUDA cards that support it), ``float32``, ``bfloat16`` or ``float16`` (autocast, the last
         with scaled gradients). Losses and heads stay in float32 or better.
     batch_size, epochs
-        Of the main stage; the epochs of the head stage shrink in proportion.
+        Of the main stage; the epochs of the head stage shrink in proportion, down to its least number of steps.
     folds
         Train this many networks, each holding one fold of the participants out.
     seed
@@ -44,6 +44,8 @@ class ModelOptions:
         Bytes of the machine's memory to stay under; None: what is free.
     test
         Predict the test people of a model without folds at the end; a study of hyperparameters must not.
+    save_every
+        Seconds between two checkpoints of a training.
     overrides
         Values of recipe keys, ``section.key=value``, as asked for on the command line.
     """
@@ -62,6 +64,7 @@ class ModelOptions:
     compile: bool = False
     memory: float | None = None
     test: bool = True
+    save_every: float = 300.0
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

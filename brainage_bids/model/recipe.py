@@ -18,6 +18,7 @@ from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # it becomes the name of a folder
 MOST_LETTERS = 100  # of a name; file systems take 255 bytes, and names of files hold more than it
+LENGTHS = ("epochs", "steps", "auto")  # see `lengths`
 PLAIN = "-noaug"  # ending of the recipes that are trained without augmentation (paper table 2)
 
 
@@ -38,7 +39,8 @@ class VolumeSettings:
 class NetworkSettings:
     """The network: ``resnet`` (see `resnet.ResNet3D`) or ``sfcn`` (see `sfcn.SFCN3D`: width and dropout only).
 
-    ``bias_init`` of the head is ``zero`` or ``train_mean``.
+    ``bias_init``: the head's bias starts at the mean age of those who train (``train_mean``), or at ``zero`` as in the
+    published Rank-N-Contrast settings: then few people never climb to their age.
     """
 
     architecture: str = "resnet"
@@ -48,25 +50,28 @@ class NetworkSettings:
     stem_stride: int = 2
     stem_pool: bool = True
     stage_strides: tuple[int, ...] = (1, 2, 2, 2)
-    bias_init: str = "zero"
+    bias_init: str = field(default="train_mean", metadata={"settled": "zero"})
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """The main stage: the encoder (``rnc``) or the whole network (``l1``).
 
-    ``lr_decay`` acts through the ``cosine`` schedule, from lr to ``lr * lr_decay**3``. ``temperature`` divides the
-    distances of the contrastive loss. ``clip_norm`` limits the gradient norm in every stage, 0 leaves it
-    alone. ``patience`` is the number of epochs without a better validation error after which ``l1`` training stops, 0
-    means never. ``keep`` says
-    which epoch of ``rnc`` training is kept: the ``last``, or that of the ``best_probe`` on validation people, who are
+    How long it is, says `lengths.epochs_of`. ``lr_decay`` acts through the ``cosine`` schedule, from lr to
+    ``lr * lr_decay**3``. ``temperature`` divides the distances of the contrastive loss. ``clip_norm`` limits the
+    gradient norm in every stage, 0 leaves it alone. ``patience`` is the number of epochs without a better validation
+    error after which ``l1`` training stops, 0 means never. ``keep`` says which epoch of ``rnc`` training is kept: the
+    ``last``, or that of the ``best_probe`` on validation people, who are
     looked at every ``probe_every`` epochs.
     """
 
-    epochs: int
     batch_size: int
     optimiser: str
     lr: float
+    epochs: int = 0
+    steps: int = 0
+    least_steps: int = 0
+    length: str = "epochs"
     schedule: str = "constant"
     lr_decay: float = 1.0
     momentum: float = 0.0
@@ -80,13 +85,19 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """The second stage of ``rnc``: one linear layer on the frozen encoder (SGD, L1, cosine schedule, best validation).
+    """The second stage of ``rnc``: one linear layer on the frozen encoder.
 
-    ``views`` is the number of augmented versions of each scan that the epochs go through in turn; 0 draws a new one in
-    every epoch.
+    ``method`` is ``sgd`` (L1 loss, cosine schedule, best validation epoch) or ``ridge``: fitted in one step to the
+    features of the training scans as they are, with the penalty that makes the ages of these people most likely; all
+    other keys then do nothing. How long ``sgd`` is, says `lengths.epochs_of`. ``views`` is the number of
+    augmented versions of each scan that the epochs go through in turn; 0 draws a new one in every epoch.
     """
 
+    method: str = "sgd"
     epochs: int = 100
+    steps: int = 0
+    least_steps: int = 0
+    length: str = "epochs"
     batch_size: int = 64
     lr: float = 0.05
     lr_decay: float = 0.2
@@ -175,7 +186,7 @@ class Recipe:
     method: str
     volume: VolumeSettings
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(1, 2, "sgd", 1.0))
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(2, "sgd", 1.0, epochs=1))
     head: HeadSettings = field(default_factory=HeadSettings)
     ridge: RidgeSettings = field(default_factory=RidgeSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
@@ -325,13 +336,13 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def _settled(values: Any) -> dict:
-    """Return what a dataclass, or one within it, holds beside its defaults."""
+    """Return what a dataclass, or one within it, holds beside its defaults; of a default that changed, the former."""
     changed = {}
     for item in fields(values):
         value = getattr(values, item.name)
         if is_dataclass(value):
             changed[item.name] = _settled(value)
-        elif item.default is MISSING or value != item.default:
+        elif item.default is MISSING or value != item.metadata.get("settled", item.default):
             changed[item.name] = value
     return changed
 
@@ -393,6 +404,9 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[training] optimiser", recipe.training.optimiser, ["sgd", "adam"]),
         ("[augmentation] rotation_axes", recipe.augmentation.rotation_axes, ["one", "each"]),
         ("[training] schedule", recipe.training.schedule, ["constant", "cosine"]),
+        ("[training] length", recipe.training.length, list(LENGTHS)),
+        ("[head] length", recipe.head.length, list(LENGTHS)),
+        ("[head] method", recipe.head.method, ["sgd", "ridge"]),
     )
     for key, value, known in words:
         if value not in known:
@@ -412,7 +426,9 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[network] dropout", recipe.network.dropout, 0, 0.95),
         ("[training] probe_every", training.probe_every, 1, 100_000),
         ("[network] stem_stride", recipe.network.stem_stride, 1, 8),
-        ("[training] epochs", training.epochs, 1, 100_000),
+        ("[training] epochs", training.epochs, 0 if training.length == "steps" else 1, 100_000),
+        ("[training] steps", training.steps, 1 if training.length == "steps" else 0, 100_000_000),
+        ("[training] least_steps", training.least_steps, 0, 100_000_000),
         ("[training] batch_size", training.batch_size, 2, 100_000),
         ("[training] lr", training.lr, 1e-12, 100),
         ("[training] lr_decay", training.lr_decay, 0, 1),
@@ -423,7 +439,9 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[training] patience", training.patience, 0, 100_000),
         ("[ridge] components", recipe.ridge.components, 0, 1_000_000),
         ("[ridge] smoothing", recipe.ridge.smoothing, 0, 100),
-        ("[head] epochs", head.epochs, 1, 100_000),
+        ("[head] epochs", head.epochs, 0 if head.length == "steps" else 1, 100_000),
+        ("[head] steps", head.steps, 1 if head.length == "steps" else 0, 100_000_000),
+        ("[head] least_steps", head.least_steps, 0, 100_000_000),
         ("[head] batch_size", head.batch_size, 1, 100_000),
         ("[head] lr", head.lr, 1e-12, 100),
         ("[head] lr_decay", head.lr_decay, 0, 1),

@@ -11,9 +11,12 @@ from brainage_bids.devices import pick_device
 from brainage_bids.errors import BadDataError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
+from brainage_bids.model.lengths import head_batch_size, stage_lengths
 from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.recipe import Recipe, people_a_batch
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class EffectiveSettings:
     """What a training really uses, with a note for each departure from the recipe.
 
     ``views`` is the number of images of a batch that each of the ``processes`` takes, ``chunk_size`` how many of them
-    are in memory at once.
+    are in memory at once. The head's epochs go through ``head_views`` augmented versions of each scan in turn.
     """
 
     device: str
@@ -35,6 +38,7 @@ class EffectiveSettings:
     threads: int
     processes: int = 1
     views: int = 0
+    head_views: int = 0
     chunk_size: int = 0
     recompute: bool = False
     compile: bool = False
@@ -88,10 +92,8 @@ def effective_settings(
     batch = people_a_batch(recipe, options.batch_size, n_train, distributed.size)
     if batch != training.batch_size:
         notes.append(f"batch size {batch} instead of the recipe's {training.batch_size}, as asked")
-    epochs, head_epochs = options.epochs or training.epochs, recipe.head.epochs
-    if epochs != training.epochs:
-        head_epochs = max(1, round(head_epochs * epochs / training.epochs))
-        notes.append(f"{epochs} epochs instead of the recipe's {training.epochs}, as asked")
+    length = stage_lengths(recipe, n_train, batch, options.epochs)
+    notes += length.notes
     device = pick_device(options.device, distributed.local_rank)
     precision = resolve_precision(options.precision, device)
     views = batch * (2 if recipe.method == "rnc" else 1) // distributed.size
@@ -105,9 +107,10 @@ def effective_settings(
         device=device.type if distributed.size > 1 else str(device),
         precision=precision,
         batch_size=batch,
-        epochs=epochs,
-        head_batch_size=min(recipe.head.batch_size, n_train),
-        head_epochs=head_epochs if recipe.method == "rnc" else 0,
+        epochs=length.epochs,
+        head_batch_size=head_batch_size(recipe, n_train),
+        head_epochs=length.head_epochs,
+        head_views=length.head_views,
         folds=options.folds,
         seed=options.seed,
         threads=options.threads or (1 if options.folds and device.type == "cpu" else torch.get_num_threads()),

@@ -29,6 +29,7 @@ from brainage_bids.model.checkpoint import save_weights
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
+from brainage_bids.model.duration import describe_length
 from brainage_bids.model.explain import gradram
 from brainage_bids.model.folds import Cohort
 from brainage_bids.model.model_options import ModelOptions
@@ -36,6 +37,7 @@ from brainage_bids.model.predict import load_model
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads
 from brainage_bids.model.trainer import train_folds
+from brainage_bids.model.training_warnings import training_warnings
 from brainage_bids.schema import HISTORY_COLUMNS
 
 LOG = logging.getLogger("brainage_bids")
@@ -97,22 +99,28 @@ def train_model(
         )
     for line in settings.lines():
         LOG.info("training %s: %s", recipe.name, line)
+    if recipe.method != "ridge":
+        length = describe_length(recipe, settings, cohort.fewest_train, len(cohort.parts), options.workers)
+        LOG.info("training %s: %s", recipe.name, length)
     set_threads(settings.threads)
     with _progress(options.progress, len(cohort.scans), f"{recipe.name}: reading volumes") as report:
         volumes = cache_volumes(list(cohort.scans.volume), recipe.spec, work_dir, report, options.workers)
     total = len(cohort.parts) * (settings.epochs + settings.head_epochs)
-    folds = cohort.folds(recipe, settings, volumes, work_dir, fingerprint)
+    folds = cohort.folds(recipe, settings, volumes, work_dir, fingerprint, options.save_every)
     with _progress(options.progress, total, recipe.name) as report:
         trained = train_folds(folds, options.workers, report, distributed)
     weights = {name: state for name, (state, _) in trained.items()}
     history = [row for _, rows in trained.values() for row in rows]
     held_out = _predict_held_out(weights, cohort, recipe, settings, options.test)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
-    values = _describe(cohort, recipe, settings, held_out, open_volumes(volumes), more)
+    warnings = training_warnings(history, recipe)
+    for warning in warnings:
+        LOG.warning("training %s: %s", recipe.name, warning)
+    values = _describe(cohort, recipe, settings, held_out, open_volumes(volumes), {**more, "warnings": warnings})
     (out_dir / CARD).unlink(missing_ok=True)
     _write_folder(out_dir, weights, history, cohort.split, values)
-    for fold in folds:
-        fold.checkpoint.unlink(missing_ok=True)
+    for file in work_dir.glob("*.checkpoint.pt"):
+        file.unlink()
     volumes.unlink(missing_ok=True)
     return out_dir
 
@@ -230,12 +238,13 @@ def _fingerprint(cohort: Cohort, recipe: Recipe, settings: EffectiveSettings, op
 
     Their folder does not: OUTPUT_DIR has other paths in a container, and may be moved or copied. What the machine
     decides, device, precision, chunks and number of processes, does not enter: a training must go on after an
-    interruption on whatever machine is left, and a finished model holds on all. Nor do people who cannot train, unless
+    interruption on whatever machine is left, and a finished model holds on all; ``head_views`` follows from what does.
+    Nor do people who cannot train, unless
     folds hold them out, and keys of the recipe at their default: a later version with more keys keeps its models.
     """
     files = [_made_from(Path(path)) for path in cohort.scans.volume]
     scans = cohort.scans[["prefix", "age"]].astype(str).values.tolist()
-    free = ("device", "precision", "threads", "notes", "processes", "views", "chunk_size", "recompute", "compile")
+    free = "device precision threads notes processes views chunk_size recompute compile head_views".split()
     used = {key: value for key, value in settings.to_dict().items() if key not in free}
     parts = [
         recipe.settled(),

@@ -38,17 +38,17 @@ from brainage_bids.model.distributed import (
 )
 from brainage_bids.model.folds import Fold, Report, no_report, side_by_side
 from brainage_bids.model.gradient_cache import backward_in_chunks, people_of_all
+from brainage_bids.model.linear import most_likely_ridge
 from brainage_bids.model.loader import Loader
 from brainage_bids.model.losses import l1_years, rank_n_contrast, rank_n_contrast_floor
 from brainage_bids.model.memory import shortage_explained
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.probes import knn_probe, ridge_probe
-from brainage_bids.model.settings import set_threads
+from brainage_bids.model.settings import HALF, set_threads
 from brainage_bids.model.yardstick import fit_linear
 
 LOG = logging.getLogger("brainage_bids")
-HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 Weights = dict[str, Tensor]
 History = list[dict]  # rows of ``history.tsv``
 
@@ -146,15 +146,14 @@ def train_fold(fold: Fold, distributed: Distributed = SINGLE_PROCESS) -> tuple[W
     model = initial_network(fold.recipe, seed, bias)
     model = model.to(fold.device(distributed), memory_format=torch.channels_last_3d)
     model.recompute = fold.settings.recompute
-    stored = load_checkpoint(fold.checkpoint, fold.fingerprint) if distributed.is_main else None
-    progress = distributed.broadcast(stored) or {"stage": None, "history": []}
-    stages = ("encoder", "head") if fold.recipe.method == "rnc" else ("network",)
-    first = stages.index(progress["stage"]) if progress["stage"] else 0
-    model = synchronise_batch_norm(model, distributed)
+    model, history = synchronise_batch_norm(model, distributed), []
     with repeatable():
-        for name in stages[first:]:
-            progress = run_stage(name, model, fold, distributed, progress)
-    return progress["model"], progress["history"]
+        for name in ("encoder", "head") if fold.recipe.method == "rnc" else ("network",):
+            if name == "head" and fold.recipe.head.method == "ridge":
+                history = fit_head(model, fold, distributed, history)
+            else:
+                history = run_stage(name, model, fold, distributed, history)
+    return _weights(model), history
 
 
 def repeatable() -> contextlib.AbstractContextManager:
@@ -165,10 +164,10 @@ def repeatable() -> contextlib.AbstractContextManager:
 # --- one stage
 
 
-def run_stage(
-    name: str, model: BrainNetwork, fold: Fold, distributed: Distributed, progress: dict[str, Any]
-) -> dict[str, Any]:
+def run_stage(name: str, model: BrainNetwork, fold: Fold, distributed: Distributed, history: History) -> History:
     """Run the epochs of one stage that are still to do, and keep the epoch that the recipe wants kept.
+
+    A checkpoint is written every few minutes and at the end of the stage, of the weights that the stage changes.
 
     Parameters
     ----------
@@ -178,43 +177,49 @@ def run_stage(
         The network; its weights change.
     fold, distributed
         As for `train_fold`.
-    progress
-        What the last checkpoint holds, of this stage or of the one before; with ``stage`` None there is none.
+    history
+        Of the stages before.
 
     Returns
     -------
-    dict
-        The same after the last epoch, with the weights that are kept.
+    list of dict
+        The history with the rows of this stage.
     """
-    training = fold.recipe.training
+    training, path = fold.recipe.training, fold.checkpoint(name)
     epochs = fold.settings.head_epochs if name == "head" else fold.settings.epochs
     patience = training.patience if name == "network" else 0
     choose_best = name != "encoder" or training.keep == "best_probe"
-    if progress["stage"]:
-        model.load_state_dict(progress["model"])
-    stage = STAGES[name](model, fold, distributed)
-    first, best, history = 1, None, progress["history"]
-    if progress["stage"] == name:  # resume
-        stage.optimiser.load_state_dict(progress["optimiser"])
-        stage.scaler.load_state_dict(progress["scaler"])
-        first, best = progress["epoch"] + 1, progress["best"]
-    for epoch in range(first, epochs + 1):
-        if patience and best and epoch - 1 - best["epoch"] >= patience:
-            break
-        row = _run_epoch(stage, name, epoch, epochs)
+    part = "head." if name == "head" else ""
+    stored = distributed.broadcast(load_checkpoint(path, fold.fingerprint) if distributed.is_main else None)
+    done, best = 0, None
+    if stored:  # resume
+        model.load_state_dict(stored["model"], strict=False)
+        done, best, history = stored["epoch"], stored["best"], stored["history"]
+
+    def over() -> bool:
+        return done >= epochs or bool(patience and best and done - best["epoch"] >= patience)
+
+    if not over():
+        stage, saved = STAGES[name](model, fold, distributed), time.monotonic()
+        if stored:
+            stage.optimiser.load_state_dict(stored["optimiser"])
+            stage.scaler.load_state_dict(stored["scaler"])
+    while not over():
+        row = _run_epoch(stage, name, done + 1, epochs)
+        done, history = done + 1, [*history, row]
         error = row["val_mae"]  # years; None in an epoch that does not look at the validation people
         if choose_best and error is not None and (best is None or error < best["val_mae"]):
-            best = {"epoch": epoch, "val_mae": error, "model": _weights(model)}
-        history = [*history, row]
-        progress = {"fingerprint": fold.fingerprint, "stage": name, "epoch": epoch, "best": best}
-        progress |= {"model": model.state_dict(), "optimiser": stage.optimiser.state_dict()}
-        progress |= {"scaler": stage.scaler.state_dict(), "history": history}
+            best = {"epoch": done, "val_mae": error, "model": _weights(model, part)}
         if distributed.is_main:
-            save_checkpoint(fold.checkpoint, progress)
+            if over() or time.monotonic() - saved >= fold.save_every:
+                progress = {"fingerprint": fold.fingerprint, "epoch": done, "best": best, "history": history}
+                progress |= {"model": _weights(model, part), "optimiser": stage.optimiser.state_dict()}
+                save_checkpoint(path, {**progress, "scaler": stage.scaler.state_dict()})
+                saved = time.monotonic()
             fold.report(row)
     if best:
-        model.load_state_dict(best["model"])
-    return {**progress, "model": _weights(model)}
+        model.load_state_dict(best["model"], strict=False)
+    return history
 
 
 def _run_epoch(stage: Stage, name: str, epoch: int, epochs: int) -> dict[str, Any]:
@@ -233,9 +238,9 @@ def _run_epoch(stage: Stage, name: str, epoch: int, epochs: int) -> dict[str, An
     return row | {"seconds": round(time.monotonic() - begin, 3)}
 
 
-def _weights(model: BrainNetwork) -> Weights:
-    """Return a copy of the weights, on the CPU."""
-    return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+def _weights(model: BrainNetwork, part: str = "") -> Weights:
+    """Return a copy of the weights whose names begin with ``part``, on the CPU."""
+    return {key: value.detach().cpu().clone() for key, value in model.state_dict().items() if key.startswith(part)}
 
 
 def cosine_lr(lr: float, decay: float, epoch: int, epochs: int) -> float:
@@ -409,10 +414,9 @@ class HeadStage(Stage):
         self.optimiser = torch.optim.SGD(
             model.head.parameters(), head.lr, momentum=head.momentum, weight_decay=head.weight_decay
         )
-        rows = np.concatenate(self.data.train)
-        views = [self.embed_all(rows, fold.rng("head", -view % 2**31)) for view in range(1, head.views + 1)]
-        self.bank = torch.stack(views) if views else None  # (views, scans, F)
-        self.bank_index = {int(row): index for index, row in enumerate(rows)}
+        self.rows = np.concatenate(self.data.train)
+        self.place = {int(row): index for index, row in enumerate(self.rows)}
+        self.views: dict[int, Tensor] = {}  # number of a view to the features of all scans, (n, F)
         self.val_features = self.embed_all(self.data.val)
 
     def rate(self, epoch: int, epochs: int) -> float:
@@ -421,17 +425,44 @@ class HeadStage(Stage):
 
     def backward(self, rows: np.ndarray, rng: np.random.Generator, epoch: int) -> float:
         """Add the gradient of one batch; return its loss, years. Every process does the same: a head costs nothing."""
-        if self.bank is None:
-            features = self.embed_all(rows, rng)  # (b, F)
-        else:
-            features = self.bank[epoch % len(self.bank), [self.bank_index[int(row)] for row in rows]]  # (b, F)
+        features = self.view(epoch)[[self.place[int(row)] for row in rows]]  # (b, F)
         loss = l1_years(self.model.age(features), self.ages(rows).to(self.device))
         (loss * self.gradient_scale / self.distributed.size).backward()
         return loss.item()
 
+    def view(self, epoch: int) -> Tensor:
+        """Return the features ``(n, F)`` of all scans, as an epoch sees them: the epochs take the views in turn."""
+        number = epoch % self.fold.settings.head_views
+        if number not in self.views:
+            if self.fold.settings.head_views == self.fold.settings.head_epochs:
+                self.views.clear()  # none is used again
+            self.views[number] = self.embed_all(self.rows, self.fold.rng("head", -(number + 1) % 2**31))
+        return self.views[number]
+
     def validation_features(self) -> Tensor:
         """Return the features of the validation people, ``(n, F)``: always the same, the encoder being frozen."""
         return self.val_features
+
+
+def fit_head(model: BrainNetwork, fold: Fold, distributed: Distributed, history: History) -> History:
+    """Fit the head in one step to the frozen features of the first scan of each training person (``head.method``).
+
+    The penalty is chosen on these people alone. The row of the history has the errors (MAE, years).
+    """
+    begin, stage = time.monotonic(), Stage(model, fold, distributed)
+    train = np.array([scans[0] for scans in fold.data.train])
+    features = stage.embed_all(train).double().cpu().numpy()
+    ages, mean = fold.data.ages[train], features.mean(0)
+    weight, _ = most_likely_ridge(features - mean, ages)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(weight)[None])
+        model.head.bias.fill_(float(ages.mean() - weight @ mean))
+        error = l1_years(model.age(stage.embed_all(train)), stage.ages(train).to(stage.device)).item()
+    row = {"member": fold.name, "stage": "head", "epoch": 1, "lr": None, "loss": error, "loss_excess": None}
+    row |= stage.validate(1, 1) | {"seconds": round(time.monotonic() - begin, 3)}
+    if distributed.is_main:
+        fold.report(row)
+    return [*history, row]
 
 
 class NetworkStage(Stage):

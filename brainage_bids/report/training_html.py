@@ -92,6 +92,7 @@ def write_training_page(path: str | Path, page: TrainingPage) -> Path:
         "stages": stages, "notes": page.card["effective_settings"]["notes"],
         "settings": {key: value for key, value in page.card["effective_settings"].items() if key != "notes"},
         "validation": page.card["validation"], "test": page.card.get("test"), "title": f"Training of {page.name}",
+        "warnings": page.card.get("warnings", []),
     }  # fmt: skip
     return write_page(path, "training.html", values, page.made_from)
 

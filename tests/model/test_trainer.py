@@ -11,6 +11,7 @@ import pytest
 import torch
 from modelstudy import SPEC, make_table, tiny_recipe
 from safetensors.torch import load_file
+from sklearn.linear_model import BayesianRidge
 
 from brainage_bids.bids.files import read_json, read_tsv, write_json
 from brainage_bids.bids.outputs import sidecar_path
@@ -20,6 +21,7 @@ from brainage_bids.model.artifact import hash_participant
 from brainage_bids.model.card import tells_people_apart
 from brainage_bids.model.contrast import median_intensity
 from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
+from brainage_bids.model.linear import most_likely_ridge
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
 from brainage_bids.model.recipe import Recipe, load_recipe
@@ -29,6 +31,11 @@ from brainage_bids.model.train import _progress, train_model
 from brainage_bids.schema import HISTORY_COLUMNS, VolumeSpec
 
 QUIET = ModelOptions(device="cpu", progress=False)
+
+
+def replaced(recipe, section, **values):
+    """The recipe with other values in one section."""
+    return dataclasses.replace(recipe, **{section: dataclasses.replace(getattr(recipe, section), **values)})
 
 
 @pytest.fixture(scope="session")
@@ -179,7 +186,7 @@ def test_which_ids_tell_people_apart(person, unique):
 def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_after):
     recipe = tiny_recipe(method, epochs=3 if method == "rnc" else 7, lr=1e-2)
     whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", QUIET)
-    save, seen = trainer.save_checkpoint, []
+    save, seen, often = trainer.save_checkpoint, [], dataclasses.replace(QUIET, save_every=0.0)
 
     def save_then_die(path, values):
         save(path, values)
@@ -190,12 +197,81 @@ def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_a
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "save_checkpoint", save_then_die)
         with pytest.raises(KeyboardInterrupt):
-            train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
+            train_model(table, recipe, tmp_path / "b", tmp_path / "wb", often)
     assert not (tmp_path / "b" / "model.json").exists()
     resumed = train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     columns = [name for name in HISTORY_COLUMNS if name != "seconds"]
     assert read_tsv(resumed / "history.tsv")[columns].equals(read_tsv(whole / "history.tsv")[columns])
+
+
+def test_checkpoints_are_few_and_hold_what_their_stage_changes(table, tmp_path, monkeypatch):
+    save, seen = trainer.save_checkpoint, []
+
+    def keep(path, values):
+        save(path, values)
+        seen.append((path.name, values.get("epoch"), set(values["model"])))
+
+    monkeypatch.setattr(trainer, "save_checkpoint", keep)
+    recipe = tiny_recipe()
+    train_model(table, recipe, tmp_path / "m", tmp_path / "w", QUIET)
+    names = set(load_file(tmp_path / "m" / "weights.safetensors"))
+    whole, head = ({name.removeprefix("main.") for name in names if start in name} for start in ("", ".head."))
+    ends = recipe.training.epochs, recipe.head.epochs
+    assert [(name, epoch) for name, epoch, _ in seen] == [
+        ("main.encoder.checkpoint.pt", ends[0]), ("main.head.checkpoint.pt", ends[1]), ("main.pt", None),
+    ]  # fmt: skip
+    assert [tensors for *_, tensors in seen] == [whole, head, whole]
+    assert not list((tmp_path / "w").glob("*.checkpoint.pt"))
+
+
+@pytest.mark.parametrize("method", ["sgd", "ridge"])
+def test_a_run_killed_between_the_stages_does_the_head_only(table, tmp_path, monkeypatch, method):
+    recipe = replaced(tiny_recipe(), "head", method=method)
+    whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", QUIET)
+    with monkeypatch.context() as patch:
+        for name in ("fit_head", "HeadStage"):
+            patch.setattr(trainer, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setitem(trainer.STAGES, "head", trainer.HeadStage)
+        with pytest.raises(KeyboardInterrupt):
+            train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
+    monkeypatch.setitem(trainer.STAGES, "encoder", lambda *_: pytest.fail("the encoder is trained again"))
+    resumed = train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
+    assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+def test_a_head_fitted_in_one_step_is_the_likeliest_ridge_on_the_features(table, tmp_path):
+    recipe = replaced(tiny_recipe(), "head", method="ridge")
+    folder = train_model(table, recipe, tmp_path / "m", tmp_path / "w", QUIET)
+    model, card = load_model(folder, "cpu"), read_json(folder / "model.json")
+    network, first = model.networks["main"], table.drop_duplicates("participant_id").query("trainable")
+    hashed = set(card["members"][0]["training_participants"])
+    chosen = first[[hash_participant(person, card["salt"]) in hashed for person in first.participant_id]]
+
+    def features(rows):
+        volumes = torch.stack([torch.from_numpy(load_volume(path, SPEC))[None] for path in rows.volume])
+        with torch.no_grad():
+            return network.embed(volumes).double().numpy()
+
+    x, ages = features(chosen), chosen.age.to_numpy()
+    ridge = BayesianRidge(max_iter=10_000, tol=1e-9).fit(x / np.sqrt(x.var(0).sum()), ages)
+    expected = ridge.predict(features(first) / np.sqrt(x.var(0).sum()))
+    found = network.age(torch.from_numpy(features(first)).float()).detach().numpy()
+    assert np.abs(found - expected).mean() < 0.5  # the other one counts the unknown mean age as a value
+    rows = read_tsv(folder / "history.tsv").query("stage == 'head'")
+    assert rows.lr.tolist() == ["n/a"]
+    on_training = network.age(torch.from_numpy(x).float()).detach().numpy()
+    assert float(rows.loss.item()) == pytest.approx(np.abs(on_training - ages).mean(), abs=1e-3)
+    assert card["validation"]["kind"] == "validation people"
+    assert "were kept for validation" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_a_ridge_head_does_not_mind_small_features():
+    """SGD takes steps in proportion to the features; ten times smaller ones left it far from the ages."""
+    ages = np.linspace(20, 80, 12)
+    x = np.random.default_rng(0).standard_normal((12, 30)) + ages[:, None] / 20
+    weights = [most_likely_ridge(scale * (x - x.mean(0)), ages)[0] * scale for scale in (1.0, 0.1)]
+    assert weights[0] == pytest.approx(weights[1], rel=1e-6)
 
 
 def test_finished_work_is_not_done_again(table, tmp_path, monkeypatch):
@@ -254,7 +330,7 @@ def test_fewer_people_than_a_batch_stop_with_the_way_out():
     with pytest.raises(BadDataError, match=r"only 11 people train a member.*--batch-size 5"):
         effective_settings(recipe, QUIET, 11)
     settings = effective_settings(recipe, dataclasses.replace(QUIET, epochs=100, batch_size=8), 11)
-    assert (settings.batch_size, settings.epochs, settings.head_epochs) == (8, 100, 10)
+    assert (settings.batch_size, settings.epochs, settings.head_epochs) == (8, 100, 1000)
     assert "batch size 8 instead of the recipe's 24, as asked" in settings.lines()
     assert settings.views == 16
 
