@@ -196,8 +196,8 @@ PREDICTION_COLUMNS = {
     "age_source": "table and column that gave the age",
     "bag": "brain age gap: predicted minus chronological age (years)",
     "bag_corrected": "brain age gap after removal of the age-bias line of the model's held-out healthy people (years)",
-    "pred_lo": "lower end of the 95 % split-conformal interval of the bias-corrected predicted age (years)",
-    "pred_hi": "upper end of that interval (years)",
+    "pred_lo": "lower end of the 95 % split-conformal interval of the bias-corrected predicted age (years, at least 0)",
+    "pred_hi": "upper end of that interval (years, at least 0)",
     "flags": "what to know before using the row, separated by semicolons",
 }
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
+import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.read import DatasetQuery, read_dataset
+from brainage_bids.bids.scan_records import ScanRecords
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -17,7 +23,6 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
     from brainage_bids.app.group import run_group
     from brainage_bids.app.options import GroupOptions, ParticipantOptions
     from brainage_bids.app.participant import run_participant
-    from brainage_bids.bids.read import DatasetQuery
     from brainage_bids.model.model_options import ModelOptions
     from brainage_bids.phantom.cohort import make_cohort
     from brainage_bids.preprocess.preprocess_options import PreprocessOptions
@@ -49,29 +54,88 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
 
 def summary(bids_dir: Path, output_dir: Path) -> str:
     """Return the results next to the true (planted) values, and the paths of the pages."""
-    outputs = Outputs(output_dir)
-    planted = read_json(bids_dir / "planted.json")
-    accuracy = read_tsv(outputs.group_table("accuracy")).set_index("subset")
-    row = accuracy.loc["group=CN"]
+    outputs, found = Outputs(output_dir), recovered(bids_dir, output_dir)
     lines = [
         "",
         "PHANTOM data: these numbers say that the machinery works, nothing about people.",
-        f"controls, out of fold: MAE {float(row['mae']):.2f} years "
-        f"(always guessing the mean age: {float(row['mae_null']):.2f})",
+        f"controls, out of fold: MAE {found['mae']:.2f} years (always guessing the mean age: {found['mae_null']:.2f})",
     ]
-    groups = read_tsv(outputs.group_table("groupdiff"))
-    for r in groups[(groups["variant"] == "ancova:age+sex") & (groups["status"] == "ok")].to_dict("records"):
-        truth = planted["realised"][r["case"]]["gap_mean"] - planted["realised"][r["control"]]["gap_mean"]
+    for row in found["groups"]:
         lines.append(
-            f"{r['case']} against {r['control']}: BAG {float(r['mean_diff']):+.1f} years "
-            f"[{float(r['ci_lo']):.1f}, {float(r['ci_hi']):.1f}], planted {truth:+.1f}"
+            f"{row['case']} against {row['control']}: BAG {row['found']:+.1f} years "
+            f"[{row['low']:.1f}, {row['high']:.1f}], planted {row['planted']:+.1f}"
         )
-    scores = read_tsv(outputs.group_table("correlations"))
-    for r in scores[(scores["family"] == "scores") & (scores["status"] == "ok")].to_dict("records"):
-        truth = planted["population"][r["group"]]["score_correlation"]
+    for row in found["scores"]:
         lines.append(
-            f"{r['score']} in {r['group']} (n = {r['n']}): r {float(r['estimate']):+.2f} "
-            f"[{float(r['ci_lo']):.2f}, {float(r['ci_hi']):.2f}], planted {truth:+.2f}"
+            f"{row['score']} in {row['group']} (n = {row['n']}): r {row['found']:+.2f} "
+            f"[{row['low']:.2f}, {row['high']:.2f}], planted {row['planted']:+.2f}"
         )
-    lines += [f"open {outputs.group_page}", f"open {output_dir / 'sub-001.html'}"]
-    return "\n".join(lines)
+    typical = typical_people(DatasetQuery(bids_dir=bids_dir), outputs)
+    lines += [f"open {outputs.participant_page(person)} (a typical {group})" for group, person in typical.items()]
+    return "\n".join([*lines, f"open {outputs.group_page}"])
+
+
+def recovered(bids_dir: Path, output_dir: Path) -> dict[str, Any]:
+    """Return what the group level found, and what was planted.
+
+    Parameters
+    ----------
+    bids_dir, output_dir
+        A phantom cohort, and the results of both levels.
+
+    Returns
+    -------
+    dict
+        ``mae`` and ``mae_null`` of the controls, years; ``groups``, the gap of each group of patients adjusted for age
+        and sex (``case control found low high planted``, years); ``scores``, its partial correlations with scores
+        (``score group n found low high planted``). ``low`` and ``high`` are the 95 % interval.
+    """
+    outputs, planted = Outputs(output_dir), read_json(bids_dir / "planted.json")
+    controls = read_tsv(outputs.group_table("accuracy")).set_index("subset").loc["group=CN"]
+    found: dict[str, Any] = {name: float(controls[name]) for name in ("mae", "mae_null")}
+    table = read_tsv(outputs.group_table("groupdiff"))
+    rows = table[(table["variant"] == "ancova:age+sex") & (table["status"] == "ok")].to_dict("records")
+    gaps = {label: group["gap_mean"] for label, group in planted["realised"].items()}
+    found["groups"] = [
+        {"case": row["case"], "control": row["control"], "planted": gaps[row["case"]] - gaps[row["control"]]}
+        | _estimate(row, "mean_diff")
+        for row in rows
+    ]
+    table = read_tsv(outputs.group_table("correlations"))
+    rows = table[(table["family"] == "scores") & (table["status"] == "ok")].to_dict("records")
+    truth = {label: group["score_correlation"] for label, group in planted["population"].items()}
+    found["scores"] = [
+        {name: row[name] for name in ("score", "group", "n")}
+        | {"planted": truth[row["group"]]}
+        | _estimate(row, "estimate")
+        for row in rows
+    ]
+    return found
+
+
+def _estimate(row: Mapping[str, Any], name: str) -> dict[str, float]:
+    return {"found": float(row[name]), "low": float(row["ci_lo"]), "high": float(row["ci_hi"])}
+
+
+def typical_people(query: DatasetQuery, outputs: Outputs) -> dict[str, str]:
+    """Return for controls and AD patients the person to look at first.
+
+    It is the one whose corrected gap is nearest the group's median; of the controls only those count whose age lies
+    within the interval. A group without a corrected gap is left out.
+    """
+    gaps: dict[str, dict[str, float]] = {"CN": {}, "AD": {}}
+    outside = set()
+    on_disk = ScanRecords(outputs)
+    for scan in read_dataset(query).scans:
+        for row in on_disk.predictions(scan).rows[:1]:
+            if scan.group in gaps and math.isfinite(row["bag_corrected"]):
+                gaps[scan.group][scan.participant_id] = row["bag_corrected"]
+            if scan.group == "CN" and not row["pred_lo"] <= row["chronological_age"] <= row["pred_hi"]:
+                outside.add(scan.participant_id)
+    typical = {}
+    for group, word in (("CN", "control"), ("AD", "patient")):
+        people = gaps[group]
+        if inside := sorted(people.keys() - outside):
+            middle = statistics.median(people.values())
+            typical[word] = min(inside, key=lambda person: abs(people[person] - middle))
+    return typical

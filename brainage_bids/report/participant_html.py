@@ -133,14 +133,19 @@ def write_participant_page(path: str | Path, page: ParticipantPage) -> Path:
 def interval_row(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return ``model``, ``gap`` (corrected, years) and ``half`` (half width of the interval, years, or None) of a row.
 
-    The half width is half the distance from ``pred_lo`` to ``pred_hi``. Returns None without a corrected gap.
+    The half width is half the distance from ``pred_lo`` to ``pred_hi``. Where ``pred_lo`` is 0, the interval was cut
+    there, and the half width is the distance from its middle, age plus gap, to ``pred_hi``. Returns None without a
+    corrected gap.
     """
     gap = number(row.get("bag_corrected"))
     if gap is None:
         return None
     low, high = number(row.get("pred_lo")), number(row.get("pred_hi"))
-    half = (high - low) / 2 if low is not None and high is not None and high > low else None
-    return {"model": text(row.get("model")), "gap": gap, "half": half}
+    age = number(row.get("chronological_age"))
+    half = (high - low) / 2 if low is not None and high is not None else None
+    if half is not None and low == 0 and age is not None:
+        half = high - (age + gap)
+    return {"model": text(row.get("model")), "gap": gap, "half": half if half and half > 0 else None}
 
 
 def verdict(row: Mapping[str, Any]) -> str:
@@ -185,9 +190,15 @@ def _prediction(row: Mapping[str, Any]) -> dict[str, str]:
         "age": decimals(row.get("chronological_age")),
         "gap": decimals(row.get("bag"), sign=True),
         "corrected": decimals(row.get("bag_corrected"), sign=True),
-        "interval": interval(row.get("pred_lo"), row.get("pred_hi")),
+        "interval": _ages(row.get("pred_lo"), row.get("pred_hi")),
         "verdict": verdict(row),
     }
+
+
+def _ages(low: Any, high: Any) -> str:
+    """Return an interval of ages; earlier versions wrote ends below 0."""
+    ends = [None if (end := number(value)) is None else max(end, 0.0) for value in (low, high)]
+    return interval(*ends)
 
 
 def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -176,8 +176,8 @@ def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> p
     -------
     pandas.DataFrame
         Indexed like ``rows``: ``bag_corrected``, ``pred_lo``, ``pred_hi`` (95 % interval of the bias-corrected
-        predicted age, or of the raw predicted age if age is missing; years) and ``flags`` (``bias_extrapolated``,
-        ``bias_offset``, separated by semicolons; may be empty).
+        predicted age, or of the raw predicted age if age is missing; years, an end below 0 is written as 0) and
+        ``flags`` (``bias_extrapolated``, ``bias_offset``, separated by semicolons; may be empty).
 
     Notes
     -----
@@ -303,7 +303,8 @@ def _correct(
         ";".join(name for name, on in (("bias_extrapolated", far), ("bias_offset", flat)) if on)
         for far, flat in zip(outside, offset, strict=True)
     ]
-    return np.column_stack([bag, centre - width, centre + width]), flags
+    ends = np.maximum([centre - width, centre + width], 0.0)  # nobody is younger than 0; NaN stays NaN
+    return np.column_stack([bag, *ends]), flags
 
 
 def _fold_labels(rows: pd.DataFrame) -> np.ndarray:

@@ -2,12 +2,16 @@
 
 import logging
 
+import pandas as pd
 import pytest
 
 from brainage_bids import tools
-from brainage_bids.bids.files import read_json, read_tsv
+from brainage_bids.app.demo import typical_people
+from brainage_bids.bids.files import read_json, read_tsv, write_tsv
 from brainage_bids.bids.outputs import Outputs
+from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.cli import run_inside
+from brainage_bids.phantom.cohort import make_cohort
 
 
 def called(monkeypatch, *args):
@@ -48,7 +52,26 @@ def test_the_demo_trains_in_folds_and_tells_what_was_planted(own_study, tmp_path
     assert f"MAE {float(row['mae']):.2f} years" in said
     assert "PHANTOM data" in said
     assert "planted" in said
-    assert "group.html" in said
+    people = typical_people(DatasetQuery(bids_dir=own_study.bids), Outputs(own_study.out))
+    pages = [line.split()[1] for line in said.splitlines() if line.startswith("open ")]
+    names = [f"{person}.html" for person in people.values()]
+    assert [page.rsplit("/", 1)[1] for page in pages] == [*names, "group.html"]
+
+
+def test_the_typical_control_lies_within_its_interval_and_near_the_median(tmp_path):
+    people = {"001": ("CN", 20, -9, 15), "002": ("CN", 40, 2, 60), "003": ("CN", 60, 30, 95), "004": ("CN", 50, 1, 60),
+              "005": ("CN", 30, 4, 50), "006": ("AD", 70, 8, 90), "007": ("AD", 72, 30, 99)}  # fmt: skip
+    bids, out = make_cohort(tmp_path / "bids", n=7, voxel_mm=8.0, progress=False), tmp_path / "out"
+    cells = [f"sub-{name}\t{age}\t{group}" for name, (group, age, _, _) in people.items()]
+    (bids / "participants.tsv").write_text("\n".join(["participant_id\tage\tgroup", *cells]) + "\n")
+    for name, (_, age, gap, high) in people.items():
+        folder = out / f"sub-{name}" / "anat"
+        folder.mkdir(parents=True)
+        row = {"model": "rnc-demo", "predicted_age": age + gap, "chronological_age": age, "age_source": "x", "bag": gap,
+               "bag_corrected": gap, "pred_lo": 10 if name != "002" else 45, "pred_hi": high, "flags": ""}  # fmt: skip
+        write_tsv(folder / f"sub-{name}_desc-brainage_pred.tsv", pd.DataFrame([row]))
+    # the median of the controls is 2, the gap of 002, which lies outside its interval
+    assert typical_people(DatasetQuery(bids_dir=bids), Outputs(out)) == {"control": "sub-004", "patient": "sub-006"}
 
 
 def test_the_methods_text_alone_is_written_on_demand(own_study, capsys):

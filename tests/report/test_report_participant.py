@@ -92,6 +92,17 @@ def test_interval_is_half_the_distance():
     assert interval_row({"bag_corrected": 1.0, "pred_lo": None, "pred_hi": 3})["half"] is None
 
 
+def test_an_interval_that_was_cut_at_age_zero_keeps_its_half_width(tmp_path, participant, scan):
+    row = {"model": "m", "chronological_age": 28.0, "bag_corrected": -20.0, "pred_lo": 0.0, "pred_hi": 18.0}
+    assert interval_row(row)["half"] == 10.0
+    assert verdict(row).startswith("Below the band that holds 95 % of healthy held-out people (\u00b110.0 years")
+    old = row | {"predicted_age": 11.0, "bag": -17.0, "pred_lo": -2.0}  # as earlier versions wrote it
+    assert interval_row(old) == interval_row(row)
+    page = replace(participant, sessions=(replace(scan, predictions=(old,), saliency={}),))
+    shown = write_participant_page(tmp_path / "page.html", page).read_text(encoding="utf-8")
+    assert "0.00 to 18.00" in shown
+
+
 @pytest.mark.parametrize(("gap", "start"), [(9.0, "Within"), (-9.68, "Within"), (9.7, "Above"), (-12, "Below")])
 def test_verdict_agrees_with_the_chronological_age(gap, start):
     age, half = 70.0, 9.68

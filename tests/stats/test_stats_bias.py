@@ -146,6 +146,22 @@ def test_calibration_interval_and_flags():
     assert 60 - result.loc[2, "pred_lo"] == pytest.approx(bias.conformal_half_width(gap))
 
 
+def test_no_end_of_an_interval_lies_below_age_zero():
+    healthy = people(60)
+    rows = pd.DataFrame({"age": [2.0, 2.0, 2.0, np.nan], "predicted_age": [9.0, -40.0, 60.0, 1.0]})
+    result = bias.correct_with_calibration(rows, healthy)
+    line = bias.fit_line(healthy["age"], healthy["predicted_age"])
+    gap = healthy["predicted_age"] - healthy["age"]
+    half = bias.conformal_half_width(bias.corrected_bag(line, healthy["age"], gap))
+    middle = rows["age"] + bias.corrected_bag(line, rows["age"], rows["predicted_age"] - rows["age"])
+    assert result.loc[1, "bag_corrected"] < -30
+    assert result.loc[1, ["pred_lo", "pred_hi"]].tolist() == [0, 0]
+    assert result["pred_lo"].tolist()[::3] == [0, 0]
+    np.testing.assert_allclose(result["pred_hi"][[0, 2]], (middle + half)[[0, 2]])  # the other end does not move
+    assert result.loc[2, "pred_lo"] == pytest.approx(middle[2] - half)
+    assert bias.correct_with_calibration(rows, healthy[:5])["pred_lo"].isna().all()  # too few: still none
+
+
 @pytest.mark.parametrize("spell", [str, int, float])
 def test_nobody_is_corrected_by_itself(spell):
     """Moving one person's prediction moves that person's corrected gap by exactly as much."""
