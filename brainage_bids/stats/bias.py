@@ -17,7 +17,7 @@ from scipy import stats
 from brainage_bids.errors import BadDataError
 from brainage_bids.schema import DEFAULT_SEED
 from brainage_bids.stats.cohort_tables import select_rows
-from brainage_bids.stats.columns import is_constant, is_member, number, text
+from brainage_bids.stats.columns import is_constant, is_member, number, optional_number, text
 
 MIN_LINE_N = 15  # with fewer people a slope is mostly noise (Gaser's rule), and only an offset is used
 MIN_AGE_RANGE = 5.0  # years
@@ -26,6 +26,7 @@ MIN_OFFSET_N = 3
 COLE = "cole"
 LINE, OFFSET, NONE = "beheshti", "offset", "none"  # methods of a line
 COLE_MIN_SLOPE = 0.2
+LEAST_SPREAD = 1.0  # years, added to the SD of several trainings: else who is predicted alike by all has no interval
 CORRECTED_COLUMNS = ("bag_corrected", "pred_lo", "pred_hi", "flags")
 
 
@@ -161,6 +162,20 @@ def conformal_half_width(residuals: np.ndarray, alpha: float = 0.05) -> float | 
     return float(size[k - 1]) if 0 < k <= size.size else None
 
 
+def interval_scales(rows: pd.DataFrame, calibration: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return by how much the residuals of rows and of calibration people are divided before they are compared.
+
+    For a model of several trainings it is `LEAST_SPREAD` years plus their SD for this person (``predicted_age_sd``).
+    Who is predicted differently by each then has a wide interval, the others a narrow one. Split-conformal intervals
+    keep their coverage with any scale that does not depend on the person's age (Lei et al. 2018, section 5.2). Else it
+    is 1.
+    """
+    scales = [LEAST_SPREAD + optional_number(table, "predicted_age_sd") for table in (rows, calibration)]
+    if np.isfinite(scales[1]).all() and len(scales[1]):
+        return scales[0], scales[1]
+    return np.ones(len(rows)), np.ones(len(calibration))
+
+
 def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
     """Correct each row with a line fitted on healthy held-out people outside the row's own fold.
 
@@ -168,9 +183,10 @@ def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> p
     ----------
     rows
         Columns ``age`` (years, may be missing), ``predicted_age``, ``fold`` (None, or the label of the fold that held
-        the person out; the person may then be in ``calibration`` under the same label).
+        the person out; the person may then be in ``calibration`` under the same label); where a model was trained
+        several times ``predicted_age_sd`` (see `interval_scales`).
     calibration
-        Columns ``age``, ``predicted_age``, ``fold`` of healthy people, predicted by models not trained on them.
+        The same columns of healthy people, predicted by models not trained on them.
 
     Returns
     -------
@@ -200,7 +216,7 @@ def correct_with_calibration(rows: pd.DataFrame, calibration: pd.DataFrame) -> p
     result = pd.DataFrame(np.nan, index=rows.index, columns=list(CORRECTED_COLUMNS[:3]))
     flags = np.full(len(rows), "", dtype=object)
     for here, others, line in lines_by_fold(rows, calibration):
-        values, flags[here] = _correct(number(rows, "age")[here], number(rows, "predicted_age")[here], others, line)
+        values, flags[here] = _correct(rows[here], others, line)
         result.iloc[here] = values
     return result.assign(flags=flags)
 
@@ -285,18 +301,18 @@ def crossfit_folds(
     return rows, rows.iloc[fitted]
 
 
-def _correct(
-    age: np.ndarray, predicted: np.ndarray, people: pd.DataFrame, line: BiasLine
-) -> tuple[np.ndarray, list[str]]:
+def _correct(rows: pd.DataFrame, people: pd.DataFrame, line: BiasLine) -> tuple[np.ndarray, list[str]]:
     """Return ``(n, 3)`` bag_corrected, pred_lo, pred_hi and ``n`` flag texts."""
+    age, predicted = number(rows, "age"), number(rows, "predicted_age")
+    scale, healthy_scale = interval_scales(rows, people)
     healthy_age, healthy_predicted = number(people, "age"), number(people, "predicted_age")
     gap = healthy_predicted - healthy_age
     known = np.isfinite(age)
     bag = corrected_bag(line, age, predicted - age)
-    half = conformal_half_width(corrected_bag(line, healthy_age, gap))
-    raw_half = conformal_half_width(gap)
+    half = conformal_half_width(corrected_bag(line, healthy_age, gap) / healthy_scale)
+    raw_half = conformal_half_width(gap / healthy_scale)
     centre = np.where(known, age + bag, predicted)
-    width = np.where(known, math.nan if half is None else half, math.nan if raw_half is None else raw_half)
+    width = scale * np.where(known, math.nan if half is None else half, math.nan if raw_half is None else raw_half)
     outside = known & np.isfinite(bag) & ((age < line.age_min) | (age > line.age_max))
     offset = known & np.isfinite(bag) & (line.method == OFFSET)
     flags = [

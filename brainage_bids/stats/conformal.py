@@ -14,7 +14,7 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from brainage_bids.result_tables import CALIBRATION
-from brainage_bids.stats.bias import conformal_half_width, corrected_bag, lines_by_fold
+from brainage_bids.stats.bias import conformal_half_width, corrected_bag, interval_scales, lines_by_fold
 from brainage_bids.stats.columns import frame, joined, number
 
 LEVELS = (95, 90, 80)  # percent
@@ -34,7 +34,8 @@ def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Indexed like ``rows``: ``residual`` (years), ``n_calibration``, ``conformal_p`` and, for each level,
         ``half_width_<level>`` (years). ``conformal_p`` = (1 + #{residuals >= this}) / (n + 1), one-sided: a small value
-        means a brain that looks older than those of the calibration people.
+        means a brain that looks older than those of the calibration people. Residuals are compared after division by
+        `bias.interval_scales`.
     """
     age, predicted = number(rows, "age"), number(rows, "predicted_age")
     names = ["residual", "n_calibration", "conformal_p", *(f"half_width_{level}" for level in LEVELS)]
@@ -42,13 +43,15 @@ def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
     for here, others, line in lines_by_fold(rows, calibration):
         healthy_age, healthy_predicted = number(others, "age"), number(others, "predicted_age")
         healthy = corrected_bag(line, healthy_age, healthy_predicted - healthy_age)
+        scale, healthy_scale = interval_scales(rows[here], others)
+        healthy = healthy / healthy_scale
         healthy = np.sort(healthy[np.isfinite(healthy)])
         residual = corrected_bag(line, age[here], predicted[here] - age[here])
-        reached = healthy.size - np.searchsorted(healthy, residual, side="left")
+        reached = healthy.size - np.searchsorted(healthy, residual / scale, side="left")
         p = np.where(np.isfinite(residual), (1 + reached) / (healthy.size + 1), np.nan)
         halves = [conformal_half_width(healthy, 1 - level / 100) for level in LEVELS]
         columns = [residual, healthy.size, p if healthy.size else np.nan]
-        columns += [math.nan if half is None else half for half in halves]
+        columns += [math.nan if half is None else half * scale for half in halves]
         for position, column in enumerate(columns):
             values[here, position] = column
     return pd.DataFrame(values, columns=names, index=rows.index)

@@ -289,3 +289,48 @@ def test_an_offset_and_no_line_hold_what_they_know():
     assert (none.method, none.n, none.source) == ("none", 2, "none")
     assert none.warnings == ("only 2 healthy held-out people: no age-bias correction",)
     assert np.isnan([none.slope, none.intercept, none.residual_sd, none.age_min, none.age_max]).all()
+
+
+def spread_people(n, rng):
+    """Healthy people whose error has an SD of 1 to 5 years, which several trainings show in part."""
+    age, sd = rng.uniform(20, 80, n), rng.uniform(0, 4, n)
+    predicted = 20 + 0.6 * age + (1 + sd) * rng.standard_normal(n)
+    return pd.DataFrame({"age": age, "predicted_age": predicted, "predicted_age_sd": sd, "fold": None})
+
+
+def test_intervals_follow_the_spread_of_several_trainings_and_keep_their_coverage():
+    rng = np.random.default_rng(3)
+    inside, wide, plain = [], [], []
+    for _ in range(40):
+        calibration, people = spread_people(100, rng), spread_people(200, rng)
+        for kept, table in ((inside, calibration), (plain, calibration.drop(columns="predicted_age_sd"))):
+            found = bias.correct_with_calibration(people, table)
+            kept.append((found.pred_lo <= people.age) & (people.age <= found.pred_hi))
+        wide.append(people.predicted_age_sd > 2)
+    inside, plain, wide = np.concatenate(inside), np.concatenate(plain), np.concatenate(wide)
+    # 8,000 people, 40 lines and quantiles of 100 people each: the SD of a coverage is below 0.006
+    assert abs(inside.mean() - 0.95) < 0.025
+    assert abs(plain.mean() - 0.95) < 0.025
+    # one width for all covers people of small spread too often and those of large spread too rarely
+    assert abs(inside[wide].mean() - inside[~wide].mean()) < 0.025
+    assert plain[~wide].mean() - plain[wide].mean() > 0.06
+
+
+def test_who_is_predicted_differently_by_each_training_has_the_wider_interval():
+    rng = np.random.default_rng(4)
+    calibration = spread_people(100, rng)
+    people = pd.DataFrame({"age": [50.0] * 3, "predicted_age": [50.0] * 3, "predicted_age_sd": [0.0, 1.0, np.nan],
+                           "fold": None})  # fmt: skip
+    found = bias.correct_with_calibration(people, calibration)
+    widths = (found.pred_hi - found.pred_lo).to_numpy()
+    assert widths[1] == pytest.approx(2 * widths[0])
+    assert np.isnan(widths[2])
+
+
+def test_without_spread_of_the_calibration_people_the_interval_is_the_plain_one():
+    calibration = spread_people(60, np.random.default_rng(5))
+    people = spread_people(10, np.random.default_rng(6))
+    without = people.drop(columns="predicted_age_sd")
+    plain = bias.correct_with_calibration(without, calibration.drop(columns="predicted_age_sd"))
+    assert bias.correct_with_calibration(people, calibration.assign(predicted_age_sd=np.nan)).equals(plain)
+    assert bias.correct_with_calibration(people, calibration.drop(columns="predicted_age_sd")).equals(plain)
