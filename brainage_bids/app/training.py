@@ -21,6 +21,7 @@ from brainage_bids.bids.runs import sweep
 from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import UsageError
 from brainage_bids.model.artifact import CARD, read_model_json, trained_as
+from brainage_bids.model.places import PLACE
 from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 if TYPE_CHECKING:
@@ -78,12 +79,14 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
     table = scans_table(dataset.scans, dataset.score_names)
     table["trainable"], rule = trainable_rows(table, dataset, options.train_on)
     shares = recipe.split.val_share, recipe.split.test_share
-    _, _, parts = split_folds(table, options.model.folds, options.model.seed, *shares)
-    fewest = min(len(train) for train, _ in parts.values())
+    table[PLACE] = [dataset.places.get(prefix) for prefix in table["prefix"]]
+    divided = split_folds(table, options.model.folds, options.model.seed, *shares)
+    fewest = min(len(train) for train, _ in divided.parts.values())
     if recipe.method != "ridge":
         people_a_batch(recipe, options.model.batch_size, fewest, processes)
     people = table.loc[table["trainable"], "participant_id"].nunique()
-    return f"{people} participants may train ({rule}), at least {fewest} of them each of {len(parts)} members"
+    members = f"at least {fewest} of them each of {len(divided.parts)} members"
+    return "; ".join(filter(None, (f"{people} participants may train ({rule}), {members}", divided.words)))
 
 
 def train_recipe(
@@ -109,6 +112,7 @@ def train_recipe(
     chosen, rule = trainable_rows(table, dataset, options.train_on)
     table["trainable"] = chosen & pd.Series(passing(scans, on_disk), index=table.index)
     table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
+    table[PLACE] = [dataset.places.get(scan.prefix) for scan in scans]
     table.attrs |= {"dataset": dataset.identity, "phantom": is_phantom(dataset)}
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")
