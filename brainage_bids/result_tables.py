@@ -6,46 +6,15 @@ To add a column: add it to the rows that the function makes, and here.
 
 from __future__ import annotations
 
-from brainage_bids.table_declaration import Page, ResultTable, Shown
-
-PEOPLE_BY_GROUP = {
-    "n_with_age": "people with a known age",
-    "age_mean": "mean age (years)",
-    "age_sd": "SD of age (years)",
-    "age_min": "youngest (years)",
-    "age_max": "oldest (years)",
-    "n_female": "women",
-    "n_male": "men",
-    "n_sex_unknown": "people of other or unknown sex",
-}
-
-# --- columns that several tables show ---------------------------------------------------------------------------------
-
-MODEL, NOTE = Shown("Model", "text model", "w"), Shown("Note", "note", "note")
-PEOPLE = (
-    Shown("Dataset", "text dataset", "long"),
-    Shown("Group", "text group", "w"),
-    Shown("n", "count n"),
-    Shown("with age", "count n_with_age"),
-    Shown("Age, mean ± SD (years)", "plus_minus age_mean age_sd"),
-    Shown("Age range (years)", "interval age_min age_max", places=1),
-    Shown("Women", "count n_female"),
-    Shown("Men", "count n_male"),
-    Shown("Sex not stated", "count n_sex_unknown"),
-    NOTE,
-)
-CORRELATION = (
+from brainage_bids.table_declaration import (
+    CORRELATION,
     MODEL,
-    Shown("Group", "text group", "w"),
-    Shown("Score", "score score", "w"),
-    Shown("Gap tested", "variant variant", "long"),
-    Shown("Statistic", "statistic statistic", "w"),
-    Shown("n (missing)", "missing n n_missing"),
-    Shown("Estimate [95 % CI]", "estimate estimate ci_lo ci_hi", sign=True),
-    Shown("p", "p p"),
-    Shown("q (FDR)", "p q_fdr"),
-    Shown("Bootstrap", "bootstrap", "note"),
     NOTE,
+    PEOPLE,
+    PEOPLE_BY_GROUP,
+    Page,
+    ResultTable,
+    Shown,
 )
 
 # --- the tables, in the order in which they are made ------------------------------------------------------------------
@@ -110,6 +79,46 @@ MODELCOMPARISON = ResultTable(
                 Shown("p", "p p"),
                 Shown("Wilcoxon p", "p wilcoxon_p"),
                 Shown("Bootstrap", "bootstrap", "note"),
+                NOTE,
+            ),
+        )
+    },
+)
+SITEERROR = ResultTable(
+    "siteerror",
+    "left_out_by model kind subset n n_missing mae mae_ci_lo mae_ci_hi mae_null bag_mean bag_ci_lo bag_ci_hi pearson_r "
+    "n_both mae_diff ci_lo ci_hi p shift shift_ci_lo shift_ci_hi status note",
+    own={
+        "left_out_by": "model whose members each leave a place out; it decides which people are of which place",
+        "kind": "across: the member that predicts knew nobody of the place; within: it knew others of the place",
+        "subset": "the place that was left out, COLUMN=VALUE; all: all places",
+        "mae_null": "error of always answering the mean age of those who trained the member (years)",
+        "n_both": "people whom both models held out",
+        "mae_diff": "mean absolute error across minus within, same people (years)",
+        "ci_lo": "lower end of its 95 % interval",
+        "ci_hi": "upper end",
+        "p": "its two-sided p (paired t)",
+        "shift": "mean of the age predicted across minus that within, same people (years): what an unknown place adds",
+        "shift_ci_lo": "lower end of its 95 % interval",
+        "shift_ci_hi": "upper end",
+    },
+    texts="left_out_by kind",
+    made_by="siteerror.site_errors(selected, held_out, fold_pairs, controls, seed)",
+    pages={
+        "siteerror": Page(
+            "Error across places (a member that knew nobody of the place) and within (one that knew others of it)",
+            (
+                Shown("Place", "subset subset", "w"),
+                Shown("Error", "text kind", "w"),
+                MODEL,
+                Shown("n (missing)", "missing n n_missing"),
+                Shown("MAE [95 % CI] (years)", "estimate mae mae_ci_lo mae_ci_hi"),
+                Shown("MAE of the null model", "decimals mae_null"),
+                Shown("Mean gap [95 % CI] (years)", "estimate bag_mean bag_ci_lo bag_ci_hi", sign=True),
+                Shown("Pearson r", "decimals pearson_r"),
+                Shown("MAE across − within [95 % CI]", "estimate mae_diff ci_lo ci_hi", sign=True),
+                Shown("p", "p p"),
+                Shown("Shift across − within [95 % CI]", "estimate shift shift_ci_lo shift_ci_hi", sign=True),
                 NOTE,
             ),
         )
@@ -493,7 +502,7 @@ STUDY = ResultTable(  # study/<name>.tsv
 MAPS = ResultTable("maps", "model subset n n_empty kind path", texts="kind path")  # of the mean maps; no file
 
 GROUP_TABLES = (
-    COHORT, ACCURACY, MODELCOMPARISON, CORRELATIONS, CORRELATIONCOMPARISON, GROUPDIFF, ROC, ROC_CURVES, SITE,
+    COHORT, ACCURACY, MODELCOMPARISON, SITEERROR, CORRELATIONS, CORRELATIONCOMPARISON, GROUPDIFF, ROC, ROC_CURVES, SITE,
     LONGITUDINAL, RELIABILITY, CALIBRATION, COHORTSITES, PATIENTS, MISSING, FLAGS, SALIENCY_REGIONS,
     SALIENCY_CONTRASTS, FAILED, LEFTOUT,
 )  # fmt: skip

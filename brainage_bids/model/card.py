@@ -212,7 +212,8 @@ def _scanner_text(values: Mapping[str, Any]) -> str:
             "groups within one scanner."
         )
     return (
-        "- Not tested on scanners other than those it was trained on: expect a shift, compare groups within one scanner."
+        "- Not tested on scanners other than those it was trained on: expect a shift, compare groups within one "
+        "scanner."
     )
 
 
