@@ -137,8 +137,9 @@ def split_by_place(table: pd.DataFrame, column: str) -> tuple[pd.DataFrame, Plac
     units = _units(people)
     _refuse_few(people, int(units.trainable.sum()), LEAST_TRAINABLE)
     places = find_places(table, people, column)
-    people["fold"] = pd.Series([places.fold[person] for person in people.participant_id], people.index, dtype=object)
-    people["split"] = people.fold.map(lambda fold: None if fold is None else "test").astype(object)
+    folds = [places.fold[person] for person in people.participant_id]
+    people["fold"] = pd.Series(folds, people.index, dtype=object)
+    people["split"] = pd.Series([None if fold is None else "test" for fold in folds], people.index, dtype=object)
     return people[SPLIT_COLUMNS], places
 
 
