@@ -93,7 +93,7 @@ SITEERROR = ResultTable(
         "kind": "across: the member that predicts knew nobody of the place; within: it knew others of the place",
         "subset": "the place that was left out, COLUMN=VALUE; all: all places",
         "mae_null": "error of always answering the mean age of those who trained the member (years)",
-        "n_both": "people whom both models held out",
+        "n_both": "people whom both models held out; 0 in rows across",
         "mae_diff": "mean absolute error across minus within, same people (years)",
         "ci_lo": "lower end of its 95 % interval",
         "ci_hi": "upper end",

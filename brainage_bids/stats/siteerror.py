@@ -71,7 +71,7 @@ def site_errors(
             left_out |= {model: _aligned(held_out, model, table)[member] for model in within}
             key = {"left_out_by": across, "subset": subset}
             notes = [who, *_notes(place[member], subset, within)]
-            rows.append({**key, "kind": ACROSS, **_measured(people, across, left_out[across], notes, seed)})
+            rows.append({**key, "kind": ACROSS, "n_both": 0} | _measured(people, across, left_out[across], notes, seed))
             for model in within:
                 row = _measured(people, model, left_out[model], [who], seed)
                 paired = _paired(people, across, model, left_out, seed)
