@@ -12,17 +12,18 @@ _SETTINGS = ("epochs", "head_epochs", "batch_size")  # of a training, beside its
 
 
 def held_out_predictions(results: Results) -> pd.DataFrame:
-    """Return ``prefix model place train_mean_age`` of the predictions that are flagged out of fold.
+    """Return ``prefix model place n_train train_mean_age`` of the predictions that are flagged out of fold.
 
-    ``place`` is what the member left out, ``site=A``; None where folds are no places. ``train_mean_age`` (years) is NaN
-    where it is not known which member held the person out.
+    ``place`` is what the member left out, ``site=A``; None where folds are no places. ``n_train`` (people) and
+    ``train_mean_age`` (years) of the member are NaN where it is not known which one held the person out.
     """
     members = {(name, member.get("fold")): member for name, card in results.cards.items() for member in card["members"]}
     rows = results.gaps[results.gaps["fold"].notna()]
     found = [members.get(key, {}) for key in zip(rows["model"], rows["fold"], strict=True)]
     table = rows[["prefix", "model"]].reset_index(drop=True)
     table["place"] = pd.Series([member.get("left_out") for member in found], dtype=object)
-    table["train_mean_age"] = pd.Series([member.get("train_mean_age") for member in found], dtype="float64")
+    for name in ("n_train", "train_mean_age"):
+        table[name] = pd.Series([member.get(name) for member in found], dtype="float64")
     return table
 
 

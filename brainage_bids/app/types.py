@@ -136,7 +136,7 @@ class Analysis:
     flags
         ``prefix model flags`` of the predictions.
     held_out
-        ``prefix model place train_mean_age`` of the predictions by a member that held the person out.
+        ``prefix model place n_train train_mean_age`` of the predictions by a member that held the person out.
     fold_pairs
         Models that differ in their folds only: across and within sites.
     choice

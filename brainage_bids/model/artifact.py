@@ -103,6 +103,7 @@ FOLD: dict[str, Check] = {  # each of the "members"
 }
 SHOWN_OF_MEMBER: dict[str, Check] = {  # of each of the "members", what the group level reads
     "left_out?": (or_none(matches(r"[^=]+=.+")), "COLUMN=VALUE, such as site=A"),
+    "n_train?": (or_none(_COUNT), "a number of people"),
     "train_mean_age?": (or_none(between(*YEARS)), _AGE[1]),
 }
 

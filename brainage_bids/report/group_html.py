@@ -218,6 +218,7 @@ def _tables(page: GroupPage) -> dict[str, Any]:
 ROWS = {
     "primary": lambda rows: [row for row in rows if html_tables.is_primary(row)],
     "others": lambda rows: [row for row in rows if not html_tables.is_primary(row)],
+    "siteshift": lambda rows: [row for row in rows if row["kind"] == "within"],
     "rates": lambda rows: [row for row in rows if row["analysis"] in html_tables.RATES],
     "mixed": lambda rows: _notes_once([row for row in rows if row["analysis"] not in html_tables.RATES]),
 }

@@ -88,19 +88,15 @@ def _of_model(name: str, rows: list[dict], album) -> dict[str, Any]:
                 "null": [number(row.get("mae_null")) for row in chosen],
             }
         )
-    labels = [f"{_place(place)}\nn = {sizes[place]}" for place in shown]
+    labels = [f"{readable_names.place_name(place)}\nn = {sizes[place]}" for place in shown]
     summary = "; ".join(map(_words, [row for row in rows if text(row["subset"]) == _ALL]))
     caption = (
         "Error (left) and mean gap (right) at each place, of people whom the member that predicts never saw. Across: "
-        f"it knew nobody of the place. Within: it knew others of it. {summary}."
+        f"it knew nobody of the place. Within: it knew others of it. All places: {summary}."
     )
     caption += f" The {DRAWN} largest of {len(named)} places." if len(named) > DRAWN else ""
     figure = site_figure(labels, series)
     return album.add(f"sites-{model_label(name)}", figure, caption, f"Error and mean gap by place. {summary}")
-
-
-def _place(place: str) -> str:
-    return "all places" if place == _ALL else readable_names.subset_name(place)
 
 
 def _estimate(row: dict, name: str, ends: str) -> tuple | None:

@@ -37,9 +37,9 @@ def site_errors(
     table
         Rows selected by ``select_rows``: one per participant.
     held_out
-        ``prefix model place train_mean_age`` of every prediction by a member that held the person out. ``prefix`` is
-        the index of ``table``; ``place`` is what the member left out (``site=A``), None for members within places;
-        ``train_mean_age`` is that of the member (years).
+        ``prefix model place n_train train_mean_age`` of every prediction by a member that held the person out.
+        ``prefix`` is the index of ``table``; ``place`` is what the member left out (``site=A``), None for members
+        within places; ``n_train`` and ``train_mean_age`` (years) are those of the member.
     pairs
         Models that differ in their folds only: (across, within).
     controls
@@ -57,7 +57,7 @@ def site_errors(
     group = text(table, "group")
     healthy = is_member(group, controls)
     base = healthy if healthy.any() else np.ones(len(table), dtype=bool)
-    who = f"within {control_label(levels(group[healthy]))}" if healthy.any() else "everyone, no controls"
+    who = f"controls only ({control_label(levels(group[healthy]))})" if healthy.any() else "everyone, no controls"
     rows = []
     for across in dict.fromkeys(held_out["model"][held_out["place"].notna()]):
         mine = _aligned(held_out, across, table)
@@ -91,7 +91,7 @@ def _notes(place: pd.Series, subset: str, within: Sequence[str]) -> list[str]:
 def _aligned(held_out: pd.DataFrame, model: str, table: pd.DataFrame) -> pd.DataFrame:
     """Return the predictions of a model in the order of the table; missing for people whom it did not hold out."""
     mine = held_out[held_out["model"] == model].set_index("prefix")
-    return mine[["place", "train_mean_age"]].assign(held_out=True).reindex(table.index)
+    return mine[["place", "n_train", "train_mean_age"]].assign(held_out=True).reindex(table.index)
 
 
 def _predicted(people: pd.DataFrame, model: str, left_out: pd.DataFrame) -> np.ndarray:
@@ -103,8 +103,9 @@ def _measured(people: pd.DataFrame, model: str, left_out: pd.DataFrame, notes: S
     age, predicted = number(people, "age"), _predicted(people, model, left_out)
     found = accuracy_of(age, predicted, seed=seed)
     row = {"model": model} | {name: found[name] for name in _MEASURES if name in found}
-    always_mean = np.abs(age - left_out["train_mean_age"].to_numpy(dtype="float64"))[np.isfinite(predicted)]
-    row["mae_null"] = always_mean.mean() if np.isfinite(always_mean).any() else np.nan
+    known = np.isfinite(predicted)
+    row["trained_on"] = left_out["n_train"][known].mean()
+    row["mae_null"] = (left_out["train_mean_age"] - age)[known].abs().mean()
     return row | {"note": joined([*notes, found["note"]])}
 
 

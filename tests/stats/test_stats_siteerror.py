@@ -29,7 +29,8 @@ def held_out(people):
     """Everybody is held out by a member of each model, but for one control by near and one by far."""
     far = pd.DataFrame({"prefix": people.index, "model": "far", "place": "site=" + people.site.to_numpy()})
     far["train_mean_age"] = people.site.map({"A": 50.0, "B": 55.0, "C": 60.0}).to_numpy()
-    near = far.assign(model="near", place=None, train_mean_age=54.0)
+    far["n_train"] = people.site.map({"A": 30, "B": 36, "C": 33}).to_numpy()
+    near = far.assign(model="near", place=None, train_mean_age=54.0, n_train=np.nan)
     return pd.concat([far.drop(index=1), near.drop(index=0)], ignore_index=True)
 
 
@@ -55,8 +56,10 @@ def test_rows_are_what_one_counts_by_hand(people, held_out, place):
     ends = stats.t.interval(0.95, len(gap) - 1, gap.mean(), stats.sem(gap))
     assert (row["bag_mean"], row["bag_ci_lo"], row["bag_ci_hi"]) == pytest.approx((gap.mean(), *ends))
     assert row["pearson_r"] == pytest.approx(np.corrcoef(far.age, far.predicted_age_far)[0, 1])
+    assert row["trained_on"] == pytest.approx(far.site.map({"A": 30, "B": 36, "C": 33}).mean())
     near = far.drop(index="sub-00")
     row = found.loc[(place, "within")]
+    assert np.isnan(row["trained_on"])
     assert (row["model"], row["n"], row["n_missing"], row["n_both"]) == ("near", len(near), 1, len(near))
     assert row["mae"] == pytest.approx((near.predicted_age_near - near.age).abs().mean())
     assert row["mae_null"] == pytest.approx((near.age - 54.0).abs().mean())
@@ -84,7 +87,7 @@ def test_a_planted_shift_of_a_scanner_is_found(people, held_out):
 def test_patients_enter_only_where_there_are_no_controls(people, held_out):
     moved = people.assign(predicted_age_far=people.predicted_age_far.where(people.group == "CN", 0.0))
     assert rows_of(moved, held_out)["mae"].equals(rows_of(people, held_out)["mae"])
-    assert "within CN" in rows_of(people, held_out)["note"].iloc[0]
+    assert "controls only (CN)" in rows_of(people, held_out)["note"].iloc[0]
     everyone = rows_of(people, held_out, controls=())
     assert everyone.loc[("all", "across"), "n"] == 79
     assert "everyone, no controls" in everyone["note"].iloc[0]
