@@ -91,7 +91,9 @@ def bids_app(
     ] = None,
     folds: Annotated[
         str | None,
-        typer.Option(metavar="K|site|COLUMN", help="out-of-fold prediction for everyone; site: each site left out"),
+        typer.Option(
+            help="out-of-fold prediction for everyone: a number of folds, or site (or a column): each left out in turn"
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16")] = "auto",

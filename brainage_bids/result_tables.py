@@ -93,6 +93,7 @@ SITEERROR = ResultTable(
         "left_out_by": "model whose members each leave a place out; it decides which people are of which place",
         "kind": "across: the member that predicts knew nobody of the place; within: it knew others of the place",
         "subset": "the place that was left out, COLUMN=VALUE; all: all places",
+        "n": "people, controls only where there are controls",
         "trained_on": "people who trained the member that predicts, mean over the people of the row",
         "mae_null": "error of always answering the mean age of those who trained the member (years)",
         "n_both": "people whom both models held out; 0 in rows across",

@@ -70,10 +70,11 @@ def site_errors(
             people, left_out = table[member], {across: mine[member]}
             left_out |= {model: _aligned(held_out, model, table)[member] for model in within}
             key = {"left_out_by": across, "subset": subset}
-            notes = [who, *_notes(place[member], subset, within)]
+            of_all = [who] * (subset == ALL)
+            notes = [*of_all, *_notes(place[member], subset, within)]
             rows.append({**key, "kind": ACROSS, "n_both": 0} | _measured(people, across, left_out[across], notes, seed))
             for model in within:
-                row = _measured(people, model, left_out[model], [who], seed)
+                row = _measured(people, model, left_out[model], of_all, seed)
                 paired = _paired(people, across, model, left_out, seed)
                 row["note"] = joined([row["note"], paired.pop("note")])
                 rows.append({**key, "kind": WITHIN, **row, **paired})
