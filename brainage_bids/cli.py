@@ -250,7 +250,7 @@ def bids_app(
         max_score_gap=max_score_gap,
         skip_validation=skip_bids_validation,
         derivatives=tuple(derivatives),
-        fold_column=parts if isinstance(parts, str) and level == "participant" else None,
+        fold_column=parts if isinstance(parts, str) and train and level == "participant" else None,
     )
     command = _command_line()
     if level == "group":
