@@ -226,7 +226,7 @@ def train_model(
     *,
     train_on: str | None = None,
     controls: Sequence[str] | None = None,
-    folds: int | None = None,
+    folds: int | str | None = None,
     settings: Sequence[str] = (),
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -255,7 +255,8 @@ def train_model(
     controls
         Labels of the healthy controls in ``group``; None takes those that `read_dataset` found.
     folds
-        Train this many members. Each holds out one fold of the people, so that everybody is predicted out of fold.
+        Train this many members. Each holds out one fold of the people, so that everybody is predicted out of fold. Or
+        the name of a column of ``scans``, such as ``site``: one member for each of its values, trained without it.
     settings
         Changed values of the recipe, each ``SECTION.KEY=VALUE``.
     epochs, batch_size
@@ -302,7 +303,7 @@ def train_model(
     options = ModelOptions(
         device=device, batch_size=batch_size, epochs=epochs, folds=folds, seed=seed, progress=progress
     )
-    table, folder = training_table(scans, train_on, controls), absolute(model_dir)
+    table, folder = training_table(scans, train_on, controls, folds), absolute(model_dir)
     known = {"model.json", WORK}
     if folder.exists() and not (folder.is_dir() and (known & set(os.listdir(folder)) or not any(folder.iterdir()))):
         raise UsageError(f"model_dir {shorten(folder)} holds something else than a model; give a new or empty folder")

@@ -197,6 +197,29 @@ def _toml(path: Path) -> dict:
         raise UsageError(f"--config-file {shorten(path)} is not TOML: {shorten(error)}") from error
 
 
+def folds(text: str | None, most: int) -> int | str | None:
+    """Return the value of ``--folds``: a number of folds, or the name of a column.
+
+    Raises
+    ------
+    UsageError
+        When it is a number that is not a whole one from 2 to ``most``.
+    """
+    name = None if text is None else text.strip()
+    try:
+        number = float(name or "nan")
+    except ValueError:
+        return name
+    if name is None:
+        return None
+    if not re.fullmatch(r"\d{1,12}", name) or not 2 <= number <= most:
+        raise UsageError(
+            f"--folds {shorten(text)!r} is not a number of folds from 2 to {most}; give one, or the name of a column: "
+            "--folds site leaves out one site after the other"
+        )
+    return int(number)
+
+
 def memory_gb(text: str | None) -> float | None:
     """Return the value of ``--mem`` in GB. A number without a unit is GB; ``16G``, ``16GB`` and ``16000M`` work too.
 

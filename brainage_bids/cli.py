@@ -89,7 +89,12 @@ def bids_app(
     train_on: Annotated[
         str | None, typer.Option(help="who trains, e.g. 'age > 40 and group == \"CN\"'; default: the healthy controls")
     ] = None,
-    folds: Annotated[int | None, typer.Option(min=2, max=MOST, help="out-of-fold prediction for everyone")] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            help="out-of-fold prediction for everyone: a number of folds, or site (or a column): each left out in turn"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16")] = "auto",
     batch_size: Annotated[
@@ -227,6 +232,7 @@ def bids_app(
     bids_dir, output_dir = argv.resolved(bids_dir), argv.resolved(output_dir)
     work = argv.resolved(work_dir or output_dir / "work")
     argv.refuse_odd(map(str, (bids_dir, output_dir, work)))
+    parts = argv.folds(folds, MOST)
     held = [parse_score_option(text, "--covariate") for text in covariate if "=" in text]
     query = DatasetQuery(
         bids_dir=bids_dir,
@@ -244,6 +250,7 @@ def bids_app(
         max_score_gap=max_score_gap,
         skip_validation=skip_bids_validation,
         derivatives=tuple(derivatives),
+        fold_column=parts if isinstance(parts, str) and train and level == "participant" else None,
     )
     command = _command_line()
     if level == "group":
@@ -296,7 +303,7 @@ def bids_app(
                 precision=precision,
                 batch_size=batch_size,
                 epochs=epochs,
-                folds=folds,
+                folds=parts,
                 workers=nprocs or own_cores(),
                 chunk_size=chunk_size,
                 recompute=activation_checkpointing,

@@ -6,46 +6,16 @@ To add a column: add it to the rows that the function makes, and here.
 
 from __future__ import annotations
 
-from brainage_bids.table_declaration import Page, ResultTable, Shown
-
-PEOPLE_BY_GROUP = {
-    "n_with_age": "people with a known age",
-    "age_mean": "mean age (years)",
-    "age_sd": "SD of age (years)",
-    "age_min": "youngest (years)",
-    "age_max": "oldest (years)",
-    "n_female": "women",
-    "n_male": "men",
-    "n_sex_unknown": "people of other or unknown sex",
-}
-
-# --- columns that several tables show ---------------------------------------------------------------------------------
-
-MODEL, NOTE = Shown("Model", "text model", "w"), Shown("Note", "note", "note")
-PEOPLE = (
-    Shown("Dataset", "text dataset", "long"),
-    Shown("Group", "text group", "w"),
-    Shown("n", "count n"),
-    Shown("with age", "count n_with_age"),
-    Shown("Age, mean ± SD (years)", "plus_minus age_mean age_sd"),
-    Shown("Age range (years)", "interval age_min age_max", places=1),
-    Shown("Women", "count n_female"),
-    Shown("Men", "count n_male"),
-    Shown("Sex not stated", "count n_sex_unknown"),
-    NOTE,
-)
-CORRELATION = (
+from brainage_bids.map_tables import SALIENCY_CONTRASTS, SALIENCY_REGIONS
+from brainage_bids.table_declaration import (
+    CORRELATION,
     MODEL,
-    Shown("Group", "text group", "w"),
-    Shown("Score", "score score", "w"),
-    Shown("Gap tested", "variant variant", "long"),
-    Shown("Statistic", "statistic statistic", "w"),
-    Shown("n (missing)", "missing n n_missing"),
-    Shown("Estimate [95 % CI]", "estimate estimate ci_lo ci_hi", sign=True),
-    Shown("p", "p p"),
-    Shown("q (FDR)", "p q_fdr"),
-    Shown("Bootstrap", "bootstrap", "note"),
     NOTE,
+    PEOPLE,
+    PEOPLE_BY_GROUP,
+    Page,
+    ResultTable,
+    Shown,
 )
 
 # --- the tables, in the order in which they are made ------------------------------------------------------------------
@@ -113,6 +83,57 @@ MODELCOMPARISON = ResultTable(
                 NOTE,
             ),
         )
+    },
+)
+SITEERROR = ResultTable(
+    "siteerror",
+    "left_out_by model kind subset n n_missing trained_on mae mae_ci_lo mae_ci_hi mae_null bag_mean bag_ci_lo "
+    "bag_ci_hi pearson_r n_both mae_diff ci_lo ci_hi p shift shift_ci_lo shift_ci_hi status note",
+    own={
+        "left_out_by": "model whose members each leave a place out; it decides which people are of which place",
+        "kind": "across: the member that predicts knew nobody of the place; within: it knew others of the place",
+        "subset": "the place that was left out, COLUMN=VALUE; all: all places",
+        "n": "people, controls only where there are controls",
+        "trained_on": "people who trained the member that predicts, mean over the people of the row",
+        "mae_null": "error of always answering the mean age of those who trained the member (years)",
+        "n_both": "people whom both models held out; 0 in rows across",
+        "mae_diff": "mean absolute error across minus within, same people (years)",
+        "ci_lo": "lower end of its 95 % interval",
+        "ci_hi": "upper end",
+        "p": "its two-sided p (paired t)",
+        "shift": "mean of the age predicted across minus that within, same people (years): what an unknown place adds",
+        "shift_ci_lo": "lower end of its 95 % interval",
+        "shift_ci_hi": "upper end",
+    },
+    texts="left_out_by kind",
+    made_by="siteerror.site_errors(selected, held_out, fold_pairs, controls, seed)",
+    pages={
+        "siteerror": Page(
+            "Error across places (a member that knew nobody of the place) and within (one that knew others of it)",
+            (
+                Shown("Place", "place subset", "w"),
+                Shown("Error", "text kind", "w"),
+                MODEL,
+                Shown("n (missing)", "missing n n_missing"),
+                Shown("Trained on", "decimals trained_on", places=0),
+                Shown("MAE [95 % CI] (years)", "estimate mae mae_ci_lo mae_ci_hi"),
+                Shown("MAE of the null model", "decimals mae_null"),
+                Shown("Mean gap [95 % CI] (years)", "estimate bag_mean bag_ci_lo bag_ci_hi", sign=True),
+                Shown("Pearson r", "decimals pearson_r"),
+                NOTE,
+            ),
+        ),
+        "siteshift": Page(
+            "Across minus within, in the people whom both models held out; above zero: more error, or older brains",
+            (
+                Shown("Place", "place subset", "w"),
+                Shown("Across − within", "minus left_out_by model", "w"),
+                Shown("n", "count n_both"),
+                Shown("MAE [95 % CI] (years)", "estimate mae_diff ci_lo ci_hi", sign=True),
+                Shown("p", "p p"),
+                Shown("Shift of predicted age [95 % CI] (years)", "estimate shift shift_ci_lo shift_ci_hi", sign=True),
+            ),
+        ),
     },
 )
 CORRELATIONS = ResultTable(
@@ -402,52 +423,6 @@ FLAGS = ResultTable(
     texts="flag",
     made_by="describe.flag_counts(flags, people)",
 )
-SALIENCY_REGIONS = ResultTable(
-    "saliency_regions",
-    "model group_by group n n_empty index name hemisphere volume_ml n_cells mean sd ci_lo ci_hi median "
-    "rank rank_ci above_threshold groupnorm_mean contribution_years contribution_up_years "
-    "contribution_down_years laterality_index status note",
-    own={
-        "group_by": "what the people were grouped by: all, age, sex or group",
-        "group": "the group",
-        "n_empty": "people without a positive value inside the brain; they count as zeros",
-        "index": "value of the region in the atlas",
-        "name": "name of the region in the atlas",
-        "hemisphere": "L, R or both",
-        "volume_ml": "volume of the region inside the brain mask on the grid of the maps (mL)",
-        "n_cells": "cells of the map that are the nearest to a voxel of the region",
-        "mean": "mean of the normalised map in the region, averaged over people (0 to 1)",
-        "sd": "its SD over people",
-        "ci_lo": "lower end of the 95 % interval of the mean (t)",
-        "ci_hi": "upper end",
-        "median": "median over people",
-        "rank": "place of the region by its mean; 1 is the highest",
-        "rank_ci": "95 % interval of the rank (percentile bootstrap over people), lowest-highest",
-        "above_threshold": "1 when the mean reaches --saliency-threshold",
-        "groupnorm_mean": "mean in the region of the group's mean map, normalised as one map (0 to 1)",
-        "contribution_years": "sum of the signed map in the region, averaged over people (years of predicted age)",
-        "contribution_up_years": "the same of the cells that raise the predicted age (years)",
-        "contribution_down_years": "the same of the cells that lower it (years)",
-        "laterality_index": "(L - R) / (L + R) of the means of a region and its counterpart",
-    },
-    texts="group_by name hemisphere rank_ci",
-)
-SALIENCY_CONTRASTS = ResultTable(
-    "saliency_contrasts",
-    "model contrast variant index region n_case n_control mean_diff t df p q_fdr p_perm p_fwe family status note",
-    own={
-        "contrast": "who is compared: first minus second",
-        "variant": "raw: Welch; adjusted: with these covariates held",
-        "index": "value of the region in the atlas",
-        "region": "name of the region in the atlas",
-        "n_case": "people of the first group",
-        "n_control": "people of the second group",
-        "mean_diff": "difference of the mean normalised maps in the region (0 to 1)",
-        "p_perm": "p by permutation",
-        "p_fwe": "p by permutation against the largest statistic of all regions",
-    },
-    texts="contrast region",
-)
 FAILED = ResultTable(
     "failed",
     "participant_id session_id step reason",
@@ -478,22 +453,14 @@ LEFTOUT = ResultTable(
     texts="reason",
 )
 
-# of the differences of regions between two groups, before several contrasts are joined
-REGIONDIFF = ResultTable(
-    "regiondiff",
-    "region n_case n_control mean_diff t df p q_fdr p_perm p_fwe status note",
-    texts="region",
-)
 STUDY = ResultTable(  # study/<name>.tsv
     "study",
     "setting value seed n mae mae_ci_lo mae_ci_hi mae_null mae_diff diff_ci_lo diff_ci_hi p epochs minutes status note",
     texts="setting value",
 )
 
-MAPS = ResultTable("maps", "model subset n n_empty kind path", texts="kind path")  # of the mean maps; no file
-
 GROUP_TABLES = (
-    COHORT, ACCURACY, MODELCOMPARISON, CORRELATIONS, CORRELATIONCOMPARISON, GROUPDIFF, ROC, ROC_CURVES, SITE,
+    COHORT, ACCURACY, MODELCOMPARISON, SITEERROR, CORRELATIONS, CORRELATIONCOMPARISON, GROUPDIFF, ROC, ROC_CURVES, SITE,
     LONGITUDINAL, RELIABILITY, CALIBRATION, COHORTSITES, PATIENTS, MISSING, FLAGS, SALIENCY_REGIONS,
     SALIENCY_CONTRASTS, FAILED, LEFTOUT,
 )  # fmt: skip

@@ -100,6 +100,46 @@ class ResultTable:
         raise KeyError(f"column {column!r} of {self.name}.tsv is explained nowhere")
 
 
+PEOPLE_BY_GROUP = {
+    "n_with_age": "people with a known age",
+    "age_mean": "mean age (years)",
+    "age_sd": "SD of age (years)",
+    "age_min": "youngest (years)",
+    "age_max": "oldest (years)",
+    "n_female": "women",
+    "n_male": "men",
+    "n_sex_unknown": "people of other or unknown sex",
+}
+
+# --- columns that several tables show ---------------------------------------------------------------------------------
+
+MODEL, NOTE = Shown("Model", "text model", "w"), Shown("Note", "note", "note")
+PEOPLE = (
+    Shown("Dataset", "text dataset", "long"),
+    Shown("Group", "text group", "w"),
+    Shown("n", "count n"),
+    Shown("with age", "count n_with_age"),
+    Shown("Age, mean ± SD (years)", "plus_minus age_mean age_sd"),
+    Shown("Age range (years)", "interval age_min age_max", places=1),
+    Shown("Women", "count n_female"),
+    Shown("Men", "count n_male"),
+    Shown("Sex not stated", "count n_sex_unknown"),
+    NOTE,
+)
+CORRELATION = (
+    MODEL,
+    Shown("Group", "text group", "w"),
+    Shown("Score", "score score", "w"),
+    Shown("Gap tested", "variant variant", "long"),
+    Shown("Statistic", "statistic statistic", "w"),
+    Shown("n (missing)", "missing n n_missing"),
+    Shown("Estimate [95 % CI]", "estimate estimate ci_lo ci_hi", sign=True),
+    Shown("p", "p p"),
+    Shown("q (FDR)", "p q_fdr"),
+    Shown("Bootstrap", "bootstrap", "note"),
+    NOTE,
+)
+
 # --- meaning of the columns that many tables share --------------------------------------------------------------------
 
 TEXT = {

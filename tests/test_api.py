@@ -224,6 +224,17 @@ def test_a_person_is_explained_by_the_member_that_held_the_person_out(scans, tmp
     assert gradram(folds, values, participant_id="04")[0] == gradram(folds, path)[0]
 
 
+def test_each_value_of_a_column_is_left_out_in_turn(scans, tmp_path):
+    table = scans.assign(scanner=[float(person[-1] in "13579") for person in scans["participant_id"]])
+    folder = train_model(table, model_dir=tmp_path / "m", train_on="age > 0", folds="scanner", **TINY)
+    model = load_model(folder, device="cpu")
+    assert [member["left_out"] for member in model.card["members"]] == ["scanner=0", "scanner=1"]
+    assert predict(model, table)["flags"].str.contains("out_of_fold").all()
+    for folds, message in (("scaner", "the table has no column 'scaner'"), (1, "folds is 1; it must be at least 2")):
+        with pytest.raises(UsageError, match=message):
+            train_model(table, model_dir=tmp_path / "n", train_on="age > 0", folds=folds, **TINY)
+
+
 def test_failed_and_poor_scans_do_not_train(scans, tmp_path, caplog):
     table = scans.assign(qc_pass=[False] + [None] * 2 + [True] * 13)
     table.loc[15, "volume"] = None

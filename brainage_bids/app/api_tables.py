@@ -18,6 +18,7 @@ from brainage_bids.bids.outputs import Outputs, sidecar_path
 from brainage_bids.bids.quality_decisions import effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset, DatasetQuery, parse_column_option, parse_score_option, scans_table
 from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
+from brainage_bids.model.places import PLACE
 from brainage_bids.schema import VolumeSpec
 
 if TYPE_CHECKING:
@@ -86,18 +87,25 @@ def with_volumes(dataset: Dataset, outputs: Outputs, spec: VolumeSpec) -> pd.Dat
     return table
 
 
-def training_table(scans: pd.DataFrame, train_on: str | None, controls: Sequence[str] | None) -> pd.DataFrame:
-    """Return the rows that have a volume, ready for training; ``trainable`` follows the rules of the command line."""
+def training_table(
+    scans: pd.DataFrame, train_on: str | None, controls: Sequence[str] | None, folds: int | str | None = None
+) -> pd.DataFrame:
+    """Return the rows that have a volume, ready for training; ``trainable`` follows the rules of the command line.
+
+    ``place`` is the column that ``folds`` names, if it names one.
+    """
     from brainage_bids.app.page_values import is_phantom
     from brainage_bids.stats.columns import levels, text
 
-    _need(scans, NEEDED)
+    _need(scans, NEEDED if not isinstance(folds, str) else (*NEEDED, folds))
     attributes = scans.attrs
     has_volume = scans["volume"].map(is_known).to_numpy(dtype=bool)
     if not has_volume.all():
         LOG.warning("%d of %d rows have no volume and take no part in the training", (~has_volume).sum(), len(scans))
     table = scans[has_volume].reset_index(drop=True)
     table = table.assign(**{name: _objects([None] * len(table), table) for name in OPTIONAL if name not in table})
+    if isinstance(folds, str):
+        table[PLACE] = _objects((_place(value) for value in table[folds]), table)
     people = _objects(map(participant_label, table["participant_id"]), table)
     table = table.assign(participant_id=people, age=_years(table["age"]), volume=table["volume"].map(str))
     if "prefix" not in table:
@@ -120,6 +128,13 @@ def training_table(scans: pd.DataFrame, train_on: str | None, controls: Sequence
     table["trainable"] = chosen
     table.attrs = {"dataset": attributes.get("dataset"), "phantom": is_phantom(dataset)}
     return table
+
+
+def _place(value: Any) -> str | None:
+    """Return a value of a column as the name of a place, ``2.0`` as ``2``."""
+    if not is_known(value):
+        return None
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def volumes_table(

@@ -13,6 +13,7 @@ import pandas as pd
 from brainage_bids import __version__
 from brainage_bids.app.bias_correction import bias_corrected
 from brainage_bids.app.datasets import StudyDataset, read_study_datasets, share_predictions
+from brainage_bids.app.held_out import fold_pairs, held_out_predictions
 from brainage_bids.app.imported_predictions import add_external, refuse_no_ages, refuse_strangers
 from brainage_bids.app.models import model_cards
 from brainage_bids.app.options import GroupOptions
@@ -201,6 +202,8 @@ def analyse(options: GroupOptions, outputs: Outputs, dataset: Dataset, results: 
         calibrated={name: None if rows is None else rows.loc[selected.index] for name, rows in calibrated},
         training_ages={name: card["training"]["age_mean"] for name, card in results.cards.items()},
         flags=results.flags,
+        held_out=held_out_predictions(results),
+        fold_pairs=fold_pairs({name: results.cards[name] for name in results.models if name in results.cards}),
         choice=choice,
         seed=options.seed,
     )

@@ -14,7 +14,7 @@ import pandas as pd
 
 from brainage_bids.bids.grouptables import write_group_table
 from brainage_bids.bids.outputs import Outputs
-from brainage_bids.result_tables import MAPS, SALIENCY_CONTRASTS, SALIENCY_REGIONS
+from brainage_bids.map_tables import MAPS, SALIENCY_CONTRASTS, SALIENCY_REGIONS
 from brainage_bids.schema import VolumeSpec
 from brainage_bids.stats.atlas import Atlas, find_atlas, hemispheres, labels_on, sideways_offset
 from brainage_bids.stats.maps import MIN_RESOLUTION, maps_grid, mean_maps, subsets

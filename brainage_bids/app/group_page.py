@@ -17,6 +17,7 @@ from brainage_bids.report.methods import group_methods
 from brainage_bids.report.references import references_for
 from brainage_bids.schema import VolumeSpec
 from brainage_bids.stats.correlate import primary_statistic
+from brainage_bids.stats.siteerror import WITHIN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,7 @@ def group_page(
             "maps": not maps.empty,
             "atlas": saliency.atlas,
             **{name: not tables[name].empty for name in ("longitudinal", "reliability", "correlationcomparison")},
+            "siteerror": bool((tables["siteerror"].kind == WITHIN).any()),
             "calibration": bool((tables["calibration"].status == "ok").any()),
             **{
                 f"{what}s": bool(((tables["site"].effect == what) & (tables["site"].status == "ok")).any())

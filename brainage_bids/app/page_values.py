@@ -50,6 +50,7 @@ def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engine
                 "age_min": training["age_min"],
                 "age_max": training["age_max"],
                 "folds": len(card["members"]) if len(card["members"]) > 1 else None,
+                "left_out": next((m["left_out"].partition("=")[0] for m in card["members"] if m.get("left_out")), None),
                 "phantom": bool(card.get("phantom")),
                 "who": card.get("who"),
             }

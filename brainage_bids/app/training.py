@@ -22,6 +22,7 @@ from brainage_bids.bids.runs import sweep
 from brainage_bids.bids.scan_records import ScanRecords
 from brainage_bids.errors import UsageError
 from brainage_bids.model.artifact import CARD, read_model_json, trained_as
+from brainage_bids.model.places import PLACE
 from brainage_bids.schema import NOT_OF_SESSION, Scan
 
 if TYPE_CHECKING:
@@ -68,18 +69,23 @@ def _chosen_rows(table: pd.DataFrame, dataset: Dataset, train_on: str | None) ->
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Who would be used for a training: so many people, chosen by a rule, ``fewest`` of them in the smallest member."""
+    """Who would be used for a training: so many people, chosen by a rule, ``fewest`` of them in the smallest member.
+
+    ``places`` says which places are left out, with numbers of people; empty without.
+    """
 
     recipe: Recipe
     people: int
     rule: str
     fewest: int
     members: int
+    places: str = ""
 
     def lines(self, options: ModelOptions) -> list[str]:
         """Return the plan in words, with the time that it takes on this machine."""
         who = f"{self.people} participants may train ({self.rule}), at least {self.fewest} of them each of"
-        lines = [f"train: {self.recipe.name}: {who} {self.members} members"]
+        where = f"; {self.places}" if self.places else ""
+        lines = [f"train: {self.recipe.name}: {who} {self.members} members{where}"]
         if self.recipe.method != "ridge":
             from brainage_bids.model.duration import describe_length
             from brainage_bids.model.settings import effective_settings
@@ -104,8 +110,9 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
     table = scans_table(dataset.scans, dataset.score_names)
     table["trainable"], rule = trainable_rows(table, dataset, options.train_on)
     shares = recipe.split.val_share, recipe.split.test_share
-    _, _, parts = split_folds(table, options.model.folds, options.model.seed, *shares)
-    fewest = min(len(train) for train, _ in parts.values())
+    table[PLACE] = [dataset.places.get(prefix) for prefix in table["prefix"]]
+    divided = split_folds(table, options.model.folds, options.model.seed, *shares)
+    fewest = min(len(train) for train, _ in divided.parts.values())
     if recipe.network.init:
         from brainage_bids.model.folds import Cohort
         from brainage_bids.model.pretrained import load_pretrained, refuse_known_people
@@ -115,7 +122,7 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
     if recipe.method != "ridge":
         people_a_batch(recipe, options.model.batch_size, fewest, processes)
     people = table.loc[table["trainable"], "participant_id"].nunique()
-    return TrainingPlan(recipe, people, rule, fewest, len(parts))
+    return TrainingPlan(recipe, people, rule, fewest, len(divided.parts), divided.left_out_text)
 
 
 def train_recipe(
@@ -141,6 +148,7 @@ def train_recipe(
     chosen, rule = trainable_rows(table, dataset, options.train_on)
     table["trainable"] = chosen & pd.Series(passing(scans, on_disk), index=table.index)
     table["volume"] = [str(outputs.volume(scan, recipe.spec)) for scan in scans]
+    table[PLACE] = [dataset.places.get(scan.prefix) for scan in scans]
     table.attrs |= {"dataset": dataset.identity, "phantom": is_phantom(dataset)}
     n_people = table.loc[table["trainable"], "participant_id"].nunique()
     record.note(f"training {recipe.name} on {n_people} participants: {rule}")

@@ -135,6 +135,10 @@ class Analysis:
         Model -> mean age of its training people (years).
     flags
         ``prefix model flags`` of the predictions.
+    held_out
+        ``prefix model place n_train train_mean_age`` of the predictions by a member that held the person out.
+    fold_pairs
+        Models that differ in their folds only: across and within sites.
     choice
         Which scan of a person with several scans is used, in words; None if nobody has several.
     seed
@@ -155,6 +159,8 @@ class Analysis:
     calibrated: dict[str, pd.DataFrame | None]
     training_ages: dict[str, float]
     flags: pd.DataFrame
+    held_out: pd.DataFrame
+    fold_pairs: list[tuple[str, str]]
     choice: str | None
     seed: int
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainage_bids.bids.aliases import FAMILY, GROUP, SEX, SITE, normalise
+from brainage_bids.bids.asked import nearest
 from brainage_bids.bids.faults import WARNING, Fault, make_fault, some
 from brainage_bids.bids.find import Image
 from brainage_bids.bids.parse import disease_class, is_control, parse_sex, parse_text
@@ -227,6 +228,16 @@ def group_notes(groups: Groups, hint: Fault | None = None) -> list[str]:
         elif normalise(column.name) == "cohort" and {"1", "2"} & set(column.values):
             notes.append("Group '1' is read as Parkinson's disease and '2' as healthy control (PPMI COHORT).")
     return notes
+
+
+def named_columns(tables: Tables, asked: str, option: str, faults: list[Fault]) -> list[TextColumn]:
+    """Return the columns of this name, of any table; a name that none has becomes a fault that names similar ones."""
+    columns = _columns_of(tables.ordered, lambda table: table.named(asked)[:1], _texts, None, faults)
+    if not columns:
+        where = nearest(asked, tables.ordered) if tables.ordered else "there is no table"
+        message = f"{option} {shorten(asked)}: no table has such a column ({where})"
+        faults.append(make_fault("ASKED_COLUMN_UNKNOWN", "participants.tsv", message))
+    return columns
 
 
 # --- site -----------------------------------------------------------------------------------------------------------

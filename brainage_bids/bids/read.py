@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -92,6 +92,8 @@ class DatasetQuery:
         Datasets of other pipelines to start from, ``NAME=PATH``.
     age_columns, sex_columns
         Columns of ages and sexes named by the user. If there are any, recognised ones are not read.
+    fold_column
+        Column whose values a training leaves out, one after the other (``--folds``); ``site`` is the recognised site.
     """
 
     bids_dir: Path
@@ -109,6 +111,7 @@ class DatasetQuery:
     derivatives: tuple[str, ...] = ()
     age_columns: tuple[ColumnRequest, ...] = ()
     sex_columns: tuple[ColumnRequest, ...] = ()
+    fold_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ class Dataset:
         Whether ``name`` comes from dataset_description.json; names of folders may be the same by chance.
     group_hint
         A fault that names possible group columns when none is recognised.
+    places
+        By prefix of a scan the value of ``fold_column``; scans without one are missing.
     """
 
     bids_dir: Path
@@ -155,6 +160,7 @@ class Dataset:
     derivatives: tuple[Derivative, ...] = ()
     named: bool = True
     group_hint: Fault | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str | None:
@@ -191,6 +197,7 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     sex = people.sex_columns(tables, faults, [(table, column) for table, column, _ in asked_sexes])
     reader = _Reader(root, tables, ages, scores, groups, sex, faults)
     scans = tuple(reader.scan(image) for image in selected.images)
+    places = _places(query.fold_column, scans, tables, faults)
     if derivatives:
         scans, merged = with_prepared(scans, derivatives, found.images)
         faults += merged
@@ -206,7 +213,7 @@ def read_dataset(query: DatasetQuery) -> Dataset:
     ordered = tuple(sorted(told_once(faults), key=lambda fault: (fault.severity != "error", fault.code, fault.file)))
     return Dataset(
         root, name, scans, ordered, groups.name, groups.controls, names, notes, without, derivatives,
-        named=title is not None, group_hint=hint,
+        named=title is not None, group_hint=hint, places=places,
     )  # fmt: skip
 
 
@@ -318,6 +325,18 @@ def _without_scan(
         faults.append(make_fault("PARTICIPANT_WITHOUT_FOLDER", tables.participants.name, message))
         empty += extra
     return tuple(empty)
+
+
+def _places(column: str | None, scans: Sequence[Scan], tables: Tables, faults: list[Fault]) -> dict[str, str]:
+    """Return the value of the column of ``--folds`` for each scan that has one; ``site`` is the recognised site."""
+    if column is None:
+        return {}
+    if column == "site" and any(scan.site for scan in scans):
+        values = [scan.site for scan in scans]
+    else:
+        columns = people.named_columns(tables, column, "--folds", faults)
+        values = [_only(people.look_up(columns, scan.participant_id, scan.session_id)) for scan in scans]
+    return {scan.prefix: value for scan, value in zip(scans, values, strict=True) if value is not None}
 
 
 def _wanted(query: DatasetQuery) -> Wanted:

@@ -118,6 +118,11 @@ FOLD: dict[str, Check] = {  # each of the "members"
     "held_out_participants?": (_HASHES, "a list of hashes"),
     "test_participants?": (_HASHES, "a list of hashes"),
 }
+SHOWN_OF_MEMBER: dict[str, Check] = {  # of each of the "members", what the group level reads
+    "left_out?": (or_none(matches(r"[^=]+=.+")), "COLUMN=VALUE, such as site=A"),
+    "n_train?": (or_none(_COUNT), "a number of people"),
+    "train_mean_age?": (or_none(between(*YEARS)), _AGE[1]),
+}
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -134,6 +139,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise BadDataError(f"{path} is {kind_in_words(card)}, not the table of keys that describes a model; {WAY_OUT}")
     check_keys(card, SHOWN, path)
+    for index, member in enumerate(card["members"]):
+        check_keys(member, SHOWN_OF_MEMBER, path, f"members[{index}].")
     low, mean, high = (card["training"][f"age_{name}"] for name in ("min", "mean", "max"))
     if not low - 1e-6 <= mean <= high + 1e-6:  # a mean of equal ages may be off in the last digit
         refuse(path, "training.age_mean", mean, f"between age_min and age_max ({low:g} and {high:g})")
@@ -158,6 +165,9 @@ def read_model_json(path: str | Path) -> dict[str, Any]:
         refuse(path, "members", names, "members of different names")
     if set(numbers) != {None} and (None in numbers or len(set(numbers)) < len(numbers)):
         refuse(path, "members", numbers, "one fold for each member, or none for all")
+    places = [fold["left_out"] for fold in card["members"] if fold.get("left_out") is not None]
+    if places and (len(set(places)) < len(names) or None in numbers):
+        refuse(path, "members", places, "members with folds that each have a left_out of their own, or none has one")
     if strange := sorted({row["fold"] for row in card["calibration"] if row["fold"] is not None} - set(numbers)):
         refuse(path, "calibration", f"of fold {strange[0]}", "people of the folds that the members have")
     recipe, spec = recipe_of(card, path), VolumeSpec.from_dict(card["volume_spec"])

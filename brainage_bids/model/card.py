@@ -109,7 +109,7 @@ def model_values(
         Of the people who trained in any fold, the first scan of a person first: ``participant_id age sex group
         median_intensity``.
     folds
-        Name, number, mean training age and hashed people of each.
+        Name, number, mean training age and hashed people of each; ``left_out`` where folds are places.
     held_out
         Rows ``age predicted_age fold train_mean_age`` of the healthy people that no training saw, by part:
         ``calibration`` and, without folds, ``test``.
@@ -129,7 +129,7 @@ def model_values(
         "software": software_versions(),
         "members": folds,
         "validation": {
-            "kind": "out of fold" if settings.folds else _VALIDATION[chooses_by_validation(recipe.to_dict())],
+            "kind": _kind_of_validation(recipe, settings),
             **(accuracy_line(calibration) or {}),
         },
         "test": accuracy_line(held_out.get("test", [])),
@@ -143,6 +143,13 @@ def chooses_by_validation(recipe: Mapping[str, Any]) -> bool:
     if recipe["method"] == "rnc" and recipe["head"].get("method") == "ridge":
         return recipe["training"]["keep"] == "best_probe"
     return recipe["method"] != "ridge"
+
+
+def _kind_of_validation(recipe: Recipe, settings: EffectiveSettings) -> str:
+    """Return who the held-out people are, in words."""
+    if isinstance(settings.folds, str):
+        return f"{settings.folds} left out"
+    return "out of fold" if settings.folds else _VALIDATION[chooses_by_validation(recipe.to_dict())]
 
 
 def backbone(recipe: Recipe) -> str:
@@ -210,7 +217,7 @@ model must be clearly below it. Errors depend on the age range and cannot be com
 
 - Not a medical device and not a diagnosis: a large brain age gap in one person has many harmless explanations.
 - Not valid outside {span}, for children, or for scans prepared in another way.
-- Not tested on scanners other than those it was trained on: expect a shift, compare groups within one scanner.
+{_scanner_text(values)}
 - Not anonymous: `model.json` holds people as salted hashes of their labels, which are pseudonymous and can be guessed.
 {contrast}- Its predictions lean towards the mean training age (age bias); compare ages by the corrected gap.
 """
@@ -237,8 +244,31 @@ def _contrast_text(values: Mapping[str, Any]) -> str:
     )
 
 
+def _scanner_text(values: Mapping[str, Any]) -> str:
+    if _left_out(values):
+        return (
+            "- The error above is that at places which a member did not know; at another one it can be larger. Compare "
+            "groups within one scanner."
+        )
+    return (
+        "- Not tested on scanners other than those it was trained on: expect a shift, compare groups within one "
+        "scanner."
+    )
+
+
+def _left_out(values: Mapping[str, Any]) -> dict[int, str]:
+    """Return by fold the place that its member left out; empty unless folds are places."""
+    return {member["fold"]: member["left_out"] for member in values["members"] if member.get("left_out")}
+
+
 def _split_text(values: Mapping[str, Any]) -> str:
     folds = values["effective_settings"]["folds"]
+    if places := _left_out(values):
+        return (
+            f"{len(places)} members, each trained without the people of one place ({', '.join(places.values())}), and "
+            "without those who have a scan or family there; the people of a place are predicted by the member that "
+            "left it out, everybody else by the mean of all members"
+        )
     if folds:
         return (
             f"{folds} members, each trained without one fold of the people (split by person and family, balanced for "
@@ -260,5 +290,10 @@ def _accuracy_text(values: Mapping[str, Any]) -> str:
         for name, line in rows
         if line and line.get("n")
     ]
+    means = {member["fold"]: member.get("train_mean_age") for member in values["members"]}
+    for fold, place in _left_out(values).items():
+        people = [{**row, "train_mean_age": means[fold]} for row in values["calibration"] if row["fold"] == fold]
+        if line := accuracy_line(people):
+            lines.append(f"| Left out: {place} | {line['n']} | {line['mae']:.2f} | {line['mae_null']:.2f} |")
     header = "| people | n | mean absolute error (years) | always answering the mean age (years) |"
     return "\n".join([header, "| --- | --- | --- | --- |", *lines])

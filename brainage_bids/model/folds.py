@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.managers import SyncManager
 from pathlib import Path
@@ -135,6 +135,10 @@ class Cohort:
         By fold its training and its validation participants.
     held_out
         By fold the number of the part that it holds out, 1 to K; None without cross-validation.
+    left_out
+        By fold the place that it leaves out, ``site=A``; empty unless folds are places.
+    left_out_text
+        Which places are left out, with numbers of people; empty without places.
     origin
         Where the encoder comes from that all folds start from (`pretrained.Pretrained.origin`); None without.
     """
@@ -143,6 +147,8 @@ class Cohort:
     split: pd.DataFrame
     parts: dict[str, tuple[list[str], list[str]]]
     held_out: dict[str, int | None]
+    left_out: dict[str, str] = field(default_factory=dict)
+    left_out_text: str = ""
     origin: dict[str, Any] | None = None
 
     @classmethod
@@ -156,9 +162,9 @@ class Cohort:
         """
         table = table.assign(trainable=table.trainable.fillna(False).astype(bool) & table.age.notna())
         shares = recipe.split.val_share, recipe.split.test_share
-        split, held_out, parts = split_folds(table, options.folds, options.seed, *shares)
+        divided = split_folds(table, options.folds, options.seed, *shares)
         scans = table[table.trainable].sort_values("prefix").reset_index(drop=True)
-        return cls(scans, split, parts, held_out)
+        return cls(scans, divided.split, divided.parts, divided.held_out, divided.left_out, divided.left_out_text)
 
     @property
     def fewest_train(self) -> int:

@@ -25,7 +25,8 @@ class ModelOptions:
     batch_size, epochs
         Of the main stage; the epochs of the head stage shrink in proportion, down to its least number of steps.
     folds
-        Train this many networks, each holding one fold of the participants out.
+        Train this many networks, each holding one fold of the participants out; or the name of a column: one network
+        for each of its values, trained without the people who have it.
     seed
         Of splits, weights and augmentation.
     threads
@@ -55,7 +56,7 @@ class ModelOptions:
     precision: str = "auto"
     batch_size: int | None = None
     epochs: int | None = None
-    folds: int | None = None
+    folds: int | str | None = None
     seed: int = DEFAULT_SEED
     threads: int | None = None
     workers: int = 1
@@ -78,7 +79,7 @@ class ModelOptions:
             ("chunk_size", 2),
         ):
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not isinstance(value, str) and value < least:
                 raise UsageError(f"{name} is {value}; it must be at least {least}")
         if self.compile and self.recompute:
             raise UsageError("--compile and --activation-checkpointing do not work together; leave one out")

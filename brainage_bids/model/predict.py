@@ -1,7 +1,7 @@
 """Ages and Grad-RAM maps from a model folder.
 
 A person whom a model of several folds held out is predicted by the network of that one fold only, so that nobody is
-predicted by a network that saw the person.
+predicted by a network that saw the person, or, where folds are sites, the person's site.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class EffectiveSettings:
     epochs: int
     head_batch_size: int
     head_epochs: int
-    folds: int | None
+    folds: int | str | None
     seed: int
     threads: int
     processes: int = 1

@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pandas as pd
 
 from brainage_bids.errors import BadDataError
+from brainage_bids.model.places import SHOWN, Places, find_places
 from brainage_bids.schema import AGE_BINS, SPLIT_COLUMNS
 
 LEAST_TRAINABLE = 4
 DRAWS = 200  # of validation and test people, at most
+
+
+@dataclass(frozen=True)
+class Division:
+    """Who is in which part of a training.
+
+    Parameters
+    ----------
+    split
+        ``participant_id trainable fold split``, see `make_split`.
+    held_out
+        By member the number of the fold that it holds out, 1 to K; None for the only member of a training without
+        folds.
+    parts
+        By member its training and its validation participants, both sorted.
+    left_out
+        By member what it leaves out, ``site=A``; empty unless the folds are the values of a column.
+    barred
+        People who may train, but not for all members that leave out other places than theirs: those with scans at
+        several places, or a family at another one.
+    """
+
+    split: pd.DataFrame
+    held_out: dict[str, int | None]
+    parts: dict[str, tuple[list[str], list[str]]]
+    left_out: dict[str, str] = field(default_factory=dict)
+    barred: tuple[str, ...] = ()
+
+    @property
+    def left_out_text(self) -> str:
+        """Say which places are left out, by how many people; empty without places."""
+        if not self.left_out:
+            return ""
+        named = []
+        for name, place in self.left_out.items():
+            mine = self.split[self.split.fold == self.held_out[name]]
+            named.append(f"{place} ({len(mine)} people, {int(mine.trainable.sum())} of them may train)")
+        more = ", ..." if len(named) > SHOWN else ""
+        said = f"each member leaves out one of {len(named)}: {', '.join(named[:SHOWN])}{more}"
+        if self.barred:
+            said += (
+                f"; {len(self.barred)} with scans or family at several places train for no member that leaves out one "
+                "of these"
+            )
+        if nowhere := int(self.split.fold.isna().sum()):
+            said += f"; {nowhere} people at other places are predicted by the mean of all members"
+        return said
 
 
 def make_split(
@@ -47,12 +97,7 @@ def make_split(
     people = _people(table)
     units = _units(people)
     n_units = int(units.trainable.sum())
-    least = max(LEAST_TRAINABLE, folds or 0)
-    if people.trainable.sum() < LEAST_TRAINABLE or n_units < least:
-        raise BadDataError(
-            f"{int(people.trainable.sum())} people in {n_units} families can train, but at least {least} are needed; "
-            "widen the training query, use fewer folds, or predict with an existing model"
-        )
+    _refuse_few(people, n_units, max(LEAST_TRAINABLE, folds or 0))
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     if folds:
         fold = pd.concat([_deal(units[units.trainable], folds, rng), _deal(units[~units.trainable], folds, rng)])
@@ -64,17 +109,60 @@ def make_split(
     return people.sort_values("participant_id").reset_index(drop=True)[SPLIT_COLUMNS]
 
 
+def _refuse_few(people: pd.DataFrame, n_units: int, least: int) -> None:
+    n = int(people.trainable.sum())
+    if n < LEAST_TRAINABLE or n_units < least:
+        raise BadDataError(
+            f"{n} people in {n_units} families can train, but at least {least} are needed; widen the training query, "
+            "use fewer folds, or predict with an existing model"
+        )
+
+
+def split_by_place(table: pd.DataFrame, column: str) -> tuple[pd.DataFrame, Places]:
+    """Assign every participant to the fold that leaves out the person's place, see `places.find_places`.
+
+    Returns
+    -------
+    DataFrame
+        As `make_split`; ``fold`` and ``split`` are None for people at places where nobody may train.
+    Places
+        The places, and who may not train for which of them.
+
+    Raises
+    ------
+    BadDataError
+        When too few people can train, or the places cannot be folds.
+    """
+    people = _people(table)
+    units = _units(people)
+    _refuse_few(people, int(units.trainable.sum()), LEAST_TRAINABLE)
+    places = find_places(table, people, column)
+    folds = [places.fold[person] for person in people.participant_id]
+    people["fold"] = pd.Series(folds, people.index, dtype=object)
+    people["split"] = pd.Series([None if fold is None else "test" for fold in folds], people.index, dtype=object)
+    return people[SPLIT_COLUMNS], places
+
+
 def fold_parts(
-    table: pd.DataFrame, split: pd.DataFrame, fold: int | None, seed: int, val_share: float = 0.1
+    table: pd.DataFrame,
+    split: pd.DataFrame,
+    fold: int | None,
+    seed: int,
+    val_share: float = 0.1,
+    places: Places | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return the participants that train and that validate in one fold, both sorted.
 
     Without folds they are read from the split; with folds a validation share of the trainable people outside the fold
-    is set apart, by family and stratified like the split.
+    is set apart, by family and stratified like the split. ``places`` bars more people than those of the fold.
     """
     if fold is None:
         return tuple(sorted(split.participant_id[split.split == part]) for part in ("train", "val"))
     inside = set(split.participant_id[split.trainable & (split.fold != fold)])
+    if places is not None:
+        inside = {person for person in inside if fold not in places.barred[person]}
+        if not inside:
+            return [], []
     people = _people(table[table.participant_id.isin(inside)])
     units = _units(people)
     part = people.unit.map(
@@ -84,27 +172,36 @@ def fold_parts(
 
 
 def split_folds(
-    table: pd.DataFrame, folds: int | None, seed: int, val_share: float, test_share: float
-) -> tuple[pd.DataFrame, dict[str, int | None], dict[str, tuple[list[str], list[str]]]]:
-    """Return the split and, by name of each fold, which part it holds out and who trains and who validates in it.
+    table: pd.DataFrame, folds: int | str | None, seed: int, val_share: float, test_share: float
+) -> Division:
+    """Return who trains, who validates and who is held out, for every member.
 
-    Without cross-validation there is one fold, ``main``, that holds nobody out.
+    Without cross-validation there is one member, ``main``, that holds nobody out. With the name of a column there is
+    one for each of its values, read from ``table.place``.
 
     Raises
     ------
     BadDataError
-        When too few people can train.
+        When too few people can train, or the values of the column cannot be folds.
     """
-    split = make_split(table, folds=folds, seed=seed, val_share=val_share, test_share=test_share)
-    held_out = {f"fold-{k}": k for k in range(1, folds + 1)} if folds else {"main": None}
-    parts = {name: fold_parts(table, split, fold, seed, val_share) for name, fold in held_out.items()}
+    places, left_out = None, {}
+    if isinstance(folds, str):
+        split, places = split_by_place(table, folds)
+        held_out = {f"fold-{k}": k for k in range(1, len(places.names) + 1)}
+        left_out = {name: places.left_out(k) for name, k in held_out.items()}
+    else:
+        split = make_split(table, folds=folds, seed=seed, val_share=val_share, test_share=test_share)
+        held_out = {f"fold-{k}": k for k in range(1, folds + 1)} if folds else {"main": None}
+    parts = {name: fold_parts(table, split, fold, seed, val_share, places) for name, fold in held_out.items()}
     for name, (train, val) in parts.items():
         if len(train) < 2 or not val:
+            who = f"member {name}, which leaves out {left_out[name]}," if left_out else f"member {name}"
             raise BadDataError(
-                f"member {name} would train on {len(train)} and validate on {len(val)} people; use fewer folds or "
-                "widen the training query"
+                f"{who} would train on {len(train)} and validate on {len(val)} people; use fewer folds or widen the "
+                "training query"
             )
-    return split, held_out, parts
+    healthy = split.participant_id[split.trainable] if places else ()
+    return Division(split, held_out, parts, left_out, tuple(p for p in healthy if len(places.barred[p]) > 1))
 
 
 def _people(table: pd.DataFrame) -> pd.DataFrame:

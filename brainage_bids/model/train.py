@@ -61,7 +61,8 @@ def train_model(
     ----------
     table
         One row per scan: ``participant_id session_id prefix volume age sex group site family trainable``; ages in
-        years. Only rows with ``trainable`` and an age train; with folds everybody gets a fold.
+        years. Only rows with ``trainable`` and an age train; with folds everybody gets a fold. With folds by a column,
+        ``place`` is its value.
         ``table.attrs`` may hold ``dataset`` (a name, so that equal ids elsewhere are not mistaken for the same people)
         and ``phantom``.
     recipe
@@ -106,6 +107,8 @@ def train_model(
         )
     for line in settings.lines():
         LOG.info("training %s: %s", recipe.name, line)
+    if cohort.left_out_text:
+        LOG.info("training %s: %s", recipe.name, cohort.left_out_text)
     if recipe.method != "ridge":
         length = describe_length(recipe, settings, cohort.fewest_train, len(cohort.parts), options.workers)
         LOG.info("training %s: %s", recipe.name, length)
@@ -214,8 +217,9 @@ def _describe(
         else:
             people = cohort.split.participant_id[cohort.split.split == "test"]
             hashed["test_participants"] = sorted(hash_participant(person, salt) for person in people)
+        place = {"left_out": cohort.left_out[name]} if cohort.left_out else {}
         mean = cohort.train_mean_age(name)
-        folds.append({"name": name, "fold": number, "n_train": len(train), "train_mean_age": mean, **hashed})
+        folds.append({"name": name, "fold": number, **place, "n_train": len(train), "train_mean_age": mean, **hashed})
         trained.update(train)
     network = build_network(recipe)
     architecture = {
@@ -266,6 +270,7 @@ def _fingerprint(cohort: Cohort, recipe: Recipe, settings: EffectiveSettings, op
         scans,
         (cohort.split if options.folds else cohort.split[cohort.split.trainable]).astype(str).values.tolist(),
         cohort.parts,
+        *([cohort.left_out] if cohort.left_out else []),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 

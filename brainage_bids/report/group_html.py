@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from brainage_bids.report import gapfigures, groupfigures, html_tables, readable_names, region_tables, trajectories
+from brainage_bids.report import (
+    gapfigures,
+    groupfigures,
+    html_tables,
+    readable_names,
+    region_tables,
+    sitefigure,
+    trajectories,
+)
 from brainage_bids.report.flowchart import Step, flow_figure, in_words, layout
 from brainage_bids.report.groupdata import PERSON, GroupPage, analysed_rows, group_order, is_control, left_out_mask
 from brainage_bids.report.html import address, count, decimals, text, write_page
@@ -64,6 +72,7 @@ def write_group_page(path: str | Path, page: GroupPage, figures_dir: str | Path)
         | {
             "trajectories": trajectories.trajectories(page, album),
             "regions": region_tables.region_figures(page, rows, album),
+            "sites": sitefigure.draw(page, album),
         },
         "atlas": region_tables.atlas_words(page),
         "people": people(page),
@@ -209,6 +218,7 @@ def _tables(page: GroupPage) -> dict[str, Any]:
 ROWS = {
     "primary": lambda rows: [row for row in rows if html_tables.is_primary(row)],
     "others": lambda rows: [row for row in rows if not html_tables.is_primary(row)],
+    "siteshift": lambda rows: [row for row in rows if row["kind"] == "within"],
     "rates": lambda rows: [row for row in rows if row["analysis"] in html_tables.RATES],
     "mixed": lambda rows: _notes_once([row for row in rows if row["analysis"] not in html_tables.RATES]),
 }

@@ -95,6 +95,7 @@ FORMS: dict[str, Callable[[Row, Sequence[str], Shown], str]] = {
     "estimate": lambda row, names, shown: estimate(row, *names, sign=shown.sign, places=shown.places),
     "line_estimate": lambda row, names, shown: estimate(row, names[0], *interval_names(row, names[1]), sign=shown.sign),
     "subset": _worded(readable_names.subset_name),
+    "place": _worded(readable_names.place_name),
     "variant": _worded(readable_names.variant_name),
     "score": _worded(lambda name: readable_names.score_name(text(name))),
     "statistic": _worded(lambda name: readable_names.statistic_name(text(name))),

@@ -68,8 +68,9 @@ def participant_methods(values: Mapping[str, Any]) -> str:
         pipeline masked and corrected); ``grids``, of each kind of volume: ``template``, ``resolution`` (mm), ``shape``
         (voxels) and ``intensity`` (``minmax``, ``zscore``); ``models``, a list of mappings with ``name`` and, where
         known, ``backbone`` (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``,
-        ``age_min``, ``age_max`` (years), ``folds``, ``external`` (True: made elsewhere), ``phantom`` (True: synthetic
-        images), ``who`` (the people it was trained on, ``healthy people`` by default);
+        ``age_min``, ``age_max`` (years), ``folds``, ``left_out`` (column of which each fold is a value), ``external``
+        (True: made elsewhere), ``phantom`` (True: synthetic images), ``who`` (the people it was trained on, ``healthy
+        people`` by default);
         ``lines``, the age-bias line of each model: ``name``, ``method`` (``beheshti``, ``cole``, ``offset``, ``none``),
         ``source`` (``model_card``, ``controls_crossfit``, ``query: ...``), ``n`` people, ``who`` they are when
         not healthy people; ``saliency`` (True when maps were made); ``coverage`` (percent).
@@ -97,7 +98,8 @@ def group_methods(values: Mapping[str, Any]) -> str:
         (names), ``ranked`` (those of them whose primary statistic is Spearman's), ``covariates`` (names),
         ``session_select``, ``n_bootstrap``, ``n_permutation``, ``seed``, ``pooled_datasets`` (names, where there are
         several), ``maps`` (True when averaged), ``atlas`` (`app.group_maps`), ``sites``, ``datasets``,
-        ``longitudinal``, ``reliability``, ``correlationcomparison``, ``calibration`` (True where there are results).
+        ``longitudinal``, ``reliability``, ``correlationcomparison``, ``calibration``, ``siteerror`` (True where there
+        are results).
     """
     blocks = [participant_methods(values), "### Group statistics", _selection(values), _accuracy(values)]
     if values.get("scores"):
@@ -173,7 +175,12 @@ def _model(model: Mapping[str, Any]) -> str:
         ages = f", aged {model['age_min']:.0f} to {model['age_max']:.0f} years" if "age_min" in model else ""
         who = "synthetic images" if model.get("phantom") else model.get("who") or "healthy people"
         sentences.append(f"It was trained on {model['n_train']} {who}{ages}.")
-    if model.get("folds"):
+    if model.get("left_out"):
+        sentences.append(
+            f"It was trained {model['folds']} times, each time without one {model['left_out']}; every prediction for a "
+            f"person of the training dataset comes from the training without the person's own {model['left_out']}."
+        )
+    elif model.get("folds"):
         sentences.append(
             f"Every prediction for a person of the training dataset comes from {model['folds']}-fold cross-validation, "
             "split by participant."
@@ -248,6 +255,12 @@ def _accuracy(values: Mapping[str, Any]) -> str:
             " Models were compared on the same people by a paired t-test of absolute errors, with the Wilcoxon "
             "signed-rank test as a check."
             if len(values.get("models", ())) > 1
+            else ""
+        )
+        + (
+            " The error across sites (of a training without the person's site) was compared with that within sites in "
+            "the same people by a paired t-test."
+            if values.get("siteerror")
             else ""
         )
     )

@@ -172,6 +172,11 @@ def subset_name(subset: str) -> str:
     return named.get(family, text(subset))
 
 
+def place_name(subset: str) -> str:
+    """Return a place that a model left out, in words: ``site=A`` -> ``site A``."""
+    return "all places" if text(subset) == "all" else subset_name(subset)
+
+
 def family_of(subset: str) -> str:
     """Return the family of a subset: ``all``, ``group``, ``split``, ``age``, ``sex``, ``site`` or ``other``."""
     family = text(subset).partition("=")[0]

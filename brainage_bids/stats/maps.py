@@ -18,7 +18,7 @@ from brainage_bids.bids.files import atomic, write_json
 from brainage_bids.bids.images import load_image
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BadDataError, NoInputError
-from brainage_bids.result_tables import MAPS
+from brainage_bids.map_tables import MAPS
 from brainage_bids.schema import AGE_BINS, VolumeSpec
 from brainage_bids.stats.columns import ALL, age_label, bin_label, frame, is_member, levels, number, text
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainage_bids.result_tables import REGIONDIFF, SALIENCY_CONTRASTS
+from brainage_bids.map_tables import REGIONDIFF, SALIENCY_CONTRASTS
 from brainage_bids.schema import DEFAULT_SEED
 from brainage_bids.stats.columns import control_label, frame, is_constant, is_member, joined, levels, text
 from brainage_bids.stats.design import complete_rows, covariate_matrix, has_full_rank, with_intercept

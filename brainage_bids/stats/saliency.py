@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
-from brainage_bids.result_tables import SALIENCY_REGIONS
+from brainage_bids.map_tables import SALIENCY_REGIONS
 from brainage_bids.schema import DEFAULT_SEED, VolumeSpec
 from brainage_bids.stats.atlas import LEFT, RIGHT, without_side
 from brainage_bids.stats.columns import frame

@@ -15,7 +15,7 @@ from brainage_bids.bids.files import numbers, read_tsv
 
 TEXT = frozenset(
     "participant_id session_id run age_source age_flags sex group site model model_a model_b subset score variant "
-    "statistic family status note case control analysis term measure step reason".split()
+    "statistic family status note case control analysis term measure step reason left_out_by kind".split()
 )
 
 
@@ -65,8 +65,13 @@ def predictions(path: Path, people: pd.Series, ages: pd.Series) -> str:
 
 def group_level(bids: Path, out: Path, *options: object) -> Result:
     """Run ``brainage-bids BIDS OUT group`` in this process."""
+    return level(bids, out, "group", *options)
+
+
+def level(bids: Path, out: Path, *options: object) -> Result:
+    """Run ``brainage-bids BIDS OUT`` with a level and options in this process."""
     before = sys.argv
-    sys.argv = ["brainage-bids", str(bids), str(out), "group", *map(str, options)]
+    sys.argv = ["brainage-bids", str(bids), str(out), *map(str, options)]
     try:
         cli.main()
     except SystemExit as end:

@@ -164,3 +164,12 @@ def test_new_methods_are_cited():
     assert "Beheshti" in without
     for author in ("Steiger JH", "Wilson EB", "Cole JH"):
         assert author not in without
+
+
+def test_sites_that_were_left_out_are_told():
+    model = {**VALUES["models"][0], "left_out": "site", "folds": 3}
+    text = methods.group_methods({**VALUES, "models": [model], "siteerror": True})
+    assert "It was trained 3 times, each time without one site; every prediction for a person" in text
+    assert "fold cross-validation" not in text
+    assert "The error across sites (of a training without the person's site) was compared with" in text
+    assert "error across sites" not in methods.group_methods(VALUES)
