@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("brainage_bids")
 RESOLUTION_MM = (0.5, 16.0)
 WORK = "work"  # folder of an unfinished training in its model folder
-BY_MODEL = ("predicted_age", "bag", "bag_corrected", "pred_lo", "pred_hi", "flags")
+BY_MODEL = ("predicted_age", "predicted_age_sd", "bag", "bag_corrected", "pred_lo", "pred_hi", "flags")
 
 
 def read_dataset(
@@ -227,6 +227,7 @@ def train_model(
     train_on: str | None = None,
     controls: Sequence[str] | None = None,
     folds: int | str | None = None,
+    ensemble: int = 1,
     settings: Sequence[str] = (),
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -257,6 +258,9 @@ def train_model(
     folds
         Train this many members. Each holds out one fold of the people, so that everybody is predicted out of fold. Or
         the name of a column of ``scans``, such as ``site``: one member for each of its values, trained without it.
+    ensemble
+        Train each member so many times, with other random numbers. Their mean is the predicted age, their SD
+        ``predicted_age_sd``.
     settings
         Changed values of the recipe, each ``SECTION.KEY=VALUE``.
     epochs, batch_size
@@ -301,7 +305,13 @@ def train_model(
 
     wanted = load_recipe(recipe, tuple(many(settings)))
     options = ModelOptions(
-        device=device, batch_size=batch_size, epochs=epochs, folds=folds, seed=seed, progress=progress
+        device=device,
+        batch_size=batch_size,
+        epochs=epochs,
+        folds=folds,
+        ensemble=ensemble,
+        seed=seed,
+        progress=progress,
     )
     table, folder = training_table(scans, train_on, controls, folds), absolute(model_dir)
     known = {"model.json", WORK}

@@ -95,6 +95,10 @@ def bids_app(
             help="out-of-fold prediction for everyone: a number of folds, or site (or a column): each left out in turn"
         ),
     ] = None,
+    ensemble: Annotated[
+        int,
+        typer.Option(min=1, max=100, help="trainings of each fold; the predicted age is their mean"),
+    ] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16")] = "auto",
     batch_size: Annotated[
@@ -304,6 +308,7 @@ def bids_app(
                 batch_size=batch_size,
                 epochs=epochs,
                 folds=parts,
+                ensemble=ensemble,
                 workers=nprocs or own_cores(),
                 chunk_size=chunk_size,
                 recompute=activation_checkpointing,

@@ -15,7 +15,7 @@ GROUPS = {
     "Preprocessing": "engine template derivatives preprocess_only".split(),
     "Models": "model device precision".split(),
     "Training": (
-        "train train_on folds batch_size epochs set_ chunk_size activation_checkpointing compile_ train_only"
+        "train train_on folds ensemble batch_size epochs set_ chunk_size activation_checkpointing compile_ train_only"
     ).split(),
     "Group statistics": (
         "also predictions covariate bias_fit bias_method bias_query session_select atlas saliency_threshold"

@@ -192,6 +192,7 @@ RATE_AGE = "age_for_rates"  # column of ``group/brainage.tsv``, only if some sca
 PREDICTION_COLUMNS = {
     "model": "name of the model",
     "predicted_age": "brain age predicted from the scan (years)",
+    "predicted_age_sd": "SD of the ages that the trainings of the model (--ensemble) predict; n/a for one (years)",
     "chronological_age": "age at the scanned session (years)",
     "age_source": "table and column that gave the age",
     "bag": "brain age gap: predicted minus chronological age (years)",

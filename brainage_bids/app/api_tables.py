@@ -173,9 +173,9 @@ def predicted(model: BrainAgeModel, table: pd.DataFrame, dataset: str | None) ->
     from brainage_bids.model.predict import predict_table
     from brainage_bids.stats.bias import correct_with_calibration
 
-    scans, results = table.reset_index(drop=True), []
+    scans, results, years = table.reset_index(drop=True), [], ("predicted_age", "predicted_age_sd")
     for scan in scans.to_dict("records"):
-        row = {"predicted_age": float("nan"), "flags": [], "fold": None, "reason": None, "more": []}
+        row = dict.fromkeys(years, float("nan")) | {"flags": [], "fold": None, "reason": None, "more": []}
         one = pd.DataFrame([{"prefix": "", **{name: scan[name] for name in ("participant_id", "volume", "age")}}])
         one.attrs["dataset"] = dataset
         try:
@@ -188,8 +188,8 @@ def predicted(model: BrainAgeModel, table: pd.DataFrame, dataset: str | None) ->
             row["reason"] = str(error)
             LOG.warning("%s cannot be predicted: %s", scan["participant_id"], error)
         results.append(row)
-    rows = pd.DataFrame(results, columns=["predicted_age", "flags", "fold", "reason", "more"])
-    rows = rows.astype({"predicted_age": "float64", "fold": object, "reason": object}).assign(age=scans["age"])
+    rows = pd.DataFrame(results, columns=[*years, "flags", "fold", "reason", "more"]).assign(age=scans["age"])
+    rows = rows.astype({**dict.fromkeys(years, "float64"), "fold": object, "reason": object})
     corrected = correct_with_calibration(rows, model_calibration(model.card))
     used = [int(bool({"in_training", "in_validation"} & set(flags))) for flags in rows["flags"]]
     if "in_training" in scans:  # of another model
@@ -198,6 +198,7 @@ def predicted(model: BrainAgeModel, table: pd.DataFrame, dataset: str | None) ->
     result = scans.assign(
         model=model.name,
         predicted_age=rows["predicted_age"],
+        predicted_age_sd=rows["predicted_age_sd"],
         bag=rows["predicted_age"] - rows["age"],
         **{name: corrected[name] for name in ("bag_corrected", "pred_lo", "pred_hi")},
         flags=[

@@ -118,7 +118,11 @@ def _source(
 
     mine = results.gaps[results.gaps["model"] == name].set_index("prefix")
     rows = pd.DataFrame(
-        {"age": table["age"], "predicted_age": mine["predicted_age"].reindex(table.index), "fold": None}
+        {
+            "age": table["age"],
+            **{kind: mine[kind].reindex(table.index) for kind in ("predicted_age", "predicted_age_sd")},
+            "fold": None,
+        }
     )
     note = ""
     if len(fitters):

@@ -124,6 +124,10 @@ def _warnings(dataset: Dataset, results: Results, lines: Mapping[str, Mapping], 
         warnings.append(f"{len(results.failed)} scans have no result; they are listed below with the reason.")
     for name, line in lines.items():
         warnings += [f"{name}: {text}" for text in line.get("warnings", ())]
+    for name in results.models:
+        if of_training := results.cards.get(name, {}).get("warnings"):
+            more = f" ({len(of_training) - 1} more on its training page)" if len(of_training) > 1 else ""
+            warnings.append(f"{name}, training of {of_training[0]}{more}")
     warnings += notices([card for name, card in results.cards.items() if name in results.models])
     for name, card in results.cards.items():
         if name in results.models and card.get("phantom") and not phantoms:

@@ -282,8 +282,9 @@ def model_cards(outputs: Outputs) -> dict[str, dict]:
 
 
 def model_calibration(card: Mapping) -> pd.DataFrame:
-    """Return ``age predicted_age`` (years) and ``fold`` of the healthy people that a model held out."""
-    return pd.DataFrame(card["calibration"], columns=["age", "predicted_age", "fold"])
+    """Return ``age predicted_age predicted_age_sd`` (years) and ``fold`` of the healthy people a model held out."""
+    people = pd.DataFrame(card["calibration"], columns=["age", "predicted_age", "predicted_age_sd", "fold"])
+    return people.astype({"predicted_age_sd": "float64"})  # NaN for a model of one training
 
 
 def weights_now(name: str, card: Mapping, outputs: Outputs) -> str | None:

@@ -103,6 +103,7 @@ def read_results(
                     "prefix": scan.prefix,
                     "model": name,
                     "predicted_age": values["predicted_age"],
+                    "predicted_age_sd": values["predicted_age_sd"],
                     "bag": values["predicted_age"] - (float("nan") if scan.age is None else scan.age),
                     "bag_corrected": values["bag_corrected"],
                     "fold": fold,

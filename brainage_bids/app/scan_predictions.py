@@ -185,6 +185,7 @@ def _row(scan: Scan, name: str, row: Mapping, calibration: pd.DataFrame, about_v
         {
             "age": pd.Series([scan.age], dtype="float64"),
             "predicted_age": [row["predicted_age"]],
+            "predicted_age_sd": [row["predicted_age_sd"]],
             "fold": pd.Series([row["fold"]], dtype=object),
         }
     )
@@ -194,6 +195,7 @@ def _row(scan: Scan, name: str, row: Mapping, calibration: pd.DataFrame, about_v
     return {
         "model": name,
         "predicted_age": row["predicted_age"],
+        "predicted_age_sd": row["predicted_age_sd"],
         "chronological_age": scan.age,
         "age_source": scan.age_source,
         "bag": row["predicted_age"] - table.at[0, "age"],

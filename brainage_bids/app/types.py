@@ -34,7 +34,13 @@ class Pooled:
 
 
 GAP_YEARS = ("predicted_age", "bag", "bag_corrected")  # columns of brainage.tsv for every model
-GAP_COLUMNS = {"prefix": object, "model": object, **dict.fromkeys(GAP_YEARS, float), "fold": object, "flags": object}
+GAP_COLUMNS = {
+    "prefix": object,
+    "model": object,
+    **dict.fromkeys((*GAP_YEARS, "predicted_age_sd"), float),
+    "fold": object,
+    "flags": object,
+}
 
 
 @dataclass(frozen=True)
@@ -92,16 +98,17 @@ def wide(scans: pd.DataFrame, gaps: pd.DataFrame, models: Sequence[str]) -> pd.D
     Parameters
     ----------
     scans, gaps, models
-        As in `Results`; ``gaps`` may have a column ``conformal_p``.
+        As in `Results`; ``gaps`` may have a column ``conformal_p``. Models of one training have no SD of trainings.
     """
     last = [name for name in (RATE_AGE, QC_WARNINGS) if name in scans]
     table = scans.drop(columns=last)
     by_model = {name: rows.set_index("prefix") for name, rows in gaps.groupby("model", sort=False)}
     none = gaps.iloc[:0].set_index("prefix")
-    for kinds, columns in ((GAP_YEARS, last), (("conformal_p",), [])):
+    for kinds, columns in ((GAP_YEARS, last), (("conformal_p",), []), (("predicted_age_sd",), [])):
         for name in models:
             for kind in kinds:
-                if kind in gaps:
+                several = kind != "predicted_age_sd" or by_model.get(name, none)[kind].notna().any()
+                if kind in gaps and several:
                     table[f"{kind}_{name}"] = by_model.get(name, none)[kind].reindex(scans.index).astype("float64")
         table[columns] = scans[columns]
     return table

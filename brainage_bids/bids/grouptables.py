@@ -14,6 +14,7 @@ from brainage_bids.schema import BRAINAGE_COLUMNS, DATASET, RATE_AGE
 from brainage_bids.table_declaration import TEXT
 
 BY_MODEL = {  # columns of brainage.tsv that end in the name of the model; the longest that fits counts
+    "predicted_age_sd_": "SD of the ages that the trainings of the model predict (years)",
     "predicted_age_": "predicted age (years)",
     "conformal_p_": "one-sided conformal p: share of held-out healthy people who look at least this old for their age",
     "bag_corrected_": "brain age gap after removal of the age-bias line (years)",

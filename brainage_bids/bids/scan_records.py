@@ -20,7 +20,7 @@ from brainage_bids.schema import Scan, VolumeSpec
 
 LOG = logging.getLogger("brainage_bids")
 ORIGIN = ("Folds", "Keys", "Inputs", "Trainings", "Weights")  # of the sidecar of a prediction table
-NUMBERS = ("predicted_age", "chronological_age", "bag", "bag_corrected", "pred_lo", "pred_hi")
+NUMBERS = ("predicted_age", "predicted_age_sd", "chronological_age", "bag", "bag_corrected", "pred_lo", "pred_hi")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def _read_origin(path: str) -> dict[str, Mapping]:
 
 
 def _read_predictions(path: str) -> tuple[dict[str, Any], ...]:
-    return tuple(row | {name: _number(row[name]) for name in NUMBERS} for row in read_rows(path))
+    # tables of earlier versions have no predicted_age_sd
+    return tuple(row | {name: _number(row.get(name, "")) for name in NUMBERS} for row in read_rows(path))
 
 
 def _number(cell: str) -> float:

@@ -52,6 +52,7 @@ def _held_out_person(row: Any) -> bool:
         and between(*YEARS)(row.get("age"))
         and between(*ANSWERS)(row.get("predicted_age"))
         and _FOLD_NUMBER(row.get("fold"))
+        and or_none(between(0, ANSWERS[1]))(row.get("predicted_age_sd"))
     )
 
 
@@ -95,6 +96,7 @@ SHOWN: dict[str, Check] = {  # what the group level and the pages read, by path;
     "who?": _WORDS,
     "notice?": _WORDS,
     "phantom?": (kind_of(bool, type(None)), "true or false"),
+    "warnings?": (list_of(kind_of(str)), "a list of sentences"),
     "weights_sha256?": (or_none(matches(r"[0-9a-f]{64}")), "64 hexadecimal digits"),
 }
 USED: dict[str, Check] = {  # what a prediction and the page of a training read beside
@@ -108,7 +110,6 @@ USED: dict[str, Check] = {  # what a prediction and the page of a training read 
     "validation": (kind_of(dict), "a table of keys"),
     "test?": (kind_of(dict, type(None)), "a table of keys, or null"),
     "origin?": (or_none(_origin), "where the encoder comes from, and the hashes of whom it has seen"),
-    "warnings?": (list_of(kind_of(str)), "a list of sentences"),
 }
 FOLD: dict[str, Check] = {  # each of the "members"
     "name": (matches(r"[0-9A-Za-z_-]+"), "letters, digits and dashes"),
@@ -163,8 +164,8 @@ def read_model_json(path: str | Path) -> dict[str, Any]:
     names, numbers = ([fold[key] for fold in card["members"]] for key in ("name", "fold"))
     if len(set(names)) < len(names):
         refuse(path, "members", names, "members of different names")
-    if set(numbers) != {None} and (None in numbers or len(set(numbers)) < len(numbers)):
-        refuse(path, "members", numbers, "one fold for each member, or none for all")
+    if (set(numbers) != {None} and None in numbers) or len({numbers.count(number) for number in set(numbers)}) > 1:
+        refuse(path, "members", numbers, "as many members for each fold, or no fold for all")
     places = [fold["left_out"] for fold in card["members"] if fold.get("left_out") is not None]
     if places and (len(set(places)) < len(names) or None in numbers):
         refuse(path, "members", places, "members with folds that each have a left_out of their own, or none has one")

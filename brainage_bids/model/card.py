@@ -20,6 +20,7 @@ from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
 
 _VALIDATION = {True: "validation people, who also chose the best epoch", False: "validation people"}
+CALIBRATION_KEYS = ("age", "predicted_age", "fold", "predicted_age_sd")  # the last for models of several trainings
 UNIQUE_DIGITS, UNIQUE_LENGTH = 4, 6
 EVERYDAY = re.compile(  # words that number people: control07 is in many datasets
     r"(sub|subj|subject|con|ctrl|ctl|control|hc|nc|healthy|norm|normal|pat|patient|case|part|participant|person|pilot|"
@@ -133,7 +134,7 @@ def model_values(
             **(accuracy_line(calibration) or {}),
         },
         "test": accuracy_line(held_out.get("test", [])),
-        "calibration": [{key: row[key] for key in ("age", "predicted_age", "fold")} for row in calibration],
+        "calibration": [{key: row[key] for key in CALIBRATION_KEYS if key in row} for row in calibration],
         **more,
     }
 
@@ -262,6 +263,12 @@ def _left_out(values: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _split_text(values: Mapping[str, Any]) -> str:
+    times = values["effective_settings"].get("ensemble", 1)
+    several = f"; each member is trained {times} times, and their mean is the answer" if times > 1 else ""
+    return _members_text(values) + several
+
+
+def _members_text(values: Mapping[str, Any]) -> str:
     folds = values["effective_settings"]["folds"]
     if places := _left_out(values):
         return (

@@ -39,6 +39,7 @@ def describe_length(recipe: Recipe, settings: EffectiveSettings, n_train: int, m
     trained = epochs * steps * batch * (2 if recipe.method == "rnc" else 1)
     forward = n_train * min(settings.head_views, settings.head_epochs)
     there, back = seconds_an_image(recipe, settings)
+    members *= settings.ensemble
     at_once = min(workers, members) if settings.device == "cpu" else 1
     hours = members / at_once * (trained * back + forward * there) / settings.processes / 3600
     head = f", then {settings.head_epochs} epochs of the head" if settings.head_epochs > 1 else ""

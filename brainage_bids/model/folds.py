@@ -27,6 +27,8 @@ from brainage_bids.model.settings import EffectiveSettings
 from brainage_bids.model.split import split_folds
 from brainage_bids.processes import begin_worker, worker_pool
 
+SEED = "_seed-"  # between the name of a fold and the number of one of its trainings
+SEEDS_APART = 100_000  # numbers between two trainings of a fold
 STAGE_NUMBERS = {"init": 0, "encoder": 1, "head": 2, "network": 3}
 Report = Callable[[dict], None]  # takes a row of the history
 
@@ -56,6 +58,11 @@ class FoldData:
     def train_mean_age(self) -> float:
         """Mean age of those who train, years."""
         return mean_age(self.ages, self.train)
+
+
+def fold_of(member: str) -> str:
+    """Return the name of the fold of a network; of several trainings of a fold, all but the first are numbered."""
+    return member.split(SEED)[0]
 
 
 def mean_age(ages: np.ndarray, people: Sequence[np.ndarray]) -> float:
@@ -189,12 +196,15 @@ class Cohort:
         fingerprint: str,
         save_every: float,
     ) -> list[Fold]:
-        """Return the folds to train: each sees every scan of those who train, the first of those who validate."""
+        """Return the networks to train: each sees every scan of those who train, the first of those who validate."""
         ages, folds = self.scans.age.to_numpy(dtype=float), []
-        for number, (name, people) in enumerate(self.parts.items()):
-            train, val = map(self.rows, people)
-            data = FoldData(volumes, ages, tuple(train), np.array([scans[0] for scans in val]))
-            folds.append(Fold(name, number, recipe, settings, data, work_dir, fingerprint, save_every))
+        for turn in range(settings.ensemble):
+            for number, (name, people) in enumerate(self.parts.items()):
+                train, val = map(self.rows, people)
+                data = FoldData(volumes, ages, tuple(train), np.array([scans[0] for scans in val]))
+                member = name if turn == 0 else f"{name}{SEED}{turn + 1}"
+                number += turn * SEEDS_APART
+                folds.append(Fold(member, number, recipe, settings, data, work_dir, fingerprint, save_every))
         return folds
 
 

@@ -27,6 +27,8 @@ class ModelOptions:
     folds
         Train this many networks, each holding one fold of the participants out; or the name of a column: one network
         for each of its values, trained without the people who have it.
+    ensemble
+        Train so many networks a fold, which differ in their random numbers; their mean is the answer.
     seed
         Of splits, weights and augmentation.
     threads
@@ -57,6 +59,7 @@ class ModelOptions:
     batch_size: int | None = None
     epochs: int | None = None
     folds: int | str | None = None
+    ensemble: int = 1
     seed: int = DEFAULT_SEED
     threads: int | None = None
     workers: int = 1
@@ -74,6 +77,7 @@ class ModelOptions:
             ("batch_size", 2),
             ("epochs", 1),
             ("folds", 2),
+            ("ensemble", 1),
             ("threads", 1),
             ("workers", 1),
             ("chunk_size", 2),

@@ -36,6 +36,7 @@ from brainage_bids.model.checkpoint import load_weights
 from brainage_bids.model.contrast import LARGE, median_intensity, unlike_training
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.explain import gradram, map_affine, write_map
+from brainage_bids.model.folds import fold_of
 from brainage_bids.model.linear import LinearMap
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.network import BrainNetwork
@@ -169,7 +170,8 @@ def predict_table(
     Returns
     -------
     DataFrame
-        ``prefix model predicted_age flags fold``, in the order of ``table``: ages in years; ``flags`` a list out of
+        ``prefix model predicted_age predicted_age_sd flags fold``, in the order of ``table``: ages in years; the SD
+        is that of several trainings (`spread`), NaN for one; ``flags`` a list out of
         ``out_of_fold``, ``in_training``, ``in_validation``, ``age_extrapolated``, ``contrast_extrapolated``; ``fold``
         the number of the fold that held the person out, else None.
 
@@ -190,8 +192,8 @@ def predict_table(
         ]
     finally:
         set_threads(before)
-    predicted = pd.DataFrame(rows, columns=["prefix", "model", "predicted_age", "flags", "fold"])
-    return predicted.astype({"predicted_age": "float64", "fold": object})
+    predicted = pd.DataFrame(rows, columns=["prefix", "model", "predicted_age", "predicted_age_sd", "flags", "fold"])
+    return predicted.astype({"predicted_age": "float64", "predicted_age_sd": "float64", "fold": object})
 
 
 def _predict_scan(
@@ -200,7 +202,8 @@ def _predict_scan(
     """Return one row of `predict_table`; the map is written when the age is one that a person can have."""
     used, flags = folds_for(model, scan["participant_id"], dataset)
     volume, training = load_volume(scan["volume"], model.spec), model.card["training"]
-    age, cells = predict_volume(model, volume, used, workers)
+    ages, cells = _by_member(model, volume, used, workers)
+    age = float(np.mean(list(ages.values())))
     if not BELIEVABLE[0] <= age <= BELIEVABLE[1]:
         raise BadDataError(
             f"the model {name} gives {age:g} years for {Path(scan['volume']).name}, which no person has; look at that "
@@ -215,20 +218,38 @@ def _predict_scan(
         write_saliency(model, scan["saliency"], cells, used, scan["volume"])
     numbers = {fold["name"]: fold["fold"] for fold in model.card["members"]}
     fold = numbers[used[0]] if "out_of_fold" in flags else None
-    return scan["prefix"], name, age, flags, fold
+    return scan["prefix"], name, age, spread(ages), flags, fold
 
 
-def predict_volume(
-    model: BrainAgeModel, volume: np.ndarray, folds: list[str], workers: int = 1
-) -> tuple[float, np.ndarray]:
-    """Return age (years) and signed map (years per cell), each the mean over the networks of ``folds``.
+def predict_volume(model: BrainAgeModel, volume: np.ndarray, members: list[str]) -> tuple[float, np.ndarray]:
+    """Return age (years) and signed map (years per cell), each the mean over the networks of ``members``."""
+    ages, cells = _by_member(model, volume, members)
+    return float(np.mean(list(ages.values()))), cells
 
-    On the CPU ``workers`` networks compute at the same time.
-    """
+
+def _by_member(
+    model: BrainAgeModel, volume: np.ndarray, members: list[str], workers: int = 1
+) -> tuple[dict[str, float], np.ndarray]:
+    """Return the age (years) of each of ``members``, and their mean map; on the CPU ``workers`` compute at once."""
     image = torch.from_numpy(volume)
     with ThreadPoolExecutor(workers if model.device.type == "cpu" else 1) as pool:
-        results = list(pool.map(lambda fold: gradram(model.networks[fold], image), folds))
-    return float(np.mean([age for age, _ in results])), np.mean([cells for _, cells in results], axis=0)
+        results = list(pool.map(lambda member: gradram(model.networks[member], image), members))
+    ages = dict(zip(members, (age for age, _ in results), strict=True))
+    return ages, np.mean([cells for _, cells in results], axis=0)
+
+
+def spread(ages: Mapping[str, float]) -> float:
+    """Return the SD (years) of the ages that the trainings of a fold predict; NaN with one training a fold.
+
+    For the ages of several folds it is the root of the mean variance, so that it means the same for people who were
+    held out, whom one fold predicts, and for strangers, whom all predict.
+    """
+    folds: dict[str, list[float]] = {}
+    for member, age in ages.items():
+        folds.setdefault(fold_of(member), []).append(age)
+    if min(map(len, folds.values())) < 2:
+        return float("nan")
+    return float(np.sqrt(np.mean([np.var(one, ddof=1) for one in folds.values()])))
 
 
 def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, folds: list[str], source: str) -> Path:
@@ -267,7 +288,7 @@ def _uri(path: str | Path) -> str:
 
 
 def folds_for(model: BrainAgeModel, participant_id: str, dataset: str | None) -> tuple[list[str], list[str]]:
-    """Return the folds whose networks may predict a person, and the flags that follow.
+    """Return the members whose networks may predict a person, and the flags that follow.
 
     Who trained or validated in a fold is never predicted by it as held out, whatever else a file says. Nor is anybody
     whom the encoder has seen that the training started from.
@@ -280,13 +301,14 @@ def folds_for(model: BrainAgeModel, participant_id: str, dataset: str | None) ->
     folds, parts = model.card["members"], ("training_participants", "validation_participants")
     hashed = {hash_participant(name, model.card["salt"]) for name in names}
     seen = {part: {fold["name"] for fold in folds if hashed & set(fold[part])} for part in parts}
-    unseen = [fold["name"] for fold in folds if fold["name"] not in seen[parts[0]] | seen[parts[1]]]
+    numbers = {fold["name"]: fold["fold"] for fold in folds}
+    unseen = set(numbers.values()) - {numbers[name] for part in parts for name in seen[part]}
     if folds[0]["fold"] is not None:
-        holds_out = {fold["name"] for fold in folds if hashed & set(fold.get("held_out_participants", ()))}
-        holds_out |= {model.held_out[name] for name in names if name in model.held_out}
-        if len(unseen) == 1 < len(folds):
-            holds_out = set(unseen)  # all other folds know the person
-        if len(holds_out & set(unseen)) == 1:
-            return sorted(holds_out & set(unseen)), ["out_of_fold"]
+        holds_out = {fold["fold"] for fold in folds if hashed & set(fold.get("held_out_participants", ()))}
+        holds_out |= {numbers[model.held_out[name]] for name in names if name in model.held_out}
+        if len(unseen) == 1 < len(set(numbers.values())):
+            holds_out = unseen  # all other folds know the person
+        if len(holds_out & unseen) == 1:
+            return [name for name, number in numbers.items() if number in holds_out & unseen], ["out_of_fold"]
     flags = [flag for flag, part in zip(("in_training", "in_validation"), parts, strict=True) if seen[part]]
     return list(model.networks), flags

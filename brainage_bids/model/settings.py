@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from brainage_bids.devices import pick_device
-from brainage_bids.errors import BadDataError
+from brainage_bids.errors import BadDataError, UsageError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
 from brainage_bids.model.lengths import head_batch_size, stage_lengths
@@ -36,6 +36,7 @@ class EffectiveSettings:
     folds: int | str | None
     seed: int
     threads: int
+    ensemble: int = 1
     processes: int = 1
     views: int = 0
     head_views: int = 0
@@ -87,6 +88,11 @@ def effective_settings(
     """
     notes = [f"{override}, as asked" for override in options.overrides]
     if recipe.method == "ridge":
+        if options.ensemble > 1:
+            raise UsageError(
+                f"recipe {recipe.name} is fitted in one step and comes out the same each time; --ensemble "
+                f"{options.ensemble} needs a recipe of a network"
+            )
         return _one_step(options, n_train, notes)
     training = recipe.training
     batch = people_a_batch(recipe, options.batch_size, n_train, distributed.size)
@@ -114,6 +120,7 @@ def effective_settings(
         folds=options.folds,
         seed=options.seed,
         threads=options.threads or (1 if options.folds and device.type == "cpu" else torch.get_num_threads()),
+        ensemble=options.ensemble,
         processes=distributed.size,
         views=views,
         chunk_size=chunk,

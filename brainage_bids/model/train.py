@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
 from brainage_bids.model.duration import describe_length
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.folds import Cohort
+from brainage_bids.model.folds import Cohort, fold_of
 from brainage_bids.model.model_options import ModelOptions
+from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.predict import load_model
 from brainage_bids.model.pretrained import load_pretrained, refuse_known_people
 from brainage_bids.model.recipe import Recipe
@@ -115,7 +116,7 @@ def train_model(
     set_threads(settings.threads)
     with _progress(options.progress, len(cohort.scans), f"{recipe.name}: reading volumes") as report:
         volumes = cache_volumes(list(cohort.scans.volume), recipe.spec, work_dir, report, options.workers)
-    total = len(cohort.parts) * (settings.epochs + settings.head_epochs)
+    total = len(cohort.parts) * settings.ensemble * (settings.epochs + settings.head_epochs)
     from_folder = pretrained.found_in(recipe) if pretrained else recipe
     folds = cohort.folds(from_folder, settings, volumes, work_dir, fingerprint, options.save_every)
     with _progress(options.progress, total, recipe.name) as report:
@@ -128,7 +129,8 @@ def train_model(
     warnings = training_warnings(history, recipe)
     for warning in warnings:
         LOG.warning("training %s: %s", recipe.name, warning)
-    values = _describe(cohort, recipe, settings, held_out, open_volumes(volumes), {**more, "warnings": warnings})
+    more |= {"warnings": warnings}
+    values = _describe(cohort, weights, recipe, settings, held_out, open_volumes(volumes), more)
     (out_dir / CARD).unlink(missing_ok=True)
     _write_folder(out_dir, weights, history, cohort.split, values)
     for file in work_dir.glob("*.checkpoint.pt"):
@@ -175,27 +177,34 @@ def _predict_held_out(
     """Predict the trainable people whom a fold did not train on, of the test people only if asked; one scan each."""
     split = cohort.split
     held_out: dict[str, list[dict]] = {"calibration": [], "test": []}
-    for name, state in weights.items():
-        model = build_network(recipe)
-        model.load_state_dict(state)
-        model.to(settings.device).eval()
-        number, mean = cohort.held_out[name], cohort.train_mean_age(name)
+    for fold in cohort.parts:
+        number, mean = cohort.held_out[fold], cohort.train_mean_age(fold)
+        networks = [_network(recipe, state, settings) for name, state in weights.items() if fold_of(name) == fold]
         if number is None:
-            asked = {"calibration": cohort.parts[name][1]}
+            asked = {"calibration": cohort.parts[fold][1]}
             if test:
                 asked["test"] = list(split.participant_id[split.split == "test"])
         else:
             asked = {"calibration": list(split.participant_id[split.trainable & (split.fold == number)])}
         for part, people in asked.items():
             for rows in cohort.rows(people):
-                predicted, _ = gradram(model, load_volume(cohort.scans.volume[rows[0]], recipe.spec))
-                row = {"age": float(cohort.scans.age[rows[0]]), "predicted_age": predicted, "fold": number}
+                volume = load_volume(cohort.scans.volume[rows[0]], recipe.spec)
+                ages = [gradram(network, volume)[0] for network in networks]
+                row = {"age": float(cohort.scans.age[rows[0]]), "predicted_age": float(np.mean(ages)), "fold": number}
+                row |= {"predicted_age_sd": float(np.std(ages, ddof=1))} if len(ages) > 1 else {}
                 held_out[part].append({**row, "train_mean_age": mean})
     return held_out
 
 
+def _network(recipe: Recipe, state: dict, settings: EffectiveSettings) -> BrainNetwork:
+    network = build_network(recipe)
+    network.load_state_dict(state)
+    return network.to(settings.device).eval()
+
+
 def _describe(
     cohort: Cohort,
+    members: Iterable[str],
     recipe: Recipe,
     settings: EffectiveSettings,
     held_out: dict,
@@ -205,8 +214,9 @@ def _describe(
     """Return the content of ``model.json``."""
     salt = hashlib.sha256(f"salt:{more['fingerprint']}".encode()).hexdigest()[:16]
     folds, trained = [], set()
-    for name, (train, val) in cohort.parts.items():
-        number = cohort.held_out[name]
+    for name in members:
+        fold = fold_of(name)
+        number, (train, val) = cohort.held_out[fold], cohort.parts[fold]
         hashed = {
             "training_participants": sorted(hash_participant(person, salt) for person in train),
             "validation_participants": sorted(hash_participant(person, salt) for person in val),
@@ -217,8 +227,8 @@ def _describe(
         else:
             people = cohort.split.participant_id[cohort.split.split == "test"]
             hashed["test_participants"] = sorted(hash_participant(person, salt) for person in people)
-        place = {"left_out": cohort.left_out[name]} if cohort.left_out else {}
-        mean = cohort.train_mean_age(name)
+        place = {"left_out": cohort.left_out[fold]} if cohort.left_out else {}
+        mean = cohort.train_mean_age(fold)
         folds.append({"name": name, "fold": number, **place, "n_train": len(train), "train_mean_age": mean, **hashed})
         trained.update(train)
     network = build_network(recipe)
@@ -257,7 +267,7 @@ def _fingerprint(cohort: Cohort, recipe: Recipe, settings: EffectiveSettings, op
     """
     files = [_made_from(Path(path)) for path in cohort.scans.volume]
     scans = cohort.scans[["prefix", "age"]].astype(str).values.tolist()
-    free = "device precision threads notes processes views chunk_size recompute compile head_views".split()
+    free = "device precision threads notes processes views chunk_size recompute compile head_views ensemble".split()
     used = {key: value for key, value in settings.to_dict().items() if key not in free}
     settled = recipe.settled()
     if cohort.origin:  # not where the model lies, but what it holds

@@ -35,10 +35,10 @@ def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
         Indexed like ``rows``: ``residual`` (years), ``n_calibration``, ``conformal_p`` and, for each level,
         ``half_width_<level>`` (years). ``conformal_p`` = (1 + #{residuals >= this}) / (n + 1), one-sided: a small value
         means a brain that looks older than those of the calibration people. Residuals are compared after division by
-        `bias.interval_scales`.
+        ``scale`` (`bias.interval_scales`).
     """
     age, predicted = number(rows, "age"), number(rows, "predicted_age")
-    names = ["residual", "n_calibration", "conformal_p", *(f"half_width_{level}" for level in LEVELS)]
+    names = ["residual", "n_calibration", "conformal_p", "scale", *(f"half_width_{level}" for level in LEVELS)]
     values = np.full((len(rows), len(names)), np.nan)
     for here, others, line in lines_by_fold(rows, calibration):
         healthy_age, healthy_predicted = number(others, "age"), number(others, "predicted_age")
@@ -50,7 +50,7 @@ def calibrated(rows: pd.DataFrame, calibration: pd.DataFrame) -> pd.DataFrame:
         reached = healthy.size - np.searchsorted(healthy, residual / scale, side="left")
         p = np.where(np.isfinite(residual), (1 + reached) / (healthy.size + 1), np.nan)
         halves = [conformal_half_width(healthy, 1 - level / 100) for level in LEVELS]
-        columns = [residual, healthy.size, p if healthy.size else np.nan]
+        columns = [residual, healthy.size, p if healthy.size else np.nan, scale]
         columns += [math.nan if half is None else half * scale for half in halves]
         for position, column in enumerate(columns):
             values[here, position] = column
@@ -100,5 +100,7 @@ def _covered(table: pd.DataFrame | None, healthy: np.ndarray, level: int) -> dic
     low, high = proportion_confint(inside, len(table), alpha=0.05, method="wilson")
     row |= {"half_width": np.median(half), "covered": inside, "coverage": inside / len(table)}
     row |= {"wilson_lo": low, "wilson_hi": high, "status": "ok"}
-    folds = "each fold is calibrated by the others" if np.ptp(half) > 0 else ""
-    return row | {"note": joined([NOT_COVERED if high < level / 100 else "", folds])}
+    scale = table["scale"].to_numpy()
+    folds = "each fold is calibrated by the others" if len(np.unique(np.round(half / scale, 9))) > 1 else ""
+    spread = "intervals follow the spread of the trainings" if np.ptp(scale) > 0 else ""
+    return row | {"note": joined([NOT_COVERED if high < level / 100 else "", folds, spread])}
