@@ -1,10 +1,13 @@
 """Training steps: memory against the size of the contrastive batch, and speed against a plain loop.
 
-Run ``python benchmarks/training.py [fit] [memory] [step]``; by default all. Every line that measures is a process of
-its own. ``gpu.py`` measures on a GPU.
+Run ``python benchmarks/training.py [fit] [checkpoints] [memory] [step]``; by default all. Every line of *memory* and
+*step* is a process of its own. ``gpu.py`` measures on a GPU.
 
 *fit*: what the main stage of every recipe needs on a card of 40 GB in bfloat16, counted and not run: GB an image keeps,
 GB of weights and optimiser, images of a batch, and how many of them are in memory at once.
+*checkpoints*: what the checkpoints of a recipe hold, and the seconds that writing one takes here; what one an epoch
+would write in an hour on an H200 with the people of the paper (by the volumes a second of ``results/gpu_h200.txt``),
+and what one every few minutes does.
 *memory*: one Rank-N-Contrast step of a small ResNet-18 for batches of 8 to 64 people, in one pass and in chunks of 8
 views; how far the peak lies above that of the process before the step.
 *step*: one end-to-end step at 2 mm against the loop that a first script has: float32, default memory layout, one
@@ -15,7 +18,9 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
@@ -128,6 +133,38 @@ def fit(gigabytes=40):
         print(f"{' '.join((name, *overrides)):52s} {a_view / 1e9:11.2f} {fixed / 1e9:10.2f} {views:8d} {at_once:9d}")
 
 
+def checkpoints(people=1294):
+    """Print size and time of a checkpoint of the main stage and of the head, and how much is written in an hour."""
+    from brainage_bids.model.build import build_network, optimiser_for
+    from brainage_bids.model.checkpoint import save_checkpoint
+    from brainage_bids.model.model_options import SAVE_EVERY
+    from brainage_bids.model.recipe import load_recipe
+
+    a_second = {"rnc-highrez": 147, "rnc-lowrez": 688, "resnet50-highrez": 70, "resnet101-highrez": 52}  # volumes
+    print("recipe                 MB main   s to write   MB head   GB an hour: one an epoch   one every few minutes")
+    for name, rate in a_second.items():
+        recipe = load_recipe(name)
+        network = build_network(recipe)
+        optimiser = optimiser_for(list(network.parameters()), recipe)
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimiser.step()
+        best = network.state_dict() if recipe.method == "l1" else None  # only then an epoch is chosen
+        values = {"model": network.state_dict(), "optimiser": optimiser.state_dict(), "best": best}
+        head = {key: value for key, value in network.state_dict().items() if key.startswith("head.")}
+        with tempfile.TemporaryDirectory() as folder:
+            path, sizes = Path(folder) / "checkpoint.pt", []
+            begin = time.perf_counter()
+            for content in (values, {"model": head, "best": head, "optimiser": {}}):
+                save_checkpoint(path, content)
+                sizes.append(path.stat().st_size / 1e6)
+                if content is values:
+                    seconds = time.perf_counter() - begin
+        epoch = people * (2 if recipe.method == "rnc" else 1) / rate  # seconds
+        hour = [sizes[0] / 1e3 * 3600 / every for every in (epoch, SAVE_EVERY)]
+        print(f"{name:20s} {sizes[0]:9.0f} {seconds:12.2f} {sizes[1]:9.3f} {hour[0]:27.1f} {hour[1]:23.1f}", flush=True)
+
+
 def measured(*arguments):
     """Run one line in a process of its own; return the numbers it prints."""
     # freed blocks go back to the system at once, so that the peak is that of what was needed
@@ -143,6 +180,8 @@ def measured(*arguments):
 def main(asked):
     if "fit" in asked:
         fit()
+    if "checkpoints" in asked:
+        checkpoints()
     if "memory" in asked:
         print("people in a batch   one pass: MB, s    chunks of 8 views: MB, s")
         for people in (8, 16, 32, 64):
@@ -158,4 +197,4 @@ if __name__ == "__main__":
         kind, *rest = sys.argv[2:]
         {"memory": memory, "step": step}[kind](*(int(a) if a.isdigit() else a for a in rest))
     else:
-        main(sys.argv[1:] or ["fit", "memory", "step"])
+        main(sys.argv[1:] or ["fit", "checkpoints", "memory", "step"])
