@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from brainage_bids.model.distributed import AXES, SHAPE, Distributed, joint_moments
+from brainage_bids.model.distributed import SHAPE, Distributed, joint_moments
 from brainage_bids.model.network import Block, BrainNetwork
 
 Stop = tuple[_BatchNorm | None, Tensor]  # a norm and what one chunk gives to it
@@ -179,9 +179,9 @@ class _JointNorm:
         """
         narrow = (self.variance.double() + self.norm.eps).rsqrt()  # 1 / sd
         scale = self.weight.detach() * narrow / self.count
-        shift, slope = (tensor.to(self.mean).view(SHAPE) for tensor in (scale * self.sums[0], scale * narrow * self.sums[1]))
-        away = values.detach().to(self.mean.dtype) - self.mean.view(SHAPE)
-        return (values.grad.to(self.mean.dtype) - shift - slope * away).to(values.dtype)
+        shift, slope = (scale * self.sums[0]).to(self.mean), (scale * narrow * self.sums[1]).to(self.mean)
+        whole = values.detach() - self.mean.view(SHAPE)  # as wide as the mean; then in place: it is large
+        return whole.mul_(-slope.view(SHAPE)).sub_(shift.view(SHAPE)).add_(values.grad).to(values.dtype)
 
 
 def _through(block: Block, x: Tensor, norms: Sequence[_JointNorm]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
@@ -207,7 +207,8 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         F.batch_norm(values, mean, variance, training=True, momentum=1.0)  # torch's own sums, which are fast
     else:
         mean = values.to(wide).view(channels)
-    return torch.tensor(count, dtype=torch.float64, device=values.device), mean.double(), variance.double() * (count - 1)
+    spread = variance.double() * (count - 1)
+    return spread.new_tensor(count), mean.double(), spread
 
 
 def _wide(features: Tensor) -> Tensor:
