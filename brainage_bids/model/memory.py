@@ -110,11 +110,11 @@ def bytes_in_chunks(build: Callable[[], BrainNetwork], shape: tuple[int, int, in
         network = build().train()
         images = torch.empty(2, 1, *shape)
     first, *others = network.blocks_in_order()
-    kept, x = _kept(lambda: first(images)), first(images)
+    kept, x = _kept(lambda: first(images))
     of_chunk, largest = sum(kept), max(kept)
     between = of_batch = x.nbytes
     for block in others:
-        kept, after = _kept(lambda block=block, x=x: block(x), but=x), block(x)
+        kept, after = _kept(lambda block=block, x=x: block(x), but=x)
         gradients = after.nbytes + (x.nbytes if x.shape != after.shape else 0)  # a block without shortcut shares them
         of_batch, largest = max(of_batch, between + sum(kept) + gradients), max(largest, *kept)
         between, x = between + after.nbytes, after
@@ -129,12 +129,12 @@ def _size(precision: str) -> int:
 
 def _needed(compute: Callable[[], Tensor]) -> float:
     """Return the bytes that a computation keeps for its backward pass and those that pass through beside them."""
-    kept = _kept(compute)
+    kept, _ = _kept(compute)
     return sum(kept) + PASSING * max(kept)
 
 
-def _kept(compute: Callable[[], Tensor], but: Tensor | None = None) -> list[int]:
-    """Return the bytes of each tensor, ``but`` one, that a computation keeps for its backward pass."""
+def _kept(compute: Callable[[], Tensor], but: Tensor | None = None) -> tuple[list[int], Tensor]:
+    """Return the bytes of each tensor, ``but`` one, that a computation keeps for its backward pass, and its result."""
     kept: dict[int, int] = {}
     held: list[Tensor] = []  # so that no id is used twice
 
@@ -145,8 +145,8 @@ def _kept(compute: Callable[[], Tensor], but: Tensor | None = None) -> list[int]
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        compute()
-    return list(kept.values())
+        result = compute()
+    return list(kept.values()), result
 
 
 def fixed_bytes(network: BrainNetwork, optimiser: str) -> int:
