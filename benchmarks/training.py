@@ -3,8 +3,9 @@
 Run ``python benchmarks/training.py [fit] [memory] [step]``; by default all. Every line that measures is a process of
 its own. ``gpu.py`` measures on a GPU.
 
-*fit*: what the main stage of every recipe needs on a card of 40 GB in bfloat16, counted and not run: GB an image keeps,
-GB of weights and optimiser, images of a batch, and how many of them are in memory at once.
+*fit*: what the main stage of every recipe needs on a card of 40 GB in bfloat16, counted and not run: GB an image needs
+in one pass; in chunks, GB an image of the batch needs, and more of a chunk; GB of weights and optimiser; images of a
+batch; how many of them are taken at once, 0 where the batch does not fit; the least free memory that would do.
 *memory*: one Rank-N-Contrast step of a small ResNet-18 for batches of 8 to 64 people, in one pass and in chunks of 8
 views; how far the peak lies above that of the process before the step.
 *step*: one end-to-end step at 2 mm against the loop that a first script has: float32, default memory layout, one
@@ -49,7 +50,7 @@ def memory(people, size):
     def step(number, part):
         drawn = augment.draw(2 * number, settings, np.random.default_rng(0))
         backward_in_chunks(
-            model, model.embed, lambda: views(2 * number, drawn, part, volumes), -(-2 * number // part),
+            model, model.embed, views(2 * number, drawn, part, volumes), -(-2 * number // part),
             lambda features: rank_n_contrast(features.reshape(2, number, -1).transpose(0, 1), ages[:number]),
         )  # fmt: skip
 
@@ -113,19 +114,23 @@ def step(kind, batch=4):
 
 def fit(gigabytes=40):
     """Print what `memory` counts for every recipe, and for ResNet-50 at 1 mm with a batch of 96 people."""
-    from brainage_bids.model.memory import fitting_views
+    from brainage_bids.model.memory import USABLE
     from brainage_bids.model.recipe import load_recipe, recipe_names
     from brainage_bids.model.settings import step_bytes
 
     names = [(name, ()) for name in recipe_names() if name != "pca-ridge" and not name.endswith("-noaug")]
     names.append(("rnc-highrez", ("network.depth=50", "training.batch_size=96")))
-    print("recipe                                               GB an image   GB fixed   images   at once")
+    heads = ("GB an image", "of a batch", "of a chunk", "fixed", "images", "at once", "least GB")
+    print(" " * 52, *heads)
     for name, overrides in names:
         known = load_recipe(name, overrides)
         views = known.training.batch_size * (2 if known.method == "rnc" else 1)
-        a_view, fixed = step_bytes(known, "bfloat16")
-        at_once = fitting_views(views, a_view, fixed, gigabytes * 10**9)
-        print(f"{' '.join((name, *overrides)):52s} {a_view / 1e9:11.2f} {fixed / 1e9:10.2f} {views:8d} {at_once:9d}")
+        need = step_bytes(known, "bfloat16")
+        numbers = (need.one_pass, need.of_batch, need.of_chunk, need.fixed)
+        least = min(need.needed(views, size) for size in (1, views)) / USABLE
+        cells = [f"{number / 1e9:.2f}" for number in numbers]
+        cells += [str(views), str(need.fitting(views, gigabytes * 10**9)), f"{least / 1e9:.1f}"]
+        print(f"{' '.join((name, *overrides)):52s}", *map(str.rjust, cells, map(len, heads)))
 
 
 def measured(*arguments):
