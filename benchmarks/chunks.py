@@ -1,10 +1,12 @@
 """Batches in chunks and over processes against one pass: the gradient of a step, and the curves of whole trainings.
 
-Run ``python benchmarks/chunks.py [gradient] [curves]``; by default both. Time and memory are in ``training.py``.
+Run ``python benchmarks/chunks.py [gradient] [steps] [curves]``; by default all. Time and memory are in ``training.py``.
 
 *gradient*: of the contrastive loss of 16 views at the first step of random starts, in 2, 4 and 16 chunks. Relative
 difference and cosine against one pass, for what `chunked` does (batch norm of the whole batch) and for what was done
-before (batch norm of each chunk, kept here as the other way).
+before (batch norm of each chunk, kept here as the other way); *rounding* is that of one pass, float32 from float64.
+*steps*: the loss over 40 steps of one random start, in 4 chunks of 3 images against one pass, and one pass in float32
+against float64: how rounding grows.
 *curves*: a small training on PHANTOMS in one pass and in one process, against chunks, against two processes, and
 against both: the largest difference of the loss of an epoch, relative to it, in the first and in all epochs.
 """
@@ -82,8 +84,8 @@ def apart(one, other):
 def gradient(seeds=3):
     """Print the worst of the random starts."""
     torch.set_num_threads(1)
-    print("                                 batch norm of the batch          batch norm of each chunk")
-    print("network               chunks    float32       float64            difference     cosine")
+    print("                               one pass    batch norm of the batch   batch norm of each chunk")
+    print("network              chunks     rounding      float32      float64      difference     cosine")
     for name, build in NETWORKS.items():
         narrow, wide = ([gradient_of(build, seed, kind, 16) for seed in range(seeds)] for kind in KINDS)
         for size in (8, 4, 1):
@@ -91,13 +93,45 @@ def gradient(seeds=3):
                 max(apart(one, gradient_of(build, seed, kind, size)) for seed, one in enumerate(ones))
                 for kind, ones in zip(KINDS, (narrow, wide), strict=True)
             ]
-            line = f"{name:21s} {16 // size:2d} x {size:<3d} {now[0]:9.1e} {now[1]:13.1e}"
+            rounding = max(map(apart, wide, narrow))
+            line = f"{name:19s} {16 // size:3d} x {size:<3d} {rounding:12.1e} {now[0]:12.1e} {now[1]:12.1e}"
             if size > 1:
                 before = [gradient_of(build, seed, torch.float32, size, before=True) for seed in range(seeds)]
                 worst = max(map(apart, narrow, before))
                 cosine = min(torch.cosine_similarity(*pair, 0).item() for pair in zip(narrow, before, strict=True))
-                line += f" {worst:21.2f} {cosine:10.2f}"
+                line += f" {worst:15.2f} {cosine:10.2f}"
             print(line, flush=True)
+
+
+def walk(kind, lr, size, steps=40):
+    """Return the losses of optimiser steps on two noisy views of the same six people."""
+    torch.manual_seed(0)
+    model, generator = ResNet3D(10, 4).to(kind).train(), torch.Generator().manual_seed(1)
+    optimiser = torch.optim.SGD(model.encoder_parameters(), lr, momentum=0.9)
+    people, found = torch.rand(6, 1, 24, 28, 24, generator=generator, dtype=torch.float64).repeat(2, 1, 1, 1, 1), []
+    for _ in range(steps):
+        noise = torch.randn(people.shape, generator=generator, dtype=torch.float64)
+        chunks = (people + 0.1 * noise).to(kind).split(size)
+        optimiser.zero_grad()
+        found.append(backward_in_chunks(model, model.embed, iter(chunks), len(chunks), contrast)[0].item())
+        optimiser.step()
+    return np.array(found)
+
+
+def steps():
+    """Print relative differences of the loss."""
+    torch.set_num_threads(1)
+    print("                                          step 1         2         5        10        20        40")
+    for lr in (0.01, 0.1):
+        wide, narrow = walk(torch.float64, lr, 12), walk(torch.float32, lr, 12)
+        lines = {
+            "chunks from one pass, float64": (walk(torch.float64, lr, 3), wide),
+            "chunks from one pass, float32": (walk(torch.float32, lr, 3), narrow),
+            "one pass, float32 from float64": (narrow, wide),
+        }
+        for name, (one, other) in lines.items():
+            off = np.abs(one - other)[[0, 1, 4, 9, 19, 39]] / other[[0, 1, 4, 9, 19, 39]]
+            print(f"lr {lr:<5g} {name:32s}", *(f"{value:9.0e}" for value in off), flush=True)
 
 
 def phantoms(folder, people=24):
@@ -168,5 +202,5 @@ if __name__ == "__main__":
         folder, name, method, lr, chunk = sys.argv[2:]
         train(folder, name, method, float(lr), int(chunk))
     else:
-        for part in sys.argv[1:] or ["gradient", "curves"]:
-            {"gradient": gradient, "curves": curves}[part]()
+        for part in sys.argv[1:] or ["gradient", "steps", "curves"]:
+            {"gradient": gradient, "steps": steps, "curves": curves}[part]()
