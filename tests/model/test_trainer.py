@@ -178,7 +178,8 @@ def test_which_ids_tell_people_apart(person, unique):
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_after):
     recipe = tiny_recipe(method, epochs=3 if method == "rnc" else 7, lr=1e-2)
-    whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", QUIET)
+    chunked = dataclasses.replace(QUIET, chunk_size=5)  # remembered by the work directory
+    whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", chunked)
     save, seen = trainer.save_checkpoint, []
 
     def save_then_die(path, values):
@@ -190,7 +191,7 @@ def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_a
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "save_checkpoint", save_then_die)
         with pytest.raises(KeyboardInterrupt):
-            train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
+            train_model(table, recipe, tmp_path / "b", tmp_path / "wb", chunked)
     assert not (tmp_path / "b" / "model.json").exists()
     resumed = train_model(table, recipe, tmp_path / "b", tmp_path / "wb", QUIET)
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
@@ -234,6 +235,7 @@ def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, mon
         train_model(copied, recipe, folder, tmp_path / "w2", QUIET)
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, device="auto"))
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, chunk_size=2))
+        train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, memory=1.0))
         more = here[~here.trainable].tail(1).assign(participant_id="sub-new", prefix="sub-new_ses-1")
         train_model(pd.concat([here, more], ignore_index=True), recipe, folder, tmp_path / "w2", QUIET)
         for changed in (
@@ -244,6 +246,8 @@ def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, mon
             with pytest.raises(pytest.fail.Exception, match="trained again"):
                 train_model(changed, recipe, folder, tmp_path / "w3", QUIET)
             assert (folder / "model.json").is_file()  # until the new one is ready
+        with pytest.raises(TryAgainError, match="--batch-size"):
+            train_model(changed, recipe, folder, tmp_path / "w3", dataclasses.replace(QUIET, memory=1.0, seed=9))
         asked = dataclasses.replace(QUIET, precision="bfloat16")
         with pytest.raises(pytest.fail.Exception, match="trained again"):
             train_model(here, recipe, folder, tmp_path / "w3", asked)
