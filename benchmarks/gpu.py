@@ -1,6 +1,6 @@
 """Training on a GPU: volumes per second and peak memory of every recipe, and what each measure is worth.
 
-Run ``python benchmarks/gpu.py [recipes] [measures] [forty] [memory] [augmentation] [step] [compile]``; by default all
+Run ``python benchmarks/gpu.py [recipes] [measures] [large] [memory] [augmentation] [step] [compile]``; by default all
 but the last, which takes minutes to compile. What is timed is the epoch of a real training (`trainer`): drawing,
 reading, augmentation, network, loss and optimiser; the volumes are PHANTOMS, a ball of another brightness for
 everybody. Settings are those that a user gets on this card.
@@ -8,7 +8,7 @@ everybody. Settings are those that a user gets on this card.
 *recipes*: every recipe's main stage in bfloat16. TFLOP/s count the forward pass three times for each image and step, as
 usual, and not what a second pass repeats; the share is that of the card's dense bfloat16 peak in its data sheet.
 *measures*: one recipe with one thing changed at a time.
-*forty*: ResNet-50 at 1 mm, 96 people a batch, with no more than 40 GB of the card.
+*large*: ResNet-50 at 1 mm, 96 people a batch, in chunks and in one pass.
 *memory*: peak of a Rank-N-Contrast step for 8 to 64 people, in one pass and in chunks of 8 images.
 *augmentation*: the paper's four on 1 mm volumes.
 *step*: one end-to-end step at 2 mm against the plain loop of ``training.py`` (float32, default layout, TorchIO in as
@@ -35,7 +35,6 @@ from brainage_bids.model.build import build_network
 from brainage_bids.model.distributed import SINGLE_PROCESS
 from brainage_bids.model.folds import Fold, FoldData
 from brainage_bids.model.losses import l1_years
-from brainage_bids.model.memory import fitting_views
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.recipe import AugmentationSettings, load_recipe, recipe_names
 from brainage_bids.model.settings import effective_settings, step_bytes
@@ -114,8 +113,8 @@ def line(name, recipe, options, folder, **more):
     with torch.device("meta"), FlopCounterMode(display=False) as flops:
         build_network(recipe).embed(torch.empty(2, 1, *recipe.spec.shape))
     speed = 3 * flops.get_total_flops() / 2 * rate / 1e12
-    a_view, fixed = step_bytes(recipe, settings.precision, settings.recompute)
-    counted = (fixed + settings.chunk_size * a_view) / 1e9
+    need = step_bytes(recipe, settings.precision, settings.recompute)
+    counted = need.needed(settings.views, settings.chunk_size) / 1e9
     most = next((value for part, value in PEAKS.items() if part in torch.cuda.get_device_name()), None)
     share = "n/a" if most is None else f"{speed / most:.0%}"
     print(
@@ -178,19 +177,13 @@ def compiled(folder):
         line(f"{name}, --compile", load_recipe(name), ModelOptions(device="cuda", compile=True), folder)
 
 
-def forty(folder, gigabytes=40, people=96):
-    """Train with a batch that 40 GB cannot hold in one pass; the rest of the card is out of bounds."""
+def large(folder, people=96):
+    """Train with a batch that no card holds in one pass."""
     recipe = load_recipe("rnc-highrez", ("network.depth=50", f"training.batch_size={people}"))
-    a_view, fixed = step_bytes(recipe, "bfloat16")
-    whole = torch.cuda.get_device_properties(0).total_memory
-    most = min(gigabytes * 10**9, whole)
-    chunk = fitting_views(2 * people, a_view, fixed, most)
-    torch.cuda.set_per_process_memory_fraction(most / whole)
     heads()
     with from_disk():
-        line(f"ResNet-50, 1 mm, within {gigabytes} GB", recipe, ModelOptions(device="cuda", chunk_size=chunk), folder)
+        line("ResNet-50, 1 mm", recipe, ModelOptions(device="cuda"), folder)
         line("the same in one pass", recipe, ModelOptions(device="cuda", chunk_size=2 * people), folder)
-    torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def memory(folder):
@@ -261,7 +254,7 @@ def step(folder, batch=8, people=64, turns=40):
         print(f"{name}: {1000 * mean:.1f} ms, {mean * ours / batch:.1f} times", flush=True)
 
 
-PARTS = {"recipes": recipes, "measures": measures, "forty": forty, "memory": memory, "augmentation": augmentation,
+PARTS = {"recipes": recipes, "measures": measures, "large": large, "memory": memory, "augmentation": augmentation,
          "step": step, "compile": compiled}  # fmt: skip
 
 

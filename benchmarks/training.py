@@ -3,8 +3,9 @@
 Run ``python benchmarks/training.py [fit] [checkpoints] [memory] [step]``; by default all. Every line of *memory* and
 *step* is a process of its own. ``gpu.py`` measures on a GPU.
 
-*fit*: what the main stage of every recipe needs on a card of 40 GB in bfloat16, counted and not run: GB an image keeps,
-GB of weights and optimiser, images of a batch, and how many of them are in memory at once.
+*fit*: what the main stage of every recipe needs on a card of 40 GB in bfloat16, counted and not run: GB an image needs
+in one pass; in chunks, GB an image of the batch needs, and more of a chunk; GB of weights and optimiser; images of a
+batch; how many of them are taken at once, 0 where the batch does not fit; the least free memory that would do.
 *checkpoints*: what the checkpoints of a recipe hold, and the seconds that writing one takes here; what one an epoch
 would write in an hour on an H200 with the people of the paper (by the volumes a second of ``results/gpu_h200.txt``),
 and what one every few minutes does.
@@ -44,7 +45,7 @@ def views(count, drawn, size, volumes):
 
 
 def memory(people, size):
-    """Print the peak of one contrastive step of ``2 * people`` views in chunks of ``size``, and its seconds."""
+    """Print the peak of one contrastive step of ``2 * people`` views in chunks of ``size``, and its seconds of CPU."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     volumes = np.random.default_rng(0).random((16, *GRID), dtype=np.float32).astype(np.float16)
@@ -54,14 +55,14 @@ def memory(people, size):
     def step(number, part):
         drawn = augment.draw(2 * number, settings, np.random.default_rng(0))
         backward_in_chunks(
-            model, model.embed, lambda: views(2 * number, drawn, part, volumes), -(-2 * number // part),
+            model, model.embed, views(2 * number, drawn, part, volumes), -(-2 * number // part),
             lambda features: rank_n_contrast(features.reshape(2, number, -1).transpose(0, 1), ages[:number]),
         )  # fmt: skip
 
     step(2, 2)
-    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     step(people, size)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, seconds)
 
 
@@ -118,19 +119,23 @@ def step(kind, batch=4):
 
 def fit(gigabytes=40):
     """Print what `memory` counts for every recipe, and for ResNet-50 at 1 mm with a batch of 96 people."""
-    from brainage_bids.model.memory import fitting_views
+    from brainage_bids.model.memory import USABLE
     from brainage_bids.model.recipe import load_recipe, recipe_names
     from brainage_bids.model.settings import step_bytes
 
     names = [(name, ()) for name in recipe_names() if name != "pca-ridge" and not name.endswith("-noaug")]
     names.append(("rnc-highrez", ("network.depth=50", "training.batch_size=96")))
-    print("recipe                                               GB an image   GB fixed   images   at once")
+    heads = ("GB an image", "of a batch", "of a chunk", "fixed", "images", "at once", "least GB")
+    print(" " * 52, *heads)
     for name, overrides in names:
         known = load_recipe(name, overrides)
         views = known.training.batch_size * (2 if known.method == "rnc" else 1)
-        a_view, fixed = step_bytes(known, "bfloat16")
-        at_once = fitting_views(views, a_view, fixed, gigabytes * 10**9)
-        print(f"{' '.join((name, *overrides)):52s} {a_view / 1e9:11.2f} {fixed / 1e9:10.2f} {views:8d} {at_once:9d}")
+        need = step_bytes(known, "bfloat16")
+        numbers = (need.one_pass, need.of_batch, need.of_chunk, need.fixed)
+        least = min(need.needed(views, size) for size in (1, views)) / USABLE
+        cells = [f"{number / 1e9:.2f}" for number in numbers]
+        cells += [str(views), str(need.fitting(views, gigabytes * 10**9)), f"{least / 1e9:.1f}"]
+        print(f"{' '.join((name, *overrides)):52s}", *map(str.rjust, cells, map(len, heads)))
 
 
 def checkpoints(people=1294):
@@ -183,10 +188,10 @@ def main(asked):
     if "checkpoints" in asked:
         checkpoints()
     if "memory" in asked:
-        print("people in a batch   one pass: MB, s    chunks of 8 views: MB, s")
+        print("people in a batch   one pass: MB, CPU s    chunks of 8 views: MB, CPU s")
         for people in (8, 16, 32, 64):
             whole, parts = measured("memory", people, 2 * people), measured("memory", people, 8)
-            print(f"{people:17d}   {whole[0]:8.0f} {whole[1]:7.1f}    {parts[0]:12.0f} {parts[1]:10.1f}")
+            print(f"{people:17d}   {whole[0]:8.0f} {whole[1]:11.1f}    {parts[0]:15.0f} {parts[1]:10.1f}", flush=True)
     if "step" in asked:
         mine, plain = (measured("step", kind)[0] for kind in ("ours", "plain"))
         print(f"one step at 2 mm, 4 volumes: {mine:.2f} s; plain loop {plain:.2f} s: {plain / mine:.1f} times")

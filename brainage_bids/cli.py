@@ -111,7 +111,7 @@ def bids_app(
         list[str], typer.Option("--set", help="any value of the recipe, SECTION.KEY=VALUE, e.g. training.lr=0.1")
     ] = [],  # noqa: B006
     chunk_size: Annotated[
-        int | None, typer.Option(min=2, max=MOST, help="images of a batch in memory at once; default: as many as fit")
+        int | None, typer.Option(min=1, max=MOST, help="images that the network takes at once; default: as many as fit")
     ] = None,
     activation_checkpointing: Annotated[
         bool, typer.Option("--activation-checkpointing", help="train in less memory and a third more time")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+AXES, SHAPE = (0, 2, 3, 4), (1, -1, 1, 1, 1)  # of batch norm: what it sums over, and how a channel's number meets them
 PATIENCE = timedelta(days=1)  # the others wait while one preprocesses; a process that dies is noticed at once
 
 
@@ -56,6 +57,11 @@ class Distributed:
         dist.all_gather(parts, padded)
         sizes = [Distributed(rank, self.size).share(count) for rank in range(self.size)]
         return torch.cat([part[: size.stop - size.start] for part, size in zip(parts, sizes, strict=True)])
+
+    def add_up(self, values: Tensor) -> None:
+        """Replace the values by their sums over the processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over the processes."""
@@ -126,8 +132,29 @@ class JointBatchNorm3d(nn.BatchNorm3d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
-        shape = (1, -1, 1, 1, 1)
-        return (normal * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
+        return (normal * self.weight.view(SHAPE) + self.bias.view(SHAPE)).to(x.dtype)
+
+
+def joint_moments(
+    count: Tensor, mean: Tensor, spread: Tensor, add_up: Callable[[Tensor], None]
+) -> tuple[float, Tensor, Tensor]:
+    """Return number, mean and variance over all processes from those of each, joined as in Chan et al. 1983.
+
+    Parameters
+    ----------
+    count
+        Values of a channel in this process.
+    mean, spread
+        Their mean and the sum of their squared deviations from it, float64 ``(C,)``: no difference of large squares.
+    add_up
+        Replaces a tensor by its sum over the processes.
+    """
+    parts = torch.cat([count.reshape(1).to(mean), mean * count])
+    add_up(parts)
+    total, joint = float(parts[0]), parts[1:] / parts[0]
+    spread = spread + count * (mean - joint).square()
+    add_up(spread)
+    return total, joint, spread / total
 
 
 class _JointNormalise(torch.autograd.Function):
@@ -135,19 +162,12 @@ class _JointNormalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, eps: float) -> tuple[Tensor, ...]:
-        axes, shape = (0, 2, 3, 4), (1, -1, 1, 1, 1)
-        count = x.numel() // x.shape[1]
-        mean = x.mean(axes, dtype=torch.float64)  # (C,)
-        spread = (x - mean.to(x).view(shape)).square().sum(axes, dtype=torch.float64)  # (C,)
-        # Sums of the parts joined as in Chan et al. 1983: no difference of large squares.
-        parts = torch.cat([mean.new_tensor([count]), mean * count])
-        dist.all_reduce(parts)
-        total, joint = float(parts[0]), parts[1:] / parts[0]
-        spread = spread + count * (mean - joint).square()
-        dist.all_reduce(spread)
-        variance = spread / total
+        mean = x.mean(AXES, dtype=torch.float64)  # (C,)
+        spread = (x - mean.to(x).view(SHAPE)).square().sum(AXES, dtype=torch.float64)  # (C,)
+        count = mean.new_tensor(x.numel() // x.shape[1])
+        total, joint, variance = joint_moments(count, mean, spread, dist.all_reduce)
         scale = (variance + eps).rsqrt().to(x)  # (C,)
-        normal = (x - joint.to(x).view(shape)) * scale.view(shape)
+        normal = (x - joint.to(x).view(SHAPE)) * scale.view(SHAPE)
         ctx.save_for_backward(normal, scale)
         ctx.total = total
         joint, variance = joint.to(x), variance.to(x)
@@ -157,11 +177,10 @@ class _JointNormalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, *_: Any) -> tuple[Tensor, None]:
         normal, scale = ctx.saved_tensors
-        axes, shape = (0, 2, 3, 4), (1, -1, 1, 1, 1)
-        sums = torch.stack([grad.sum(axes, dtype=torch.float64), (grad * normal).sum(axes, dtype=torch.float64)])
+        sums = torch.stack([grad.sum(AXES, dtype=torch.float64), (grad * normal).sum(AXES, dtype=torch.float64)])
         dist.all_reduce(sums)
         first, second = (sums / ctx.total).to(grad)
-        return (grad - first.view(shape) - normal * second.view(shape)) * scale.view(shape), None
+        return (grad - first.view(SHAPE) - normal * second.view(SHAPE)) * scale.view(SHAPE), None
 
 
 def _joint_norm(norm: nn.BatchNorm3d) -> nn.Module:

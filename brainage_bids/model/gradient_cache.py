@@ -1,10 +1,9 @@
 """One backward pass over a batch of any size, in chunks that fit into memory (Gao et al. 2021, "gradient cache").
 
 A loss over all pairs of a batch cannot be summed from parts of the batch. But its gradient with respect to the features
-is small and can be kept: the first pass computes all features without a graph, chunk by chunk; the loss gives the
-gradient of each feature; the second pass makes each chunk again, with a graph, and hands it its part. Memory depends on
-the chunk, not on the batch, and the gradient is that of one pass, except that batch norm sees the statistics of a
-chunk instead of those of the batch.
+is small and can be kept: a first walk through the network gives all features without a graph; the loss gives the
+gradient of each feature; a second walk, backwards, hands each image its part. Both walks go chunk by chunk (`chunked`),
+so memory depends far less on the batch, and the gradient is that of one pass.
 """
 
 from __future__ import annotations
@@ -15,21 +14,22 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from brainage_bids.model.distributed import Distributed
-from brainage_bids.model.network import BrainNetwork, running_statistics
-
-USUAL_MOMENTUM = 0.1  # of batch norm, the share of the running statistics that one batch replaces
+from brainage_bids.model.chunked import ChunkedPass
+from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
+from brainage_bids.model.network import BrainNetwork
 
 
 def backward_in_chunks(
     network: BrainNetwork,
     embed: Callable[[Tensor], Tensor],
-    chunks: Callable[[], Iterator[Tensor]],
+    chunks: Iterator[Tensor],
     count: int,
     loss_of: Callable[[Tensor], Tensor],
     join: Callable[[Tensor], Tensor] = lambda features: features,
     own: Callable[[Tensor], Tensor] = lambda gradient: gradient,
     scale: float = 1.0,
+    autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    distributed: Distributed = SINGLE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradient of a loss over all features to ``network``; return the loss and the features, detached.
 
@@ -38,35 +38,34 @@ def backward_in_chunks(
     network
         In training mode.
     embed
-        Images ``(B, 1, X, Y, Z)`` to features ``(B, F)``.
+        Images ``(B, 1, X, Y, Z)`` to features ``(B, F)``; used where there is one chunk only.
     chunks
-        Returns the chunks of images of this process, the same ones every time it is called.
+        The chunks of images of this process.
     count
-        How many chunks that are; one needs no second pass.
+        How many chunks that are; a single one goes through the network as it is.
     loss_of
         All features ``(n, F)`` to the loss; may use parameters of the network's head.
     join, own
         From the features of this process to those of all, and from a gradient of all to that of this process.
     scale
         Multiplies every gradient (for half precision).
+    autocast
+        Returns the context in which the network computes.
+    distributed
+        The processes whose images make the batch.
     """
-    cached = count > 1
-    step = 1 - (1 - USUAL_MOMENTUM) ** (1 / count)
-    with running_statistics(network, step / USUAL_MOMENTUM), torch.no_grad() if cached else contextlib.nullcontext():
-        features = torch.cat([embed(images) for images in chunks()])
+    if count == 1:
+        (images,) = chunks
+        features = embed(images)
+        backward = features.backward
+    else:
+        walk = ChunkedPass(network, autocast, distributed)
+        features, backward = walk.forward(chunks), walk.backward
     leaf = join(features.detach()).requires_grad_()
     loss = loss_of(leaf)
     if torch.isfinite(loss):
         (loss * scale).backward()
-        parts = own(leaf.grad)
-        if cached:
-            with running_statistics(network, 0.0):
-                start = 0
-                for images in chunks():
-                    embed(images).backward(parts[start : start + len(images)])
-                    start += len(images)
-        else:
-            features.backward(parts)
+        backward(own(leaf.grad))
     return loss.detach(), leaf.detach()
 
 

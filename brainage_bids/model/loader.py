@@ -72,7 +72,7 @@ class Loader:
         """
         indices = np.arange(len(rows)) if part is None else np.asarray(part)
         count = -(-len(indices) // self.chunk_size)
-        chunks = np.array_split(indices, count) if count else []  # no image is left alone: batch norm needs a spread
+        chunks = np.array_split(indices, count) if count else []  # of nearly equal size
         # two views of one person are one volume, read once
         once = [np.unique(rows[chunk], return_inverse=True) for chunk in chunks]
         for chunk, (_, back), volumes in zip(chunks, once, self.read([scans for scans, _ in once]), strict=True):
@@ -132,8 +132,8 @@ def _fit_beside(volumes: np.ndarray, fold: Fold, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     settings = fold.settings
-    a_view, fixed = step_bytes(fold.recipe, settings.precision, settings.recompute)
-    return volumes.nbytes <= USABLE * free_bytes(device) - settings.chunk_size * a_view - fixed
+    step = step_bytes(fold.recipe, settings.precision, settings.recompute)
+    return volumes.nbytes <= USABLE * free_bytes(device) - step.needed(settings.views, settings.chunk_size)
 
 
 def _on_device(volumes: np.ndarray, device: torch.device) -> Tensor:

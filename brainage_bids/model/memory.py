@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,6 +28,39 @@ STATES = {"sgd": 3, "adam": 4}  # weights, gradient, and what the optimiser keep
 FOLDED = 9  # numbers a voxel while a GPU rearranges a volume for the first convolution (`stem`): more than a narrow
 # network keeps
 PASSING = 2.0  # gradients and workspace that live beside the kept activations, in multiples of the largest of them
+PASSING_OF_CHUNK = 4.0  # the same in chunks, where float32 sums come on top
+
+
+@dataclass(frozen=True)
+class StepBytes:
+    """Bytes that a training step needs.
+
+    Parameters
+    ----------
+    one_pass
+        For each image of a batch that goes through the network in one pass.
+    of_batch, of_chunk
+        In chunks: for each image of the batch, and for each of a chunk on top.
+    fixed
+        Weights, gradients and optimiser, whatever the batch.
+    """
+
+    one_pass: int
+    of_batch: int
+    of_chunk: int
+    fixed: int
+
+    def needed(self, views: int, chunk: int) -> int:
+        """Return the bytes of a step with ``views`` images, ``chunk`` of them at once."""
+        images = views * self.one_pass if chunk >= views else views * self.of_batch + chunk * self.of_chunk
+        return self.fixed + images
+
+    def fitting(self, views: int, free: int) -> int:
+        """Return how many of ``views`` images can be at once within ``free`` bytes; 0 where the batch is too large."""
+        usable = int(USABLE * free)
+        if self.needed(views, views) <= usable:
+            return views
+        return max(0, min(views - 1, (usable - self.fixed - views * self.of_batch) // self.of_chunk))
 
 
 def bytes_a_view(
@@ -62,24 +96,57 @@ def bytes_a_view(
         total = between + max(inside)
     else:
         total = _needed(lambda: network.embed(images))
-    size = 4 if precision == "float32" else 2
+    size = _size(precision)
     return max(int(total / 2 * size / 4), FOLDED * size * math.prod(shape)) + 4 * math.prod(shape)
+
+
+def bytes_in_chunks(build: Callable[[], BrainNetwork], shape: tuple[int, int, int], precision: str) -> tuple[int, int]:
+    """Return what each view of a batch needs in chunks (`chunked`), and each view of a chunk on top; see above.
+
+    Of the batch there are: the images, what went into each block up to the one at work, the inside of that block
+    (of the first: for a chunk only), and the gradients of what comes out of it and of what goes in.
+    """
+    with torch.device("meta"):
+        network = build().train()
+        images = torch.empty(2, 1, *shape)
+    first, *others = network.blocks_in_order()
+    kept, x = _kept(lambda: first(images))
+    of_chunk, largest = sum(kept), max(kept)
+    between = of_batch = x.nbytes
+    for block in others:
+        kept, after = _kept(lambda block=block, x=x: block(x), but=x)
+        gradients = after.nbytes + (x.nbytes if x.shape != after.shape else 0)  # a block without shortcut shares them
+        of_batch, largest = max(of_batch, between + sum(kept) + gradients), max(largest, *kept)
+        between, x = between + after.nbytes, after
+    share = _size(precision) / 4 / 2  # of what two images need in float32
+    of_chunk = max(int((of_chunk + PASSING_OF_CHUNK * largest) * share), FOLDED * _size(precision) * math.prod(shape))
+    return 4 * math.prod(shape) + int(max(of_batch, between) * share), of_chunk
+
+
+def _size(precision: str) -> int:
+    return 4 if precision == "float32" else 2
 
 
 def _needed(compute: Callable[[], Tensor]) -> float:
     """Return the bytes that a computation keeps for its backward pass and those that pass through beside them."""
+    kept, _ = _kept(compute)
+    return sum(kept) + PASSING * max(kept)
+
+
+def _kept(compute: Callable[[], Tensor], but: Tensor | None = None) -> tuple[list[int], Tensor]:
+    """Return the bytes of each tensor, ``but`` one, that a computation keeps for its backward pass, and its result."""
     kept: dict[int, int] = {}
     held: list[Tensor] = []  # so that no id is used twice
 
     def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter) and id(tensor) not in kept:
+        if not isinstance(tensor, torch.nn.Parameter) and id(tensor) not in kept and tensor is not but:
             kept[id(tensor)] = tensor.numel() * tensor.element_size()
             held.append(tensor)
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        compute()
-    return sum(kept.values()) + PASSING * max(kept.values())
+        result = compute()
+    return list(kept.values()), result
 
 
 def fixed_bytes(network: BrainNetwork, optimiser: str) -> int:
@@ -104,11 +171,6 @@ def free_bytes(device: torch.device, most: float | None = None) -> int:
     return min([free, *_cgroup_limits(), *([] if most is None else [int(most)])])
 
 
-def fitting_views(views: int, a_view: int, fixed: int, free: int) -> int:
-    """Return how many of ``views`` fit into ``free`` bytes at once, at least two (batch norm needs a spread)."""
-    return min(views, max(2, int((USABLE * free - fixed) // a_view)))
-
-
 @contextlib.contextmanager
 def shortage_explained() -> Iterator[None]:
     """Say what to do where the memory did not suffice, on the card or on the machine.
@@ -127,7 +189,8 @@ def shortage_explained() -> Iterator[None]:
             raise
         raise TryAgainError(
             f"the training ran out of memory, or a process of it was killed ({error}); run again with a smaller "
-            "--chunk-size, with --activation-checkpointing, or on the CPU with fewer --nprocs; what was saved is kept"
+            "--chunk-size or --batch-size, with --activation-checkpointing, or on the CPU with fewer --nprocs; "
+            "what was saved is kept"
         ) from error
 
 

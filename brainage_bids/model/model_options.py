@@ -39,7 +39,7 @@ class ModelOptions:
     progress
         Show a progress bar.
     chunk_size
-        Views (images) of a batch that are in memory at once; None: as many as fit, at best the whole batch.
+        Views (images) of a batch that the network takes at once; None: as many as fit, at best the whole batch.
     recompute
         Keep no activations inside the blocks of the network but compute them twice: less memory, a third more time.
     compile
@@ -80,7 +80,7 @@ class ModelOptions:
             ("ensemble", 1),
             ("threads", 1),
             ("workers", 1),
-            ("chunk_size", 2),
+            ("chunk_size", 1),
         ):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str) and value < least:

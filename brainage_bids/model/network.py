@@ -4,17 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+Steps = Generator[tuple[_BatchNorm | None, Tensor], Tensor, None]
+
+
+class Block(nn.Module):
+    """Part of a network that stops at each of its batch norms, so that several chunks of a batch can meet there."""
+
+    def steps(self, x: Tensor) -> Steps:
+        """Yield each norm and what it is given, and go on with what is sent back; at the end None and the output."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run without stopping."""
+        steps = self.steps(x)
+        norm, x = next(steps)
+        while norm is not None:
+            norm, x = steps.send(norm(x))
+        return x
+
+
+class Chain(Block, nn.Sequential):
+    """Layers one after the other."""
+
+    def steps(self, x: Tensor) -> Steps:
+        """See `Block.steps`."""
+        for layer in self:
+            x = (yield layer, x) if isinstance(layer, _BatchNorm) else layer(x)
+        yield None, x
 
 
 class BrainNetwork(nn.Module):
-    """Base of the networks; they differ in `last_stage` only.
+    """Base of the networks; they differ in their `blocks_in_order` only.
 
     Parameters
     ----------
@@ -42,13 +71,23 @@ class BrainNetwork(nn.Module):
         self.cell_offset = 0.0
         self.recompute = False
 
+    def blocks_in_order(self) -> Sequence[Block]:
+        """Return the blocks that an image goes through. The first, which keeps most, has a single norm."""
+        raise NotImplementedError
+
     def last_stage(self, x: Tensor) -> Tensor:
         """Return the last stage's activations: ``(B, 1, D, H, W)`` -> ``(B, F, d, h, w)``."""
-        raise NotImplementedError
+        for block in self.blocks_in_order():
+            x = self.run_block(block, x)
+        return x
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the mean over the last stage's voxels: ``(B, F, d, h, w)`` -> ``(B, F)``."""
+        return x.mean(dim=(2, 3, 4))
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the pooled features, on which the contrastive loss acts: ``(B, 1, D, H, W)`` -> ``(B, F)``."""
-        return self.last_stage(x).mean(dim=(2, 3, 4))
+        return self.pooled(self.last_stage(x))
 
     def age(self, features: Tensor) -> Tensor:
         """Return ages in years: ``(B, F)`` -> ``(B,)``."""
@@ -94,16 +133,12 @@ def start_convolutions(network: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def running_statistics(network: nn.Module, share: float) -> Iterator[None]:
-    """Let the running statistics of batch norm move by ``share`` of their usual step; 0 leaves them as they are.
-
-    One optimiser step over C chunks takes C looks at parts of one batch: with ``share`` chosen so that the C small
-    steps together weigh what one usual step does, chunking changes the running statistics no more than it must.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+def _still_statistics(block: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch norm as they are."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     former = [norm.momentum for norm in norms]
-    for norm, momentum in zip(norms, former, strict=True):
-        norm.momentum = momentum * share
+    for norm in norms:
+        norm.momentum = 0.0
     try:
         yield
     finally:
@@ -113,4 +148,4 @@ def running_statistics(network: nn.Module, share: float) -> Iterator[None]:
 
 def _recompute_contexts(block: nn.Module) -> tuple[contextlib.AbstractContextManager, ...]:
     # The second run must not move the running statistics again.
-    return contextlib.nullcontext(), running_statistics(block, 0.0)
+    return contextlib.nullcontext(), _still_statistics(block)

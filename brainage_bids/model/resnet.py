@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from brainage_bids.model.network import BrainNetwork, start_convolutions
+from brainage_bids.model.network import Block, BrainNetwork, Chain, Steps, start_convolutions
 from brainage_bids.model.stem import StemConvolution
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
-class _Block(nn.Module):
+class _Block(Block):
     """Residual block: two 3^3 convolutions, or 1^3 - 3^3 - 1^3 with four-fold output channels (bottleneck)."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, bottleneck: bool):
@@ -30,13 +31,16 @@ class _Block(nn.Module):
         if stride != 1 or channels_in != out:
             self.shortcut = nn.Sequential(nn.Conv3d(channels_in, out, 1, stride, bias=False), nn.BatchNorm3d(out))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def steps(self, x: Tensor) -> Steps:
         y = x
         for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            y = norm(conv(y))
+            y = yield norm, conv(y)
             if index + 1 < len(self.convs):
                 y = self.relu(y)
-        return self.relu(y + self.shortcut(x))
+        if isinstance(self.shortcut, nn.Sequential):
+            conv, norm = self.shortcut
+            x = yield norm, conv(x)
+        yield None, self.relu(y + x)
 
 
 class ResNet3D(BrainNetwork):
@@ -86,7 +90,7 @@ class ResNet3D(BrainNetwork):
         bottleneck = depth >= 50
         stride = stem_stride * (2 if stem_pool else 1) * math.prod(stage_strides)
         super().__init__((width << 3) * (4 if bottleneck else 1), stride, dropout)
-        self.stem = nn.Sequential(StemConvolution(width, stem_stride), nn.BatchNorm3d(width), nn.ReLU(inplace=True))
+        self.stem = Chain(StemConvolution(width, stem_stride), nn.BatchNorm3d(width), nn.ReLU(inplace=True))
         if stem_pool:
             self.stem.append(nn.MaxPool3d(3, 2, 1))
         stages, channels_in = [], width
@@ -99,10 +103,6 @@ class ResNet3D(BrainNetwork):
         self.stages = nn.Sequential(*stages)
         start_convolutions(self)
 
-    def last_stage(self, x: Tensor) -> Tensor:
-        """Return the last stage's activations: ``(B, 1, D, H, W)`` -> ``(B, F, d, h, w)``."""
-        x = self.run_block(self.stem, x)
-        for stage in self.stages:
-            for block in stage:
-                x = self.run_block(block, x)
-        return x
+    def blocks_in_order(self) -> Sequence[Block]:
+        """Return the stem and the residual blocks."""
+        return [self.stem, *(block for stage in self.stages for block in stage)]

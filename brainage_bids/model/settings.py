@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 import torch
 
 from brainage_bids.devices import pick_device
-from brainage_bids.errors import BadDataError, UsageError
+from brainage_bids.errors import BadDataError, TryAgainError, UsageError
 from brainage_bids.model.build import build_network
 from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
 from brainage_bids.model.lengths import head_batch_size, stage_lengths
-from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
+from brainage_bids.model.memory import USABLE, StepBytes, bytes_a_view, bytes_in_chunks, fixed_bytes, free_bytes
 from brainage_bids.model.model_options import ModelOptions
+from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.recipe import Recipe, people_a_batch
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -150,7 +151,7 @@ def _chunks(
     """Return how many views to hold in memory at once, and why."""
     asked = options.chunk_size or former
     try:
-        need, fixed = step_bytes(recipe, precision, options.recompute)
+        step = step_bytes(recipe, precision, options.recompute)
     except RuntimeError as error:
         shape = " x ".join(map(str, recipe.spec.shape))
         raise BadDataError(
@@ -158,25 +159,35 @@ def _chunks(
             "volume.resolution or fewer strides"
         ) from error
     free = free_bytes(device, options.memory) // alike
-    fit = asked or fitting_views(views, need, fixed, free)
-    # parts of nearly equal size, none of a single image: batch norm needs a spread
-    chunk = -(-views // max(1, min(-(-views // fit), views // 2)))
-    why = f"{(fixed + chunk * need) / 1e9:.1f} GB of the {free / 1e9:.1f} GB that were free"
+    fit = min(views, asked or step.fitting(views, free))
+    if fit < 1:
+        raise TryAgainError(
+            f"a batch of {views} images of recipe {recipe.name} needs {step.needed(views, 1) / 1e9:.1f} GB even one "
+            f"image at a time, and of the {free / 1e9:.1f} GB that are free {USABLE:.0%} can be used; choose a smaller "
+            f"--batch-size{', fewer --nprocs' if alike > 1 else ''} or a GPU with more memory, or share the batch "
+            "between the GPUs of several processes (torchrun); batch norm ties all images of a batch together"
+        )
+    chunk = -(-views // -(-views // fit))  # parts of nearly equal size
+    why = f"{step.needed(views, chunk) / 1e9:.1f} GB of the {free / 1e9:.1f} GB that were free"
     if asked:
         why += ", as asked" if options.chunk_size else ", as in the run before"
     if chunk == views:
         return chunk, f"batches of {views} images in one pass: {why}"
-    return chunk, (
-        f"batches of {views} images in {-(-views // chunk)} chunks of {chunk}, in two passes: {why}; batch norm sees "
-        "the mean and variance of a chunk, not of the batch"
-    )
+    if options.compile:
+        why += "; --compile does not speed up these steps, because chunks meet at every batch norm"
+    return chunk, f"batches of {views} images in {-(-views // chunk)} chunks of {chunk}, gradient as in one pass: {why}"
 
 
-def step_bytes(recipe: Recipe, precision: str, recompute: bool = False) -> tuple[int, int]:
-    """Return the bytes that each image of a step needs, and those of weights and optimiser, whatever their number."""
-    a_view = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, precision, recompute)
+def step_bytes(recipe: Recipe, precision: str, recompute: bool = False) -> StepBytes:
+    """Return the bytes that a step needs, by images of a batch and of a chunk."""
+
+    def build() -> BrainNetwork:
+        return build_network(recipe)
+
+    one_pass = bytes_a_view(build, recipe.spec.shape, precision, recompute)
+    of_batch, of_chunk = bytes_in_chunks(build, recipe.spec.shape, precision)
     with torch.device("meta"):  # only counted: no weights are drawn
-        return a_view, fixed_bytes(build_network(recipe), recipe.training.optimiser)
+        return StepBytes(one_pass, of_batch, of_chunk, fixed_bytes(build(), recipe.training.optimiser))
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Sequence
 
-from brainage_bids.model.network import BrainNetwork, start_convolutions
+from torch import nn
+
+from brainage_bids.model.network import Block, BrainNetwork, Chain, start_convolutions
 
 CHANNELS = (1, 2, 4, 8, 8)  # of the five pooled blocks, times the width
 TOP_CHANNELS = 2  # of the last block, times the width
@@ -37,13 +39,11 @@ class SFCN3D(BrainNetwork):
         self.blocks = nn.ModuleList(blocks)
         start_convolutions(self)
 
-    def last_stage(self, x: Tensor) -> Tensor:
-        """Return the last block's activations: ``(B, 1, D, H, W)`` -> ``(B, F, D // 32, H // 32, W // 32)``."""
-        for block in self.blocks:
-            x = self.run_block(block, x)
-        return x
+    def blocks_in_order(self) -> Sequence[Block]:
+        """Return the six blocks."""
+        return list(self.blocks)
 
 
-def _block(channels_in: int, channels: int, kernel: int, *pool: nn.Module) -> nn.Sequential:
+def _block(channels_in: int, channels: int, kernel: int, *pool: nn.Module) -> Block:
     conv = nn.Conv3d(channels_in, channels, kernel, padding=kernel // 2)
-    return nn.Sequential(conv, nn.BatchNorm3d(channels), nn.ReLU(inplace=True), *pool)
+    return Chain(conv, nn.BatchNorm3d(channels), nn.ReLU(inplace=True), *pool)

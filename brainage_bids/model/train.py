@@ -96,7 +96,9 @@ def train_model(
         refuse_known_people(pretrained, cohort, table.attrs.get("dataset"))
         cohort = dataclasses.replace(cohort, origin=pretrained.origin())
         recipe = pretrained.named_in(recipe)  # no path in model.json
-    settings, fingerprint = _settle(cohort, recipe, options, distributed, work_dir)
+    # a finished model is kept on any machine, however little memory it has: chunks do not enter the fingerprint
+    anywhere = effective_settings(recipe, options, cohort.fewest_train, distributed, chunk_size=1)
+    fingerprint = _fingerprint(cohort, recipe, anywhere, options)
     if (out_dir / CARD).exists():
         why = _why_again(out_dir, fingerprint, again)
         if why is None:
@@ -106,6 +108,7 @@ def train_model(
         LOG.warning(
             "model %s %s; it is trained anew and replaced when the new one is ready: %s", recipe.name, why, out_dir
         )
+    settings = _settle(cohort, recipe, options, distributed, work_dir, fingerprint)
     for line in settings.lines():
         LOG.info("training %s: %s", recipe.name, line)
     if cohort.left_out_text:
@@ -152,23 +155,20 @@ def _why_again(out_dir: Path, fingerprint: str, again: bool) -> str | None:
 
 
 def _settle(
-    cohort: Cohort, recipe: Recipe, options: ModelOptions, distributed: Distributed, work_dir: Path
-) -> tuple[EffectiveSettings, str]:
-    """Return settings and fingerprint; an interrupted training keeps its chunks, whatever memory is free today."""
+    cohort: Cohort, recipe: Recipe, options: ModelOptions, distributed: Distributed, work_dir: Path, fingerprint: str
+) -> EffectiveSettings:
+    """Return the settings; an interrupted training keeps its chunks, whatever memory is free today."""
     path, before = work_dir / "chunks.json", {}
     with contextlib.suppress(BadDataError, OSError):  # none, or one that a full disk cut short
         before = read_json(path)
-    before = before if isinstance(before, dict) else {}
-    same = before.get("processes") == distributed.size and options.chunk_size is None
+    of_this = {"fingerprint": fingerprint, "processes": distributed.size}
+    same = isinstance(before, dict) and of_this.items() <= before.items()
     former = before.get("chunk_size") if same else None
     settings = effective_settings(recipe, options, cohort.fewest_train, distributed, former)
-    fingerprint = _fingerprint(cohort, recipe, settings, options)
-    if same and before.get("fingerprint") != fingerprint:
-        settings = effective_settings(recipe, options, cohort.fewest_train, distributed)
-    now = {"fingerprint": fingerprint, "processes": distributed.size, "chunk_size": settings.chunk_size}
+    now = {**of_this, "chunk_size": settings.chunk_size}
     if now != before:
         write_json(path, now)
-    return settings, fingerprint
+    return settings
 
 
 def _predict_held_out(

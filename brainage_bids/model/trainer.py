@@ -310,8 +310,12 @@ class Stage:
 
     def embed(self, images: Tensor) -> Tensor:
         """Return float32 features ``(b, F)``; the network computes in the chosen precision, losses and heads do not."""
-        with torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None):
+        with self.autocast():
             return self.encode(images).float()
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network computes."""
+        return torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None)
 
     def embed_all(self, rows: np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
         """Return features ``(n, F)`` of ``n`` scans in evaluation mode, without gradient; each process does its share.
@@ -397,8 +401,8 @@ class EncoderStage(Stage):
             return rank_n_contrast(pairs, ages, self.recipe.training.temperature)
 
         loss, _ = backward_in_chunks(
-            self.model, self.embed, lambda: self.loader.images(both, drawn, views), self.fold.settings.chunks, loss_of,
-            join, own, self.gradient_scale,
+            self.model, self.embed, self.loader.images(both, drawn, views), self.fold.settings.chunks, loss_of,
+            join, own, self.gradient_scale, self.autocast, self.distributed,
         )  # fmt: skip
         return loss.item()
 
@@ -503,10 +507,10 @@ class NetworkStage(Stage):
         share = self.distributed.share(len(rows))
         torch.manual_seed(int(rng.integers(2**62)))  # for dropout, the only randomness of torch's own
         loss, _ = backward_in_chunks(
-            self.model, self.embed, lambda: self.loader.images(rows, drawn, range(len(rows))[share]),
+            self.model, self.embed, self.loader.images(rows, drawn, range(len(rows))[share]),
             self.fold.settings.chunks, lambda features: l1_years(self.model.age(features), ages),
             lambda features: self.distributed.gather(features, len(rows)), lambda gradient: gradient[share],
-            self.gradient_scale,
+            self.gradient_scale, self.autocast, self.distributed,
         )  # fmt: skip
         if not self.distributed.is_main:  # every process has the whole gradient of the head; they are summed
             self.model.head.zero_grad(set_to_none=False)

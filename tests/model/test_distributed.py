@@ -136,13 +136,15 @@ def test_two_processes_train_what_one_trains(study, tmp_path, method):
     same_training(alone, together)
 
 
-def test_two_processes_in_chunks(study, tmp_path):
-    # batch norm sees a chunk of every process: two processes with chunks of two are one with chunks of four
-    prepare(tmp_path, study, tiny_recipe("l1", batch_size=8, lr=0.01), chunk_size=2)
+@pytest.mark.parametrize("method", ["rnc", "l1"])
+def test_two_processes_in_chunks_train_what_one_trains_in_one_pass(study, tmp_path, method):
+    prepare(tmp_path, study, tiny_recipe(method, batch_size=6, lr=0.01))
+    alone = run([sys.executable], tmp_path, "alone")
+    prepare(tmp_path, study, tiny_recipe(method, batch_size=6, lr=0.01), chunk_size=2)
     together = run(torchrun("--standalone", "--nproc-per-node=2"), tmp_path, "together")
+    assert json.loads((alone / "model.json").read_text())["effective_settings"]["chunk_size"] == (12, 6)[method == "l1"]
     assert json.loads((together / "model.json").read_text())["effective_settings"]["chunk_size"] == 2
-    _, loss = curve(together)
-    assert np.isfinite(loss).all()
+    same_training(alone, together)
 
 
 @pytest.mark.slow

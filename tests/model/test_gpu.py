@@ -96,13 +96,13 @@ def test_the_loss_is_that_of_the_cpu():
 
 def test_the_gradient_in_chunks_is_that_of_one_pass():
     torch.manual_seed(0)
-    model, batch = ResNet3D(18, 8).double().cuda().eval(), brains(12, (40, 44, 40)).double().cuda()
+    model, batch = ResNet3D(18, 8).double().cuda().train(), brains(12, (40, 44, 40)).double().cuda()
     ages = torch.linspace(20, 80, 6, dtype=torch.float64, device="cuda")
     gradients = []
     for size in (12, 5):
         chunks = batch.split(size)
         backward_in_chunks(
-            model, model.embed, lambda chunks=chunks: iter(chunks), len(chunks),
+            model, model.embed, iter(chunks), len(chunks),
             lambda features: rank_n_contrast(features.reshape(2, 6, -1).transpose(0, 1), ages),
         )  # fmt: skip
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})

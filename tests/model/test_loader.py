@@ -15,7 +15,7 @@ from brainage_bids.model.folds import Fold, FoldData
 from brainage_bids.model.loader import Loader
 from brainage_bids.model.memory import free_bytes
 from brainage_bids.model.model_options import ModelOptions
-from brainage_bids.model.settings import effective_settings
+from brainage_bids.model.settings import effective_settings, step_bytes
 from brainage_bids.model.trainer import EncoderStage
 
 CPU = torch.device("cpu")
@@ -60,17 +60,15 @@ def test_two_views_of_a_person_are_read_once(fold, monkeypatch):
 
 
 def test_volumes_stay_on_a_card_that_has_room_for_them_beside_a_step(fold, monkeypatch):
-    model, volumes, card = build_network(fold.recipe), np.load(fold.data.volumes), torch.device("cuda")
-    settings = fold.settings
-    a_view = memory.bytes_a_view(lambda: build_network(fold.recipe), fold.recipe.spec.shape, settings.precision)
-    step = settings.chunk_size * a_view + memory.fixed_bytes(model, "sgd")
+    volumes, card, settings = np.load(fold.data.volumes), torch.device("cuda"), fold.settings
+    step = step_bytes(fold.recipe, settings.precision).needed(settings.views, settings.chunk_size)
     for spare, fits in ((volumes.nbytes + 10, True), (volumes.nbytes - 10, False), (-step, False)):
         monkeypatch.setattr(loader, "free_bytes", lambda device, spare=spare: (step + spare) / memory.USABLE)
         assert loader._fit_beside(volumes, fold, card) is fits
     monkeypatch.setattr(loader, "free_bytes", lambda device: 10**15)
     assert loader._fit_beside(volumes, fold, card)
     assert not loader._fit_beside(volumes, fold, CPU)
-    larger = dataclasses.replace(fold, settings=dataclasses.replace(settings, chunk_size=10**12))
+    larger = dataclasses.replace(fold, settings=dataclasses.replace(settings, views=10**12))
     assert not loader._fit_beside(volumes, larger, card)
 
 

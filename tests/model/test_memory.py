@@ -1,18 +1,22 @@
 """What a view needs, counted without computing anything, against what a real step keeps."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from modelstudy import tiny_recipe
 from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import ProfilerActivity, profile
 
+from brainage_bids.errors import TryAgainError
 from brainage_bids.model import memory
-from brainage_bids.model.memory import bytes_a_view, fitting_views, fixed_bytes, free_bytes
+from brainage_bids.model.gradient_cache import backward_in_chunks
+from brainage_bids.model.memory import StepBytes, bytes_a_view, bytes_in_chunks, fixed_bytes, free_bytes
 from brainage_bids.model.model_options import ModelOptions
-from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.resnet import ResNet3D
-from brainage_bids.model.settings import effective_settings
+from brainage_bids.model.settings import effective_settings, step_bytes
 from brainage_bids.model.sfcn import SFCN3D
 
 SHAPE = (40, 44, 40)
@@ -70,16 +74,54 @@ def test_weights_gradients_and_optimiser_are_counted():
     assert fixed_bytes(model, "adam") == 4 * weights
 
 
-@pytest.mark.parametrize("fit", [2, 3, 5, 7, 20, 96])
-@pytest.mark.parametrize("recipe", ["rnc-lowrez", "resnet18-lowrez"])
-def test_no_part_of_a_batch_is_a_single_image(recipe, fit):
+def most_at_once(views, chunk):
+    """Bytes of tensors that are alive at the worst moment of a real step."""
+    torch.manual_seed(0)
+    model, batch = ResNet3D(10, 8).train(), torch.rand(views, 1, *SHAPE).split(chunk)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        backward_in_chunks(model, model.embed, iter(batch), len(batch), lambda features: features.square().mean())
+    events = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return np.cumsum(events).max()
+
+
+def test_a_real_step_in_chunks_takes_what_was_counted_and_far_less_than_one_pass():
+    of_batch, of_chunk = bytes_in_chunks(lambda: ResNet3D(10, 8), SHAPE, "float32")
+    gradients = fixed_bytes(ResNet3D(10, 8), "sgd") / 3
+    images = 4 * SHAPE[0] * SHAPE[1] * SHAPE[2]  # made before the step that is measured
+    real, counted = most_at_once(16, 1), 16 * (of_batch - images) + of_chunk + gradients
+    assert counted / 3 < real < counted
+    assert real < most_at_once(16, 16) / 3
+
+
+@pytest.mark.parametrize("fit", [1, 2, 3, 5, 7, 20, 96])
+@pytest.mark.parametrize("method", ["rnc", "l1"])
+def test_the_parts_of_a_batch_are_nearly_equal(method, fit):
     for batch in (2, 3, 7, 10, 48):
         options = ModelOptions(device="cpu", batch_size=batch, chunk_size=fit)
-        settings = effective_settings(load_recipe(recipe), options, 1000)
+        settings = effective_settings(tiny_recipe(method), options, 1000)
         parts = [len(part) for part in np.array_split(np.arange(settings.views), settings.chunks)]
-        assert min(parts) >= 2
-        assert max(parts) == settings.chunk_size
-        assert settings.chunk_size <= max(fit, 3)
+        assert max(parts) == settings.chunk_size <= fit
+        assert max(parts) - min(parts) <= 1
+
+
+def test_a_batch_that_cannot_fit_is_refused_with_the_way_out():
+    recipe = tiny_recipe(batch_size=24)
+    least = step_bytes(recipe, "float32").needed(48, 1) / memory.USABLE
+    options = ModelOptions(device="cpu", memory=0.99 * least)
+    with pytest.raises(TryAgainError, match=r"48 images of recipe tiny-rnc needs .* GB .*--batch-size"):
+        effective_settings(recipe, options, 1000)
+    with pytest.raises(TryAgainError, match="fewer --nprocs"):
+        effective_settings(recipe, dataclasses.replace(options, folds=5, workers=2), 1000)
+    assert effective_settings(recipe, dataclasses.replace(options, batch_size=8), 1000).batch_size == 8
+    assert effective_settings(recipe, dataclasses.replace(options, chunk_size=3), 1000).chunk_size == 3  # as asked
+    assert effective_settings(recipe, dataclasses.replace(options, memory=1.01 * least), 1000).chunk_size == 1
+
+
+def test_what_is_chosen_is_said():
+    options = ModelOptions(device="cpu", chunk_size=5)
+    notes = [effective_settings(tiny_recipe(), dataclasses.replace(options, compile=on), 99).notes[-1] for on in (0, 1)]
+    assert "batches of 12 images in 3 chunks of 4, gradient as in one pass" in notes[0]
+    assert ["--compile" in note for note in notes] == [False, True]
 
 
 def test_memory_that_was_asked_for_is_a_limit():
@@ -104,9 +146,11 @@ def test_limits_of_the_own_control_group_and_of_those_above_count(tmp_path, monk
     assert free_bytes(torch.device("cpu")) == 200_000_000
 
 
-@pytest.mark.parametrize(("free", "fit"), [(1000, 48), (101, 8), (1, 2)])
-def test_as_many_views_as_fit_and_never_fewer_than_two(free, fit):
-    assert fitting_views(48, 10, 0, free) == fit
+@pytest.mark.parametrize(("free", "fit"), [(1000, 48), (625, 48), (624, 43), (200, 9), (98, 1), (97, 0)])
+def test_as_many_views_as_fit(free, fit):
+    step = StepBytes(one_pass=10, of_batch=1, of_chunk=10, fixed=20)  # 80 % of what is free are used
+    assert step.fitting(48, free) == fit
+    assert fit == 0 or step.needed(48, fit) <= 0.8 * free
 
 
 def test_the_limit_of_the_container_counts(tmp_path, monkeypatch):

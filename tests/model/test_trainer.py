@@ -185,8 +185,9 @@ def test_which_ids_tell_people_apart(person, unique):
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_killed_run_resumes_bitwise(table, tmp_path, monkeypatch, method, stop_after):
     recipe = tiny_recipe(method, epochs=3 if method == "rnc" else 7, lr=1e-2)
-    whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", QUIET)
-    save, seen, often = trainer.save_checkpoint, [], dataclasses.replace(QUIET, save_every=0.0)
+    chunked = dataclasses.replace(QUIET, chunk_size=5)  # remembered by the work directory
+    whole = train_model(table, recipe, tmp_path / "a", tmp_path / "wa", chunked)
+    save, seen, often = trainer.save_checkpoint, [], dataclasses.replace(chunked, save_every=0.0)
 
     def save_then_die(path, values):
         save(path, values)
@@ -310,6 +311,7 @@ def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, mon
         train_model(copied, recipe, folder, tmp_path / "w2", QUIET)
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, device="auto"))
         train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, chunk_size=2))
+        train_model(here, recipe, folder, tmp_path / "w2", dataclasses.replace(QUIET, memory=1.0))
         more = here[~here.trainable].tail(1).assign(participant_id="sub-new", prefix="sub-new_ses-1")
         train_model(pd.concat([here, more], ignore_index=True), recipe, folder, tmp_path / "w2", QUIET)
         for changed in (
@@ -320,6 +322,8 @@ def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, mon
             with pytest.raises(pytest.fail.Exception, match="trained again"):
                 train_model(changed, recipe, folder, tmp_path / "w3", QUIET)
             assert (folder / "model.json").is_file()  # until the new one is ready
+        with pytest.raises(TryAgainError, match="--batch-size"):
+            train_model(changed, recipe, folder, tmp_path / "w3", dataclasses.replace(QUIET, memory=1.0, seed=9))
         asked = dataclasses.replace(QUIET, precision="bfloat16")
         with pytest.raises(pytest.fail.Exception, match="trained again"):
             train_model(here, recipe, folder, tmp_path / "w3", asked)
