@@ -499,7 +499,9 @@ def gradram(
             "the volume; give the participant_id"
         )
     values = load_volume(volume, model.spec) if is_path else volume
-    if values.shape != model.spec.shape:
+    if values.shape == model.spec.shape:
+        values = values[model.spec.slices]
+    if values.shape != model.spec.cropped.shape:
         raise BadDataError(
             f"the volume has shape {values.shape}, but the model {model.name} needs {model.spec.shape} "
             f"({model.spec.resolution:g} mm); preprocess the scan for this model"

@@ -30,11 +30,12 @@ from brainage_bids.model.artifact import (
     read_model_json,
     recipe_of,
 )
+from brainage_bids.model.box import brain_is_cropped
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import software_versions, tells_people_apart
 from brainage_bids.model.checkpoint import load_weights
 from brainage_bids.model.contrast import LARGE, median_intensity, unlike_training
-from brainage_bids.model.dataset import load_volume
+from brainage_bids.model.dataset import crop, load_whole
 from brainage_bids.model.explain import gradram, map_affine, write_map
 from brainage_bids.model.linear import LinearMap
 from brainage_bids.model.model_options import ModelOptions
@@ -175,8 +176,8 @@ def predict_table(
     -------
     DataFrame
         ``prefix model predicted_age flags fold``, in the order of ``table``: ages in years; ``flags`` a list out of
-        ``out_of_fold``, ``in_training``, ``in_validation``, ``age_extrapolated``, ``contrast_extrapolated``; ``fold``
-        the number of the fold that held the person out, else None.
+        ``out_of_fold``, ``in_training``, ``in_validation``, ``age_extrapolated``, ``contrast_extrapolated``,
+        ``brain_cropped``; ``fold`` the number of the fold that held the person out, else None.
 
     Raises
     ------
@@ -204,7 +205,8 @@ def _predict_scan(
 ) -> tuple:
     """Return one row of `predict_table`; the map is written when the age is one that a person can have."""
     used, flags = folds_for(model, scan["participant_id"], dataset)
-    volume, training = load_volume(scan["volume"], model.spec), model.card["training"]
+    whole, training = load_whole(scan["volume"], model.spec), model.card["training"]
+    volume = crop(whole, model.spec, scan["volume"])
     age, cells = predict_volume(model, volume, used, workers)
     if not BELIEVABLE[0] <= age <= BELIEVABLE[1]:
         raise BadDataError(
@@ -216,6 +218,8 @@ def _predict_scan(
         flags.append("age_extrapolated")
     if unlike_training(median_intensity(volume), model.card):
         flags.append("contrast_extrapolated")
+    if brain_is_cropped(whole, model.spec):
+        flags.append("brain_cropped")
     if saliency:
         write_saliency(model, scan["saliency"], cells, used, scan["volume"])
     numbers = {fold["name"]: fold["fold"] for fold in model.card["members"]}
@@ -241,7 +245,7 @@ def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, fo
     path = Path(path)
     networks = [model.networks[fold] for fold in folds]
     bias = float(np.mean([network.head.bias.item() for network in networks]))
-    write_map(path, cells, map_affine(networks[0], model.spec.affine))
+    write_map(path, cells, map_affine(networks[0], model.spec.cropped.affine))
     total = float(np.sum(cells, dtype=np.float64))
     sidecar = {
         "Description": "Grad-RAM: years that each cell adds to the predicted age; signed, not rectified, not scaled",

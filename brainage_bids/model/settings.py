@@ -142,7 +142,7 @@ def _chunks(
     try:
         need, fixed = step_bytes(recipe, precision, options.recompute)
     except RuntimeError as error:
-        shape = " x ".join(map(str, recipe.spec.shape))
+        shape = " x ".join(map(str, recipe.spec.cropped.shape))
         raise BadDataError(
             f"recipe {recipe.name}: a volume of {shape} voxels is too small for the network ({error}); use a finer "
             "volume.resolution or fewer strides"
@@ -164,7 +164,7 @@ def _chunks(
 
 def step_bytes(recipe: Recipe, precision: str, recompute: bool = False) -> tuple[int, int]:
     """Return the bytes that each image of a step needs, and those of weights and optimiser, whatever their number."""
-    a_view = bytes_a_view(lambda: build_network(recipe), recipe.spec.shape, precision, recompute)
+    a_view = bytes_a_view(lambda: build_network(recipe), recipe.spec.cropped.shape, precision, recompute)
     with torch.device("meta"):  # only counted: no weights are drawn
         return a_view, fixed_bytes(build_network(recipe), recipe.training.optimiser)
 
