@@ -25,7 +25,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from brainage_bids.model.box import MARGIN_MM, brain_box, share_outside
+from brainage_bids.model.box import MARGIN_MM
 from brainage_bids.model.build import build_network
 from brainage_bids.model.explain import gradram
 from brainage_bids.model.recipe import Recipe, load_recipe
@@ -93,15 +93,19 @@ def speed(asked: argparse.Namespace) -> None:
             now = math.prod(shape), predicted[0], step[0]
             first = first or now
             ratios = [f"{whole / here:.2f}" for whole, here in zip(first, now, strict=True)]
-            print(f"| {name}, {crop} | {' x '.join(map(str, shape))} | {ratios[0]} | {predicted[0]:.2f} | {ratios[1]} "
-                  f"| {predicted[1]:.0f} | {step[0]:.2f} | {ratios[2]} | {step[1]:.0f} | {counted:.0f} |", flush=True)  # fmt: skip
+            cells = [f"{name}, {crop}", " x ".join(map(str, shape)), ratios[0]]
+            for (cpu, peak), ratio in ((predicted, ratios[1]), (step, ratios[2])):
+                cells += [f"{cpu:.2f}", ratio, f"{peak:.0f}"]
+            cells.append(f"{counted:.0f}")
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def cover(asked: argparse.Namespace) -> None:
     """Print how much of the brains of real people lies outside of boxes."""
     masks = [path for data in asked.data for path in brain_masks(data, asked.work)]
     spec = VolumeSpec.on_grid(2)
-    boxes = {f"brain and {mm} mm": margin_box(spec, mm) for mm in MARGINS}
+    low, high = np.array(DEFAULT_BRAIN_MM[::2]), np.array(DEFAULT_BRAIN_MM[1::2])
+    boxes = {f"brain and {mm} mm": (low - mm, high + mm) for mm in MARGINS}
     for name in asked.recipes:
         cropped = recipe_with(name, "brain").spec
         boxes[f"box of {name}"] = in_mm(cropped)
@@ -111,20 +115,14 @@ def cover(asked: argparse.Namespace) -> None:
         at = np.argwhere(inside) * spec.resolution + np.array(spec.origin)
         for name, (low, high) in boxes.items():
             shares[name].append(1 - ((at >= low) & (at <= high)).all(axis=1).mean())
-    print(f"{len(masks)} scans\n| box | median, % | largest, % | " +
-          " | ".join(f"above {share:.1%}" for share in SHARES) + " |\n" + "| --- " * (3 + len(SHARES)) + "|")  # fmt: skip
+    above = " | ".join(f"above {share:.1%}" for share in SHARES)
+    print(f"{len(masks)} scans\n| box | median, % | largest, % | {above} |\n" + "| --- " * (3 + len(SHARES)) + "|")
     for name, found in shares.items():
         counts = " | ".join(str(int((np.array(found) > share).sum())) for share in SHARES)
         print(f"| {name} | {100 * np.median(found):.3f} | {100 * max(found):.2f} | {counts} |")
-    worst = np.argsort(shares[f"brain and {MARGIN_MM} mm"])[::-1][:6]
-    print("most outside:", ", ".join(f"{masks[k].name.split('_space')[0]} of {masks[k].parents[-1 - len(asked.work.parts)].name} "
-                                     f"{100 * shares[f'brain and {MARGIN_MM} mm'][k]:.2f} %" for k in worst))  # fmt: skip
-
-
-def margin_box(spec: VolumeSpec, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends (mm) of the template's brain with a margin, as far as the grid goes."""
-    low, high = np.array(DEFAULT_BRAIN_MM[::2]) - margin, np.array(DEFAULT_BRAIN_MM[1::2]) + margin
-    return low, high
+    outside = shares[f"brain and {MARGIN_MM} mm"]
+    for k in np.argsort(outside)[::-1][:6]:
+        print(f"{masks[k].relative_to(asked.work).parts[0]} {masks[k].name.split('_space')[0]}: {outside[k]:.2%}")
 
 
 def in_mm(spec: VolumeSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -123,7 +123,8 @@ def check_spec(values: Any, source: str | Path, key: str = "volume_spec") -> Vol
                 f"{spec.resolution:g} mm)")  # fmt: skip
     if shape[0] * shape[1] * shape[2] > MOST_VOXELS:
         refuse(source, f"{key}.shape", shape, f"{MOST_VOXELS:,} voxels at most")
-    ends = [(low, low + (side - 1) * spec.resolution) for low, side in zip(spec.origin, shape, strict=True)]
-    if not all(low <= 0 <= high for low, high in ends):
-        refuse(source, f"{key}.origin", values["origin"], "the first corner of a grid that holds the point 0, 0, 0")
+    for grid, of, what in ((spec, "origin", "the first corner of a grid"), (spec.cropped, "box", "a box")):
+        ends = [(low, low + (side - 1) * spec.resolution) for low, side in zip(grid.origin, grid.shape, strict=True)]
+        if not all(low <= 0 <= high for low, high in ends):
+            refuse(source, f"{key}.{of}", values[of], f"{what} that holds the point 0, 0, 0")
     return spec
