@@ -37,6 +37,7 @@ RECIPES = ("rnc-highrez", "rnc-lowrez", "rnc-demo")
 MARGINS = (0, 2, 3, 4, 8)  # mm
 SHARES = (0.001, 0.005, 0.01)
 VIEWS = 2
+MANY = 20  # scans of a dataset
 
 
 def recipe_with(name: str, crop: str, more: tuple[str, ...] = ()) -> Recipe:
@@ -102,7 +103,7 @@ def speed(asked: argparse.Namespace) -> None:
 
 def cover(asked: argparse.Namespace) -> None:
     """Print how much of the brains of real people lies outside of boxes."""
-    masks = [path for data in asked.data for path in brain_masks(data, asked.work)]
+    masks = [path for data in asked.data for path in brain_masks(data, asked.work, asked.every)]
     spec = VolumeSpec.on_grid(2)
     low, high = np.array(DEFAULT_BRAIN_MM[::2]), np.array(DEFAULT_BRAIN_MM[1::2])
     boxes = {f"brain and {mm} mm": (low - mm, high + mm) for mm in MARGINS}
@@ -132,8 +133,8 @@ def in_mm(spec: VolumeSpec) -> tuple[np.ndarray, np.ndarray]:
     return low, low + np.array(grid.shape) * grid.resolution
 
 
-def brain_masks(data: Path, work: Path) -> list[Path]:
-    """Preprocess a BIDS dataset at 2 mm and return the brain masks in template space."""
+def brain_masks(data: Path, work: Path, every: int) -> list[Path]:
+    """Preprocess every n-th scan of a BIDS dataset at 2 mm and return the brain masks in template space."""
     from brainage_bids.bids.outputs import Outputs
     from brainage_bids.bids.read import DatasetQuery, read_dataset
     from brainage_bids.preprocess.preprocess_options import PreprocessOptions
@@ -141,6 +142,7 @@ def brain_masks(data: Path, work: Path) -> list[Path]:
 
     outputs, spec = Outputs(work / data.name), VolumeSpec.on_grid(2)
     scans = read_dataset(DatasetQuery(bids_dir=data)).scans
+    scans = scans[::every] if len(scans) > MANY else scans
     preprocess(scans, [spec], outputs, PreprocessOptions(work / "preprocess", nprocs=1, progress=False))
     return [path for scan in scans if (path := outputs.mask(scan, spec)).is_file()]
 
@@ -167,6 +169,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="*", default=RECIPES)
     parser.add_argument("--set", nargs="*", default=(), help="SECTION.KEY=VALUE of the recipes")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--every", type=int, default=1, help=f"of datasets of more than {MANY} scans take every n-th")
     parser.add_argument("--people", type=int, default=72)
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
     asked = parser.parse_args()

@@ -447,7 +447,7 @@ def gradram(
     model
         From `load_model`; or your own network in evaluation mode (see `brainage_bids.model.explain.gradram`).
     volume
-        Path of a volume made for this model, or its values ``(X, Y, Z)``, RAS+.
+        Path of a volume made for this model, or its values ``(X, Y, Z)``, RAS+: all, or those that the model reads.
     participant_id
         Participant of the volume; None reads it from a file name that starts with ``sub-``. A model with several folds
         needs it, because it uses the member that held this person out.

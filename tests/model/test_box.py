@@ -11,6 +11,7 @@ import pytest
 import torch
 from modelstudy import SPEC, make_table, tiny_recipe
 
+from brainage_bids import gradram as gradram_of
 from brainage_bids.bids.files import read_json, write_json
 from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.bids.volumes import check_spec
@@ -131,6 +132,17 @@ def test_a_boxed_model_places_its_map_right(box_model, table):
     assert VolumeSpec.from_dict(sidecar["VolumeSpec"]) == spec
     card = (box_model / "MODEL_CARD.md").read_text()
     assert "the network reads the box of 21 x 25 x 21 voxels around the template's brain" in card
+
+
+def test_the_python_door_takes_the_volume_whole_or_cropped(box_model, table):
+    model, path = load_model(box_model), table.volume[0]
+    age, cells = gradram_of(model, path, participant_id="sub-00")
+    for values in (load_whole(path, model.spec), load_volume(path, model.spec)):
+        again, same = gradram_of(model, values, participant_id="sub-00")
+        assert again == age
+        assert np.array_equal(same, cells)
+    with pytest.raises(BadDataError, match=r"shape \(20, 25, 21\), but the model tiny-rnc needs"):
+        gradram_of(model, load_volume(path, model.spec)[1:])
 
 
 @pytest.mark.parametrize("crop", ["none", "brain"])
