@@ -39,6 +39,8 @@ def crop(volume: np.ndarray, spec: VolumeSpec, path: str | Path) -> np.ndarray:
     BadDataError
         When nothing of the brain is in it.
     """
+    if spec.box is None:
+        return volume
     read = np.ascontiguousarray(volume[spec.slices])
     if not read.any():
         raise BadDataError(f"{path} holds only zeros in the box that the model reads; look at the scan and its report")
