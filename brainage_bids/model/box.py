@@ -1,4 +1,4 @@
-"""The box of the grid that a network reads: the template's brain with a margin, in steps of the network's stride.
+"""The box of the grid that a network reads: the template's brain with a margin, a multiple of the network's stride.
 
 Most of the grid is air. A network computes it all the same, and batch norm makes it other than zero.
 """
@@ -12,20 +12,16 @@ import numpy as np
 
 from brainage_bids.schema import VolumeSpec
 
-MARGIN_MM = 3  # around the template's brain; models know their box by it, so it must not change
+MARGIN_MM = 2  # around the template's brain; models know their box by it, so it must not change
 MOST_OUTSIDE = 0.005  # share of a brain; measured on real scans, see docs/measured.md
 
 
-def brain_box(
-    spec: VolumeSpec, brain_mm: Sequence[int], stride: int, cells_on_voxels: bool
-) -> tuple[tuple[int, int], ...]:
+def brain_box(spec: VolumeSpec, brain_mm: Sequence[int], stride: int) -> tuple[tuple[int, int], ...]:
     """Return first and last voxel along each axis of the box that a network reads.
 
     It is the brain and `MARGIN_MM` around it, in the nearest voxels, as far as the grid goes, then grown evenly on both
-    sides. Where the cells of the last stage are centred on every ``stride``-th voxel, it has a multiple of ``stride``
-    voxels and one: the first and the last cell then lie on its first and last voxel, so that left and right are treated
-    alike. Where a cell is centred on the middle of ``stride`` voxels, it has a multiple. An axis of the grid that is
-    too short for this is read whole.
+    sides to a multiple of ``stride``: a voxel more would cost the network's last stage a layer of cells on each axis.
+    An axis of the grid that is too short for this is read whole.
 
     Parameters
     ----------
@@ -34,17 +30,14 @@ def brain_box(
     brain_mm
         First and last mm of the template's brain along x, y, z.
     stride
-        Voxels from one cell to the next.
-    cells_on_voxels
-        Whether the first cell is centred on the first voxel.
+        Voxels from one cell of the last stage to the next.
     """
     box = []
     for axis, side in enumerate(spec.shape):
         low, high = brain_mm[2 * axis] - MARGIN_MM, brain_mm[2 * axis + 1] + MARGIN_MM
         first = max(0, math.floor((low - spec.origin[axis]) / spec.resolution + 0.5))
         last = min(side - 1, math.ceil((high - spec.origin[axis]) / spec.resolution - 0.5))
-        more = int(cells_on_voxels)
-        wanted = -(-(last - first + 1 - more) // stride) * stride + more
+        wanted = -(-(last - first + 1) // stride) * stride
         if wanted > side:
             box.append((0, side - 1))
             continue

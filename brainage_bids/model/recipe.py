@@ -194,22 +194,17 @@ class Recipe:
         spec = VolumeSpec.on_grid(volume.resolution, volume.template, volume.intensity, volume.template_sha)
         if volume.crop == "none":
             return spec
-        return replace(spec, box=brain_box(spec, volume.brain_mm, self.total_stride, self.cells_on_voxels))
+        return replace(spec, box=brain_box(spec, volume.brain_mm, self.total_stride))
 
     @property
     def total_stride(self) -> int:
         """Voxels from one cell of the network's last stage to the next."""
         if self.method == "ridge":
             return 1
-        if not self.cells_on_voxels:
+        if self.network.architecture == "sfcn":
             return 32  # five poolings by two
         pooled = 2 if self.network.stem_pool else 1
         return self.network.stem_stride * pooled * math.prod(self.network.stage_strides)
-
-    @property
-    def cells_on_voxels(self) -> bool:
-        """Whether the first cell is centred on the first voxel; else on the middle of the first voxels."""
-        return self.method == "ridge" or self.network.architecture == "resnet"
 
     def to_dict(self) -> dict:
         """Return the JSON form."""

@@ -27,7 +27,7 @@ from brainage_bids.model.train import train_model
 from brainage_bids.schema import DEFAULT_BRAIN_MM, VolumeSpec
 
 QUIET = ModelOptions(device="cpu", progress=False)
-PAPERS_BOX = ((16, 176), (19, 211), (3, 163))  # of rnc-highrez; models know their box by it
+PAPERS_BOX = ((17, 176), (20, 211), (4, 163))  # of rnc-highrez; models know their box by it
 
 
 def tiny_boxed_recipe():
@@ -51,7 +51,7 @@ def test_hashes_of_before_hold():
 def test_a_spec_with_a_box_survives_json():
     spec = load_recipe("rnc-highrez", ["volume.crop=brain"]).spec
     assert spec.box == PAPERS_BOX
-    assert spec.to_dict()["box"] == [[16, 176], [19, 211], [3, 163]]
+    assert spec.to_dict()["box"] == [[17, 176], [20, 211], [4, 163]]
     read = check_spec(json.loads(json.dumps(spec.to_dict())), "model.json")
     assert read == spec
     assert hash(read) == hash(spec)
@@ -59,8 +59,8 @@ def test_a_spec_with_a_box_survives_json():
     assert "box" not in spec.whole.to_dict()
     assert spec.fingerprint != spec.whole.fingerprint
     assert (spec.shape, spec.affine) == (spec.whole.shape, spec.whole.affine)
-    assert spec.cropped.shape == (161, 193, 161)
-    first = np.array(spec.affine) @ [16, 19, 3, 1]
+    assert spec.cropped.shape == (160, 192, 160)
+    first = np.array(spec.affine) @ [17, 20, 4, 1]
     assert np.allclose(np.array(spec.cropped.affine)[:, 3], first)
 
 
@@ -71,26 +71,21 @@ def test_a_box_holds_the_brain_in_steps_of_the_stride(name):
     with torch.device("meta"):
         network = build_network(recipe)
     assert network.total_stride == stride
-    assert (network.cell_offset == 0) == recipe.cells_on_voxels
     for axis, ((first, last), side) in enumerate(zip(spec.box, spec.shape, strict=True)):
         assert 0 <= first < last < side
         low, high = (spec.origin[axis] + at * spec.resolution for at in (first - 0.5, last + 0.5))
         assert low <= DEFAULT_BRAIN_MM[2 * axis] - MARGIN_MM
         assert high >= DEFAULT_BRAIN_MM[2 * axis + 1] + MARGIN_MM
-        if (first, last) != (0, side - 1):
-            assert (last - first + 1 - recipe.cells_on_voxels) % stride == 0
-    if spec.box[0] != (0, spec.shape[0] - 1):  # left and right alike: the cells are centred on the midline
-        cells = (spec.cropped.shape[0] - 1) // stride + 1
-        middle = network.cell_offset + stride * (cells - 1) / 2
-        assert abs(spec.cropped.origin[0] + spec.resolution * middle) <= spec.resolution / 2
+        assert (last - first + 1) % stride == 0 or (first, last) == (0, side - 1)
 
 
 def test_a_box_stays_within_the_grid():
     spec = VolumeSpec.on_grid(8)
     assert spec.shape == (24, 28, 24)
-    assert brain_box(spec, (-90, 90, -130, 90, -76, 110), 4, True) == ((0, 23), (0, 27), (0, 23))  # 25 do not fit
-    assert brain_box(spec, (-90, 20, -107, 73, -72, 82), 4, True)[0] == (0, 16)  # grown to one side only
-    assert brain_box(spec, DEFAULT_BRAIN_MM, 32, False) == ((0, 23), (0, 27), (0, 23))
+    assert brain_box(spec, (-90, 90, -130, 90, -76, 110), 5) == ((0, 23), (0, 27), (0, 23))  # 25 do not fit
+    assert brain_box(spec, (-100, 12, -107, 73, -72, 82), 8)[0] == (0, 15)  # no room on the left
+    assert brain_box(spec, (-22, 100, -107, 73, -72, 82), 8)[0] == (8, 23)  # nor on the right
+    assert brain_box(spec, DEFAULT_BRAIN_MM, 32) == ((0, 23), (0, 27), (0, 23))
 
 
 @pytest.fixture(scope="module")
@@ -122,16 +117,16 @@ def test_what_is_loaded_is_a_part_of_the_volume(table, tmp_path):
 
 def test_a_boxed_model_places_its_map_right(box_model, table):
     spec = load_model(box_model).spec
-    assert spec.box == ((2, 22), (3, 27), (0, 20))
+    assert spec.box == ((3, 22), (3, 26), (1, 20))
     row = predict_table(box_model, table.head(1), QUIET).iloc[0]
     image, sidecar = nib.load(table.saliency[0]), read_json(sidecar_path(Path(table.saliency[0])))
     assert np.allclose(image.affine, np.array(spec.cropped.affine) @ np.diag([4, 4, 4, 1]))
-    assert image.affine[0, 3] == -96 + 2 * 8
-    assert image.shape == (6, 7, 6)
+    assert image.affine[0, 3] == -96 + 3 * 8
+    assert image.shape == (5, 6, 5)
     assert image.get_fdata().sum() + sidecar["Bias"] == pytest.approx(row.predicted_age, abs=1e-4)
     assert VolumeSpec.from_dict(sidecar["VolumeSpec"]) == spec
     card = (box_model / "MODEL_CARD.md").read_text()
-    assert "the network reads the box of 21 x 25 x 21 voxels around the template's brain" in card
+    assert "the network reads the box of 20 x 24 x 20 voxels around the template's brain" in card
 
 
 def test_the_python_door_takes_the_volume_whole_or_cropped(box_model, table):
@@ -141,7 +136,7 @@ def test_the_python_door_takes_the_volume_whole_or_cropped(box_model, table):
         again, same = gradram_of(model, values, participant_id="sub-00")
         assert again == age
         assert np.array_equal(same, cells)
-    with pytest.raises(BadDataError, match=r"shape \(20, 25, 21\), but the model tiny-rnc needs"):
+    with pytest.raises(BadDataError, match=r"shape \(19, 24, 20\), but the model tiny-rnc needs"):
         gradram_of(model, load_volume(path, model.spec)[1:])
 
 
@@ -176,7 +171,7 @@ def test_who_is_cut_by_the_box_is_flagged(box_model, table, tmp_path):
     rows = []
     for name, count in (("few", few), ("many", many)):
         outside = data.copy()
-        outside[:2].ravel()[:count] = 0.5  # the box begins at the third voxel along x
+        outside[:3].ravel()[:count] = 0.5  # the box begins at the fourth voxel along x
         assert share_outside(outside, spec) == pytest.approx(count / (inside + count))
         path = tmp_path / f"{name}.nii.gz"
         nib.save(nib.Nifti1Image(outside, spec.affine), path)
