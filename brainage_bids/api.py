@@ -458,7 +458,7 @@ def gradram(
     model
         From `load_model`; or your own network in evaluation mode (see `brainage_bids.model.explain.gradram`).
     volume
-        Path of a volume made for this model, or its values ``(X, Y, Z)``, RAS+.
+        Path of a volume made for this model, or its values ``(X, Y, Z)``, RAS+: all, or those that the model reads.
     participant_id
         Participant of the volume; None reads it from a file name that starts with ``sub-``. A model with several folds
         needs it, because it uses the member that held this person out.
@@ -510,7 +510,9 @@ def gradram(
             "the volume; give the participant_id"
         )
     values = load_volume(volume, model.spec) if is_path else volume
-    if values.shape != model.spec.shape:
+    if values.shape == model.spec.shape:
+        values = values[model.spec.slices]
+    if values.shape != model.spec.cropped.shape:
         raise BadDataError(
             f"the volume has shape {values.shape}, but the model {model.name} needs {model.spec.shape} "
             f"({model.spec.resolution:g} mm); preprocess the scan for this model"

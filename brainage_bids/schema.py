@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 DEFAULT_SEED = 20251127
 DEFAULT_TEMPLATE = "MNI152NLin2009aSym"
 DEFAULT_TEMPLATE_SHA = "02bbc9b59082"  # hash of its arrays, see preprocess.template.content_sha
+DEFAULT_BRAIN_MM = (-72, 72, -107, 73, -72, 82)  # first and last mm of its brain along x, y, z (RAS+)
 
 # The paper's grid: 193 x 229 x 193 voxels of 1 mm, voxel (0, 0, 0) at this RAS+ world position (mm).
 GRID_EXTENT_MM = (193, 229, 193)
@@ -25,6 +26,9 @@ AGE_BINS = ((20.0, 40.0), (40.0, 60.0), (60.0, 80.0), (80.0, math.inf))  # half-
 class VolumeSpec:
     """The kind of volume a model needs. It is stored with the weights, and in the sidecar of every volume.
 
+    A volume on disk always has the whole grid, so that all models of one template and voxel size share it. A model may
+    read a box of it only: `cropped` is the grid of what it reads, `whole` that of the file.
+
     Parameters
     ----------
     template
@@ -32,7 +36,7 @@ class VolumeSpec:
     resolution
         Isotropic voxel size, mm.
     shape
-        Voxels along x, y, z of the RAS+ grid.
+        Voxels along x, y, z of the whole RAS+ grid.
     origin
         World position (mm, RAS+) of the centre of voxel (0, 0, 0).
     intensity
@@ -42,6 +46,9 @@ class VolumeSpec:
         Increased when the meaning of the other fields changes.
     template_sha
         First 12 hex digits of the SHA-256 of the template's arrays, so that two templates of one name are never mixed.
+    box
+        First and last voxel of the grid that a model reads, along x, y, z; None when it reads all. It is left out of
+        the JSON form when None, so that hashes of before hold.
     """
 
     template: str = DEFAULT_TEMPLATE
@@ -51,6 +58,7 @@ class VolumeSpec:
     intensity: str = "minmax"
     version: int = 1
     template_sha: str = DEFAULT_TEMPLATE_SHA
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
 
     @classmethod
     def on_grid(
@@ -74,16 +82,38 @@ class VolumeSpec:
         fields = dict(values)
         fields["shape"] = tuple(int(n) for n in fields["shape"])
         fields["origin"] = tuple(float(v) for v in fields["origin"])
+        if fields.get("box") is not None:
+            fields["box"] = tuple((int(first), int(last)) for first, last in fields["box"])
         return cls(**fields)
 
     def to_dict(self) -> dict:
         """Return the JSON form."""
-        values = asdict(self)
-        return {**values, "shape": list(self.shape), "origin": list(self.origin)}
+        values = asdict(self) | {"shape": list(self.shape), "origin": list(self.origin)}
+        box = values.pop("box")
+        return values if box is None else {**values, "box": [list(ends) for ends in box]}
+
+    @property
+    def whole(self) -> VolumeSpec:
+        """The volume on disk, whatever part of it a model reads."""
+        return replace(self, box=None)
+
+    @property
+    def cropped(self) -> VolumeSpec:
+        """The grid of what a model reads, which is no volume on disk."""
+        if self.box is None:
+            return self
+        shape = tuple(last - first + 1 for first, last in self.box)
+        origin = tuple(at + first * self.resolution for at, (first, _) in zip(self.origin, self.box, strict=True))
+        return replace(self, shape=shape, origin=origin, box=None)
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """What a model reads, as indices into a volume ``(X, Y, Z)`` of the whole grid."""
+        return tuple(slice(first, last + 1) for first, last in self.box or ((0, side - 1) for side in self.shape))
 
     @property
     def affine(self) -> tuple[tuple[float, ...], ...]:
-        """4 x 4 voxel-to-world matrix (mm, RAS+), as nested tuples."""
+        """4 x 4 voxel-to-world matrix of the whole grid (mm, RAS+), as nested tuples."""
         r, (x, y, z) = self.resolution, self.origin
         return ((r, 0.0, 0.0, x), (0.0, r, 0.0, y), (0.0, 0.0, r, z), (0.0, 0.0, 0.0, 1.0))
 

@@ -216,9 +216,10 @@ def check_models(
         from brainage_bids.model.predict import check_answer, load_model
 
         loaded = load_model(folder, "cpu")
-        if model.spec not in brains:
-            brains[model.spec] = _template_brain(model.spec, templates)
-        check_answer(loaded, brains[model.spec])
+        whole = model.spec.whole
+        if whole not in brains:
+            brains[whole] = _template_brain(whole, templates)
+        check_answer(loaded, brains[whole][model.spec.slices])
         del loaded
     release_heap()
 

@@ -37,10 +37,12 @@ def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engine
     """Return the values for the methods text, from the volumes and the content of ``model.json`` of each model."""
     values: dict = {"version": __version__, "engines": engines, "saliency": bool(cards), "coverage": 95}
     names = ("template", "resolution", "shape", "intensity")
-    values["grids"] = [{name: getattr(spec, name) for name in names} for spec in dict.fromkeys(specs)]
+    values["grids"] = [
+        {name: getattr(spec, name) for name in names} for spec in dict.fromkeys(spec.whole for spec in specs)
+    ]
     models = []
     for card in cards:
-        training = card["training"]
+        training, spec = card["training"], VolumeSpec.from_dict(card["volume_spec"])
         models.append(
             {
                 "name": card["name"],
@@ -53,6 +55,7 @@ def methods_values(specs: Sequence[VolumeSpec], cards: Sequence[Mapping], engine
                 "left_out": next((m["left_out"].partition("=")[0] for m in card["members"] if m.get("left_out")), None),
                 "phantom": bool(card.get("phantom")),
                 "who": card.get("who"),
+                "box": spec.cropped.shape if spec.box else None,
             }
         )
     return {**values, "models": models, "lines": [_line(card) for card in cards]}

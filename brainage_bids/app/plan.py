@@ -53,7 +53,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     templates = [asked] if asked else []
     if recipe is not None:
         recipe, templates = recipe_on(recipe, options.template, asked, outputs)
-    specs: list[VolumeSpec] = [recipe.spec] if recipe else []
+    specs: list[VolumeSpec] = [recipe.spec.whole] if recipe else []
     if options.preprocess_only:
         recipe = None  # only its volumes are needed
     if recipe is not None and outputs.model(recipe.name).is_symlink():
@@ -77,7 +77,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
             spec = model_spec(folder)
             template = model_template(folder.name, folder, spec, options.template, asked, outputs)
             templates = [*templates, *([template] if template else [])]
-            specs.append(spec)
+            specs.append(spec.whole)
     refuse_same_names(models, outputs)
     files: dict[str, VolumeSpec] = {}
     for spec in dict.fromkeys(specs):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.errors import UsageError
-from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
+from brainage_bids.schema import DEFAULT_BRAIN_MM, DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
 
 if TYPE_CHECKING:
     from brainage_bids.model.recipe import Recipe
@@ -41,8 +41,19 @@ def recipe_on(
     """Return the recipe on ``--template``, else on its own template, and a list with that one unless it is embedded."""
     template = asked if wanted is not None else asked_template(recipe.volume.template, outputs)
     name, sha = (template.name, template.sha) if template else (DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA)
-    volume = dataclasses.replace(recipe.volume, template=name, template_sha=sha)
+    volume = dataclasses.replace(recipe.volume, template=name, template_sha=sha, brain_mm=_brain_mm(recipe, template))
     return dataclasses.replace(recipe, volume=volume), [template] if template else []
+
+
+def _brain_mm(recipe: Recipe, template: Template | None) -> tuple[int, ...]:
+    """Return where the brain of a recipe's template is, when the recipe needs it."""
+    if recipe.volume.crop == "none":
+        return recipe.volume.brain_mm
+    if template is None:
+        return DEFAULT_BRAIN_MM
+    from brainage_bids.preprocess.template import brain_mm
+
+    return brain_mm(template)
 
 
 def model_template(

@@ -16,6 +16,11 @@ from brainage_bids.schema import VolumeSpec
 MOST_VOXELS = 100_000_000  # of a volume; the paper's field of view at 0.5 mm has 68 million
 EXTENT_MM = (50.0, 500.0)  # of a volume along each axis
 
+
+def _ends(value: Any) -> bool:
+    return list_of(between(0, 4096, int))(value) and len(value) == 2
+
+
 SPEC: dict[str, Check] = {
     "template": (matches(r"[0-9A-Za-z]+"), "a name of letters and digits"),
     "resolution": (between(0.5, 16), "a voxel size of 0.5 to 16 mm"),
@@ -24,6 +29,7 @@ SPEC: dict[str, Check] = {
     "intensity": (lambda v: v in ("minmax", "zscore"), "minmax or zscore"),
     "version": (lambda v: v == VolumeSpec.version, f"{VolumeSpec.version}; a newer brainage-bids may read it"),
     "template_sha": (matches(r"[0-9a-f]{12}"), "12 hexadecimal digits"),
+    "box": (lambda v: list_of(_ends)(v) and len(v) == 3, "first and last voxel along each of the three axes"),
 }
 
 
@@ -104,16 +110,21 @@ def check_spec(values: Any, source: str | Path, key: str = "volume_spec") -> Vol
         refuse(source, key, values, "a table of keys")
     if unknown := sorted(set(values) - set(SPEC)):
         refuse(source, f"{key}.{unknown[0]}", values[unknown[0]], "left out: this version does not know it")
-    needed = {name + ("?" if name == "template_sha" else ""): check for name, check in SPEC.items()}
+    needed = {name + ("?" if name in ("template_sha", "box") else ""): check for name, check in SPEC.items()}
     check_keys(values, needed, source, f"{key}.")
     shape, spec = values["shape"], VolumeSpec.from_dict(values)
     least, most = EXTENT_MM
-    if not all(least <= side * spec.resolution <= most for side in shape):
+    if spec.box is not None and not all(f < n <= s - 1 for (f, n), s in zip(spec.box, shape, strict=True)):
+        refuse(
+            source, f"{key}.box", values["box"], f"first and last voxel, in this order and within the grid of {shape}"
+        )
+    if not all(least <= side * spec.resolution <= most for side in (*shape, *spec.cropped.shape)):
         refuse(source, f"{key}.shape", shape, f"{least:g} to {most:g} mm along each axis (here: voxels of "
                 f"{spec.resolution:g} mm)")  # fmt: skip
     if shape[0] * shape[1] * shape[2] > MOST_VOXELS:
         refuse(source, f"{key}.shape", shape, f"{MOST_VOXELS:,} voxels at most")
-    ends = [(low, low + (side - 1) * spec.resolution) for low, side in zip(spec.origin, shape, strict=True)]
-    if not all(low <= 0 <= high for low, high in ends):
-        refuse(source, f"{key}.origin", values["origin"], "the first corner of a grid that holds the point 0, 0, 0")
+    for grid, of, what in ((spec, "origin", "the first corner of a grid"), (spec.cropped, "box", "a box")):
+        ends = [(low, low + (side - 1) * spec.resolution) for low, side in zip(grid.origin, grid.shape, strict=True)]
+        if not all(low <= 0 <= high for low, high in ends):
+            refuse(source, f"{key}.{of}", values[of], f"{what} that holds the point 0, 0, 0")
     return spec

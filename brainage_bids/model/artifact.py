@@ -173,9 +173,10 @@ def read_model_json(path: str | Path) -> dict[str, Any]:
         refuse(path, "calibration", f"of fold {strange[0]}", "people of the folds that the members have")
     recipe, spec = recipe_of(card, path), VolumeSpec.from_dict(card["volume_spec"])
     if recipe.spec != spec:
-        differ = next(key for key, value in spec.to_dict().items() if recipe.spec.to_dict()[key] != value)
-        refuse(path, f"volume_spec.{differ}", card["volume_spec"].get(differ), f"{recipe.spec.to_dict()[differ]}, "
-                "as the recipe in the same file says")  # fmt: skip
+        wanted, given = recipe.spec.to_dict(), spec.to_dict()
+        differ = next(key for key in {**given, **wanted} if wanted.get(key) != given.get(key))
+        right = wanted.get(differ, "left out")
+        refuse(path, f"volume_spec.{differ}", given.get(differ), f"{right}, as the recipe in the same file says")
     return card
 
 

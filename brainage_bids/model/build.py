@@ -15,7 +15,7 @@ from brainage_bids.model.sfcn import SFCN3D
 def build_network(recipe: Recipe) -> BrainNetwork:
     """Return the untrained network of a recipe."""
     if recipe.method == "ridge":
-        return LinearMap(recipe.spec.shape)
+        return LinearMap(recipe.spec.cropped.shape)
     network = recipe.network
     if network.architecture == "sfcn":
         return SFCN3D(network.width, dropout=network.dropout)

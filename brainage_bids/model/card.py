@@ -18,6 +18,7 @@ from brainage_bids.model.artifact import FORMAT, hash_participant
 from brainage_bids.model.contrast import known_medians, known_range
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import EffectiveSettings
+from brainage_bids.schema import VolumeSpec
 
 _VALIDATION = {True: "validation people, who also chose the best epoch", False: "validation people"}
 CALIBRATION_KEYS = ("age", "predicted_age", "fold", "predicted_age_sd")  # the last for models of several trainings
@@ -182,6 +183,9 @@ def card_text(values: Mapping[str, Any]) -> str:
     cell = architecture["total_stride"] * spec["resolution"]
     shape = " x ".join(map(str, spec["shape"]))
     volume = f"{shape} voxels of {spec['resolution']:g} mm, intensity rule `{spec['intensity']}`"
+    if spec.get("box"):
+        box = " x ".join(map(str, VolumeSpec.from_dict(spec).cropped.shape))
+        volume += f"; the network reads the box of {box} voxels around the template's brain"
     width = "" if recipe["method"] == "ridge" else f", width {recipe['network']['width']}"
     network = f"{architecture['backbone']}{width}"
     used = f"{effective['epochs']} epochs, head {effective['head_epochs']} epochs, seed {values['seed']}"

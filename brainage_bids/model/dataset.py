@@ -21,7 +21,34 @@ from brainage_bids.schema import VolumeSpec
 
 
 def load_volume(path: str | Path, spec: VolumeSpec) -> np.ndarray:
-    """Return one volume as float32 ``(X, Y, Z)``, RAS+.
+    """Return what a model reads of one volume: float32 ``spec.cropped.shape``, RAS+.
+
+    Raises
+    ------
+    NoInputError, BadDataError
+        As `load_whole`; also when what the model reads is empty.
+    """
+    return crop(load_whole(path, spec), spec, path)
+
+
+def crop(volume: np.ndarray, spec: VolumeSpec, path: str | Path) -> np.ndarray:
+    """Return what a model reads of a volume ``(X, Y, Z)`` of the whole grid.
+
+    Raises
+    ------
+    BadDataError
+        When nothing of the brain is in it.
+    """
+    if spec.box is None:
+        return volume
+    read = np.ascontiguousarray(volume[spec.slices])
+    if not read.any():
+        raise BadDataError(f"{path} holds only zeros in the box that the model reads; look at the scan and its report")
+    return read
+
+
+def load_whole(path: str | Path, spec: VolumeSpec) -> np.ndarray:
+    """Return one volume as float32 ``spec.shape``, RAS+, whatever part of it a model reads.
 
     Raises
     ------
@@ -37,10 +64,11 @@ def load_volume(path: str | Path, spec: VolumeSpec) -> np.ndarray:
             raise NoInputError(f"{file} is not there; run the preprocessing of this scan again")
     values = read_json(sidecar)
     made_for = volume_spec(values, sidecar) if isinstance(values, dict) else None
-    if made_for != spec:
+    if made_for != spec.whole:
         made_spec = made_for.to_dict() if made_for else "no model"
         raise BadDataError(
-            f"{path} was made for {made_spec}, but the model needs {spec.to_dict()}; preprocess the scan for this model"
+            f"{path} was made for {made_spec}, but the model needs {spec.whole.to_dict()}; preprocess the scan for "
+            "this model"
         )
     image = load_image(path, "remove it and preprocess the scan again")
     data = np.asarray(image.dataobj, dtype=np.float32)
@@ -61,7 +89,9 @@ def cache_volumes(
     report: Callable[[int], None] = lambda done: None,
     threads: int = 1,
 ) -> Path:
-    """Write all volumes into one file that a training maps into memory; a file of the same volumes is used again.
+    """Write what a model reads of all volumes into one file that a training maps into memory.
+
+    A file of the same volumes is used again.
 
     Intensities are kept as float16, half the size: their error, below 0.0005 of the range, is a fiftieth of the noise
     that training adds. Predictions never read this file.
@@ -96,7 +126,7 @@ def cache_volumes(
     for left in folder.glob(f".tmp-*-{path.name}"):  # of a run that was killed
         left.unlink()
     with atomic(path) as temporary, ThreadPoolExecutor(threads) as pool:
-        volumes = _reserved(temporary, (len(paths), *spec.shape))
+        volumes = _reserved(temporary, (len(paths), *spec.cropped.shape))
         for start in range(0, len(paths), 2 * threads):  # no more is read ahead than fits into memory
             part = paths[start : start + 2 * threads]
             for index, volume in enumerate(pool.map(lambda one: load_volume(one, spec), part), start):

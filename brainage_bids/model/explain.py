@@ -61,6 +61,7 @@ def gradram(model: BrainNetwork, volume: np.ndarray | Tensor) -> tuple[float, np
 def map_affine(model: BrainNetwork, image_affine: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
     """Return the 4 x 4 voxel-to-world matrix (mm) of a Grad-RAM map.
 
+    ``image_affine`` is that of what the network reads: of the box, where it reads one (`VolumeSpec.cropped`).
     Cell k is centred on input voxel ``s * k + o``, s the total stride and o the offset (0 for a ResNet); interpolating
     by array size instead misplaces cells by up to 13 mm.
     """

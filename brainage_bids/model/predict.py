@@ -30,11 +30,12 @@ from brainage_bids.model.artifact import (
     read_model_json,
     recipe_of,
 )
+from brainage_bids.model.box import brain_is_cropped
 from brainage_bids.model.build import build_network
 from brainage_bids.model.card import same_person, seen_by_encoder, software_versions
 from brainage_bids.model.checkpoint import load_weights
 from brainage_bids.model.contrast import LARGE, median_intensity, unlike_training
-from brainage_bids.model.dataset import load_volume
+from brainage_bids.model.dataset import crop, load_whole
 from brainage_bids.model.explain import gradram, map_affine, write_map
 from brainage_bids.model.folds import fold_of
 from brainage_bids.model.linear import LinearMap
@@ -171,9 +172,9 @@ def predict_table(
     -------
     DataFrame
         ``prefix model predicted_age predicted_age_sd flags fold``, in the order of ``table``: ages in years; the SD
-        is that of several trainings (`spread`), NaN for one; ``flags`` a list out of
-        ``out_of_fold``, ``in_training``, ``in_validation``, ``age_extrapolated``, ``contrast_extrapolated``; ``fold``
-        the number of the fold that held the person out, else None.
+        is that of several trainings (`spread`), NaN for one; ``flags`` a list out of ``out_of_fold``, ``in_training``,
+        ``in_validation``, ``age_extrapolated``, ``contrast_extrapolated``, ``brain_cropped``; ``fold`` the number of
+        the fold that held the person out, else None.
 
     Raises
     ------
@@ -201,7 +202,8 @@ def _predict_scan(
 ) -> tuple:
     """Return one row of `predict_table`; the map is written when the age is one that a person can have."""
     used, flags = folds_for(model, scan["participant_id"], dataset)
-    volume, training = load_volume(scan["volume"], model.spec), model.card["training"]
+    whole, training = load_whole(scan["volume"], model.spec), model.card["training"]
+    volume = crop(whole, model.spec, scan["volume"])
     ages, cells = _by_member(model, volume, used, workers)
     age = float(np.mean(list(ages.values())))
     if not BELIEVABLE[0] <= age <= BELIEVABLE[1]:
@@ -214,6 +216,8 @@ def _predict_scan(
         flags.append("age_extrapolated")
     if unlike_training(median_intensity(volume), model.card):
         flags.append("contrast_extrapolated")
+    if brain_is_cropped(whole, model.spec):
+        flags.append("brain_cropped")
     if saliency:
         write_saliency(model, scan["saliency"], cells, used, scan["volume"])
     numbers = {fold["name"]: fold["fold"] for fold in model.card["members"]}
@@ -257,7 +261,7 @@ def write_saliency(model: BrainAgeModel, path: str | Path, cells: np.ndarray, fo
     path = Path(path)
     networks = [model.networks[fold] for fold in folds]
     bias = float(np.mean([network.head.bias.item() for network in networks]))
-    write_map(path, cells, map_affine(networks[0], model.spec.affine))
+    write_map(path, cells, map_affine(networks[0], model.spec.cropped.affine))
     total = float(np.sum(cells, dtype=np.float64))
     sidecar = {
         "Description": "Grad-RAM: years that each cell adds to the predicted age; signed, not rectified, not scaled",

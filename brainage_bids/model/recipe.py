@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from brainage_bids.bids.text import read_text
 from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
-from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
+from brainage_bids.model.box import brain_box
+from brainage_bids.schema import DEFAULT_BRAIN_MM, DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # it becomes the name of a folder
 MOST_LETTERS = 100  # of a name; file systems take 255 bytes, and names of files hold more than it
@@ -26,13 +28,17 @@ PLAIN = "-noaug"  # ending of the recipes that are trained without augmentation 
 class VolumeSettings:
     """The volume: isotropic voxel size (mm) on the paper's field of view, template and intensity rule.
 
-    ``template_sha`` pins the template's content (see `VolumeSpec`); it is filled in when the template is at hand.
+    ``template_sha`` pins the template's content (see `VolumeSpec`); it is filled in when the template is at hand, as is
+    ``brain_mm``, the first and last mm of its brain along x, y and z. ``crop`` is what the network reads of the volume:
+    ``none``, all of it; ``brain``, the box of the template's brain (see `box.brain_box`).
     """
 
     resolution: float
     template: str = DEFAULT_TEMPLATE
     intensity: str = "minmax"
     template_sha: str = DEFAULT_TEMPLATE_SHA
+    crop: str = "none"
+    brain_mm: tuple[int, ...] = DEFAULT_BRAIN_MM
 
 
 @dataclass(frozen=True)
@@ -202,9 +208,22 @@ class Recipe:
 
     @property
     def spec(self) -> VolumeSpec:
-        """The volume that models of this recipe need."""
+        """The volume that models of this recipe need, and what they read of it."""
         volume = self.volume
-        return VolumeSpec.on_grid(volume.resolution, volume.template, volume.intensity, volume.template_sha)
+        spec = VolumeSpec.on_grid(volume.resolution, volume.template, volume.intensity, volume.template_sha)
+        if volume.crop == "none":
+            return spec
+        return replace(spec, box=brain_box(spec, volume.brain_mm, self.total_stride))
+
+    @property
+    def total_stride(self) -> int:
+        """Voxels from one cell of the network's last stage to the next."""
+        if self.method == "ridge":
+            return 1
+        if self.network.architecture == "sfcn":
+            return 32  # five poolings by two
+        pooled = 2 if self.network.stem_pool else 1
+        return self.network.stem_stride * pooled * math.prod(self.network.stage_strides)
 
     def to_dict(self) -> dict:
         """Return the JSON form."""
@@ -406,6 +425,7 @@ def _check(recipe: Recipe, source: str) -> None:
     words = (
         ("method", recipe.method, ["rnc", "l1", "ridge"]),
         ("[volume] intensity", recipe.volume.intensity, ["minmax", "zscore"]),
+        ("[volume] crop", recipe.volume.crop, ["none", "brain"]),
         ("[network] architecture", recipe.network.architecture, ["resnet", "sfcn"]),
         ("[training] keep", recipe.training.keep, ["last", "best_probe"]),
         ("[network] bias_init", recipe.network.bias_init, ["zero", "train_mean"]),
@@ -421,6 +441,14 @@ def _check(recipe: Recipe, source: str) -> None:
             raise UsageError(f"{source}: {key} '{shorten(value)}' is unknown; {_nearest(value, known)}")
     if recipe.network.init_lr and not recipe.network.init:
         raise UsageError(f"{source}: [network] init_lr is {recipe.network.init_lr}, but there is no init; name a model")
+    brain = recipe.volume.brain_mm
+    if len(brain) != 6 or not all(
+        -500 <= low < 0 < high <= 500 for low, high in zip(brain[::2], brain[1::2], strict=True)
+    ):
+        raise UsageError(
+            f"{source}: [volume] brain_mm is {shorten(list(brain))}; it must be the first and last mm along x, y and "
+            "z, below and above 0; leave it out for the brain of the template"
+        )
     depths = [10, 18, 34, 50, 101]
     if recipe.network.depth not in depths:
         near = min(depths, key=lambda depth: abs(depth - recipe.network.depth))

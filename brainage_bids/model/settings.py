@@ -153,7 +153,7 @@ def _chunks(
     try:
         step = step_bytes(recipe, precision, options.recompute)
     except RuntimeError as error:
-        shape = " x ".join(map(str, recipe.spec.shape))
+        shape = " x ".join(map(str, recipe.spec.cropped.shape))
         raise BadDataError(
             f"recipe {recipe.name}: a volume of {shape} voxels is too small for the network ({error}); use a finer "
             "volume.resolution or fewer strides"
@@ -184,8 +184,8 @@ def step_bytes(recipe: Recipe, precision: str, recompute: bool = False) -> StepB
     def build() -> BrainNetwork:
         return build_network(recipe)
 
-    one_pass = bytes_a_view(build, recipe.spec.shape, precision, recompute)
-    of_batch, of_chunk = bytes_in_chunks(build, recipe.spec.shape, precision)
+    one_pass = bytes_a_view(build, recipe.spec.cropped.shape, precision, recompute)
+    of_batch, of_chunk = bytes_in_chunks(build, recipe.spec.cropped.shape, precision)
     with torch.device("meta"):  # only counted: no weights are drawn
         return StepBytes(one_pass, of_batch, of_chunk, fixed_bytes(build(), recipe.training.optimiser))
 

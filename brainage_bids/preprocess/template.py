@@ -206,6 +206,18 @@ def read_template(image: Path, mask: Path | None, name: str) -> Template:
     return _frozen(name, data / data.max(), inside, affine)
 
 
+def brain_mm(template: Template) -> tuple[int, ...]:
+    """Return the first and last whole mm of a template's brain along x, y and z (RAS+)."""
+    low, high = _ends(template.mask, template.affine)
+    return tuple(int(at) for ends in zip(np.floor(low), np.ceil(high), strict=True) for at in ends)
+
+
+def _ends(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest place (mm) of a mask's voxels along x, y and z."""
+    world = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    return world.min(axis=0), world.max(axis=0)
+
+
 def _check_place(path: Path, mask: np.ndarray, affine: np.ndarray) -> None:
     """Raise when the brain does not have an adult's size, or lies outside the grid of the volumes."""
     volume = float(mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000)
@@ -214,8 +226,7 @@ def _check_place(path: Path, mask: np.ndarray, affine: np.ndarray) -> None:
             f"the brain of the template {path} has {volume:.0f} mL, an adult's {ADULT_ML[0]:.0f} to {ADULT_ML[1]:.0f}: "
             "check that it is skull-stripped or has its mask beside it, and that its voxel size is in mm"
         )
-    world = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
-    low, high = world.min(axis=0), world.max(axis=0)
+    low, high = _ends(mask, affine)
     first = np.asarray(GRID_ORIGIN_MM)
     last = first + np.asarray(GRID_EXTENT_MM) - 1
     if (low < first - 0.5).any() or (high > last + 0.5).any():

@@ -70,7 +70,7 @@ def participant_methods(values: Mapping[str, Any]) -> str:
         known, ``backbone`` (``3D ResNet-18``), ``loss`` (``rnc``, ``l1``, or a sentence part), ``n_train``,
         ``age_min``, ``age_max`` (years), ``folds``, ``left_out`` (column of which each fold is a value), ``external``
         (True: made elsewhere), ``phantom`` (True: synthetic images), ``who`` (the people it was trained on, ``healthy
-        people`` by default);
+        people`` by default), ``box`` (voxels that it reads of a volume, where not all);
         ``lines``, the age-bias line of each model: ``name``, ``method`` (``beheshti``, ``cole``, ``offset``, ``none``),
         ``source`` (``model_card``, ``controls_crossfit``, ``query: ...``), ``n`` people, ``who`` they are when
         not healthy people; ``saliency`` (True when maps were made); ``coverage`` (percent).
@@ -175,6 +175,10 @@ def _model(model: Mapping[str, Any]) -> str:
         ages = f", aged {model['age_min']:.0f} to {model['age_max']:.0f} years" if "age_min" in model else ""
         who = "synthetic images" if model.get("phantom") else model.get("who") or "healthy people"
         sentences.append(f"It was trained on {model['n_train']} {who}{ages}.")
+    if model.get("box"):
+        sentences.append(
+            f"It reads the box of {' x '.join(map(str, model['box']))} voxels around the template's brain."
+        )
     if model.get("left_out"):
         sentences.append(
             f"It was trained {model['folds']} times, each time without one {model['left_out']}; every prediction for a "

@@ -17,6 +17,8 @@ FLAGS = {
     "contrast_extrapolated": "Grey matter is brighter or darker against white than in the scans the model was "
     "trained on, as on another scanner or with another sequence; the model may read that as years, so the prediction "
     "may be far off.",
+    "brain_cropped": "A part of the brain lies outside of the box that the model reads, so the model did not see it; "
+    "look at how the scan lies on the template.",
     "bias_extrapolated": "The age lies outside the ages on which the age-bias line was fitted, so the corrected gap is "
     "less certain than its interval says.",
     "bias_offset": "Too few held-out people were there to fit an age-bias line; only a constant offset was removed.",

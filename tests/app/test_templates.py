@@ -17,9 +17,9 @@ from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.errors import UsageError
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.preprocess.preprocess_options import PreprocessOptions
-from brainage_bids.preprocess.template import load_template
+from brainage_bids.preprocess.template import brain_mm, load_template
 from brainage_bids.preprocess.template_source import find_template
-from brainage_bids.schema import DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
+from brainage_bids.schema import DEFAULT_BRAIN_MM, DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,8 @@ def own(tmp_path_factory):
 def plan(tmp_path):
     def make(**options):
         outputs = Outputs(tmp_path / options.pop("out", "out"))
-        common = (DatasetQuery(tmp_path), outputs.root, PreprocessOptions(tmp_path / "work"), ModelOptions())
+        model = ModelOptions(overrides=options.pop("overrides", ()))
+        common = (DatasetQuery(tmp_path), outputs.root, PreprocessOptions(tmp_path / "work"), model)
         return make_plan(ParticipantOptions(*common, **options), outputs)
 
     return make
@@ -106,6 +107,18 @@ def test_a_recipe_may_name_its_template_and_the_command_line_wins(plan, own, tmp
     assert plan(train=str(recipe)).specs[0].template == "Clinic"
     made = plan(train=str(recipe), template=DEFAULT_TEMPLATE)
     assert (made.specs, made.templates) == ((VolumeSpec.on_grid(4),), ())
+
+
+def test_the_box_is_that_of_the_brain_of_the_template(plan, own):
+    boxed = {"overrides": ("volume.crop=brain",), "train": "rnc-demo"}
+    embedded, other = plan(**boxed), plan(template=str(own[0]), **boxed)
+    assert embedded.recipe.volume.brain_mm == brain_mm(load_template()) == DEFAULT_BRAIN_MM
+    assert other.recipe.volume.brain_mm == brain_mm(other.templates[0]) != DEFAULT_BRAIN_MM
+    assert [made.specs[0].box for made in (embedded, other)] == [None, None]  # the volumes have the whole grid
+    assert other.specs[0] == other.recipe.spec.whole != other.recipe.spec
+    assert plan(template=str(own[0]), train="rnc-demo").recipe.settled()["volume"].keys() == {
+        "resolution", "template", "template_sha",
+    }  # fmt: skip
 
 
 def test_a_model_refuses_another_template(plan, own, tmp_path):

@@ -64,6 +64,9 @@ def test_cosine_schedule(lr, decay, epochs, epoch, value):
     ("augmentation", "rotation_max", -1.0, "rotation_max is -1.0; it must lie between"),
     ("augmentation", "gamma_max", 0.5, "gamma_max is 0.5; it must lie between 1 and 10"),
     ("volume", "intensity", "zscores", "did you mean zscore"),
+    ("volume", "crop", "brains", "'brains' is unknown; did you mean brain"),
+    ("volume", "brain_mm", [-72, 72, -107, 73], "first and last mm along x, y and z"),
+    ("volume", "brain_mm", [72, -72, -107, 73, -72, 82], "first and last mm along x, y and z"),
 ])  # fmt: skip
 def test_wrong_values(section, key, value, text):
     values = copy.deepcopy(load_recipe("rnc-highrez").to_dict())
