@@ -57,7 +57,7 @@ def seconds_an_image(recipe: Recipe, settings: EffectiveSettings) -> tuple[float
     set_threads(settings.threads)
     network = build_network(recipe).to(device, memory_format=torch.channels_last_3d).train()
     network.recompute = settings.recompute
-    images = torch.rand(TRIED, 1, *recipe.spec.shape, device=device)
+    images = torch.rand(TRIED, 1, *recipe.spec.cropped.shape, device=device)
 
     def run(back: bool) -> float:
         begin = time.perf_counter()

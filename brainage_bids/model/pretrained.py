@@ -97,10 +97,11 @@ def load_pretrained(recipe: Recipe, near: Path | None = None) -> Pretrained | No
                 f"set it with --set network.{key}={other}"
             )
     if model.spec != recipe.spec:
-        key = next(key for key, value in model.spec.to_dict().items() if recipe.spec.to_dict().get(key) != value)
+        other, own = model.spec.to_dict(), recipe.spec.to_dict()
+        key = next(key for key in {**other, **own} if other.get(key) != own.get(key))
         raise UsageError(
-            f"the volume of recipe {recipe.name} has {key} {recipe.spec.to_dict().get(key)}, but the encoder of "
-            f"{shorten(name)!r} was trained on volumes with {model.spec.to_dict()[key]}; change [volume] of the recipe"
+            f"the volume of recipe {recipe.name} has {key} {own.get(key)}, but the encoder of {shorten(name)!r} was "
+            f"trained on volumes with {other.get(key)}; change [volume] of the recipe"
         )
     return Pretrained(folders[0], model)
 
