@@ -30,9 +30,9 @@ from brainage_bids.model.predict import load_model
 from brainage_bids.model.recipe import load_recipe
 from brainage_bids.model.train import train_model
 
-OTHER, HALF = "ds000011", "other half"
+OTHER, THIRD = "ds000011", "other third"
 NETWORK = (*RNC, TEN, "network.width=8", "training.epochs=40", "training.batch_size=12",
-           "augmentation.gamma_max=2", "split.val_share=0.5", "split.test_share=0")  # fmt: skip
+           "augmentation.gamma_max=2", "split.val_share=0.34", "split.test_share=0")  # fmt: skip
 FIELD, BLUR, SLICES = "augmentation.field_max=0.5", "augmentation.blur_mm=8", "augmentation.slice_mm=10"
 MODELS = {"powers": (), "and field": (FIELD,), "and blur": (BLUR,), "and slices": (SLICES,),
           "and all": (FIELD, BLUR, SLICES)}  # fmt: skip
@@ -78,7 +78,7 @@ def answers(work: Path, name: str, seed: int) -> pd.DataFrame:
     network, rows = next(iter(model.networks.values())), []
     for disturbance, changed in disturbed(volumes, model.spec.resolution).items():
         for person, volume in zip(table.itertuples(), changed[:, 0].numpy(), strict=True):
-            people = HALF if person.site == LARGER else OTHER
+            people = THIRD if person.site == LARGER else OTHER
             age = round(float(network.predict(volume)), 4)
             rows.append((name, seed, people, person.participant_id, person.age, disturbance, age))
     return pd.DataFrame(rows, columns=[*KEYS, "age", "disturbance", "predicted_age"])

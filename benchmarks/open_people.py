@@ -117,6 +117,7 @@ def volumes(work: Path, bids: Path, out: str, table_name: str, grids: tuple[floa
     from brainage_bids.app.quality_table import passing
     from brainage_bids.bids.outputs import Outputs
     from brainage_bids.bids.read import DatasetQuery, read_dataset, scans_table
+    from brainage_bids.bids.scan_records import ScanRecords
     from brainage_bids.preprocess.preprocess_options import PreprocessOptions
     from brainage_bids.preprocess.workflow import preprocess
 
@@ -125,7 +126,7 @@ def volumes(work: Path, bids: Path, out: str, table_name: str, grids: tuple[floa
     outcomes = preprocess(dataset.scans, [VolumeSpec.on_grid(mm) for mm in grids], outputs, options)
     print(pd.Series([outcome.status for outcome in outcomes]).value_counts().to_string())
     table = scans_table(dataset.scans, dataset.score_names)
-    table["trainable"] = table.age.notna() & pd.Series(passing(dataset.scans, outputs), index=table.index)
+    table["trainable"] = table.age.notna() & pd.Series(passing(dataset.scans, ScanRecords(outputs)), index=table.index)
     for mm in grids:
         paths = [outputs.volume(scan, VolumeSpec.on_grid(mm)).relative_to(work) for scan in dataset.scans]
         write_tsv(work / f"{table_name}-{mm:g}mm.tsv", table.assign(volume=[str(path) for path in paths])[COLUMNS])
