@@ -180,8 +180,9 @@ def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
     Returns
     -------
     Tensor
-        ``(B, 1, X, Y, Z)`` float32; what a volume becomes does not depend on the others of the batch. Volumes without
-        a geometric change are copied bit by bit. Noise of the same seed is another on a GPU than on the CPU.
+        ``(B, 1, X, Y, Z)`` float32; what a volume becomes does not depend on the others of the batch (on a GPU blur and
+        slices up to rounding). Volumes without any change are copied bit by bit. Noise of the same seed is another on
+        a GPU than on the CPU.
     """
     pulls = pull_back(parameters, volumes.shape[2:])  # (B, 4, 4)
     moved = (parameters.translation != 0).any(1) | (parameters.rotation != 0).any(1) | (parameters.crop != 1).any(1)

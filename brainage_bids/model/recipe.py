@@ -471,7 +471,8 @@ def _check(recipe: Recipe, source: str) -> None:
         raise UsageError(
             f"{source}: [augmentation] {key} is {value}, but a ridge augments nothing; take a network, or leave it out"
         )
-    scaled = [(f"[augmentation] {key}", 1 if key == "gamma_max" else 0) for key in augmentation.disturbs]
+    on = augmentation.disturbs if augmentation.enabled else ()
+    scaled = [(f"[augmentation] {key}", 1 if key == "gamma_max" else 0) for key in on]
     if recipe.ridge.ignore_contrast:
         scaled.append(("[ridge] ignore_contrast", "false"))
     if scaled and recipe.volume.intensity != "minmax":
