@@ -1,8 +1,8 @@
 """Training on a GPU: volumes per second and peak memory of every recipe, and what each measure is worth.
 
-Run ``python benchmarks/gpu.py [recipes] [measures] [large] [memory] [augmentation] [step] [compile]``; by default all
-but the last, which takes minutes to compile. What is timed is the epoch of a real training (`trainer`): drawing,
-reading, augmentation, network, loss and optimiser; the volumes are PHANTOMS, a ball of another brightness for
+Run ``python benchmarks/gpu.py [recipes] [measures] [large] [memory] [augmentation] [step] [profile] [compile]``; by
+default all but the last, which takes minutes to compile. What is timed is the epoch of a real training (`trainer`):
+drawing, reading, augmentation, network, loss and optimiser; the volumes are PHANTOMS, a ball of another brightness for
 everybody. Settings are those that a user gets on this card.
 
 *recipes*: every recipe's main stage in bfloat16. TFLOP/s count the forward pass three times for each image and step, as
@@ -13,6 +13,8 @@ usual, and not what a second pass repeats; the share is that of the card's dense
 *augmentation*: the paper's four on 1 mm volumes.
 *step*: one end-to-end step at 2 mm against the plain loop of ``training.py`` (float32, default layout, TorchIO in as
 many workers as there are cores; ``pip install torchio``), and against the same loop without any augmentation.
+*profile*: where the time of an epoch goes, by operator, for the two recipes of Rank-N-Contrast (`torch.profiler`).
+The only part that also runs without a card: there one small step of ``rnc-lowrez``, two people, on the processor.
 *compile*: two recipes with ``--compile``.
 """
 
@@ -27,6 +29,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainage_bids.errors import BrainageError
@@ -254,15 +257,47 @@ def step(folder, batch=8, people=64, turns=40):
         print(f"{name}: {1000 * mean:.1f} ms, {mean * ours / batch:.1f} times", flush=True)
 
 
+def profile(folder, rows=25):
+    """Print the operators that take most of an epoch's time: of the card's, or of one thread of the processor."""
+    card = torch.cuda.is_available()
+    kind, activity = ("cuda", ProfilerActivity.CUDA) if card else ("cpu", ProfilerActivity.CPU)
+    for name in ("rnc-highrez", "rnc-lowrez") if card else ("rnc-lowrez",):
+        recipe = load_recipe(name, () if card else ("training.batch_size=2",))
+        people = recipe.training.batch_size
+        with study(recipe, ModelOptions(device=kind), people, folder) as (stage, settings):
+            for group in stage.optimiser.param_groups:
+                group["lr"] = 1e-4
+            if card:
+                stage.epoch(np.random.default_rng(0), 1)  # a warm-up
+            with torch.profiler.profile(activities=[ProfilerActivity.CPU, activity]) as found:
+                stage.epoch(np.random.default_rng(1), 1)
+                if card:
+                    torch.cuda.synchronize()
+        images = settings.views  # of the one step that an epoch of one batch has
+        # kernels of a card are listed once more by themselves; their time is already that of the operator
+        events = [event for event in found.key_averages() if event.device_type == torch.autograd.DeviceType.CPU]
+        spent = {event.key: (getattr(event, f"self_{'device' if card else 'cpu'}_time_total"), event.count)
+                 for event in events}  # fmt: skip
+        total = sum(microseconds for microseconds, _ in spent.values())
+        spoken = f"{name}, {people} people, {settings.precision} on {settings.device}"
+        print(f"{spoken}: {total / 1000 / images:.2f} ms an image")
+        print(f"{'operator':70s} {'calls':>7s} {'ms an image':>12s} {'share':>6s}")
+        for key, (microseconds, count) in sorted(spent.items(), key=lambda item: -item[1][0])[:rows]:
+            print(f"{key[:70]:70s} {count:7d} {microseconds / 1000 / images:12.3f} {microseconds / total:6.1%}")
+
+
 PARTS = {"recipes": recipes, "measures": measures, "large": large, "memory": memory, "augmentation": augmentation,
-         "step": step, "compile": compiled}  # fmt: skip
+         "step": step, "profile": profile, "compile": compiled}  # fmt: skip
 
 
 def main(asked):
-    if not torch.cuda.is_available():
-        raise SystemExit("there is no CUDA card here")
-    card = torch.cuda.get_device_properties(0)
-    print(f"{card.name}, {card.total_memory / 1e9:.0f} GB, torch {torch.__version__}, CUDA {torch.version.cuda}")
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        print(f"{card.name}, {card.total_memory / 1e9:.0f} GB, torch {torch.__version__}, CUDA {torch.version.cuda}")
+    elif asked == ["profile"]:
+        print(f"no CUDA card, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    else:
+        raise SystemExit("there is no CUDA card here; only the part 'profile' runs without one")
     with tempfile.TemporaryDirectory() as folder, repeatable():
         for part in asked or list(PARTS)[:-1]:
             begin = time.perf_counter()

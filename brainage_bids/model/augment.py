@@ -1,4 +1,7 @@
-"""The paper's four augmentations (section 2.3), composed into one affine resampling, then noise; and one of contrast.
+"""The paper's four augmentations (section 2.3), composed into one affine resampling, then noise; and four of intensity.
+
+The order is: shift, rotation and crop in one resampling; blur and thick slices; a smooth field; a power; noise. The
+paper names noise before crop, so its noise is resampled with the image; here it stays as drawn (docs/methods.md).
 
 Randomness stays outside: `draw` takes a generator and returns numbers, `apply` is pure mathematics on the device where
 the volumes lie. There is no flip, because left and right must stay apart. Cropping changes the apparent brain size, as
@@ -19,9 +22,19 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from brainage_bids.model.augment_geometry import brain_box, resampled, sampling_lines
+from brainage_bids.model.augment_intensity import (
+    FIELD_ORDER,
+    as_bright,
+    draw_fields,
+    field_bases,
+    log_field,
+    smoothed,
+    smoothing_matrices,
+    with_noise,
+)
 from brainage_bids.model.recipe import AugmentationSettings
 
-SLAB = 8  # planes resampled at a time
 GRID_POINTS = 2**25  # resampled at a time on a GPU, 0.4 GB of coordinates
 
 
@@ -45,6 +58,12 @@ class AugmentParameters:
         Seed of the noise field of each volume, ``(B,)``.
     gamma
         Power of the intensities, ``(B,)``.
+    blur
+        FWHM of a Gaussian, voxels, ``(B,)``.
+    slices
+        Thickness of slices along each axis, voxels, ``(B, 3)``; up to 1 is untouched.
+    field
+        Coefficients of the log of a smooth field, ``(B, 4, 4, 4)``, see `augment_intensity.draw_fields`.
     """
 
     translation: np.ndarray
@@ -54,8 +73,21 @@ class AugmentParameters:
     noise_sd: np.ndarray
     noise_seed: np.ndarray
     gamma: np.ndarray
+    blur: np.ndarray
+    slices: np.ndarray
+    field: np.ndarray
 
-    def __getitem__(self, part: slice) -> AugmentParameters:
+    @property
+    def smooths(self) -> np.ndarray:
+        """Whether each volume is blurred or gets thicker slices, ``(B,)``."""
+        return (self.blur > 0) | (self.slices > 1).any(1)
+
+    @property
+    def shades(self) -> np.ndarray:
+        """Whether each volume gets a field, ``(B,)``."""
+        return self.field.any((1, 2, 3))
+
+    def __getitem__(self, part: slice | np.ndarray) -> AugmentParameters:
         """Return the parameters of some of the volumes."""
         return AugmentParameters(**{item.name: getattr(self, item.name)[part] for item in fields(self)})
 
@@ -73,12 +105,18 @@ def settings_from(recipe: Mapping[str, Any]) -> AugmentationSettings | None:
 def neutral(count: int) -> AugmentParameters:
     """Return parameters that leave ``count`` volumes as they are."""
     zeros, ones = np.zeros((count, 3)), np.ones((count, 3))
-    none = np.zeros(count)
-    return AugmentParameters(zeros, zeros, ones, zeros, none, np.zeros(count, dtype=np.int64), ones[:, 0])
+    none, field = np.zeros(count), np.zeros((count, *[FIELD_ORDER + 1] * 3))
+    seed = np.zeros(count, dtype=np.int64)
+    return AugmentParameters(zeros, zeros, ones, zeros, none, seed, ones[:, 0], none, zeros, field)
 
 
-def draw(count: int, settings: AugmentationSettings, rng: np.random.Generator) -> AugmentParameters:
-    """Draw parameters for ``count`` volumes; the same generator state gives the same numbers on any device."""
+def draw(
+    count: int, settings: AugmentationSettings, rng: np.random.Generator, voxel_mm: float = 1.0
+) -> AugmentParameters:
+    """Draw parameters for ``count`` volumes; the same generator state gives the same numbers on any device.
+
+    ``voxel_mm`` is the size of a voxel of the volumes, for what the settings have in mm.
+    """
     chosen = rng.random((4, count)) < settings.probability  # translation, rotation, noise, crop
     translation = rng.uniform(-1, 1, (count, 3)) * settings.translation_voxels
     rotation = _draw_rotations(count, settings, rng)
@@ -88,6 +126,17 @@ def draw(count: int, settings: AugmentationSettings, rng: np.random.Generator) -
     if settings.gamma_max > 1:  # recipes without it draw what they always drew
         changed = rng.random(count) < settings.probability
         gamma = np.where(changed, settings.gamma_max ** rng.uniform(-1, 1, count), 1.0)
+    blur, slices, field = (getattr(neutral(count), name) for name in ("blur", "slices", "field"))
+    if settings.blur_mm > 0:
+        changed = rng.random(count) < settings.probability
+        blur = np.where(changed, rng.uniform(0, settings.blur_mm, count) / voxel_mm, 0.0)
+    if settings.slice_mm > 0:
+        changed = rng.random(count) < settings.probability
+        thickness = np.where(changed, rng.uniform(0, settings.slice_mm, count) / voxel_mm, 0.0)
+        slices = np.eye(3)[rng.integers(3, size=count)] * thickness[:, None]
+    if settings.field_max > 0:
+        changed = rng.random(count) < settings.probability
+        field = draw_fields(count, settings.field_max, rng) * changed[:, None, None, None]
     return AugmentParameters(
         translation=np.where(chosen[0, :, None], translation, 0.0),
         rotation=np.where(chosen[1, :, None], rotation, 0.0),
@@ -96,6 +145,9 @@ def draw(count: int, settings: AugmentationSettings, rng: np.random.Generator) -
         noise_sd=np.where(chosen[2], settings.noise_sd, 0.0),
         noise_seed=seed,
         gamma=gamma,
+        blur=blur,
+        slices=slices,
+        field=field,
     )
 
 
@@ -110,7 +162,10 @@ def _draw_rotations(count: int, settings: AugmentationSettings, rng: np.random.G
 
 
 def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
-    """Return the augmented volumes: one linear resampling (zero outside), the power, then noise inside the brain.
+    """Return the augmented volumes, zero outside the brain.
+
+    One linear resampling, then, inside the brain, blur and thick slices, the field, the power and noise. After blur,
+    slices and field the largest value of a volume is made what it was. It stays in the range of the intensity rule.
 
     On the CPU only the box that the moved brain can reach is computed; the rest of the grid is air before and after. A
     GPU takes the whole grid of many volumes at once: to look for the boxes it would have to stop and answer.
@@ -125,13 +180,15 @@ def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
     Returns
     -------
     Tensor
-        ``(B, 1, X, Y, Z)`` float32; what a volume becomes does not depend on the others of the batch. Volumes without
-        a geometric change are copied bit by bit. Noise of the same seed is another on a GPU than on the CPU.
+        ``(B, 1, X, Y, Z)`` float32; what a volume becomes does not depend on the others of the batch (on a GPU blur and
+        slices up to rounding). Volumes without any change are copied bit by bit. Noise of the same seed is another on
+        a GPU than on the CPU.
     """
     pulls = pull_back(parameters, volumes.shape[2:])  # (B, 4, 4)
     moved = (parameters.translation != 0).any(1) | (parameters.rotation != 0).any(1) | (parameters.crop != 1).any(1)
     if volumes.device.type != "cpu":
         return _whole_grids(volumes, parameters, pulls, np.flatnonzero(moved))
+    disturbed = parameters.smooths | parameters.shades
     out = torch.zeros(volumes.shape, dtype=torch.float32)
 
     def one(index: int) -> None:
@@ -141,11 +198,15 @@ def apply(volumes: Tensor, parameters: AugmentParameters) -> Tensor:
             return
         brain = volume[box].float()
         if moved[index]:
-            box, brain = _resampled(brain, box, pulls[index], tuple(volume.shape))
+            box, brain = resampled(brain, box, pulls[index], tuple(volume.shape))
+            if not brain.numel():
+                return
+        if disturbed[index]:
+            brain = _disturbed(brain[None], parameters[index : index + 1], box, tuple(volume.shape))[0]
         if parameters.gamma[index] != 1:
             brain = brain.pow(float(parameters.gamma[index]))
         if parameters.noise_sd[index]:
-            brain = _with_noise(brain, float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
+            brain = with_noise(brain, float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
         out[index, 0][box] = brain
 
     threads = min(len(volumes), torch.get_num_threads())
@@ -164,88 +225,48 @@ def _whole_grids(volumes: Tensor, parameters: AugmentParameters, pulls: np.ndarr
     ``moved`` are the indices of the volumes with a geometric change.
     """
     out, shape = volumes.to(torch.float32, copy=True), tuple(volumes.shape[2:])
+    step = max(1, GRID_POINTS // math.prod(shape))
     if len(moved):
-        lines = _sampling_lines(pulls[moved], np.zeros(3), np.zeros(3), shape, shape)
+        lines = sampling_lines(pulls[moved], np.zeros(3), np.zeros(3), shape, shape)
         x, y, z = (torch.from_numpy(line).to(volumes.device) for line in lines)
         indices = torch.from_numpy(moved).to(volumes.device)
-        step = max(1, GRID_POINTS // math.prod(shape))
         for start in range(0, len(moved), step):
             part = slice(start, start + step)
             grid = x[part, :, None, None] + (y[part, :, None] + z[part, None])[:, None]  # (b, X, Y, Z, 3)
             now = indices[part]
             sampled = F.grid_sample(out[now], grid, padding_mode="zeros", align_corners=False)
             out.index_copy_(0, now, sampled)
+    # those with smoothing and those with a field alone in groups of their own: a group does what any of it needs
+    for chosen in (parameters.smooths, parameters.shades & ~parameters.smooths):
+        disturbed = np.flatnonzero(chosen)
+        for start in range(0, len(disturbed), step):
+            now = disturbed[start : start + step]
+            indices = torch.from_numpy(now).to(volumes.device)
+            whole = tuple(slice(0, n) for n in shape)
+            out[:, 0].index_copy_(0, indices, _disturbed(out[indices, 0], parameters[now], whole, shape))
     for index in np.flatnonzero(parameters.gamma != 1):
         out[index] = out[index].pow(float(parameters.gamma[index]))
     for index in np.flatnonzero(parameters.noise_sd):
-        out[index, 0] = _with_noise(out[index, 0], float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
+        out[index, 0] = with_noise(out[index, 0], float(parameters.noise_sd[index]), int(parameters.noise_seed[index]))
     return out
 
 
-def brain_box(volume: Tensor) -> tuple[slice, slice, slice] | None:
-    """Return the smallest box around what is not zero in ``(X, Y, Z)``, or None when all is zero."""
-    inside = volume != 0
-    planes = inside.any(2)  # (X, Y)
-    slices = []
-    for line in (planes.any(1), planes.any(0), inside.any(0).any(0)):
-        inner = line.nonzero()
-        if not len(inner):
-            return None
-        slices.append(slice(int(inner[0]), int(inner[-1]) + 1))
-    return tuple(slices)
+def _disturbed(brains: Tensor, parameters: AugmentParameters, box: tuple[slice, ...], shape: tuple[int, ...]) -> Tensor:
+    """Return ``(b, x, y, z)`` of a box of a grid of ``shape``, blurred, in thicker slices and under their fields."""
+    largest = brains.amax((1, 2, 3))
 
+    def there(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(brains.device)
 
-def _resampled(
-    brain: Tensor, box: tuple[slice, ...], pull: np.ndarray, shape: tuple[int, ...]
-) -> tuple[tuple[slice, ...], Tensor]:
-    """Resample the brain of a box; return the box it moves to and its values there."""
-    low, high = (np.array([getattr(side, end) for side in box], dtype=float) for end in ("start", "stop"))
-    corners = np.array(np.meshgrid(*np.stack([low - 1, high], 1), indexing="ij")).reshape(3, 8)  # a voxel beyond
-    reached = np.linalg.solve(pull[:3, :3], corners - pull[:3, 3:])  # (3, 8), output voxels
-    first = np.clip(np.ceil(reached.min(1) - 1e-6), 0, shape).astype(int)
-    last = np.clip(np.floor(reached.max(1) + 1e-6) + 1, first, shape).astype(int)
-    target = tuple(slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True))
-    size = tuple((last - first).tolist())
-    if min(size) == 0:
-        return target, brain.new_zeros(size)
-    lines = _sampling_lines(pull[None], low, first, tuple(brain.shape), size)
-    x, y, z = (torch.from_numpy(line[0]) for line in lines)
-    plane = y[:, None] + z  # (Y, Z, 3)
-    out = brain.new_empty(size)
-    for start in range(0, size[0], SLAB):
-        grid = x[start : start + SLAB, None, None] + plane  # (S, Y, Z, 3)
-        sampled = F.grid_sample(brain[None, None], grid[None], padding_mode="zeros", align_corners=False)
-        out[start : start + SLAB] = sampled[0, 0]
-    return target, out
-
-
-def _sampling_lines(
-    pulls: np.ndarray, low: np.ndarray, first: np.ndarray, shape: tuple[int, ...], size: tuple[int, ...]
-) -> tuple[np.ndarray, ...]:
-    """Return the coordinates that ``grid_sample`` wants as a sum of one part an axis, float32 ``(B, n, 3)`` each.
-
-    Parameters
-    ----------
-    pulls
-        Output voxel to input voxel of the whole grid, ``(B, 4, 4)``.
-    low, shape
-        First voxel and size of the input box.
-    first, size
-        The same of the output box.
-    """
-    # Input voxel v of an axis of n voxels is (2 v + 1) / n - 1 for `grid_sample`, which counts the last axis first.
-    scale = 2 / np.array(shape)
-    linear = (pulls[:, :3, :3] * scale[:, None])[:, ::-1]  # (B, 3, 3)
-    offset = ((pulls[:, :3, :3] @ first + pulls[:, :3, 3] - low + 0.5) * scale - 1)[:, ::-1]  # (B, 3)
-    x, y, z = (np.arange(n)[:, None] * linear[:, None, :, axis] for axis, n in enumerate(size))
-    return tuple(line.astype(np.float32) for line in (x, y + offset[:, None], z))
-
-
-def _with_noise(brain: Tensor, sd: float, seed: int) -> Tensor:
-    """Add noise where there is brain: the network must not see a halo in training only."""
-    generator = torch.Generator(device=brain.device if brain.device.type == "cuda" else "cpu").manual_seed(seed)
-    noise = torch.randn(brain.shape, generator=generator, device=generator.device).to(brain.device)
-    return torch.add(brain, noise.masked_fill_(brain == 0, 0), alpha=sd)
+    if parameters.smooths.any():
+        matrices = smoothing_matrices(parameters.blur, parameters.slices, shape)
+        brains = smoothed(
+            brains, [None if m is None else there(m[:, side, side]) for m, side in zip(matrices, box, strict=True)]
+        )
+    if parameters.shades.any():
+        bases = [there(basis[side]) for basis, side in zip(field_bases(shape), box, strict=True)]
+        brains = brains * log_field(there(parameters.field), bases).exp_()
+    return as_bright(brains, largest)
 
 
 def pull_back(parameters: AugmentParameters, shape: tuple[int, ...]) -> np.ndarray:

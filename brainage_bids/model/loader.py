@@ -40,6 +40,7 @@ class Loader:
         self.people = fold.data.train
         self.chunk_size = fold.settings.chunk_size
         self.augmentation = augment.settings_from(fold.recipe.to_dict())
+        self.voxel_mm = fold.recipe.volume.resolution
         self.volumes = open_volumes(fold.data.volumes)
         self.resident = _on_device(self.volumes, device) if _fit_beside(self.volumes, fold, device) else None
 
@@ -54,7 +55,7 @@ class Loader:
         """Draw how ``count`` images are augmented; not at all without a generator."""
         if rng is None or self.augmentation is None:
             return augment.neutral(count)
-        return augment.draw(count, self.augmentation, rng)
+        return augment.draw(count, self.augmentation, rng, self.voxel_mm)
 
     def images(
         self, rows: np.ndarray, drawn: augment.AugmentParameters, part: Sequence[int] | None = None

@@ -129,7 +129,7 @@ class RidgeSettings:
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """Strength of the paper's four augmentations and one of contrast; 0 (crop and gamma 1) switches one off.
+    """Strength of the paper's four augmentations and four of intensity; 0 (crop and gamma 1) switches one off.
 
     Parameters
     ----------
@@ -152,6 +152,14 @@ class AugmentationSettings:
     gamma_max
         Not in the paper: intensities of 0 to 1 are raised to a power between its inverse and it, log-uniform, which
         moves grey matter against white as another scanner or sequence does; 1 is off.
+    field_max
+        Not in the paper: intensities are multiplied by a smooth field, as a coil leaves one. Its log reaches from -s to
+        s inside the head, s uniform from 0 to this.
+    blur_mm
+        Not in the paper: a Gaussian blurs the brain; FWHM in mm, uniform from 0 to this.
+    slice_mm
+        Not in the paper: slices along one random axis are made thicker and interpolated back; thickness in mm, uniform
+        from 0 to this. What is thinner than a voxel changes nothing.
     """
 
     enabled: bool = True
@@ -164,6 +172,15 @@ class AugmentationSettings:
     noise_sd: float = 0.025
     crop_min: float = 0.7
     gamma_max: float = 1.0
+    field_max: float = 0.0
+    blur_mm: float = 0.0
+    slice_mm: float = 0.0
+
+    @property
+    def disturbs(self) -> dict[str, float]:
+        """What is on of the augmentations of intensity that are not the paper's; they need intensities from 0 to 1."""
+        keys = ("gamma_max", "field_max", "blur_mm", "slice_mm")
+        return {key: getattr(self, key) for key in keys if getattr(self, key) != (1 if key == "gamma_max" else 0)}
 
 
 @dataclass(frozen=True)
@@ -285,7 +302,9 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         values |= {"augmentation": {"enabled": False}, "description": values["description"] + ", without augmentation"}
     for override in overrides:
         _override(values, override)
-    return Recipe.from_dict(values, f"recipe {text}")
+    recipe = Recipe.from_dict(values, f"recipe {text}")
+    _refuse_idle(recipe, overrides, f"recipe {text}")
+    return recipe
 
 
 def recipe_text(name_or_path: str) -> tuple[str, bool]:
@@ -495,24 +514,38 @@ def _check(recipe: Recipe, source: str) -> None:
         ("[augmentation] noise_sd", augmentation.noise_sd, 0, 1000),
         ("[augmentation] crop_min", augmentation.crop_min, 0.05, 1),
         ("[augmentation] gamma_max", augmentation.gamma_max, 1, 10),
+        ("[augmentation] field_max", augmentation.field_max, 0, 3),
+        ("[augmentation] blur_mm", augmentation.blur_mm, 0, 30),
+        ("[augmentation] slice_mm", augmentation.slice_mm, 0, 30),
         ("[split] val_share", split.val_share, 0.01, 0.5),
         ("[split] test_share", split.test_share, 0, 0.49),
     )
     for key, value, least, most in ranges:
         if not least <= value <= most:
             raise UsageError(f"{source}: {key} is {shorten(repr(value))}; it must lie between {least} and {most}")
-    if augmentation.gamma_max > 1 and (not augmentation.enabled or recipe.method == "ridge"):
+    if augmentation.disturbs and recipe.method == "ridge":
+        key, value = next(iter(augmentation.disturbs.items()))
         raise UsageError(
-            f"{source}: [augmentation] gamma_max is {augmentation.gamma_max}, but this recipe augments nothing; "
-            "take one that does, or leave it out"
+            f"{source}: [augmentation] {key} is {value}, but a ridge augments nothing; take a network, or leave it out"
         )
-    powers = (
-        ("[augmentation] gamma_max", augmentation.gamma_max > 1, 1),
-        ("[ridge] ignore_contrast", recipe.ridge.ignore_contrast, "false"),
-    )
-    for key, used, off in powers:
-        if used and recipe.volume.intensity != "minmax":
+    on = augmentation.disturbs if augmentation.enabled else ()
+    scaled = [(f"[augmentation] {key}", 1 if key == "gamma_max" else 0) for key in on]
+    if recipe.ridge.ignore_contrast:
+        scaled.append(("[ridge] ignore_contrast", "false"))
+    if scaled and recipe.volume.intensity != "minmax":
+        key, off = scaled[0]
+        raise UsageError(
+            f"{source}: {key} is made for intensities from 0 to 1, but [volume] intensity is "
+            f"'{recipe.volume.intensity}'; use intensity 'minmax', or {off} for {key}"
+        )
+
+
+def _refuse_idle(recipe: Recipe, overrides: Sequence[str], source: str) -> None:
+    """Raise when an augmentation is asked for by hand of a recipe that augments nothing."""
+    asked = {override.partition("=")[0].strip() for override in overrides}
+    for key, value in recipe.augmentation.disturbs.items():
+        if f"augmentation.{key}" in asked and not recipe.augmentation.enabled:
             raise UsageError(
-                f"{source}: {key} takes powers of intensities from 0 to 1, but [volume] intensity is "
-                f"'{recipe.volume.intensity}'; use intensity 'minmax', or {off} for {key}"
+                f"{source}: [augmentation] {key} is {value}, but this recipe augments nothing; take one that does, or "
+                "leave it out"
             )

@@ -18,7 +18,8 @@ class SFCN3D(BrainNetwork):
     Parameters
     ----------
     width
-        Channels of the first block; 32 gives the published 32-64-128-256-256-64 and 2,952,001 parameters.
+        Channels of the first block; 32 gives the published 32-64-128-256-256-64: 2,950,401 parameters and 1,600
+        running statistics of the batch norms, together the 2,952,001 that are published.
     dropout
         Share of the pooled features dropped before the head in training.
 

@@ -72,7 +72,7 @@ def augmented_examples(model_dir: str | Path, table: pd.DataFrame) -> list[list[
     people = table[table.trainable & table.age.notna()].drop_duplicates("participant_id").sort_values("age")
     for path in people.volume.iloc[[0, -1]][:EXAMPLES]:
         volume = torch.from_numpy(load_volume(path, model.spec))[None, None]
-        drawn = augment.draw(VERSIONS, settings, rng)
+        drawn = augment.draw(VERSIONS, settings, rng, model.spec.resolution)
         augmented = augment.apply(volume.expand(VERSIONS, -1, -1, -1, -1), drawn)[:, 0]
         rows.append([_slices(version.numpy()) for version in (volume[0, 0], *augmented)])
     return rows

@@ -21,6 +21,8 @@ def test_the_median_is_that_inside_the_brain_on_any_grid():
 @pytest.mark.parametrize(("recipe", "overrides", "alike", "unlike"), [
     ("rnc-lowrez", [], [0.581, 0.62, 0.659], [0.57, 0.67, 0.8]),
     ("rnc-lowrez", ["augmentation.gamma_max=2"], [0.35, 0.62, 0.81], [0.32, 0.83]),
+    ("rnc-demo", [], [0.35, 0.62, 0.81], [0.32, 0.83]),
+    ("rnc-demo", ["augmentation.enabled=false"], [0.581, 0.62, 0.659], [0.57, 0.67]),
     ("resnet50-lowrez-noaug", [], [0.62], [0.57, 0.67]),
     ("pca-ridge", [], [0.35, 0.81], [0.32, 0.83]),
     ("pca-ridge", ["ridge.ignore_contrast=false"], [0.62], [0.57, 0.67]),

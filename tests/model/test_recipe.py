@@ -63,6 +63,7 @@ def test_cosine_schedule(lr, decay, epochs, epoch, value):
     ("augmentation", "rotation_min", 0.9, "rotation_min is 0.9"),
     ("augmentation", "rotation_max", -1.0, "rotation_max is -1.0; it must lie between"),
     ("augmentation", "gamma_max", 0.5, "gamma_max is 0.5; it must lie between 1 and 10"),
+    ("augmentation", "blur_mm", -1.0, "blur_mm is -1.0; it must lie between 0 and 30"),
     ("volume", "intensity", "zscores", "did you mean zscore"),
     ("volume", "crop", "brains", "'brains' is unknown; did you mean brain"),
     ("volume", "brain_mm", [-72, 72, -107, 73], "first and last mm along x, y and z"),
@@ -75,19 +76,37 @@ def test_wrong_values(section, key, value, text):
         Recipe.from_dict(values, "recipe mine")
 
 
-def test_powers_need_intensities_from_0_to_1():
-    load_recipe("rnc-highrez", ["augmentation.gamma_max=2"])
+STRENGTHS = [("gamma_max", 2.0, 1), ("field_max", 0.3, 0), ("blur_mm", 3.0, 0), ("slice_mm", 6.0, 0)]
+
+
+@pytest.mark.parametrize(("key", "value", "off"), STRENGTHS)
+def test_changes_of_intensity_need_intensities_from_0_to_1(key, value, off):
+    load_recipe("rnc-highrez", [f"augmentation.{key}={value}"])
+    with pytest.raises(UsageError, match=rf"{key} is made for intensities from 0 .* is 'zscore'; use .*, or {off} for"):
+        load_recipe("rnc-highrez", [f"augmentation.{key}={value}", "volume.intensity=zscore"])
+
+
+def test_the_yardstick_that_ignores_contrast_needs_intensities_from_0_to_1():
     load_recipe("rnc-highrez", ["volume.intensity=zscore"])
-    with pytest.raises(UsageError, match=r"gamma_max takes powers .* intensity is 'zscore'; use .*, or 1 for"):
-        load_recipe("rnc-highrez", ["augmentation.gamma_max=2", "volume.intensity=zscore"])
-    with pytest.raises(UsageError, match=r"\[ridge\] ignore_contrast takes .* or false for"):
+    with pytest.raises(UsageError, match=r"\[ridge\] ignore_contrast is made .* or false for"):
         load_recipe("pca-ridge", ["ridge.ignore_contrast=true", "volume.intensity=zscore"])
 
 
-@pytest.mark.parametrize("recipe", ["pca-ridge", "resnet50-lowrez-noaug"])
-def test_a_recipe_that_augments_nothing_refuses_powers(recipe):
-    with pytest.raises(UsageError, match=r"gamma_max is 2.0, but this recipe augments nothing"):
-        load_recipe(recipe, ["augmentation.gamma_max=2"])
+@pytest.mark.parametrize(("key", "value", "off"), STRENGTHS)
+def test_a_recipe_that_augments_nothing_refuses_them(key, value, off):
+    for recipe, why in (("pca-ridge", "a ridge augments nothing"), ("resnet50-lowrez-noaug", "augments nothing")):
+        with pytest.raises(UsageError, match=rf"{key} is {value}, but .*{why}"):
+            load_recipe(recipe, [f"augmentation.{key}={value}"])
+        load_recipe(recipe, [f"augmentation.{key}={off}"])
+
+
+def test_the_paper_s_recipes_leave_contrast_alone_and_the_others_change_it():
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        ours = name in ("rnc-demo", "sfcn-reg")
+        assert recipe.augmentation.disturbs == ({"gamma_max": 2.0} if ours else {}), name
+    off = load_recipe("rnc-demo", ["augmentation.enabled=false", "volume.intensity=zscore"])  # as `study augmentation`
+    assert not off.augmentation.enabled
 
 
 def test_keys_at_their_default_do_not_settle_anything():

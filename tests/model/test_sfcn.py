@@ -11,7 +11,11 @@ from brainage_bids.model.sfcn import SFCN3D
 def test_published_number_of_parameters_and_stages():
     model = SFCN3D()
     running = sum(b.numel() for name, b in model.named_buffers() if "running" in name)
-    assert sum(p.numel() for p in model.parameters()) + running == 2_952_001  # Leonardsen et al. 2022, as Keras counts
+    parameters = sum(p.numel() for p in model.parameters())
+    assert (parameters, running) == (2_950_401, 1_600)
+    assert parameters + running == 2_952_001  # Leonardsen et al. 2022: Keras counts both
+    for number in (parameters, running, parameters + running):
+        assert f"{number:,}" in SFCN3D.__doc__
     with torch.device("meta"):
         features = SFCN3D().last_stage(torch.empty(1, 1, 167, 212, 160))
     assert features.shape == (1, 64, 5, 6, 5)
