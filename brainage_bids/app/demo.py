@@ -16,7 +16,7 @@ from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.bids.scan_records import ScanRecords
 
 LOG = logging.getLogger("brainage_bids")
-# People differ less in shape than phantoms do elsewhere (1.8 mm): about 35 of them are too few to learn to ignore shape.
+# People differ less in shape than phantoms elsewhere (1.8 mm): 35 of them are too few to learn what shape does not mean.
 WARP_MM = 1.2
 
 
