@@ -16,7 +16,7 @@ from brainage_bids.bids.read import DatasetQuery, read_dataset
 from brainage_bids.bids.scan_records import ScanRecords
 
 LOG = logging.getLogger("brainage_bids")
-# People differ less in shape than phantoms elsewhere (1.8 mm): 35 of them are too few to learn what shape does not mean.
+# People differ less in shape than other phantoms do (1.8 mm): 35 are too few to learn that shape does not tell age.
 WARP_MM = 1.2
 
 
