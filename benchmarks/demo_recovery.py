@@ -1,8 +1,8 @@
 """The demo with several seeds, each a cohort of its own: what was planted, and what is found.
 
 Run ``python benchmarks/demo_recovery.py [--seeds 1 2 3] [--work FOLDER]``. Each seed is taken through ``brainage-tools
-demo`` as a reader would take it: about seven minutes of one core. A seed that is finished in FOLDER is kept. The settings
-of the demo were chosen on other seeds (11 and 20251127).
+demo`` as a reader would take it: about seven minutes of one core. A seed that is finished in FOLDER is kept. The
+settings of the demo were chosen on other seeds (11 and 20251127).
 """
 
 import argparse

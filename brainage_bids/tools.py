@@ -41,7 +41,7 @@ def phantom(
 @tools_app.command(help="The whole path on a phantom cohort: preprocess, train rnc-demo, predict, group pages.")
 def demo(
     out_dir: Annotated[Path, typer.Argument(help="folder to write everything into")] = Path("demo"),
-    n: Annotated[int, typer.Option("--n", min=24, max=100_000, help="people")] = 60,
+    n: Annotated[int, typer.Option("--n", min=24, max=100_000, help="people")] = 72,
     nprocs: Annotated[int | None, typer.Option(min=1, max=MOST_CORES, help="scans at the same time")] = None,
     random_seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="seed")] = DEFAULT_SEED,
 ) -> None:

@@ -18,11 +18,12 @@ from brainage_bids.bids.files import atomic, read_json, write_json, write_text, 
 from brainage_bids.errors import BrainageError, CannotCreateError, UsageError, shorten
 from brainage_bids.phantom.anatomy import Anatomy, build_anatomy
 from brainage_bids.phantom.drawn_people import GROUPS, Group, Person, design_people, population, realised
-from brainage_bids.phantom.head import check_voxel, draw_body, render
+from brainage_bids.phantom.head import DEFORMATION_SD_MM, check_voxel, draw_body, render
 from brainage_bids.schema import DEFAULT_SEED
 
 BIDS_VERSION = "1.10.0"
 TRUTH_FILE = "planted.json"
+MOST_WARP_MM = 3.0
 SITE_CONTRAST = {"A": 0.0, "B": 0.12}  # shift of the contrast exponent: two scanners
 
 README = """# PHANTOM cohort: no person was scanned
@@ -58,6 +59,7 @@ def make_cohort(
     progress: bool = True,
     workers: int = 2,
     groups: tuple[Group, ...] = GROUPS,
+    warp_mm: float = DEFORMATION_SD_MM,
 ) -> Path:
     """Write a phantom BIDS dataset.
 
@@ -80,6 +82,8 @@ def make_cohort(
         Number of threads.
     groups
         Groups with their planted gaps and scores.
+    warp_mm
+        How much people differ in shape: SD of the random deformation, mm (0 to 3).
 
     Returns
     -------
@@ -96,14 +100,16 @@ def make_cohort(
     check_voxel(voxel_mm)
     if workers < 1:
         raise UsageError(f"workers is {workers}; use 1 or more")
+    if not 0 <= warp_mm <= MOST_WARP_MM:
+        raise UsageError(f"warp_mm is {warp_mm}; use 0 to {MOST_WARP_MM:g} mm")
     people = design_people(n, seed, groups)
     out = Path(out_dir)
-    _claim(out, _description(n, seed, voxel_mm, groups))
+    _claim(out, _description(n, seed, voxel_mm, groups, warp_mm))
     write_text(out / "README.md", README.format(n=n, seed=seed))
     write_text(out / ".bidsignore", f"{TRUTH_FILE}\n")
     anatomy = build_anatomy(voxel_mm)
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_write_person, out, anatomy, person, seed, voxel_mm) for person in people]
+        jobs = [pool.submit(_write_person, out, anatomy, person, seed, voxel_mm, warp_mm) for person in people]
         try:
             truths = list(_shown(jobs, progress))
         except BaseException:
@@ -115,6 +121,7 @@ def make_cohort(
         "seed": seed,
         "n": n,
         "voxel_mm": voxel_mm,
+        "warp_mm": warp_mm,
         "population": population(groups),
         "realised": realised(people),
         "participants": truths,
@@ -123,7 +130,8 @@ def make_cohort(
     return out
 
 
-def _description(n: int, seed: int, voxel_mm: float, groups: tuple[Group, ...]) -> dict:
+def _description(n: int, seed: int, voxel_mm: float, groups: tuple[Group, ...], warp_mm: float) -> dict:
+    shape = "" if warp_mm == DEFORMATION_SD_MM else f" warp_mm={warp_mm:g}"  # cohorts of before stay the same
     return {
         "Name": "PHANTOM cohort: synthetic T1w images with planted ageing (no person was scanned)",
         "BIDSVersion": BIDS_VERSION,
@@ -134,7 +142,7 @@ def _description(n: int, seed: int, voxel_mm: float, groups: tuple[Group, ...]) 
             {
                 "Name": "brainage-bids phantom",
                 "Version": __version__,
-                "Description": f"n={n} seed={seed} voxel_mm={voxel_mm:g} groups={population(groups)}",
+                "Description": f"n={n} seed={seed} voxel_mm={voxel_mm:g}{shape} groups={population(groups)}",
             }
         ],
     }
@@ -156,9 +164,9 @@ def _claim(out: Path, description: dict) -> None:
     write_json(path, description)
 
 
-def _write_person(out: Path, anatomy: Anatomy, person: Person, seed: int, voxel_mm: float) -> dict:
+def _write_person(out: Path, anatomy: Anatomy, person: Person, seed: int, voxel_mm: float, warp_mm: float) -> dict:
     rng = np.random.default_rng((seed, 4, person.index))
-    body = draw_body(rng, voxel_mm, contrast=SITE_CONTRAST[person.site])
+    body = draw_body(rng, voxel_mm, contrast=SITE_CONTRAST[person.site], warp_mm=warp_mm)
     image = render(anatomy, body, person.brain_age)
     stem = f"{person.participant_id}_T1w"
     folder = out / person.participant_id / "anat"

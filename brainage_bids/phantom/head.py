@@ -117,8 +117,17 @@ def check_voxel(voxel_mm: float) -> None:
         raise UsageError(f"phantom voxel size is {voxel_mm} mm; use {VOXEL_RANGE_MM[0]:g} to {VOXEL_RANGE_MM[1]:g} mm")
 
 
-def draw_body(rng: np.random.Generator, voxel_mm: float, storage: str | None = None, contrast: float = 0.0) -> Body:
-    """Draw a person's body, pose and scanner; ``contrast`` shifts the contrast exponent (a site effect)."""
+def draw_body(
+    rng: np.random.Generator,
+    voxel_mm: float,
+    storage: str | None = None,
+    contrast: float = 0.0,
+    warp_mm: float = DEFORMATION_SD_MM,
+) -> Body:
+    """Draw a person's body, pose and scanner.
+
+    ``contrast`` shifts the contrast exponent (a site effect); ``warp_mm`` is the SD of the random deformation, mm.
+    """
     size = np.clip(rng.normal(0.915, 0.03), 0.84, 0.98) * np.exp(np.clip(rng.normal(0.0, 0.02, 3), -0.04, 0.04))
     turn = _direction(rng) * rng.uniform(0.0, MAX_ROTATION_DEG)
     shift = _direction(rng) * rng.uniform(0.0, MAX_SHIFT_MM)
@@ -134,7 +143,7 @@ def draw_body(rng: np.random.Generator, voxel_mm: float, storage: str | None = N
         rotation_deg=float(np.linalg.norm(turn)),
         shift_mm=float(np.linalg.norm(shift)),
         scale=float(np.prod(size) ** (1 / 3)),
-        warp=_without_affine(rng.normal(0.0, DEFORMATION_SD_MM, (3, *(len(k) for k in _knots())))),
+        warp=_without_affine(rng.normal(0.0, warp_mm, (3, *(len(k) for k in _knots())))),
         offsets_mm=tuple(float(v) for v in rng.normal(0.0, (0.2, 0.06, 0.15))),
         gamma=float(1.0 + contrast + rng.normal(0.0, 0.06)),
         gain=float(np.exp(rng.uniform(np.log(300.0), np.log(1500.0)))),

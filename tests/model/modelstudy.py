@@ -18,8 +18,9 @@ def tiny_recipe(method="rnc", **training):
     base["name"], base["method"] = f"tiny-{method}", method
     base["volume"]["resolution"] = 8.0
     base["network"] |= {"depth": 10, "width": 4}
-    base["training"] |= {"epochs": 3, "batch_size": 6} | training
-    base["head"] |= {"epochs": 5, "views": 2}
+    base["training"] |= {"epochs": 3, "length": "epochs", "least_steps": 0, "batch_size": 6} | training
+    base["head"] |= {"method": "sgd", "epochs": 5, "views": 2}
+    base["augmentation"]["gamma_max"] = 1.0
     return Recipe.from_dict(base)
 
 

@@ -69,6 +69,22 @@ def test_planted_truth_is_complete_and_agrees_with_the_table(cohort):
     assert truth["realised"]["AD"]["gap_mean"] == pytest.approx(np.mean(by_group))
 
 
+def test_people_that_differ_less_in_shape_are_the_same_people(tmp_path):
+    folders = [tmp_path / "usual", tmp_path / "alike"]
+    for folder, more in zip(folders, ({}, {"warp_mm": 0.6}), strict=True):
+        make_cohort(folder, n=6, seed=11, voxel_mm=8.0, progress=False, **more)
+    usual, alike = ([dict(person) for person in read_json(f / "planted.json")["participants"]] for f in folders)
+    for more, less in zip(usual, alike, strict=True):
+        assert less["warp_rms_mm"] == pytest.approx(more["warp_rms_mm"] / 3)
+        for name in ("age", "gap", "native_to_template", "ventricle_mm", "cortex_mm", "hippocampus_mm", "noise"):
+            assert less[name] == more[name]
+    assert read_json(folders[1] / "planted.json")["warp_mm"] == 0.6
+    with pytest.raises(CannotCreateError, match="holds something else"):
+        make_cohort(folders[1], n=6, seed=11, voxel_mm=8.0, progress=False)
+    with pytest.raises(UsageError, match="warp_mm is -1; use 0 to 3 mm"):
+        make_cohort(tmp_path / "x", n=6, warp_mm=-1)
+
+
 def test_bytes_depend_on_neither_workers_nor_cohort_size(tmp_path, cohort):
     small = make_cohort(tmp_path / "small", n=6, seed=11, voxel_mm=5.0, progress=False, workers=1)
     large = digests(cohort)
