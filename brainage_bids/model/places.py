@@ -48,9 +48,9 @@ def find_places(table: pd.DataFrame, people: pd.DataFrame, column: str) -> Place
     """Find the places where people may train, and give each a fold, in the order of their names.
 
     A person is left out with the place of the first scan. Who has scans at several places, or a family at another one,
-    trains no member that leaves out one of them: leakage is worse than a smaller training. A person at a place without
-    a fold goes with the next place of the person, then of the family; without any, no member has seen a scan of that
-    place as far as the person is concerned, and all may predict.
+    trains no member that leaves out one of them: leakage is worse than a smaller training. A person at a place where
+    nobody may train goes with the next place of the person, then of the family; without any, no member has seen the
+    person, and all may predict.
 
     Parameters
     ----------

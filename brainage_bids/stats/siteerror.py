@@ -17,9 +17,7 @@ from brainage_bids.stats.accuracy import accuracy_of, compare_errors, one_sample
 from brainage_bids.stats.columns import ALL, control_label, frame, is_member, joined, levels, number, text
 
 ACROSS, WITHIN = "across", "within"
-_MEASURES = (
-    "n n_missing mae mae_ci_lo mae_ci_hi bag_mean bag_ci_lo bag_ci_hi pearson_r status note".split()
-)  # of `accuracy_of`
+_MEASURES = "n n_missing mae mae_ci_lo mae_ci_hi bag_mean bag_ci_lo bag_ci_hi pearson_r status".split()
 ALONE = "no model of the same recipe was trained in folds within sites: there is nothing to compare with"
 
 
