@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from brainage_bids.model import augment
-from brainage_bids.model.recipe import AugmentationSettings
+from brainage_bids.model.recipe_sections import AugmentationSettings
 from brainage_bids.schema import VolumeSpec
 
 HALF = 0.5

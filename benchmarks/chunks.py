@@ -27,7 +27,8 @@ from brainage_bids.bids.files import read_tsv
 from brainage_bids.model.gradient_cache import backward_in_chunks
 from brainage_bids.model.losses import rank_n_contrast
 from brainage_bids.model.model_options import ModelOptions
-from brainage_bids.model.recipe import Recipe, load_recipe
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.resnet import ResNet3D
 from brainage_bids.model.sfcn import SFCN3D
 from brainage_bids.model.train import train_model

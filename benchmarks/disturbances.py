@@ -27,7 +27,7 @@ from brainage_bids.model.augment_intensity import draw_fields
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.train import train_model
 
 OTHER, THIRD = "ds000011", "other third"

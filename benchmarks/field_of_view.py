@@ -27,7 +27,8 @@ import torch
 from brainage_bids.model.box import MARGIN_MM
 from brainage_bids.model.build import build_network
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.recipe import Recipe, load_recipe
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.settings import step_bytes
 from brainage_bids.schema import DEFAULT_BRAIN_MM, VolumeSpec
 

@@ -39,7 +39,8 @@ from brainage_bids.model.distributed import SINGLE_PROCESS
 from brainage_bids.model.folds import Fold, FoldData
 from brainage_bids.model.losses import l1_years
 from brainage_bids.model.model_options import ModelOptions
-from brainage_bids.model.recipe import AugmentationSettings, load_recipe, recipe_names
+from brainage_bids.model.recipe_files import load_recipe, recipe_names
+from brainage_bids.model.recipe_sections import AugmentationSettings
 from brainage_bids.model.settings import effective_settings, step_bytes
 from brainage_bids.model.stem import StemConvolution
 from brainage_bids.model.trainer import STAGES, repeatable

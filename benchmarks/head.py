@@ -28,7 +28,7 @@ from brainage_bids.model.distributed import SINGLE_PROCESS
 from brainage_bids.model.folds import Cohort
 from brainage_bids.model.lengths import stage_lengths
 from brainage_bids.model.model_options import ModelOptions
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.settings import effective_settings
 from brainage_bids.model.trainer import fit_head, run_stage
 from brainage_bids.phantom.anatomy import build_anatomy

@@ -19,7 +19,7 @@ from brainage_bids.model.artifact import hash_participant
 from brainage_bids.model.card import card_text
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import predict_table
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.stats.accuracy import mean_interval
 
 MODEL = "open-adults"

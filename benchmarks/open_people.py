@@ -36,7 +36,7 @@ from brainage_bids.bids.files import read_json, read_tsv, write_json, write_tsv
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.train import train_model
 from brainage_bids.schema import VolumeSpec
 from brainage_bids.stats.accuracy import compare_errors, mean_interval

@@ -30,7 +30,7 @@ import torch
 from brainage_bids.model import augment
 from brainage_bids.model.gradient_cache import backward_in_chunks
 from brainage_bids.model.losses import l1_years, rank_n_contrast
-from brainage_bids.model.recipe import AugmentationSettings
+from brainage_bids.model.recipe_sections import AugmentationSettings
 from brainage_bids.model.resnet import ResNet3D
 
 GRID, GRID_2MM = (64, 76, 64), (96, 114, 96)
@@ -120,7 +120,7 @@ def step(kind, batch=4):
 def fit(gigabytes=40):
     """Print what `memory` counts for every recipe, and for ResNet-50 at 1 mm with a batch of 96 people."""
     from brainage_bids.model.memory import USABLE
-    from brainage_bids.model.recipe import load_recipe, recipe_names
+    from brainage_bids.model.recipe_files import load_recipe, recipe_names
     from brainage_bids.model.settings import step_bytes
 
     names = [(name, ()) for name in recipe_names() if name != "pca-ridge" and not name.endswith("-noaug")]
@@ -143,7 +143,7 @@ def checkpoints(people=1294):
     from brainage_bids.model.build import build_network, optimiser_for
     from brainage_bids.model.checkpoint import save_checkpoint
     from brainage_bids.model.model_options import SAVE_EVERY
-    from brainage_bids.model.recipe import load_recipe
+    from brainage_bids.model.recipe_files import load_recipe
 
     a_second = {"rnc-highrez": 147, "rnc-lowrez": 688, "resnet50-highrez": 70, "resnet101-highrez": 52}  # volumes
     print("recipe                 MB main   s to write   MB head   GB an hour: one an epoch   one every few minutes")

@@ -300,7 +300,7 @@ def train_model(
     """
     from brainage_bids.app.api_tables import absolute, many, training_table
     from brainage_bids.model.model_options import ModelOptions
-    from brainage_bids.model.recipe import load_recipe
+    from brainage_bids.model.recipe_files import load_recipe
     from brainage_bids.model.train import train_model as train
 
     wanted = load_recipe(recipe, tuple(many(settings)))

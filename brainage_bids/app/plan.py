@@ -44,7 +44,7 @@ def make_plan(options: ParticipantOptions, outputs: Outputs) -> Plan:
     UsageError
         When a name is neither a trained model nor a model folder.
     """
-    from brainage_bids.model.recipe import load_recipe
+    from brainage_bids.model.recipe_files import load_recipe
 
     asked = asked_template(options.template, outputs)
     recipe = load_recipe(options.train, options.model.overrides) if options.train else None

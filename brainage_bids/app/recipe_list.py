@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def describe_recipes() -> str:
     """Return one line per packaged recipe: name, network, voxel size, how it is trained."""
-    from brainage_bids.model.recipe import load_recipe, recipe_names
+    from brainage_bids.model.recipe_files import load_recipe, recipe_names
 
     lines = []
     for name in recipe_names():
@@ -34,7 +34,7 @@ def show_recipe(name: str) -> str:
     BrainageError
         When there is no recipe of that name.
     """
-    from brainage_bids.model.recipe import load_recipe, recipe_text
+    from brainage_bids.model.recipe_files import load_recipe, recipe_text
 
     load_recipe(name)  # raises if the file is not a recipe
     content, plain = recipe_text(name)

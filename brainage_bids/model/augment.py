@@ -33,7 +33,7 @@ from brainage_bids.model.augment_intensity import (
     smoothing_matrices,
     with_noise,
 )
-from brainage_bids.model.recipe import AugmentationSettings
+from brainage_bids.model.recipe_sections import AugmentationSettings
 
 GRID_POINTS = 2**25  # resampled at a time on a GPU, 0.4 GB of coordinates
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from brainage_bids.model.recipe import HeadSettings, Recipe, TrainingSettings
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe_sections import HeadSettings, TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A recipe: every number that defines how a model is trained, read from a TOML file and checked key by key."""
+"""A recipe: one way to train a model, built from plain values and checked key by key."""
 
 from __future__ import annotations
 
@@ -6,189 +6,26 @@ import contextlib
 import difflib
 import math
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
-from importlib import resources
-from pathlib import Path
 from typing import Any, get_type_hints
 
-from brainage_bids.bids.text import read_text
-from brainage_bids.errors import BadDataError, NoInputError, UsageError, shorten
+from brainage_bids.errors import BadDataError, UsageError, shorten
 from brainage_bids.model.box import brain_box
-from brainage_bids.schema import DEFAULT_BRAIN_MM, DEFAULT_TEMPLATE, DEFAULT_TEMPLATE_SHA, VolumeSpec
+from brainage_bids.model.recipe_sections import (
+    LENGTHS,
+    AugmentationSettings,
+    HeadSettings,
+    NetworkSettings,
+    RidgeSettings,
+    SplitSettings,
+    TrainingSettings,
+    VolumeSettings,
+)
+from brainage_bids.schema import VolumeSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # it becomes the name of a folder
 MOST_LETTERS = 100  # of a name; file systems take 255 bytes, and names of files hold more than it
-LENGTHS = ("epochs", "steps", "auto")  # see `lengths`
-PLAIN = "-noaug"  # ending of the recipes that are trained without augmentation (paper table 2)
-
-
-@dataclass(frozen=True)
-class VolumeSettings:
-    """The volume: isotropic voxel size (mm) on the paper's field of view, template and intensity rule.
-
-    ``template_sha`` pins the template's content (see `VolumeSpec`); it is filled in when the template is at hand, as is
-    ``brain_mm``, the first and last mm of its brain along x, y and z. ``crop`` is what the network reads of the volume:
-    ``none``, all of it; ``brain``, the box of the template's brain (see `box.brain_box`).
-    """
-
-    resolution: float
-    template: str = DEFAULT_TEMPLATE
-    intensity: str = "minmax"
-    template_sha: str = DEFAULT_TEMPLATE_SHA
-    crop: str = "none"
-    brain_mm: tuple[int, ...] = DEFAULT_BRAIN_MM
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """The network: ``resnet`` (see `resnet.ResNet3D`) or ``sfcn`` (see `sfcn.SFCN3D`: width and dropout only).
-
-    ``bias_init``: the head's bias starts at the mean age of those who train (``train_mean``), or at ``zero`` as in the
-    published Rank-N-Contrast settings: then few people never climb to their age. ``init`` is a finished model whose
-    encoder the training starts from; with an ``init_lr`` of 0 the encoder stays as it is and only the head is trained.
-    """
-
-    architecture: str = "resnet"
-    depth: int = 18
-    width: int = 64
-    dropout: float = 0.0
-    stem_stride: int = 2
-    stem_pool: bool = True
-    stage_strides: tuple[int, ...] = (1, 2, 2, 2)
-    bias_init: str = field(default="train_mean", metadata={"settled": "zero"})
-    init: str = ""
-    init_lr: float = 0.0
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """The main stage: the encoder (``rnc``) or the whole network (``l1``).
-
-    How long it is, says `lengths.epochs_of`. ``lr_decay`` acts through the ``cosine`` schedule, from lr to
-    ``lr * lr_decay**3``. ``temperature`` divides the distances of the contrastive loss. ``clip_norm`` limits the
-    gradient norm in every stage, 0 leaves it alone. ``patience`` is the number of epochs without a better validation
-    error after which ``l1`` training stops, 0 means never. ``keep`` says which epoch of ``rnc`` training is kept: the
-    ``last``, or that of the ``best_probe`` on validation people, who are
-    looked at every ``probe_every`` epochs.
-    """
-
-    batch_size: int
-    optimiser: str
-    lr: float
-    epochs: int = 0
-    steps: int = 0
-    least_steps: int = 0
-    length: str = "epochs"
-    schedule: str = "constant"
-    lr_decay: float = 1.0
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    temperature: float = 2.0
-    clip_norm: float = 0.0
-    patience: int = 0
-    keep: str = "last"
-    probe_every: int = 10
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """The second stage of ``rnc``: one linear layer on the frozen encoder.
-
-    ``method`` is ``sgd`` (L1 loss, cosine schedule, best validation epoch) or ``ridge``: fitted in one step to the
-    features of the training scans as they are, with the penalty that makes the ages of these people most likely; all
-    other keys then do nothing. How long ``sgd`` is, says `lengths.epochs_of`. ``views`` is the number of
-    augmented versions of each scan that the epochs go through in turn; 0 draws a new one in every epoch.
-    """
-
-    method: str = "sgd"
-    epochs: int = 100
-    steps: int = 0
-    least_steps: int = 0
-    length: str = "epochs"
-    batch_size: int = 64
-    lr: float = 0.05
-    lr_decay: float = 0.2
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    views: int = 0
-
-
-@dataclass(frozen=True)
-class RidgeSettings:
-    """The yardstick ``ridge`` (see `linear.LinearMap`): principal components kept, 0 for all; smoothing, FWHM in mm.
-
-    ``ignore_contrast`` says whether the contrast of a scan must not change its age.
-    """
-
-    components: int = 0
-    smoothing: float = 8.0
-    ignore_contrast: bool = False
-
-
-@dataclass(frozen=True)
-class AugmentationSettings:
-    """Strength of the paper's four augmentations and four of intensity; 0 (crop and gamma 1) switches one off.
-
-    Parameters
-    ----------
-    enabled
-        Whether the training augments at all.
-    probability
-        Chance of each augmentation, independently.
-    translation_voxels
-        Largest shift along each axis, voxels, both directions.
-    translation_mm
-        Above 0 it stands for ``translation_voxels``, so that a shift means the same on any grid.
-    rotation_min, rotation_max
-        Range of the rotation angle, radians.
-    rotation_axes
-        ``one``: about one random axis; ``each``: about x, then y, then z, each by an angle and a sign of its own.
-    noise_sd
-        Standard deviation of the Gaussian noise, in units of the intensity.
-    crop_min
-        Smallest share of each axis that a crop keeps, resized back.
-    gamma_max
-        Not in the paper: intensities of 0 to 1 are raised to a power between its inverse and it, log-uniform, which
-        moves grey matter against white as another scanner or sequence does; 1 is off.
-    field_max
-        Not in the paper: intensities are multiplied by a smooth field, as a coil leaves one. Its log reaches from -s to
-        s inside the head, s uniform from 0 to this.
-    blur_mm
-        Not in the paper: a Gaussian blurs the brain; FWHM in mm, uniform from 0 to this.
-    slice_mm
-        Not in the paper: slices along one random axis are made thicker and interpolated back; thickness in mm, uniform
-        from 0 to this. What is thinner than a voxel changes nothing.
-    """
-
-    enabled: bool = True
-    probability: float = 0.5
-    translation_voxels: float = 10.0
-    translation_mm: float = 0.0
-    rotation_min: float = 0.1
-    rotation_max: float = 0.5
-    rotation_axes: str = "one"
-    noise_sd: float = 0.025
-    crop_min: float = 0.7
-    gamma_max: float = 1.0
-    field_max: float = 0.0
-    blur_mm: float = 0.0
-    slice_mm: float = 0.0
-
-    @property
-    def disturbs(self) -> dict[str, float]:
-        """What is on of the augmentations of intensity that are not the paper's; they need intensities from 0 to 1."""
-        keys = ("gamma_max", "field_max", "blur_mm", "slice_mm")
-        return {key: getattr(self, key) for key in keys if getattr(self, key) != (1 if key == "gamma_max" else 0)}
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """Shares of the trainable people held back; without folds both, with folds only the validation share."""
-
-    val_share: float = 0.1
-    test_share: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -267,68 +104,6 @@ class Recipe:
         return recipe
 
 
-def recipe_names() -> list[str]:
-    """Return the names of the packaged recipes, sorted; every ResNet also comes without augmentation."""
-    files = resources.files("brainage_bids.recipes").iterdir()
-    names = [file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")]
-    return sorted(names + [name + PLAIN for name in names if name.startswith("resnet")])
-
-
-def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a packaged recipe by name, or any TOML file by path.
-
-    Parameters
-    ----------
-    name_or_path
-        ``rnc-highrez``, ``resnet50-lowrez-noaug``, ``my/recipe.toml``, ...
-    overrides
-        ``section.key=value`` each, with the value in TOML; they win over the file.
-
-    Raises
-    ------
-    UsageError
-        When the name is unknown (the nearest are named), the file is not TOML, or its values do not fit.
-    NoInputError
-        When the file is not there.
-    """
-    text = str(name_or_path)
-    content, plain = recipe_text(text)
-    try:
-        values = tomllib.loads(content)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, too
-        raise UsageError(f"recipe {text} is not TOML ({shorten(error)}); repair it") from error
-    values = {"name": Path(text).stem if text.endswith(".toml") else text, **values}
-    if plain:
-        values |= {"augmentation": {"enabled": False}, "description": values["description"] + ", without augmentation"}
-    for override in overrides:
-        _override(values, override)
-    recipe = Recipe.from_dict(values, f"recipe {text}")
-    _refuse_idle(recipe, overrides, f"recipe {text}")
-    return recipe
-
-
-def recipe_text(name_or_path: str) -> tuple[str, bool]:
-    """Return the TOML of a recipe, and whether it is meant without its augmentation (``-noaug``).
-
-    Raises
-    ------
-    UsageError
-        When the name is unknown; the nearest are named.
-    NoInputError
-        When the file is not there.
-    """
-    names = recipe_names()
-    if name_or_path in names:
-        file = f"{name_or_path.removesuffix(PLAIN)}.toml"
-        content = resources.files("brainage_bids.recipes").joinpath(file).read_text(encoding="utf-8")
-        return content, name_or_path.endswith(PLAIN)
-    if not (name_or_path.endswith(".toml") or "/" in name_or_path):
-        raise UsageError(f"recipe '{name_or_path}' is unknown; {_nearest(name_or_path, names)}")
-    if not Path(name_or_path).is_file():
-        raise NoInputError(f"recipe file {name_or_path} is not there; give a TOML file or one of: {', '.join(names)}")
-    return read_text(name_or_path), False
-
-
 def people_a_batch(recipe: Recipe, asked: int | None, n_train: int, processes: int = 1) -> int:
     """Return how many people a batch takes, when ``n_train`` people train in the smallest fold.
 
@@ -354,29 +129,8 @@ def people_a_batch(recipe: Recipe, asked: int | None, n_train: int, processes: i
     return batch
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    """Set one value of a nested table; ``training.lr=0.1``, ``network.stage_strides=[2, 2, 1, 1]``, ``method=l1``."""
-    key, equals, value = override.partition("=")
-    *sections, name = key.strip().split(".")
-    if not equals or not name or len(sections) > 1:
-        raise UsageError(
-            f"--set {shorten(override)!r} is not SECTION.KEY=VALUE; write for example --set training.lr=0.1"
-        )
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
-        parsed = value.strip()  # a bare word is text
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise UsageError(
-                f"--set {shorten(override)!r}: {section} is {shorten(values)!r} and has no keys; see brainage-tools "
-                "recipes"
-            )
-    values[name] = parsed
-
-
-def _nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: list[str]) -> str:
+    """Return what to choose instead of an unknown word: the nearest of the known ones, else all of them."""
     near = difflib.get_close_matches(word[:MOST_LETTERS], known, n=3, cutoff=0.4)
     return f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(known)}"
 
@@ -401,7 +155,7 @@ def _build(cls: type, values: Mapping[str, Any], source: str, section: str) -> A
     hints = get_type_hints(cls)
     for key in values:
         if key not in hints:
-            raise UsageError(f"{where}: key '{shorten(key)}' is unknown; {_nearest(key, list(hints))}")
+            raise UsageError(f"{where}: key '{shorten(key)}' is unknown; {nearest(key, list(hints))}")
     filled = {}
     for item in fields(cls):
         if item.name not in values:
@@ -457,7 +211,7 @@ def _check(recipe: Recipe, source: str) -> None:
     )
     for key, value, known in words:
         if value not in known:
-            raise UsageError(f"{source}: {key} '{shorten(value)}' is unknown; {_nearest(value, known)}")
+            raise UsageError(f"{source}: {key} '{shorten(value)}' is unknown; {nearest(value, known)}")
     if recipe.network.init_lr and not recipe.network.init:
         raise UsageError(f"{source}: [network] init_lr is {recipe.network.init_lr}, but there is no init; name a model")
     brain = recipe.volume.brain_mm
@@ -538,14 +292,3 @@ def _check(recipe: Recipe, source: str) -> None:
             f"{source}: {key} is made for intensities from 0 to 1, but [volume] intensity is "
             f"'{recipe.volume.intensity}'; use intensity 'minmax', or {off} for {key}"
         )
-
-
-def _refuse_idle(recipe: Recipe, overrides: Sequence[str], source: str) -> None:
-    """Raise when an augmentation is asked for by hand of a recipe that augments nothing."""
-    asked = {override.partition("=")[0].strip() for override in overrides}
-    for key, value in recipe.augmentation.disturbs.items():
-        if f"augmentation.{key}" in asked and not recipe.augmentation.enabled:
-            raise UsageError(
-                f"{source}: [augmentation] {key} is {value}, but this recipe augments nothing; take one that does, or "
-                "leave it out"
-            )

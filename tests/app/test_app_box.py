@@ -6,7 +6,7 @@ import pytest
 from studyruns import TRAIN, run
 
 from brainage_bids.bids.files import read_json, read_tsv
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.schema import VolumeSpec
 
 BOXED = ("--set", "volume.crop=brain", "--set", "name=boxed", "--model", "rnc-demo")

@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from brainage_bids.model.recipe import Recipe, load_recipe
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.schema import VolumeSpec
 
 SPEC = VolumeSpec.on_grid(8)

@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from brainage_bids.model import augment
 from brainage_bids.model.augment import apply, draw, neutral, pull_back, settings_from
-from brainage_bids.model.recipe import AugmentationSettings, load_recipe
+from brainage_bids.model.recipe_files import load_recipe
+from brainage_bids.model.recipe_sections import AugmentationSettings
 
 SHAPE = (13, 16, 11)
 

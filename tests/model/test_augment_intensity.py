@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from brainage_bids.model import augment
 from brainage_bids.model.augment import apply, draw, neutral, pull_back
 from brainage_bids.model.augment_intensity import draw_fields, field_bases, log_field
-from brainage_bids.model.recipe import AugmentationSettings
+from brainage_bids.model.recipe_sections import AugmentationSettings
 
 SHAPE = (24, 30, 20)
 ALL = {"field_max": 0.5, "blur_mm": 6.0, "slice_mm": 8.0}

@@ -22,7 +22,8 @@ from brainage_bids.model.dataset import cache_volumes, load_volume, load_whole, 
 from brainage_bids.model.explain import gradram, map_affine
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
-from brainage_bids.model.recipe import Recipe, load_recipe, recipe_names
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe_files import load_recipe, recipe_names
 from brainage_bids.model.train import train_model
 from brainage_bids.schema import DEFAULT_BRAIN_MM, VolumeSpec
 

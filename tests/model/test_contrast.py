@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from brainage_bids.model.contrast import known_medians, median_intensity, unlike_training
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 
 
 def card(recipe, *overrides, low=0.60, high=0.64):

@@ -11,7 +11,7 @@ from brainage_bids.model.artifact import read_model_json
 from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table, predict_volume, spread
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.train import train_model
 
 QUIET = ModelOptions(device="cpu", progress=False)

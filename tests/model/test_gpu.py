@@ -17,7 +17,7 @@ from brainage_bids.model.losses import rank_n_contrast
 from brainage_bids.model.memory import bytes_a_view, fixed_bytes
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import predict_table
-from brainage_bids.model.recipe import AugmentationSettings
+from brainage_bids.model.recipe_sections import AugmentationSettings
 from brainage_bids.model.resnet import ResNet3D
 from brainage_bids.model.sfcn import SFCN3D
 from brainage_bids.model.stem import StemConvolution

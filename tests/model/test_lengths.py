@@ -7,7 +7,7 @@ from brainage_bids.errors import UsageError
 from brainage_bids.model.duration import describe_length
 from brainage_bids.model.lengths import epochs_of, head_batch_size, stage_lengths, steps_an_epoch
 from brainage_bids.model.model_options import ModelOptions
-from brainage_bids.model.recipe import load_recipe, recipe_names
+from brainage_bids.model.recipe_files import load_recipe, recipe_names
 from brainage_bids.model.settings import effective_settings
 from brainage_bids.model.training_warnings import training_warnings
 

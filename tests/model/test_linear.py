@@ -17,7 +17,7 @@ from brainage_bids.model.explain import gradram
 from brainage_bids.model.linear import LinearMap, most_likely_ridge
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.train import train_model
 
 

@@ -15,7 +15,7 @@ from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.places import MOST_PLACES
 from brainage_bids.model.predict import load_model, predict_table, predict_volume
-from brainage_bids.model.recipe import load_recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.split import split_folds
 from brainage_bids.model.train import train_model
 

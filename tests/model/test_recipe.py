@@ -4,7 +4,8 @@ import json
 import pytest
 
 from brainage_bids.errors import NoInputError, UsageError
-from brainage_bids.model.recipe import Recipe, load_recipe, recipe_names
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe_files import load_recipe, recipe_names
 from brainage_bids.model.trainer import cosine_lr
 
 NAMES = {"rnc-demo", "rnc-highrez", "rnc-lowrez", "sfcn-reg", "pca-ridge"} | {

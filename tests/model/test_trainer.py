@@ -24,7 +24,8 @@ from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.linear import most_likely_ridge
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table
-from brainage_bids.model.recipe import Recipe, load_recipe
+from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.settings import effective_settings, resolve_precision
 from brainage_bids.model.split import make_split
 from brainage_bids.model.train import _progress, train_model
