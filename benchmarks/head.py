@@ -39,10 +39,11 @@ from brainage_bids.schema import VolumeSpec
 SPEC = VolumeSpec.on_grid(4)
 AGES, GAP_SD, TEST = (20.0, 85.0), 3.0, 200  # years, years, people
 TEST_SEED = 10**6
+SGD = {"method": "sgd", "views": 4, "epochs": 100, "length": "epochs"}
 HEADS = {  # values of [network] bias_init and of [head]
-    "SGD from zero, 100 epochs": ("zero", {}),
-    "SGD from the mean age, 100 epochs": ("train_mean", {}),
-    "SGD from the mean age, 1,000 steps at least": ("train_mean", {"length": "auto", "least_steps": 1000}),
+    "SGD from zero, 100 epochs": ("zero", SGD),
+    "SGD from the mean age, 100 epochs": ("train_mean", SGD),
+    "SGD from the mean age, 1,000 steps at least": ("train_mean", {**SGD, "length": "auto", "least_steps": 1000}),
     "ridge": ("train_mean", {"method": "ridge"}),
 }
 
