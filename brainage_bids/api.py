@@ -305,14 +305,9 @@ def train_model(
 
     wanted = load_recipe(recipe, tuple(many(settings)))
     options = ModelOptions(
-        device=device,
-        batch_size=batch_size,
-        epochs=epochs,
-        folds=folds,
-        ensemble=ensemble,
-        seed=seed,
+        device=device, batch_size=batch_size, epochs=epochs, folds=folds, ensemble=ensemble, seed=seed,
         progress=progress,
-    )
+    )  # fmt: skip
     table, folder = training_table(scans, train_on, controls, folds), absolute(model_dir)
     known = {"model.json", WORK}
     if folder.exists() and not (folder.is_dir() and (known & set(os.listdir(folder)) or not any(folder.iterdir()))):
