@@ -105,6 +105,7 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
         When nobody is known to be healthy, or there are too few people to train on.
     """
     from brainage_bids.model.recipe import people_a_batch
+    from brainage_bids.model.recipe_files import recipe_beside
     from brainage_bids.model.split import split_folds
 
     table = scans_table(dataset.scans, dataset.score_names)
@@ -119,6 +120,7 @@ def check_training(options: ParticipantOptions, dataset: Dataset, recipe: Recipe
 
         cohort = Cohort.of(table, recipe, options.model)
         refuse_known_people(load_pretrained(recipe, Outputs(options.output_dir).models), cohort, dataset.identity)
+    recipe_beside(recipe)  # raises now, and not after hours
     if recipe.method != "ridge":
         people_a_batch(recipe, options.model.batch_size, fewest, processes)
     people = table.loc[table["trainable"], "participant_id"].nunique()

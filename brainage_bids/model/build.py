@@ -7,6 +7,7 @@ from torch import nn
 
 from brainage_bids.model.linear import LinearMap
 from brainage_bids.model.network import BrainNetwork
+from brainage_bids.model.pair import NetworkWithLinearMap
 from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.resnet import ResNet3D
 from brainage_bids.model.sfcn import SFCN3D
@@ -16,6 +17,8 @@ def build_network(recipe: Recipe) -> BrainNetwork:
     """Return the untrained network of a recipe."""
     if recipe.method == "ridge":
         return LinearMap(recipe.spec.cropped.shape)
+    if recipe.beside:
+        return NetworkWithLinearMap(build_network(recipe.alone), LinearMap(recipe.spec.cropped.shape))
     network = recipe.network
     if network.architecture == "sfcn":
         return SFCN3D(network.width, dropout=network.dropout)

@@ -158,7 +158,8 @@ def backbone(recipe: Recipe) -> str:
     """Return in words what kind of model a recipe trains."""
     if recipe.method == "ridge":
         return "linear map of the voxels"
-    return "SFCN" if recipe.network.architecture == "sfcn" else f"3D ResNet-{recipe.network.depth}"
+    network = "SFCN" if recipe.network.architecture == "sfcn" else f"3D ResNet-{recipe.network.depth}"
+    return f"{network} and linear map of the voxels" if recipe.beside else network
 
 
 def card_text(values: Mapping[str, Any]) -> str:

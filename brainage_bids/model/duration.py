@@ -55,7 +55,7 @@ def seconds_an_image(recipe: Recipe, settings: EffectiveSettings) -> tuple[float
     device = pick_device(settings.device)
     threads, half = torch.get_num_threads(), HALF.get(settings.precision)
     set_threads(settings.threads)
-    network = build_network(recipe).to(device, memory_format=torch.channels_last_3d).train()
+    network = build_network(recipe.alone).to(device, memory_format=torch.channels_last_3d).train()
     network.recompute = settings.recompute
     images = torch.rand(TRIED, 1, *recipe.spec.cropped.shape, device=device)
 

@@ -28,6 +28,7 @@ from brainage_bids.model.split import split_folds
 from brainage_bids.processes import begin_worker, worker_pool
 
 SEED = "_seed-"  # between the name of a fold and the number of one of its trainings
+BESIDE = "_beside"  # ends the name of what is fitted beside the network of a fold
 SEEDS_APART = 100_000  # numbers between two trainings of a fold
 STAGE_NUMBERS = {"init": 0, "encoder": 1, "head": 2, "network": 3}
 Report = Callable[[dict], None]  # takes a row of the history

@@ -41,6 +41,7 @@ from brainage_bids.model.folds import fold_of
 from brainage_bids.model.linear import LinearMap
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.network import BrainNetwork
+from brainage_bids.model.pair import NetworkWithLinearMap
 from brainage_bids.model.settings import set_threads
 from brainage_bids.schema import VolumeSpec
 
@@ -133,7 +134,7 @@ def check_answer(model: BrainAgeModel, brain: np.ndarray) -> None:
         When an age is not finite or beyond `ANSWERS`, or cannot be computed.
     """
     for name, network in model.networks.items():
-        fine = brain.size > LARGE and not isinstance(network, LinearMap)
+        fine = brain.size > LARGE and not isinstance(network, LinearMap | NetworkWithLinearMap)
         some = np.ascontiguousarray(brain[::2, ::2, ::2] if fine else brain)
         try:
             age, _ = gradram(network, torch.from_numpy(some))

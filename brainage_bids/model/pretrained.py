@@ -11,6 +11,7 @@ from brainage_bids.model.artifact import CARD, weights_hash
 from brainage_bids.model.card import seen_by_encoder
 from brainage_bids.model.folds import Cohort
 from brainage_bids.model.network import BrainNetwork
+from brainage_bids.model.pair import NetworkWithLinearMap
 from brainage_bids.model.predict import BrainAgeModel, load_model
 from brainage_bids.model.recipe import Recipe
 
@@ -34,7 +35,8 @@ class Pretrained:
 
     def copy_into(self, network: BrainNetwork) -> None:
         """Give a network of the same kind the weights of the encoder; its head stays as it is."""
-        weights = next(iter(self.model.networks.values())).state_dict()
+        source = next(iter(self.model.networks.values()))
+        weights = (source.network if isinstance(source, NetworkWithLinearMap) else source).state_dict()
         network.load_state_dict(weights | {f"head.{key}": value for key, value in network.head.state_dict().items()})
 
     def named_in(self, recipe: Recipe) -> Recipe:

@@ -40,6 +40,9 @@ class Recipe:
         One sentence for the model card.
     method
         ``rnc``: Rank-N-Contrast encoder, then a linear head; ``l1``: end to end; ``ridge``: no network at all.
+    beside
+        Name of a recipe of the method ``ridge`` that is fitted to the same people; the age is then the mean of both.
+        Empty: none.
     volume, network, training, head, ridge, augmentation, split
         The sections of the file; ``ridge`` needs no network, training, head or augmentation.
     """
@@ -54,6 +57,12 @@ class Recipe:
     ridge: RidgeSettings = field(default_factory=RidgeSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
+    beside: str = ""
+
+    @property
+    def alone(self) -> Recipe:
+        """The recipe of the network by itself."""
+        return replace(self, beside="")
 
     @property
     def frozen(self) -> bool:
@@ -212,6 +221,8 @@ def _check(recipe: Recipe, source: str) -> None:
     for key, value, known in words:
         if value not in known:
             raise UsageError(f"{source}: {key} '{shorten(value)}' is unknown; {nearest(value, known)}")
+    if recipe.beside and recipe.method == "ridge":
+        raise UsageError(f"{source}: beside is {shorten(recipe.beside)!r}, but the recipe is no network; leave it out")
     if recipe.network.init_lr and not recipe.network.init:
         raise UsageError(f"{source}: [network] init_lr is {recipe.network.init_lr}, but there is no init; name a model")
     brain = recipe.volume.brain_mm

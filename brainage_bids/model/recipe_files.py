@@ -55,6 +55,23 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     return recipe
 
 
+def recipe_beside(recipe: Recipe) -> Recipe | None:
+    """Return the recipe that is fitted beside a network, for the same volumes; None if there is none.
+
+    Raises
+    ------
+    UsageError
+        When it is a network, too, or does not fit the volumes.
+    """
+    if not recipe.beside:
+        return None
+    other = load_recipe(recipe.beside)
+    if other.method != "ridge":
+        raise UsageError(f"recipe {recipe.name}: beside is {recipe.beside!r}, a network; name one like pca-ridge")
+    values = other.to_dict() | {"volume": recipe.to_dict()["volume"]}
+    return Recipe.from_dict(values, f"recipe {recipe.name}, beside {recipe.beside}")
+
+
 def recipe_text(name_or_path: str) -> tuple[str, bool]:
     """Return the TOML of a recipe, and whether it is meant without its augmentation (``-noaug``).
 

@@ -87,7 +87,7 @@ def effective_settings(
     BadDataError, UsageError
         See `recipe.people_a_batch`.
     """
-    notes = [f"{override}, as asked" for override in options.overrides]
+    recipe, notes = recipe.alone, [f"{override}, as asked" for override in options.overrides]
     if recipe.method == "ridge":
         if options.ensemble > 1:
             raise UsageError(

@@ -32,12 +32,14 @@ from brainage_bids.model.dataset import cache_volumes, load_volume, open_volumes
 from brainage_bids.model.distributed import SINGLE_PROCESS, Distributed
 from brainage_bids.model.duration import describe_length
 from brainage_bids.model.explain import gradram
-from brainage_bids.model.folds import Cohort, fold_of
+from brainage_bids.model.folds import BESIDE, Cohort, fold_of
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.network import BrainNetwork
+from brainage_bids.model.pair import NetworkWithLinearMap
 from brainage_bids.model.predict import load_model
 from brainage_bids.model.pretrained import load_pretrained, refuse_known_people
 from brainage_bids.model.recipe import Recipe
+from brainage_bids.model.recipe_files import recipe_beside
 from brainage_bids.model.settings import EffectiveSettings, effective_settings, set_threads
 from brainage_bids.model.trainer import train_folds
 from brainage_bids.model.training_warnings import training_warnings
@@ -91,7 +93,7 @@ def train_model(
     out_dir, work_dir, distributed = Path(out_dir), Path(work_dir), distributed or SINGLE_PROCESS
     phantom = bool(table.attrs.get("phantom", False)) if phantom is None else phantom
     cohort = Cohort.of(table, recipe, options)
-    pretrained = load_pretrained(recipe, out_dir.parent)
+    pretrained, beside = load_pretrained(recipe, out_dir.parent), recipe_beside(recipe)
     if pretrained:
         refuse_known_people(pretrained, cohort, table.attrs.get("dataset"))
         cohort = dataclasses.replace(cohort, origin=pretrained.origin())
@@ -120,11 +122,21 @@ def train_model(
     with _progress(options.progress, len(cohort.scans), f"{recipe.name}: reading volumes") as report:
         volumes = cache_volumes(list(cohort.scans.volume), recipe.spec, work_dir, report, options.workers)
     total = len(cohort.parts) * settings.ensemble * (settings.epochs + settings.head_epochs)
-    from_folder = pretrained.found_in(recipe) if pretrained else recipe
-    folds = cohort.folds(from_folder, settings, volumes, work_dir, fingerprint, options.save_every)
+    total += len(cohort.parts) if beside else 0
+    network = (pretrained.found_in(recipe) if pretrained else recipe).alone
+    folds = cohort.folds(network, settings, volumes, work_dir, fingerprint, options.save_every)
+    if beside:
+        once = effective_settings(beside, dataclasses.replace(options, ensemble=1), cohort.fewest_train)
+        others = cohort.folds(beside, once, volumes, work_dir, fingerprint, options.save_every)
+        folds += [dataclasses.replace(fold, name=f"{fold.name}{BESIDE}") for fold in others]
     with _progress(options.progress, total, recipe.name) as report:
         trained = train_folds(folds, options.workers, report, distributed)
-    weights = {name: state for name, (state, _) in trained.items()}
+    weights = {name: state for name, (state, _) in trained.items() if not name.endswith(BESIDE)}
+    if beside:
+        weights = {
+            name: NetworkWithLinearMap.joined(state, trained[f"{fold_of(name)}{BESIDE}"][0])
+            for name, state in weights.items()
+        }
     history = [row for _, rows in trained.values() for row in rows]
     held_out = _predict_held_out(weights, cohort, recipe, settings, options.test)
     more = {"fingerprint": fingerprint, "phantom": phantom, "dataset": table.attrs.get("dataset")}
@@ -272,6 +284,8 @@ def _fingerprint(cohort: Cohort, recipe: Recipe, settings: EffectiveSettings, op
     settled = recipe.settled()
     if cohort.origin:  # not where the model lies, but what it holds
         settled["network"]["init"] = cohort.origin["weights_sha256"], cohort.origin["member"]
+    if beside := recipe_beside(recipe):
+        settled["beside"] = beside.settled()
     parts = [
         settled,
         used,
