@@ -270,7 +270,7 @@ def profile(folder, rows=25):
                 group["lr"] = 1e-4
             if card:
                 stage.epoch(np.random.default_rng(0), 1)  # a warm-up
-            with torch.profiler.profile(activities=[ProfilerActivity.CPU, activity]) as found:
+            with torch.profiler.profile(activities={ProfilerActivity.CPU, activity}) as found:
                 stage.epoch(np.random.default_rng(1), 1)
                 if card:
                     torch.cuda.synchronize()
