@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 DEFAULT_SEED = 20251127
 DEFAULT_TEMPLATE = "MNI152NLin2009aSym"
@@ -122,7 +123,7 @@ class VolumeSpec:
         """Value of the BIDS ``res`` entity: ``1``, ``2``, ``1p5``."""
         return f"{self.resolution:g}".replace(".", "p")
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Short stable hash of all fields."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]

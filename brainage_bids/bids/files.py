@@ -185,7 +185,18 @@ def _cell_texts(column: pd.Series) -> Iterator[str]:
     """Return `cell_text` of every cell; numbers need not be asked what they are."""
     if column.dtype == np.float64:
         return map(_number_text, column.tolist())
-    return map(str if column.dtype == np.int64 else cell_text, column.tolist())
+    if column.dtype == np.int64:
+        return map(str, column.tolist())
+    texts: dict[str, str] = {}  # the same few words fill most columns
+
+    def known(value: Any) -> str:
+        if type(value) is not str:
+            return cell_text(value)
+        if value not in texts:
+            texts[value] = cell_text(value)
+        return texts[value]
+
+    return map(known, column.tolist())
 
 
 def _number_text(value: float) -> str:

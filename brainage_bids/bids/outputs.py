@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from brainage_bids.bids.runs import FOLDER
@@ -41,6 +42,11 @@ def is_study_model(name: str) -> bool:
     return STUDY_RUN.search(name) is not None
 
 
+@lru_cache(maxsize=64)  # a scan has many files
+def _anat(root: Path, participant_id: str, session_id: str | None) -> Path:
+    return root.joinpath(*filter(None, [participant_id, session_id]), "anat")
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Paths below OUTPUT_DIR.
@@ -57,7 +63,7 @@ class Outputs:
 
     def anat(self, scan: Scan) -> Path:
         """Folder of a scan's images: ``sub-01[/ses-1]/anat``."""
-        return self.root.joinpath(*filter(None, [scan.participant_id, scan.session_id]), "anat")
+        return _anat(self.root, scan.participant_id, scan.session_id)
 
     def _volume_stem(self, scan: Scan, spec: VolumeSpec) -> str:
         return f"{scan.prefix}_space-{spec.template}_res-{spec.res_label}"

@@ -69,6 +69,7 @@ class ScanRecords:
         self._absolute = Outputs(Path(outputs.root).absolute())  # a step may run in another folder
         self._read: dict[str, tuple[tuple, Any]] = {}  # by path: file state (changes when replaced) and content
         self._warned: set[str] = set()
+        self._specs: dict[str, VolumeSpec] = {}  # by their text: thousands of volumes have a few specs
 
     def volumes(self, scan: Scan) -> tuple[Volume, ...]:
         """Return the volumes of a scan, finest first. A broken one is left out with a warning, and is made again."""
@@ -77,7 +78,7 @@ class ScanRecords:
             names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(end)]
         except (FileNotFoundError, NotADirectoryError):
             return ()
-        contents = [self._content(os.path.join(folder, name), _read_volume) for name in names]
+        contents = [self._content(os.path.join(folder, name), self._read_volume) for name in names]
         for error in contents:
             if isinstance(error, BadDataError) and str(error) not in self._warned:
                 self._warned.add(str(error))
@@ -87,7 +88,7 @@ class ScanRecords:
 
     def volume(self, scan: Scan, spec: VolumeSpec) -> Volume | None:
         """Return the volume in the file of this spec (None: no file); it may have been made with another spec."""
-        content = self._content(str(sidecar_path(self._absolute.volume(scan, spec))), _read_volume)
+        content = self._content(str(sidecar_path(self._absolute.volume(scan, spec))), self._read_volume)
         return content if isinstance(content, Volume) else None
 
     def predictions(self, scan: Scan) -> Predictions:
@@ -114,6 +115,14 @@ class ScanRecords:
         folder = str(self._absolute.anat(scan)) + os.sep
         for path in [path for path in self._read if path.startswith(folder)]:
             del self._read[path]
+
+    def _read_volume(self, path: str) -> Volume | None:
+        values = read_sidecar(path)
+        told = repr(values.get("VolumeSpec"))
+        spec = self._specs.get(told) or volume_spec(values, path)
+        if spec is None:
+            return None
+        return Volume(self._specs.setdefault(told, spec), values)
 
     def _content(self, path: str, reader: Any) -> Any:
         """Return the content of a file, the error if it cannot be read, None if there is no file."""
@@ -145,12 +154,6 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadDataError(f"{path} is JSON, but no table of keys; remove it and run the participant level again")
     return values
-
-
-def _read_volume(path: str) -> Volume | None:
-    values = read_sidecar(path)
-    spec = volume_spec(values, path)
-    return Volume(spec, values) if spec else None
 
 
 def _read_origin(path: str) -> dict[str, Mapping]:

@@ -18,7 +18,8 @@ from brainage_bids.errors import BadDataError, NoInputError, shorten
 
 POINTER_SIZE = 1024  # bytes; a pointer to content elsewhere is a shorter text
 JSON_DEPTH = 100  # levels of nested objects; BIDS needs five
-_ODD_NUMBER = re.compile(r"NaN|Infinity|[0-9]{300}|[0-9.][eE]\+?[0-9]{2}")  # may be one that is not finite
+# A number that may not be finite. What stands before it keeps out the hashes, in which 3e12 is no number.
+_ODD_NUMBER = re.compile(r"(?:^|[\s:,\[])-?(?:NaN|Infinity|[0-9]{300}|[0-9]+(?:\.[0-9]+)?[eE]\+?[0-9]{2})", re.ASCII)
 _ANNEX = re.compile(rb"[./\\]*(?:\.git[/\\])?annex[/\\]objects[/\\]")
 _FETCH = "fetch it with `datalad get` or `git annex get`"  # without file name, as one line reports many files
 _LFS = b"version https://git-lfs"
@@ -128,7 +129,8 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         if stat.S_ISCHR(os.stat(path).st_mode):
             raise Unreadable(path, "is a device, not a file; give the path of a file")
-        raw = Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            raw = stream.read()
     except IsADirectoryError as error:
         raise Unreadable(path, "is a folder, not a file; rename or remove it") from error
     except PermissionError as error:
@@ -168,7 +170,7 @@ def decode(raw: bytes, path: str | Path, keep_bytes: bool = False) -> str:
     text = raw.decode("utf-8-sig", "surrogateescape")
     if _WEB_PAGE.match(text):
         raise Unreadable(path, "is a web page (line 1 is HTML or XML), not the file itself; download it again")
-    if not keep_bytes and (bad := _NOT_UTF8.search(text)):
+    if not keep_bytes and not text.isascii() and (bad := _NOT_UTF8.search(text)):
         byte, line = ord(bad[0]) - 0xDC00, line_at(text, bad.start())
         raise Unreadable(path, f"is not UTF-8 text: line {line} holds the byte 0x{byte:02x}; save it as UTF-8")
     return text

@@ -84,6 +84,7 @@ class GroupPage:
     phantom: bool = False
     participant_pages: bool = False
     links: Sequence[str] | None = None
+    _dicts: dict[str, list[dict[str, Any]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return a table of the group level; it has no rows if it was not made."""
@@ -91,7 +92,9 @@ class GroupPage:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a table of the group level as dicts."""
-        return self.frame(name).to_dict("records")
+        if name not in self._dicts:
+            self._dicts[name] = self.frame(name).to_dict("records")
+        return self._dicts[name]
 
 
 def column(table: pd.DataFrame, name: str) -> np.ndarray:

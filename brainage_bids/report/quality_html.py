@@ -106,12 +106,13 @@ def write_qc_page(path: str | Path, page: QcPage) -> Path:
     ranked = worst_first(page.rows)
     shown = ranked[:ROWS]
     thumbnails = _thumbnails([row for row, _ in shown])
+    metrics = column_values(page.rows, SHOWN)
     values = {
         "page": page,
         "title": page.title,
         "summary": _summary(page.rows),
-        "figure": _figure(page.rows, page.gates),
-        "limits": [_limits(name, page.rows, page.gates) for name in SHOWN],
+        "figure": _figure(page.rows, metrics, page.gates),
+        "limits": [_limits(*column, page.gates) for column in zip(SHOWN, metrics.T, strict=True)],
         "metrics": [readable_names.metric_name(name) for name in SHOWN],
         "rows": [
             _cells(place, row, distance, next(thumbnails)) for place, (row, distance) in enumerate(shown, start=1)
@@ -208,9 +209,8 @@ def rounded(value: Any) -> str:
     return f"{given:.0f}" if abs(given) >= 100 else f"{given:.3g}" if abs(given) >= 0.0005 else "0"
 
 
-def _limits(name: str, rows: Sequence[QcRow], gates: Gates) -> dict[str, str]:
+def _limits(name: str, values: np.ndarray, gates: Gates) -> dict[str, str]:
     """Return the line of a metric in the table of gates: its values in this study, and the limits."""
-    values = column_values(rows, [name])[:, 0]
     values = values[np.isfinite(values)]
     middle = NOT_AVAILABLE
     if values.size:
@@ -234,14 +234,15 @@ def column_values(rows: Sequence[QcRow], names: Sequence[str]) -> np.ndarray:
     return np.asarray(numbers, dtype=np.float64).reshape(-1, len(names))  # None becomes NaN
 
 
-def _figure(rows: Sequence[QcRow], gates: Gates) -> dict[str, str] | None:
-    drawn = [name for name in SHOWN if np.isfinite(column_values(rows, [name])).any()]
+def _figure(rows: Sequence[QcRow], metrics: np.ndarray, gates: Gates) -> dict[str, str] | None:
+    known = np.isfinite(metrics).any(axis=0)
+    drawn = [name for name, has_values in zip(SHOWN, known, strict=True) if has_values]
     if not drawn:
         return None
     from brainage_bids.report.figure_files import draw_picture
     from brainage_bids.report.quality_figure import strips
 
     passed = np.asarray([row.passed for row in rows])
-    picture = draw_picture(strips(column_values(rows, drawn), passed, drawn, gates), dpi=110)
+    picture = draw_picture(strips(metrics[:, known], passed, drawn, gates), dpi=110)
     names = ", ".join(readable_names.metric_name(name).lower() for name in drawn)
     return {"src": embed_image(picture, lossless=True), "alt": f"One strip of points per metric: {names}"}

@@ -92,15 +92,30 @@ def labels_on(atlas: Atlas, grid: VolumeSpec, right_mm: float = 0.0) -> np.ndarr
 
     ``right_mm`` shifts the atlas to the right (mm).
     """
-    index = np.indices(grid.shape).reshape(3, -1)
     world = np.array(grid.affine)
     world[0, 3] -= right_mm
     to_atlas = np.linalg.inv(atlas.affine) @ world
+    if np.count_nonzero(to_atlas[:3, :3]) == np.count_nonzero(np.diag(to_atlas)[:3]):  # the axes are parallel
+        return _labels_along_axes(atlas.labels, to_atlas, grid.shape)
+    index = np.indices(grid.shape).reshape(3, -1)
     index_in_atlas = np.rint(to_atlas[:3, :3] @ index + to_atlas[:3, 3:]).astype(int)  # (3, voxels)
     inside = ((index_in_atlas >= 0) & (index_in_atlas < np.array(atlas.labels.shape)[:, None])).all(axis=0)
     labels = np.zeros(index.shape[1], dtype=np.int32)
     labels[inside] = atlas.labels[tuple(index_in_atlas[:, inside])]
     return labels.reshape(grid.shape)
+
+
+def _labels_along_axes(labels: np.ndarray, to_atlas: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the labels on a grid whose axes are those of the atlas: each axis has its own places, so it is fast."""
+    found = np.zeros(shape, dtype=np.int32)
+    here, there = [], []  # per axis: voxels of the grid inside the atlas, and the voxels of the atlas
+    for axis, (n, n_atlas) in enumerate(zip(shape, labels.shape, strict=True)):
+        places = np.rint(to_atlas[axis, axis] * np.arange(n) + to_atlas[axis, 3]).astype(int)
+        inside = (places >= 0) & (places < n_atlas)
+        here.append(np.flatnonzero(inside))
+        there.append(places[inside])
+    found[np.ix_(*here)] = labels[np.ix_(*there)]
+    return found
 
 
 def hemispheres(labels: np.ndarray, grid: VolumeSpec, names: Mapping[int, str]) -> dict[int, str]:

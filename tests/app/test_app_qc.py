@@ -62,7 +62,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "brainage_bids.report.quality_html._figure", lambda rows, gates: None
+        "brainage_bids.report.quality_html._figure", lambda rows, metrics, gates: None
     )  # seconds, and tested elsewhere
     return Place(tmp_path)
 

@@ -93,6 +93,9 @@ def test_a_folder_and_a_file_without_permission(tmp_path, monkeypatch):
         ('{"a": ' + "9" * 5000 + "}", r"holds 99999.* \(5000 characters\)"),
         ('{"a": NaN}', "holds NaN"),
         ('{"a": 1e999}', "holds 1e999"),
+        ('{"a":-1.5E+999}', r"holds -1.5E\+999"),
+        ("[1,-Infinity]", "holds -Infinity"),
+        ("9" * 400 + ".5", "holds 9999"),
         ('{"a": 1, "a": 2}', "gives 'a' several values"),
     ],
 )

@@ -51,6 +51,9 @@ def test_hexagons_above_two_thousand():
     many = figures.age_scatter(age, age + 1, ["NC"] * 2001, ["NC"])
     few = figures.age_scatter(age[:50], age[:50] + 1, ["NC"] * 50, ["NC"])
     assert len(many.axes) == 2  # the second one is the colour bar
+    bar = many.axes[1]
+    assert set(bar.get_yticks()) <= {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}
+    assert bar.yaxis.get_minorticklocs().size == 0
     assert len(few.axes) == 1
     assert len(few.axes[0].collections[0].get_offsets()) == 50
 

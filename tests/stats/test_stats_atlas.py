@@ -59,6 +59,15 @@ def test_labels_lie_where_the_world_says():
     np.testing.assert_array_equal(labels_on(mirrored, GRID), got)
 
 
+@pytest.mark.parametrize("right_mm", [0.0, -3.0, 2.0])
+def test_parallel_axes_give_what_the_slow_way_gives(right_mm):
+    atlas = boxes(spacing=0.9)
+    tilted = atlas.affine.copy()
+    tilted[0, 1] = 1e-9  # mm: too little for any other label, but the axes are no longer parallel
+    turned = Atlas("turned", "", atlas.labels, tilted, NAMES)
+    np.testing.assert_array_equal(labels_on(atlas, GRID, right_mm), labels_on(turned, GRID, right_mm))
+
+
 def test_outside_the_atlas_there_is_no_label():
     small = Atlas("s", "", np.full((2, 2, 2), 5, np.int32), np.eye(4), {5: "a"})
     got = labels_on(small, GRID)
