@@ -17,6 +17,7 @@ from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.network import BrainNetwork
 from brainage_bids.model.recipe import Recipe, people_a_batch
 
+LEAST_CELLS = 4  # along each axis of the last stage; smaller maps were seen to go wrong in half precision on the CPU
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -103,6 +104,7 @@ def effective_settings(
     notes += length.notes
     device = pick_device(options.device, distributed.local_rank)
     precision = resolve_precision(options.precision, device)
+    _refuse_small_maps(recipe, precision, device)
     views = batch * (2 if recipe.method == "rnc" else 1) // distributed.size
     alike = 1  # how many compute on this machine
     if device.type == "cpu" and distributed.size > 1:
@@ -137,6 +139,16 @@ def _one_step(options: ModelOptions, n_train: int, notes: list[str]) -> Effectiv
         "cpu", "float32", n_train, 1, 0, 0, options.folds, options.seed, options.threads or 1, views=1, chunk_size=1,
         notes=(*notes, "fitted in one step"),
     )  # fmt: skip
+
+
+def _refuse_small_maps(recipe: Recipe, precision: str, device: torch.device) -> None:
+    """Raise for half precision on the CPU with a last stage of few cells, where torch 2.13 gives wrong gradients."""
+    cells = [-(-side // recipe.total_stride) for side in recipe.spec.cropped.shape]
+    if device.type == "cpu" and precision != "float32" and min(cells) < LEAST_CELLS:
+        raise UsageError(
+            f"recipe {recipe.name} has a last stage of {' x '.join(map(str, cells))} cells, for which the CPU computes "
+            f"wrong gradients in {precision}; use --precision float32, a finer volume.resolution or fewer strides"
+        )
 
 
 def _chunks(

@@ -305,7 +305,7 @@ def test_what_does_not_shape_a_model_does_not_train_it_anew(table, tmp_path, mon
     one.mkdir()
     two.mkdir()
     here, copied = retold(table, one, True), retold(table, two, True)
-    recipe = tiny_recipe("l1", epochs=1, lr=1e-3)
+    recipe = replaced(tiny_recipe("l1", epochs=1, lr=1e-3), "network", stage_strides=(2, 1, 1, 1))
     folder = train_model(here, recipe, tmp_path / "m", tmp_path / "w", QUIET)
     with monkeypatch.context() as patch:
         patch.setattr("brainage_bids.model.trainer.train_fold", lambda *_: pytest.fail("trained again"))
