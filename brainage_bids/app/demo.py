@@ -18,6 +18,7 @@ from brainage_bids.bids.scan_records import ScanRecords
 LOG = logging.getLogger("brainage_bids")
 # People differ less in shape than other phantoms do (1.8 mm): 35 are too few to learn that shape does not tell age.
 WARP_MM = 1.2
+BOX = "volume.crop=brain"  # two fifths fewer voxels to compute: it keeps the demo within four minutes
 
 
 def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = True) -> None:
@@ -42,9 +43,11 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
             query=query,
             output_dir=output_dir,
             preprocess=PreprocessOptions(work_dir=output_dir / "work", nprocs=nprocs, seed=seed, progress=progress),
-            model=ModelOptions(folds=5, batch_size=batch, workers=nprocs, seed=seed, progress=progress),
+            model=ModelOptions(
+                folds=5, batch_size=batch, workers=nprocs, seed=seed, overrides=(BOX,), progress=progress
+            ),
             train="rnc-demo",
-            command=f"brainage-bids {bids_dir.name} {output_dir.name} participant --train rnc-demo --folds 5",
+            command=f"brainage-bids {bids_dir.name} {output_dir.name} participant --train rnc-demo --folds 5 --set {BOX}",
         )
     )
     LOG.info("[3/3] group level: tables, mean maps, page")
