@@ -36,7 +36,7 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
         LOG.info("[1/3] making a phantom cohort of %d people in %s", n, bids_dir)
         make_cohort(bids_dir, n=n, seed=seed, voxel_mm=4.0, workers=nprocs, progress=progress, warp_mm=WARP_MM)
     LOG.info("[2/3] participant level: preprocess, train rnc-demo in 5 folds, predict everybody out of fold")
-    query = DatasetQuery(bids_dir=bids_dir)
+    query, begins = DatasetQuery(bids_dir=bids_dir), f"brainage-bids {bids_dir.name} {output_dir.name}"
     batch = None if n >= 60 else n // 6  # the recipe's batch needs more people than a small cohort has
     run_participant(
         ParticipantOptions(
@@ -47,12 +47,11 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
                 folds=5, batch_size=batch, workers=nprocs, seed=seed, overrides=(BOX,), progress=progress
             ),
             train="rnc-demo",
-            command=f"brainage-bids {bids_dir.name} {output_dir.name} participant --train rnc-demo --folds 5 --set {BOX}",
+            command=f"{begins} participant --train rnc-demo --folds 5 --set {BOX}",
         )
     )
     LOG.info("[3/3] group level: tables, mean maps, page")
-    command = f"brainage-bids {bids_dir.name} {output_dir.name} group"
-    run_group(GroupOptions(query=query, output_dir=output_dir, seed=seed, command=command))
+    run_group(GroupOptions(query=query, output_dir=output_dir, seed=seed, command=f"{begins} group"))
     LOG.info("%s", summary(bids_dir, output_dir))
     LOG.info("done in %.0f s", time.monotonic() - begin)
 
