@@ -124,8 +124,8 @@ def _estimate(row: Mapping[str, Any], name: str) -> dict[str, float]:
 def typical_people(query: DatasetQuery, outputs: Outputs) -> dict[str, str]:
     """Return for controls and AD patients the person to look at first.
 
-    It is the one whose corrected gap is nearest the group's median; of the controls only those count whose age lies
-    within the interval. A group without a corrected gap is left out.
+    It is the one whose corrected gap is nearest the group's median; controls whose age lies outside the interval do
+    not count. A group without a corrected gap is left out.
     """
     gaps: dict[str, dict[str, float]] = {"CN": {}, "AD": {}}
     outside = set()
@@ -134,7 +134,8 @@ def typical_people(query: DatasetQuery, outputs: Outputs) -> dict[str, str]:
         for row in on_disk.predictions(scan).rows[:1]:
             if scan.group in gaps and math.isfinite(row["bag_corrected"]):
                 gaps[scan.group][scan.participant_id] = row["bag_corrected"]
-            if scan.group == "CN" and not row["pred_lo"] <= row["chronological_age"] <= row["pred_hi"]:
+            age = row["chronological_age"]
+            if scan.group == "CN" and (age < row["pred_lo"] or age > row["pred_hi"]):  # few people have no interval
                 outside.add(scan.participant_id)
     typical = {}
     for group, word in (("CN", "control"), ("AD", "patient")):
