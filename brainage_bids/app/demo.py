@@ -18,6 +18,7 @@ from brainage_bids.bids.scan_records import ScanRecords
 LOG = logging.getLogger("brainage_bids")
 # People differ less in shape than other phantoms do (1.8 mm): 35 are too few to learn that shape does not tell age.
 WARP_MM = 1.2
+BOX = "volume.crop=brain"  # two fifths fewer voxels to compute: it keeps the demo within four minutes
 
 
 def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = True) -> None:
@@ -35,21 +36,22 @@ def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = Tru
         LOG.info("[1/3] making a phantom cohort of %d people in %s", n, bids_dir)
         make_cohort(bids_dir, n=n, seed=seed, voxel_mm=4.0, workers=nprocs, progress=progress, warp_mm=WARP_MM)
     LOG.info("[2/3] participant level: preprocess, train rnc-demo in 5 folds, predict everybody out of fold")
-    query = DatasetQuery(bids_dir=bids_dir)
+    query, begins = DatasetQuery(bids_dir=bids_dir), f"brainage-bids {bids_dir.name} {output_dir.name}"
     batch = None if n >= 60 else n // 6  # the recipe's batch needs more people than a small cohort has
     run_participant(
         ParticipantOptions(
             query=query,
             output_dir=output_dir,
             preprocess=PreprocessOptions(work_dir=output_dir / "work", nprocs=nprocs, seed=seed, progress=progress),
-            model=ModelOptions(folds=5, batch_size=batch, workers=nprocs, seed=seed, progress=progress),
+            model=ModelOptions(
+                folds=5, batch_size=batch, workers=nprocs, seed=seed, overrides=(BOX,), progress=progress
+            ),
             train="rnc-demo",
-            command=f"brainage-bids {bids_dir.name} {output_dir.name} participant --train rnc-demo --folds 5",
+            command=f"{begins} participant --train rnc-demo --folds 5 --set {BOX}",
         )
     )
     LOG.info("[3/3] group level: tables, mean maps, page")
-    command = f"brainage-bids {bids_dir.name} {output_dir.name} group"
-    run_group(GroupOptions(query=query, output_dir=output_dir, seed=seed, command=command))
+    run_group(GroupOptions(query=query, output_dir=output_dir, seed=seed, command=f"{begins} group"))
     LOG.info("%s", summary(bids_dir, output_dir))
     LOG.info("done in %.0f s", time.monotonic() - begin)
 
@@ -122,8 +124,8 @@ def _estimate(row: Mapping[str, Any], name: str) -> dict[str, float]:
 def typical_people(query: DatasetQuery, outputs: Outputs) -> dict[str, str]:
     """Return for controls and AD patients the person to look at first.
 
-    It is the one whose corrected gap is nearest the group's median; of the controls only those count whose age lies
-    within the interval. A group without a corrected gap is left out.
+    It is the one whose corrected gap is nearest the group's median; controls whose age lies outside the interval do
+    not count. A group without a corrected gap is left out.
     """
     gaps: dict[str, dict[str, float]] = {"CN": {}, "AD": {}}
     outside = set()
@@ -132,7 +134,8 @@ def typical_people(query: DatasetQuery, outputs: Outputs) -> dict[str, str]:
         for row in on_disk.predictions(scan).rows[:1]:
             if scan.group in gaps and math.isfinite(row["bag_corrected"]):
                 gaps[scan.group][scan.participant_id] = row["bag_corrected"]
-            if scan.group == "CN" and not row["pred_lo"] <= row["chronological_age"] <= row["pred_hi"]:
+            age = row["chronological_age"]
+            if scan.group == "CN" and (age < row["pred_lo"] or age > row["pred_hi"]):  # few people have no interval
                 outside.add(scan.participant_id)
     typical = {}
     for group, word in (("CN", "control"), ("AD", "patient")):

@@ -54,6 +54,7 @@ def test_the_demo_trains_in_folds_and_tells_what_was_planted(own_study, tmp_path
     assert "planted" in said
     people = typical_people(DatasetQuery(bids_dir=own_study.bids), Outputs(own_study.out))
     pages = [line.split()[1] for line in said.splitlines() if line.startswith("open ")]
+    assert set(people) == {"control", "patient"}  # so few controls have no interval, but a page
     names = [f"{person}.html" for person in people.values()]
     assert [page.rsplit("/", 1)[1] for page in pages] == [*names, "group.html"]
 
