@@ -1,12 +1,12 @@
-"""What blur, thick slices and a smooth field do to networks, and whether training with them helps: real people, 4 mm.
+"""What blur, thick slices and a smooth field do to networks, and whether training with them helps; 4 mm.
 
-Run ``python benchmarks/disturbances.py --work FOLDER`` after ``open_people.py prepare DATA --work FOLDER --grids 4``.
-Small
-Rank-N-Contrast networks learn from the larger dataset alone, in two folds, with powers of the intensities (`gamma_max`
-2, as the recipes that are not the paper's) and with one more augmentation, or all. They answer for the people of it
-whom they did not see, and for the other dataset, from the scans as they are and from scans that are disturbed: a field,
-blur, slices, each made by the same functions as in training, with draws of their own. What stands in the table of
-results is not trained again. Nothing else is chosen by these people.
+Run ``python benchmarks/disturbances.py --work FOLDER`` after ``open_people.py phantoms --work FOLDER`` or after
+``open_people.py prepare DATA --work FOLDER --grids 4``. Small Rank-N-Contrast networks learn from two thirds of the
+phantoms, or of the people of the larger dataset, with powers of the intensities (`gamma_max` 2, as the recipes that are
+not the paper's) and with one more augmentation. They answer for the other third, who are the validation people (they
+choose the epoch of the head, and nothing else), and for the other dataset where it is there, from the scans as they are
+and from scans that are disturbed: a field, blur, slices, each made by the same functions as in training, with draws of
+their own. Nobody is a test person. What stands in the table of results is not trained again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from open_people import LARGER, RNC, TEN, paired, scans
 
-from brainage_bids.bids.files import read_tsv, write_tsv
+from brainage_bids.bids.files import read_json, read_tsv, write_tsv
 from brainage_bids.model import augment
 from brainage_bids.model.augment_intensity import draw_fields
 from brainage_bids.model.dataset import load_volume
@@ -31,11 +31,11 @@ from brainage_bids.model.recipe_files import load_recipe
 from brainage_bids.model.train import train_model
 
 OTHER, THIRD = "ds000011", "other third"
-NETWORK = (*RNC, TEN, "network.width=8", "training.epochs=40", "training.batch_size=12",
-           "augmentation.gamma_max=2", "split.val_share=0.34", "split.test_share=0")  # fmt: skip
+SHARES = ("augmentation.gamma_max=2", "split.val_share=0.34", "split.test_share=0")
+PEOPLE = (*RNC, TEN, "network.width=8", "training.epochs=40", "training.batch_size=12", *SHARES)
+PHANTOMS = ("training.epochs=24", "training.batch_size=12", "head.epochs=100", *SHARES)
 FIELD, BLUR, SLICES = "augmentation.field_max=0.5", "augmentation.blur_mm=8", "augmentation.slice_mm=10"
-MODELS = {"powers": (), "and field": (FIELD,), "and blur": (BLUR,), "and slices": (SLICES,),
-          "and all": (FIELD, BLUR, SLICES)}  # fmt: skip
+MODELS = {"powers": (), "and field": (FIELD,), "and blur": (BLUR,), "and slices": (SLICES,)}
 FIELD_LOG, BLUR_MM, SLICE_MM = 0.4, 6.0, 8.0
 DISTURBANCES = ("none", f"field {FIELD_LOG:g}", f"blur {BLUR_MM:g} mm", f"slices {SLICE_MM:g} mm")
 KEYS = ["model", "seed", "people", "participant_id"]
@@ -57,9 +57,10 @@ def trained(work: Path, name: str, seed: int) -> Path:
     slug = name.replace(" ", "-")
     folder = work / "models" / f"disturbances-{slug}_seed-{seed}"
     if not (folder / "model.json").is_file():
-        recipe = load_recipe("rnc-demo", (*NETWORK, *MODELS[name], f"name={slug}"))
+        phantom = read_json(work / "scans.json")["phantom"]
+        recipe = load_recipe("rnc-demo", (*(PHANTOMS if phantom else PEOPLE), *MODELS[name], f"name={slug}"))
         table = scans(work, recipe.spec)
-        here = table[table.site == LARGER]
+        here = table if phantom else table[table.site == LARGER]
         here.attrs |= table.attrs
         options = ModelOptions(device="cpu", seed=seed, workers=1, progress=False)
         train_model(here, recipe, folder, work / "train" / folder.name, options)
@@ -78,7 +79,7 @@ def answers(work: Path, name: str, seed: int) -> pd.DataFrame:
     network, rows = next(iter(model.networks.values())), []
     for disturbance, changed in disturbed(volumes, model.spec.resolution).items():
         for person, volume in zip(table.itertuples(), changed[:, 0].numpy(), strict=True):
-            people = THIRD if person.site == LARGER else OTHER
+            people = OTHER if person.site == OTHER else THIRD
             age = round(float(network.predict(volume)), 4)
             rows.append((name, seed, people, person.participant_id, person.age, disturbance, age))
     return pd.DataFrame(rows, columns=[*KEYS, "age", "disturbance", "predicted_age"])
