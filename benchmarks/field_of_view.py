@@ -97,7 +97,8 @@ def speed(asked: argparse.Namespace) -> None:
         for crop in CROPS:
             recipe = recipe_with(name, crop, more)
             shape = recipe.spec.cropped.shape
-            predicted, step = (apart(work, name, crop, more, asked.repeats) for work in ("prediction", "step"))
+            predicted = apart("prediction", name, crop, more, asked.repeats)
+            step = (math.nan, math.nan) if asked.no_steps else apart("step", name, crop, more, asked.repeats)
             counted = step_bytes(recipe, "float32")[0] / 1e6
             now = math.prod(shape), predicted[0], step[0]
             first = first or now
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("field_of_view"))
     parser.add_argument("--recipes", nargs="*", default=RECIPES)
     parser.add_argument("--set", nargs="*", default=(), help="SECTION.KEY=VALUE of the recipes")
+    parser.add_argument("--no-steps", action="store_true", help="time predictions only: steps at 1 mm take minutes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--every", type=int, default=1, help=f"of datasets of more than {MANY} scans take every n-th")
     parser.add_argument("--people", type=int, default=72)
