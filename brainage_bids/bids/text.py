@@ -129,8 +129,7 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         if stat.S_ISCHR(os.stat(path).st_mode):
             raise Unreadable(path, "is a device, not a file; give the path of a file")
-        with open(path, "rb") as stream:
-            raw = stream.read()
+        raw = Path(path).read_bytes()
     except IsADirectoryError as error:
         raise Unreadable(path, "is a folder, not a file; rename or remove it") from error
     except PermissionError as error:

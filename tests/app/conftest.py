@@ -36,6 +36,17 @@ def own_study(study, tmp_path):
     return dataclasses.replace(study, out=shutil.copytree(study.out, tmp_path / "copy"), whole=study.out)
 
 
+@pytest.fixture(scope="session")
+def done(tmp_path_factory):
+    """Two people whose volumes were made already, predicted by a model from elsewhere, with their pages."""
+    from prepared import make_prepared, participant, shared_model
+
+    root = tmp_path_factory.mktemp("done")
+    place = make_prepared(root)
+    participant(place, "--model", shared_model(root / "shared"))
+    return place
+
+
 @pytest.fixture(autouse=True)
 def nothing_stays_at_work():
     yield

@@ -14,14 +14,6 @@ from brainage_bids.bids.files import read_json, write_json
 from brainage_bids.report.html import made_from_of
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    root = tmp_path_factory.mktemp("done")
-    place = make_prepared(root)
-    participant(place, "--model", shared_model(root / "shared"))
-    return place
-
-
 @pytest.fixture
 def own(done, tmp_path, monkeypatch):
     """The same to write into; pages from now on hold only what they were made from."""

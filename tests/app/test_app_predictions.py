@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from prepared import make_prepared, participant, shared_model
+from prepared import participant, shared_model
 
 from brainage_bids.app import participant_pages as pages
 from brainage_bids.app.group import gather
@@ -20,15 +20,6 @@ from brainage_bids.errors import BadDataError, ParticipantsFailed, UsageError
 def quick_pages(monkeypatch):
     """Gather what the pages say, but draw none."""
     monkeypatch.setattr(pages, "write_participant_page", lambda path, page: path.write_text(page.participant_id))
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """Two people, predicted by a model from elsewhere."""
-    root = tmp_path_factory.mktemp("done")
-    place = make_prepared(root)
-    participant(place, "--model", shared_model(root / "shared"))
-    return place
 
 
 @pytest.fixture

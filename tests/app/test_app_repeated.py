@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from studyruns import run
+from studyruns import run_here
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def out(tmp_path_factory):
     pd.DataFrame(people).to_csv(bids / "participants.tsv", sep="\t", index=False)
     (bids / "dataset_description.json").write_text(json.dumps({"Name": "PHANTOM twice", "BIDSVersion": "1.10.0"}))
     pd.DataFrame(given).to_csv(root / "other.tsv", sep="\t", index=False)
-    done = run(bids, root / "out", "group", "--predictions", f"other={root / 'other.tsv'}")
+    done = run_here(bids, root / "out", "group", "--predictions", f"other={root / 'other.tsv'}")
     assert done.returncode == 0, done.stderr
     return root / "out"
 
