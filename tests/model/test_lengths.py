@@ -86,7 +86,7 @@ def test_the_plan_says_steps_images_and_time():
     assert said.startswith(
         "each of 3 members trains 3 epochs of 2 steps, 6 in all, then 5 epochs of the head; 72 images "
     )
-    assert "28 through it; about 1 minutes on cpu" in said
+    assert "28 only through it; about 1 minutes on cpu" in said
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
