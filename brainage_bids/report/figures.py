@@ -341,4 +341,4 @@ def _hexagons(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     most = drawn.get_array().max()
     counts = [step * 10**power for power in range(7) for step in (1, 2, 5) if step * 10**power <= most]
     bar = figure.colorbar(drawn, ax=axes, label="people per hexagon", shrink=0.8, ticks=counts, format="%d")
-    bar.minorticks_off()  # making and placing them would take a third of the time of the figure
+    bar.minorticks_off()  # unlabelled, and each costs time in the layout and in both files

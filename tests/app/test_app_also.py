@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from handmade import PEOPLE, SPEC, Place, card, joined_results, make, predict, scans_of, tables, volume
-from studyruns import run
+from studyruns import run_here
 
 from brainage_bids.app.datasets import parse_also
 from brainage_bids.app.pooled import confounding, with_unique_ids
@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
     (b.out / "qc.tsv").write_text(keys + "sub-02\tn/a\tn/a\t1\tn/a\tfail\tmoved\n")
     (b.out / "sub-03.html").write_text("page")
     before = {path: path.read_bytes() for path in b.out.rglob("*") if path.is_file()}
-    done = run(a.bids, a.out, "group", "--also", b.out)
+    done = run_here(a.bids, a.out, "group", "--also", b.out)
     assert done.returncode == 0, done.stderr
     assert {path: path.read_bytes() for path in b.out.rglob("*") if path.is_file()} == before
     return a.out
@@ -241,7 +241,7 @@ def test_how_also_is_read(tmp_path, two):
         joined_results(a, b.bids)
     with pytest.raises(UsageError, match="given twice"):
         joined_results(a, a.out)
-    done = run(a.bids, a.out, "participant", "--also", b.out)
+    done = run_here(a.bids, a.out, "participant", "--also", b.out)
     assert (done.returncode, "group level" in done.stderr) == (64, True)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from studyruns import run
+from studyruns import run, run_here
 
 
 def test_torchrun_of_the_participant_level(own_study, tmp_path):
@@ -42,7 +42,7 @@ def test_train_only_stops_after_the_training(own_study):
     assert done.returncode == 1, done.stderr  # the phantom that cannot be read
     assert (own_study.out / "models" / "pca-ridge" / "model.json").is_file()
     assert not list(own_study.out.glob("sub-*/anat/*Pcaridge*"))
-    assert "--train-only needs --train" in run(own_study.bids, own_study.out, "participant", "--train-only").stderr
+    assert "--train-only needs --train" in run_here(own_study.bids, own_study.out, "participant", "--train-only").stderr
 
 
 def test_a_model_that_comes_with_the_package_is_used_when_nothing_is_trained(study, tmp_path, monkeypatch):

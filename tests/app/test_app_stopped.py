@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from interrupted import PROMISED_S, SLACK_S, begin, last_record, leavings, results
-from studyruns import TRAIN, run
+from studyruns import TRAIN, run, run_here
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 LONG = [word if word != "2" or TRAIN[at - 1] != "--epochs" else "5000" for at, word in enumerate(TRAIN)]
@@ -89,7 +89,7 @@ def test_the_group_level_is_stopped(own_study, tmp_path):
     begun = begin(tmp_path, bids, out, "group")
     begun.wait_for(lambda: (out / "group" / "brainage.tsv").exists())
     assert_stopped(begun, out, signal.SIGINT, level="group")
-    assert run(bids, out, "group").returncode == 0
+    assert run_here(bids, out, "group").returncode == 0
     assert results(out) == results(own_study.whole)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
-from studyruns import TRAIN, run
+from studyruns import TRAIN, run, run_here
 
 from brainage_bids import schema
 from brainage_bids.bids.files import read_tsv
@@ -271,7 +271,7 @@ def test_running_again_repeats_nothing_also_where_the_folder_was_moved(own_study
 
 def test_dry_run_writes_nothing_and_shows_the_plan(study, tmp_path):
     out = tmp_path / "new"
-    done = run(study.bids, out, "participant", *TRAIN, "--dry-run")
+    done = run_here(study.bids, out, "participant", *TRAIN, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert not out.exists()
     assert "sub-001\t" in done.stdout
@@ -281,11 +281,11 @@ def test_dry_run_writes_nothing_and_shows_the_plan(study, tmp_path):
 def test_what_makes_a_training_impossible_is_said_before_any_work(study, tmp_path):
     out = tmp_path / "new"
     for more in (("--dry-run",), ()):
-        done = run(study.bids, out, "participant", "--train", "rnc-highrez", *more)
+        done = run_here(study.bids, out, "participant", "--train", "rnc-highrez", *more)
         assert done.returncode == 65, done.stderr
         assert "a batch of recipe rnc-highrez takes 24 people, but only" in done.stderr
         assert not out.exists()
-    done = run(study.bids, study.out, "participant", "--model", "auto", "--dry-run")
+    done = run_here(study.bids, study.out, "participant", "--model", "auto", "--dry-run")
     assert "model: rnc-demo (" in done.stdout, done.stderr
 
 
@@ -307,7 +307,7 @@ def test_predictions_made_elsewhere_enter_the_tables(own_study, tmp_path):
     ages = pd.to_numeric(rows.age) + 2
     lines = [f"{person};{age:.1f}".replace(".", ",") for person, age in zip(rows.participant_id, ages, strict=True)]
     other.write_text("participant_id;predicted_age\n" + "\n".join(lines) + "\n")
-    done = run(own_study.bids, own_study.out, "group", "--predictions", f"BSA={other}")
+    done = run_here(own_study.bids, own_study.out, "group", "--predictions", f"BSA={other}")
     assert done.returncode == 0, done.stderr
     accuracy = table(own_study.out / "group" / "accuracy.tsv")
     row = accuracy[(accuracy.model == "BSA") & (accuracy.subset == "all")].iloc[0]
@@ -323,17 +323,17 @@ def test_without_a_model_the_one_of_the_package_is_used_and_says_what_it_is(stud
     assert row.model == "open-adults"
     assert "a starting point, not a clinical instrument" in (out / "sub-001.html").read_text(encoding="utf-8")
     assert "41 people with depression" in (out / "logs" / "CITATION.md").read_text(encoding="utf-8")
-    run(study.bids, out, "group", "--atlas", "none")
+    run_here(study.bids, out, "group", "--atlas", "none")
     assert "a starting point, not a clinical instrument" in (out / "group.html").read_text(encoding="utf-8")
 
 
 def test_filters_that_select_nothing_are_18_and_unknown_labels_are_named(study, tmp_path):
-    done = run(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--participant-label", "0001")
+    done = run_here(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--participant-label", "0001")
     assert done.returncode == 64
     assert "sub-001" in done.stderr or "001" in done.stderr
     filters = tmp_path / "f.json"
     filters.write_text('{"t1w": {"acquisition": "nosuch"}}')
-    done = run(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--bids-filter-file", filters)
+    done = run_here(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--bids-filter-file", filters)
     assert done.returncode == 18
 
 
@@ -343,14 +343,14 @@ def test_an_invalid_dataset_is_16_with_all_faults_at_once(study, tmp_path):
     (broken / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\nsub-01\t31\n")
     (broken / "sub-01" / "anat").mkdir(parents=True)
     (broken / "sub-01" / "anat" / "sub-01_T1w.nii.gz").write_bytes(b"x")
-    done = run(broken, tmp_path / "o", "participant", "--preprocess-only")
+    done = run_here(broken, tmp_path / "o", "participant", "--preprocess-only")
     assert done.returncode == 16
     assert "dataset_description.json" in done.stderr
     assert "sub-01" in done.stderr
 
 
 def test_a_device_that_is_none_stops_before_any_work(study, tmp_path):
-    done = run(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--device", "gpu")
+    done = run_here(study.bids, tmp_path / "o", "participant", "--preprocess-only", "--device", "gpu")
     assert done.returncode == 64
     assert "--device gpu is unknown; use auto" in done.stderr
     assert not (tmp_path / "o").exists()
@@ -358,7 +358,7 @@ def test_a_device_that_is_none_stops_before_any_work(study, tmp_path):
 
 def test_rows_that_fit_the_bias_line_leave_the_tests(study, own_study):
     out = own_study.out
-    done = run(study.bids, out, "group", "--bias-query", "age > 60")
+    done = run_here(study.bids, out, "group", "--bias-query", "age > 60")
     assert done.returncode == 0, done.stderr
     lines = json.loads((out / "group" / "biascorrection.json").read_text())
     rows = table(out / "group" / "brainage.tsv")
@@ -375,7 +375,7 @@ def test_a_model_from_elsewhere_brings_its_card_and_its_bias_line(study, tmp_pat
     assert done.returncode == 0, done.stderr
     assert not (out / "models" / "rnc-demo" / "weights.safetensors").exists()
     assert (out / "models" / "rnc-demo" / "card.json").read_bytes()
-    done = run(study.bids, out, "group", *people[:3])
+    done = run_here(study.bids, out, "group", *people[:3])
     assert done.returncode == 0, done.stderr
     lines = json.loads((out / "group" / "biascorrection.json").read_text())
     assert lines["rnc-demo"]["source"] == "model_card"
@@ -392,7 +392,7 @@ def test_a_scan_that_breaks_later_is_no_longer_counted(study, own_study, tmp_pat
     assert not list((out / "sub-005" / "anat").glob("*_pred.*"))
     assert not list((out / "sub-005" / "anat").glob("*_saliency.*"))
     assert list((out / "sub-006" / "anat").glob("*_pred.tsv"))
-    assert run(bids, out, "group").returncode == 0
+    assert run_here(bids, out, "group").returncode == 0
     assert set(table(out / "group" / "failed.tsv").participant_id) == {"sub-003", "sub-005"}
 
 
@@ -402,7 +402,7 @@ def test_group_works_on_predictions_made_elsewhere_alone(study, tmp_path):
     people.assign(predicted_age=pd.to_numeric(people.age) - 1)[["participant_id", "predicted_age"]].to_csv(
         other, sep="\t", index=False
     )
-    done = run(study.bids, tmp_path / "out", "group", "--predictions", f"other={other}")
+    done = run_here(study.bids, tmp_path / "out", "group", "--predictions", f"other={other}")
     assert done.returncode == 0, done.stderr
     rows = table(tmp_path / "out" / "group" / "brainage.tsv")
     assert len(rows) == 14
@@ -433,7 +433,7 @@ def test_group_follows_what_a_person_decided(study, own_study):
         cells[at], cells[at + 1] = decision, f"looked at {n}"
         rows[n] = "\t".join(cells)
     (out / "qc.tsv").write_text("\r\n".join(rows), encoding="utf-8-sig")
-    done = run(study.bids, out, "group")
+    done = run_here(study.bids, out, "group")
     assert done.returncode == 0, done.stderr
     used = table(out / "group" / "brainage.tsv").set_index("participant_id").qc_pass
     assert used[["sub-005", "sub-006", "sub-007"]].tolist() == ["0", "1", "1"]
@@ -453,6 +453,6 @@ def test_a_decision_that_is_none_stops_before_any_work(study, own_study):
     cells[text[0].split("\t").index("qc_decision")] = "hmm"
     (out / "qc.tsv").write_text("\n".join([text[0], "\t".join(cells), *text[2:]]))
     for level in ("participant", "group"):
-        done = run(study.bids, out, level, *(["--preprocess-only"] if level == "participant" else []))
+        done = run_here(study.bids, out, level, *(["--preprocess-only"] if level == "participant" else []))
         assert done.returncode == 65, done.stderr
         assert "line 2 has the qc_decision 'hmm' for sub-001" in done.stderr
