@@ -92,7 +92,7 @@ def test_the_plan_says_steps_images_and_time():
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_on_the_cpu_needs_a_last_stage_of_some_cells(precision):
     half = dataclasses.replace(QUIET, precision=precision)
-    with pytest.raises(UsageError, match=f"3 x 3 x 3 cells.*wrong gradients in {precision}; use --precision float32"):
+    with pytest.raises(UsageError, match=f"3 x . x 3 cells.*wrong gradients in {precision}; use --precision float32"):
         effective_settings(tiny_recipe(), half, 14)
     assert effective_settings(load_recipe("rnc-demo"), half, 30).precision == precision
 
