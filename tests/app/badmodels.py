@@ -199,8 +199,8 @@ BROKEN = {  # name -> how to break it, exit code, what is said
     "member_fewer": (card("members", [MEMBER | {"fold": None}], "calibration", []), 65, r"does not ask for"),
     "member_name_with_dot": (card("members.0.name", "a.b"), 65, r"members\[0\]\.name is a\.b"),
     "member_name_number": (card("members.0.name", 1), 65, r"members\[0\]\.name is 1"),
-    "member_folds_alike": (card("members.1.fold", 1), 65, "one fold for each member"),
-    "member_fold_missing": (card("members.1.fold", None), 65, "one fold for each member"),
+    "member_folds_alike": (card("members.1.fold", 1), 65, "as many members for each fold"),
+    "member_fold_missing": (card("members.1.fold", None), 65, "as many members for each fold"),
     "member_hashes_text": (card("members.0.training_participants", "all"), 65, "training_participants is all"),
     "member_hashes_labels": (card("members.0.training_participants", ["sub-01"]), 65, "a list of hashes"),
     # --- calibration
