@@ -13,7 +13,7 @@ from brainage_bids.model.recipe import Recipe
 from brainage_bids.model.settings import HALF, EffectiveSettings, set_threads
 
 TRIED = 2  # images; batch norm needs a spread
-ENOUGH_S = 0.5  # seconds of trying
+ENOUGH_S = 0.1  # seconds of trying
 
 
 def describe_length(recipe: Recipe, settings: EffectiveSettings, n_train: int, members: int, workers: int) -> str:

@@ -26,6 +26,8 @@ from brainage_bids.model.distributed import (
     process_group,
     synchronise_batch_norm,
 )
+from brainage_bids.model.model_options import ModelOptions
+from brainage_bids.model.train import train_model
 
 PROGRAM = Path(__file__).with_name("train_together.py")
 SINGLE = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
@@ -64,6 +66,9 @@ def test_environment_of_torchrun(monkeypatch):
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     assert distributed_from_environment() == Distributed(3, 8, 1)
+
+
+ALONE = ModelOptions(device="cpu", threads=1, progress=False)
 
 
 @pytest.fixture
@@ -125,25 +130,19 @@ def same_training(one, other):
     assert max((weights[name].float() - also[name].float()).abs().max() for name in weights) < 5e-3
 
 
-@pytest.mark.parametrize("method", ["rnc", "l1"])
-def test_two_processes_train_what_one_trains(study, tmp_path, method):
-    prepare(tmp_path, study, tiny_recipe(method, batch_size=4, lr=0.01))
-    alone = run([sys.executable], tmp_path, "alone")
+@pytest.mark.parametrize(("method", "chunk"), [
+    ("rnc", None), ("l1", 2), pytest.param("l1", None, marks=pytest.mark.slow),
+    pytest.param("rnc", 2, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_two_processes_train_what_one_trains_in_one_pass(study, tmp_path, method, chunk):
+    recipe = tiny_recipe(method, batch_size=6, lr=0.01)
+    alone = train_model(study, recipe, tmp_path / "alone", tmp_path / "alone-work", ALONE)
+    prepare(tmp_path, study, recipe, **({"chunk_size": chunk} if chunk else {}))
     together = run(torchrun("--standalone", "--nproc-per-node=2"), tmp_path, "together")
     used = [json.loads((folder / "model.json").read_text())["effective_settings"] for folder in (alone, together)]
     assert [settings["processes"] for settings in used] == [1, 2]
-    assert used[0]["views"] == 2 * used[1]["views"]
-    same_training(alone, together)
-
-
-@pytest.mark.parametrize("method", ["rnc", "l1"])
-def test_two_processes_in_chunks_train_what_one_trains_in_one_pass(study, tmp_path, method):
-    prepare(tmp_path, study, tiny_recipe(method, batch_size=6, lr=0.01))
-    alone = run([sys.executable], tmp_path, "alone")
-    prepare(tmp_path, study, tiny_recipe(method, batch_size=6, lr=0.01), chunk_size=2)
-    together = run(torchrun("--standalone", "--nproc-per-node=2"), tmp_path, "together")
-    assert json.loads((alone / "model.json").read_text())["effective_settings"]["chunk_size"] == (12, 6)[method == "l1"]
-    assert json.loads((together / "model.json").read_text())["effective_settings"]["chunk_size"] == 2
+    assert used[0]["views"] == used[0]["chunk_size"] == 2 * used[1]["views"]
+    assert used[1]["chunk_size"] == (chunk or used[1]["views"])
     same_training(alone, together)
 
 
