@@ -124,23 +124,27 @@ def _estimate(row: Mapping[str, Any], name: str) -> dict[str, float]:
 def typical_people(query: DatasetQuery, outputs: Outputs) -> dict[str, str]:
     """Return for controls and AD patients the person to look at first.
 
-    It is the one whose corrected gap is nearest the group's median; controls whose age lies outside the interval do
-    not count. A group without a corrected gap is left out.
+    It is the one whose corrected gap is nearest the group's median. Controls whose age lies outside the interval do
+    not count, and people beyond the ages of the age-bias line only where there is nobody else. A group without a
+    corrected gap is left out.
     """
     gaps: dict[str, dict[str, float]] = {"CN": {}, "AD": {}}
-    outside = set()
+    outside, beyond = set(), set()
     on_disk = ScanRecords(outputs)
     for scan in read_dataset(query).scans:
         for row in on_disk.predictions(scan).rows[:1]:
             if scan.group in gaps and math.isfinite(row["bag_corrected"]):
                 gaps[scan.group][scan.participant_id] = row["bag_corrected"]
+            if "bias_extrapolated" in row["flags"].split(";"):
+                beyond.add(scan.participant_id)
             age = row["chronological_age"]
             if scan.group == "CN" and (age < row["pred_lo"] or age > row["pred_hi"]):  # few people have no interval
                 outside.add(scan.participant_id)
     typical = {}
     for group, word in (("CN", "control"), ("AD", "patient")):
         people = gaps[group]
-        if inside := sorted(people.keys() - outside):
+        inside = people.keys() - outside
+        if candidates := sorted(inside - beyond or inside):
             middle = statistics.median(people.values())
-            typical[word] = min(inside, key=lambda person: abs(people[person] - middle))
+            typical[word] = min(candidates, key=lambda person: abs(people[person] - middle))
     return typical

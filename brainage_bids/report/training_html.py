@@ -98,8 +98,12 @@ def write_training_page(path: str | Path, page: TrainingPage) -> Path:
 
 
 def curves(history: pd.DataFrame) -> Figure:
-    """Draw loss, validation error and learning rate by epoch: one row per stage, one line per member."""
-    stages = [stage for stage in STAGES if stage in set(history.stage)]
+    """Draw loss, validation error and learning rate by epoch: one row per stage, one line per member.
+
+    A stage of one step, such as a head that is fitted at once, is drawn only if there is no other; the table has it.
+    """
+    epochs = history.groupby("stage").epoch.max()
+    stages = [stage for stage in STAGES if epochs.get(stage, 0) > 1] or [stage for stage in STAGES if stage in epochs]
     figure = Figure(figsize=(9.5, 2.9 * len(stages)), layout="constrained")
     panels = figure.subplots(len(stages), 3, squeeze=False)
     members = list(dict.fromkeys(history.member))

@@ -61,17 +61,19 @@ def test_the_demo_trains_in_folds_and_tells_what_was_planted(own_study, tmp_path
 
 def test_the_typical_control_lies_within_its_interval_and_near_the_median(tmp_path):
     people = {"001": ("CN", 20, -9, 15), "002": ("CN", 40, 2, 60), "003": ("CN", 60, 30, 95), "004": ("CN", 50, 1, 60),
-              "005": ("CN", 30, 4, 50), "006": ("AD", 70, 8, 90), "007": ("AD", 72, 30, 99)}  # fmt: skip
-    bids, out = make_cohort(tmp_path / "bids", n=7, voxel_mm=8.0, progress=False), tmp_path / "out"
+              "005": ("CN", 30, 4, 50), "006": ("AD", 70, 8, 90), "007": ("AD", 72, 30, 99),
+              "008": ("CN", 90, 2, 99)}  # fmt: skip
+    bids, out = make_cohort(tmp_path / "bids", n=8, voxel_mm=8.0, progress=False), tmp_path / "out"
     cells = [f"sub-{name}\t{age}\t{group}" for name, (group, age, _, _) in people.items()]
     (bids / "participants.tsv").write_text("\n".join(["participant_id\tage\tgroup", *cells]) + "\n")
     for name, (_, age, gap, high) in people.items():
         folder = out / f"sub-{name}" / "anat"
         folder.mkdir(parents=True)
         row = {"model": "rnc-demo", "predicted_age": age + gap, "chronological_age": age, "age_source": "x", "bag": gap,
-               "bag_corrected": gap, "pred_lo": 10 if name != "002" else 45, "pred_hi": high, "flags": ""}  # fmt: skip
+               "bag_corrected": gap, "pred_lo": 10 if name != "002" else 45, "pred_hi": high,
+               "flags": "out_of_fold;bias_extrapolated" if name == "008" else ""}  # fmt: skip
         write_tsv(folder / f"sub-{name}_desc-brainage_pred.tsv", pd.DataFrame([row]))
-    # the median of the controls is 2, the gap of 002, which lies outside its interval
+    # the median of the controls is 2: the gap of 002, who lies outside the interval, and of 008, who is too old
     assert typical_people(DatasetQuery(bids_dir=bids), Outputs(out)) == {"control": "sub-004", "patient": "sub-006"}
 
 

@@ -52,6 +52,22 @@ def test_page_without_embedding_or_examples(tmp_path):
     assert "Where the model puts the people" not in text
 
 
+def test_what_the_training_is_warned_of_stands_on_top(tmp_path):
+    said = "fold-1: the head may not be trained to its end: its best epoch is its last"
+    page = TrainingPage("x", "1.0", {**CARD, "warnings": [said]}, history([("encoder", 6), ("head", 3)]))
+    text = write_training_page(tmp_path / "p.html", page).read_text(encoding="utf-8")
+    assert text.index("This training may not be done") < text.index(said) < text.index("Accuracy on people")
+    page = TrainingPage("x", "1.0", CARD, history([("encoder", 6), ("head", 3)]))
+    assert "may not be done" not in write_training_page(tmp_path / "q.html", page).read_text(encoding="utf-8")
+
+
+def test_a_stage_of_one_step_has_no_curve(tmp_path):
+    table = history([("encoder", 4), ("head", 1)])
+    numbers = table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in table.columns[2:]})
+    assert len(curves(numbers).axes) == 3
+    assert len(curves(numbers[numbers.stage == "head"]).axes) == 3
+
+
 def test_figures_have_a_row_a_stage_and_a_mark_a_part(embedding):
     table = history([("encoder", 4), ("head", 2)])
     numbers = table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in table.columns[2:]})
