@@ -8,9 +8,9 @@ import time
 import numpy as np
 from torch import Tensor
 
-from brainage_bids.model.build import build_network
 from brainage_bids.model.dataset import open_volumes
 from brainage_bids.model.folds import Fold
+from brainage_bids.model.linear import LinearMap
 
 LOG = logging.getLogger("brainage_bids")
 
@@ -19,7 +19,7 @@ def fit_linear(fold: Fold) -> tuple[dict[str, Tensor], list[dict]]:
     """Fit the yardstick to the first scan of each training person; return its weights and its history of one row."""
     begin = time.monotonic()
     volumes, data = open_volumes(fold.data.volumes), fold.data
-    model = build_network(fold.recipe)
+    model = LinearMap(volumes.shape[1:])  # beside a network it reads the network's box
     train = np.array([rows[0] for rows in data.train])
     ridge, voxel = fold.recipe.ridge, fold.recipe.volume.resolution  # mm
     smoothing = ridge.smoothing / voxel

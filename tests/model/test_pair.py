@@ -82,6 +82,16 @@ def test_a_pair_predicts_the_mean_of_its_parts_out_of_fold(study):
     assert set(read_tsv(folder / "pair" / "history.tsv").stage) == {"encoder", "head", "fit"}
 
 
+def test_a_pair_reads_the_box_of_its_network(study, tmp_path):
+    folder, table = study
+    boxed = dataclasses.replace(tiny_recipe().volume, crop="brain")
+    recipe = dataclasses.replace(tiny_recipe("l1", epochs=1), volume=boxed, beside="pca-ridge")
+    assert recipe.spec.cropped.shape != SPEC.shape
+    made = train_model(table, recipe, tmp_path / "m", tmp_path / "w", QUIET)
+    assert load_model(made, "cpu").networks["main"].linear.weight.shape == recipe.spec.cropped.shape
+    assert predict_table(made, table.head(2), QUIET, saliency=False).predicted_age.between(0, 120).all()
+
+
 def test_a_pair_is_not_the_training_of_its_network(study):
     folder, _ = study
     prints = {read_json(folder / name / "model.json")["fingerprint"] for name in ("alone", "pair")}
