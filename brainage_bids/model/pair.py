@@ -45,8 +45,8 @@ class NetworkWithLinearMap(BrainNetwork):
 
     @staticmethod
     def joined(network: Mapping[str, Tensor], linear: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights of the pair from those of the two."""
+        """Return the weights of the pair from those of the two, as tensors of their own."""
         parts = {f"network.{key}": value for key, value in network.items()}
-        parts |= {f"linear.{key}": value for key, value in linear.items()}
+        parts |= {f"linear.{key}": value.clone() for key, value in linear.items()}
         weight = torch.cat([network["head.weight"], torch.ones(1, 1)], dim=1) / 2
         return parts | {"head.weight": weight, "head.bias": (network["head.bias"] + linear["head.bias"]) / 2}

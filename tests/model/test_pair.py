@@ -83,12 +83,15 @@ def test_a_pair_predicts_the_mean_of_its_parts_out_of_fold(study):
 
 
 def test_a_pair_reads_the_box_of_its_network(study, tmp_path):
-    folder, table = study
+    _, table = study
     boxed = dataclasses.replace(tiny_recipe().volume, crop="brain")
     recipe = dataclasses.replace(tiny_recipe("l1", epochs=1), volume=boxed, beside="pca-ridge")
     assert recipe.spec.cropped.shape != SPEC.shape
-    made = train_model(table, recipe, tmp_path / "m", tmp_path / "w", QUIET)
-    assert load_model(made, "cpu").networks["main"].linear.weight.shape == recipe.spec.cropped.shape
+    twice = dataclasses.replace(QUIET, ensemble=2)
+    made = train_model(table, recipe, tmp_path / "m", tmp_path / "w", twice)
+    networks = load_model(made, "cpu").networks
+    assert all(network.linear.weight.shape == recipe.spec.cropped.shape for network in networks.values())
+    assert torch.equal(networks["main"].linear.weight, networks["main_seed-2"].linear.weight)
     assert predict_table(made, table.head(2), QUIET, saliency=False).predicted_age.between(0, 120).all()
 
 
