@@ -65,7 +65,6 @@ def main() -> None:
     test = pd.DataFrame([phantom(volumes, TEST_SEED + index) for index in range(TESTED)])
     once = ModelOptions(device="cpu", progress=False, folds=FOLDS, seed=SEED, workers=asked.processes)
     several = dataclasses.replace(once, ensemble=asked.times)
-    # without the chance that a head fitted in one step leaves out, trainings differ in the encoder alone
     models = {
         "rnc-demo": (load_recipe("rnc-demo"), once),
         f"rnc-demo, {asked.times} trainings": (load_recipe("rnc-demo"), several),

@@ -18,7 +18,7 @@ from brainage_bids.bids.scan_records import ScanRecords
 LOG = logging.getLogger("brainage_bids")
 # People differ less in shape than other phantoms do (1.8 mm): 35 are too few to learn that shape does not tell age.
 WARP_MM = 1.2
-BOX = "volume.crop=brain"  # two fifths fewer voxels to compute: it keeps the demo within four minutes
+BOX = "volume.crop=brain"  # two fifths fewer voxels to compute: the demo then takes about four minutes
 
 
 def run_demo(out_dir: Path, n: int, nprocs: int, seed: int, progress: bool = True) -> None:

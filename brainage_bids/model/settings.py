@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import torch
 
@@ -106,10 +107,11 @@ def effective_settings(
     precision = resolve_precision(options.precision, device)
     _refuse_small_maps(recipe, precision, device)
     views = batch * (2 if recipe.method == "rnc" else 1) // distributed.size
+    several = bool(options.folds) or options.ensemble > 1  # networks, on the CPU trained side by side
     alike = 1  # how many compute on this machine
     if device.type == "cpu" and distributed.size > 1:
         alike = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.size))
-    elif device.type == "cpu" and options.folds:
+    elif device.type == "cpu" and several:
         alike = options.workers
     chunk, note = _chunks(recipe, options, views, precision, device, alike, chunk_size)
     return EffectiveSettings(
@@ -122,7 +124,7 @@ def effective_settings(
         head_views=length.head_views,
         folds=options.folds,
         seed=options.seed,
-        threads=options.threads or (1 if options.folds and device.type == "cpu" else torch.get_num_threads()),
+        threads=options.threads or (1 if several and device.type == "cpu" else torch.get_num_threads()),
         ensemble=options.ensemble,
         processes=distributed.size,
         views=views,
@@ -190,6 +192,7 @@ def _chunks(
     return chunk, f"batches of {views} images in {-(-views // chunk)} chunks of {chunk}, gradient as in one pass: {why}"
 
 
+@cache  # a training asks more than once
 def step_bytes(recipe: Recipe, precision: str, recompute: bool = False) -> StepBytes:
     """Return the bytes that a step needs, by images of a batch and of a chunk."""
 

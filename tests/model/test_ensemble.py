@@ -12,6 +12,7 @@ from brainage_bids.model.dataset import load_volume
 from brainage_bids.model.model_options import ModelOptions
 from brainage_bids.model.predict import load_model, predict_table, predict_volume, spread
 from brainage_bids.model.recipe_files import load_recipe
+from brainage_bids.model.settings import effective_settings
 from brainage_bids.model.train import train_model
 
 QUIET = ModelOptions(device="cpu", progress=False)
@@ -97,6 +98,18 @@ def test_without_folds_the_members_are_numbered_too(table, tmp_path):
     assert set(load_model(folder, "cpu").networks) == {"main", "main_seed-2"}
     assert set(read_tsv(folder / "history.tsv").member) == {"main", "main_seed-2"}
     assert "trained 2 times" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_trainings_side_by_side_take_one_thread_each_and_share_the_memory():
+    """Their weights must not depend on how many train at once, with folds or without."""
+    recipe = load_recipe("rnc-demo")
+    alone = dataclasses.replace(QUIET, workers=2, memory=4e9)
+    free = []
+    for options in (alone, dataclasses.replace(alone, ensemble=2), dataclasses.replace(alone, folds=2)):
+        settings = effective_settings(recipe, options, 30)
+        free.append(settings.notes[-1].split("of the ")[1])
+        assert options is alone or settings.threads == 1
+    assert free == [f"{most} GB that were free" for most in ("4.0", "2.0", "2.0")]
 
 
 def test_a_model_with_unequal_members_of_its_folds_is_refused(models, tmp_path):
