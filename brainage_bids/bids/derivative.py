@@ -174,23 +174,25 @@ def check_output(root: Path, dataset: Dataset) -> None:
         When OUTPUT_DIR is BIDS_DIR, lies among its images, is a file or a raw dataset, or holds the results of another
         program or dataset.
     """
-    name = NAME.format(dataset.name)
+    ours = NAME.format(dataset.name)
     _check_apart(root, Path(dataset.bids_dir))
     if root.exists() and not root.is_dir():
         raise UsageError(f"OUTPUT_DIR {root} is a file; choose a folder")
     if not root.is_dir():
         return
+    # Listed before the description is looked for: a run beside this one writes its description first.
+    there = sorted(entry.name for entry in root.iterdir())
     path = root / "dataset_description.json"
     if not os.path.lexists(path):
-        if any(root.glob("sub-*")) or (root / "participants.tsv").exists():
+        if any(name == "participants.tsv" or name.startswith("sub-") for name in there):
             raise UsageError(f"OUTPUT_DIR {root} holds a dataset that {APP} did not make; choose an empty folder")
-        if taken := [file for file in OVERWRITTEN if os.path.lexists(root / file)]:
+        if taken := [file for file in OVERWRITTEN if file in there]:
             raise UsageError(f"OUTPUT_DIR {root} holds a {taken[0]} that {APP} did not make; choose an empty folder")
         return
     description, programs = _read_description(path)
     if description.get("DatasetType") != "derivative" or APP not in programs:
         raise UsageError(f"OUTPUT_DIR {root} holds a dataset that {APP} did not make; choose an empty folder")
-    if description.get("Name") != name:
+    if description.get("Name") != ours:
         raise UsageError(
             f"OUTPUT_DIR {root} holds {shorten(description.get('Name'))!r}, not results of {dataset.name!r}: "
             "participants of the same label would be mixed up; choose another folder"

@@ -66,6 +66,20 @@ def test_parallel_runs_lose_nobody(tmp_path):
     assert people["age"].astype(float).tolist() == [scan.age for scan in scans]
 
 
+def test_a_run_that_starts_while_another_makes_the_folder(tmp_path):
+    """The files of the other run appear just as this one looks what the folder holds."""
+    data = dataset(tmp_path)
+
+    class Folder(type(Path())):
+        def iterdir(self):
+            prepare_output(Outputs(Path(self)), data, "1")
+            return super().iterdir()
+
+    (tmp_path / "out").mkdir()
+    check_output(Folder(tmp_path / "out"), data)
+    assert (tmp_path / "out" / "README.md").is_file()
+
+
 def test_wrong_output_folders(tmp_path):
     bids = tmp_path / "bids"
     bids.mkdir()
