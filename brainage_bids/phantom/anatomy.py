@@ -95,7 +95,7 @@ def build_anatomy(voxel_mm: float) -> Anatomy:
         for load in (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)
     )
     brain = t1 > 0.01
-    depth = ndimage.distance_transform_edt(brain).astype(np.float32)
+    depth = _depth(brain)
     outside = _on_common_grid(ndimage.gaussian_filter(brain.astype(np.float32), sigma), step)
     ventricle = _ventricle_distance(gm, wm, depth)
     tissue = np.clip((t1 - 0.25) / 0.65, CSF, None)
@@ -155,7 +155,15 @@ def _ventricle_distance(gm: np.ndarray, wm: np.ndarray, depth: np.ndarray) -> np
     labels, _ = ndimage.label((gm + wm < 0.5) & deep)
     sizes = np.bincount(labels.ravel())
     inside = labels == 1 + int(np.argmax(sizes[1:]))
-    return (ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)).astype(np.float32)
+    return ndimage.distance_transform_edt(~inside).astype(np.float32) - _depth(inside)
+
+
+def _depth(mask: np.ndarray) -> np.ndarray:
+    """Return the distance from the nearest voxel outside, mm; computed only in the box that holds the mask."""
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in ndimage.find_objects(mask.astype(np.uint8))[0])
+    depth = np.zeros(mask.shape, dtype=np.float32)
+    depth[box] = ndimage.distance_transform_edt(mask[box])
+    return depth
 
 
 def _cortex_onset(wm: np.ndarray, brain: np.ndarray) -> np.ndarray:

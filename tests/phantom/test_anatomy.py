@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from brainage_bids.phantom import anatomy as an
 
@@ -69,3 +70,11 @@ def test_sigmoid_matches_the_literal_formula():
     x = np.linspace(-20, 20, 81)
     np.testing.assert_allclose(an.sigmoid(x), 1 / (1 + np.exp(-x)), atol=1e-12)
     assert an.sigmoid(np.array([-1e6, 1e6])).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("edge", [False, True], ids=["inside", "at the edge of the array"])
+def test_depth_is_that_of_the_whole_array(edge):
+    mask = np.zeros((12, 9, 15), dtype=bool)
+    mask[0 if edge else 3 : 8, 2:6, 4 : 15 if edge else 11] = True
+    mask[5, 4, 7] = False
+    np.testing.assert_array_equal(an._depth(mask), ndimage.distance_transform_edt(mask).astype(np.float32))

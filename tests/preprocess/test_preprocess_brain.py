@@ -130,3 +130,11 @@ def test_dice():
     assert brain.dice(a, ~a) == 0
     assert brain.dice(a, np.array([1, 0, 0, 0], bool)) == pytest.approx(2 / 3)
     assert brain.dice(a & ~a, a & ~a) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2), (3, 5, 7), (40, 30, 20)])
+def test_the_range_is_that_of_all_values_sorted(shape):
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(1)) ** 3 * 900
+    expected = values.quantile(torch.tensor([0.005, 0.995]))
+    assert torch.equal(torch.stack(brain._range(values)), expected)
+    assert torch.equal(torch.stack(brain._range(torch.full(shape, 4.0))), torch.full((2,), 4.0))
