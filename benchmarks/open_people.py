@@ -144,7 +144,7 @@ def scans(work: Path, spec: VolumeSpec, table_name: str = "scans") -> pd.DataFra
 
 @dataclass(frozen=True)
 class Training:
-    """One training: candidate, seed, whether on the larger dataset alone, precision and how many processes read."""
+    """One model: candidate, seed, whether on the larger dataset alone, precision, how many read, and how many trainings."""
 
     work: Path
     name: str
@@ -154,6 +154,7 @@ class Training:
     larger_alone: bool = False
     precision: str = "auto"
     workers: int = 2
+    times: int = 1
 
     @property
     def folder(self) -> Path:
@@ -171,7 +172,8 @@ def train(job: Training) -> pd.DataFrame:
     table = scans(job.work, known.spec)
     here = table[table.site == LARGER] if job.larger_alone else table
     here.attrs |= table.attrs
-    options = ModelOptions(precision=job.precision, folds=FOLDS, seed=job.seed, workers=job.workers, progress=False)
+    options = ModelOptions(precision=job.precision, folds=FOLDS, seed=job.seed, workers=job.workers, progress=False,
+                           ensemble=job.times)  # fmt: skip
     train_model(here, known, job.folder, job.work / "train" / job.folder.name, options)
     shutil.rmtree(job.work / "train" / job.folder.name, ignore_errors=True)
     found = [out_of_fold(job.folder)]
@@ -268,6 +270,7 @@ TEN = "network.depth=10"
 GAMMA, GAMMA_3 = "augmentation.gamma_max=2", "augmentation.gamma_max=3"
 STRONG = ("augmentation.rotation_min=0.1", "augmentation.rotation_max=0.5", "augmentation.translation_voxels=3",
           "augmentation.crop_min=0.7")  # fmt: skip
+NARROW = ("network.width=8", "volume.crop=brain", "head.method=ridge")
 CANDIDATES = {
     "ridge-4mm": ("pca-ridge", (SEES_CONTRAST,)),
     "ridge-3mm": ("pca-ridge", (SEES_CONTRAST, GRID_3MM)),
@@ -287,12 +290,16 @@ CANDIDATES = {
     "rnc10-4mm-gamma": ("rnc-demo", (*RNC, LONG, TEN, GAMMA)),
     "rnc-3mm-gamma": ("rnc-demo", (*RNC, LONG, GRID_3MM, GAMMA)),
     "rnc10-2mm-gamma": ("rnc-demo", (*RNC, LONG, TEN, GRID_2MM, "network.stem_stride=4", GAMMA)),  # cells of 32 mm, too
+    # small enough that several fit into the package, in the box of the brain
+    "rnc10-narrow": ("rnc-demo", (*RNC, LONG, TEN, GAMMA, *NARROW)),
+    "rnc10-narrow and ridge": ("rnc-demo", (*RNC, LONG, TEN, GAMMA, *NARROW, "beside=pca-ridge")),
     "l1-4mm-long": ("rnc-demo", (*L1, TWICE)),  # as many images as rnc-4mm
 }
 # means of the predictions of several models
 TOGETHER = {
     "ridge and rnc": ("ridge-4mm", "rnc-4mm"),
     "ridge-blind and rnc10-gamma": ("ridge-4mm-blind", "rnc10-4mm-gamma"),
+    "ridge-blind and rnc10-narrow": ("ridge-4mm-blind", "rnc10-narrow"),
 }
 
 
@@ -388,7 +395,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", help=f"default 1 to 5 for *claim*, else {SEARCH_SEEDS}")
     parser.add_argument("--results", type=Path, help="table of predictions; what stands in it is not trained again")
     parser.add_argument("--processes", type=int, default=1, help="trainings at the same time; 0: print what there is")
-    parser.add_argument("--precision", default="auto", help="bfloat16 halves the time on processors that have it")
+    parser.add_argument("--precision", default="auto", help="bfloat16 is faster on processors with AMX only")
     asked = parser.parse_args()
     asked.results = asked.results or asked.work / f"{asked.what}.tsv"
     asked.seeds = asked.seeds or ([1, 2, 3, 4, 5] if asked.what == "claim" else SEARCH_SEEDS)
