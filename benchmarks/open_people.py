@@ -144,7 +144,7 @@ def scans(work: Path, spec: VolumeSpec, table_name: str = "scans") -> pd.DataFra
 
 @dataclass(frozen=True)
 class Training:
-    """One model: candidate, seed, whether on the larger dataset alone, precision, how many read, and how many trainings."""
+    """One training: candidate, seed, whether on the larger dataset alone, precision and how many processes read."""
 
     work: Path
     name: str
@@ -154,7 +154,6 @@ class Training:
     larger_alone: bool = False
     precision: str = "auto"
     workers: int = 2
-    times: int = 1
 
     @property
     def folder(self) -> Path:
@@ -172,8 +171,7 @@ def train(job: Training) -> pd.DataFrame:
     table = scans(job.work, known.spec)
     here = table[table.site == LARGER] if job.larger_alone else table
     here.attrs |= table.attrs
-    options = ModelOptions(precision=job.precision, folds=FOLDS, seed=job.seed, workers=job.workers, progress=False,
-                           ensemble=job.times)  # fmt: skip
+    options = ModelOptions(precision=job.precision, folds=FOLDS, seed=job.seed, workers=job.workers, progress=False)
     train_model(here, known, job.folder, job.work / "train" / job.folder.name, options)
     shutil.rmtree(job.work / "train" / job.folder.name, ignore_errors=True)
     found = [out_of_fold(job.folder)]
@@ -292,7 +290,6 @@ CANDIDATES = {
     "rnc10-2mm-gamma": ("rnc-demo", (*RNC, LONG, TEN, GRID_2MM, "network.stem_stride=4", GAMMA)),  # cells of 32 mm, too
     # small enough that several fit into the package, in the box of the brain
     "rnc10-narrow": ("rnc-demo", (*RNC, LONG, TEN, GAMMA, *NARROW)),
-    "rnc10-narrow and ridge": ("rnc-demo", (*RNC, LONG, TEN, GAMMA, *NARROW, "beside=pca-ridge")),
     "l1-4mm-long": ("rnc-demo", (*L1, TWICE)),  # as many images as rnc-4mm
 }
 # means of the predictions of several models
