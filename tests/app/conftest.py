@@ -5,9 +5,10 @@ import pickle
 import shutil
 
 import pytest
+from commandline import run
 from filelock import FileLock
 from interrupted import end_all
-from studyruns import TRAIN, Study, run
+from studyruns import TRAIN, Study
 
 from brainage_bids.phantom.cohort import make_cohort
 

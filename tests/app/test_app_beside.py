@@ -5,8 +5,9 @@ import signal
 import time
 
 import pytest
+from commandline import run
 from interrupted import begin, leavings, results
-from studyruns import TRAIN, run
+from studyruns import TRAIN
 
 from brainage_bids.bids.files import read_json, read_tsv
 

@@ -3,7 +3,8 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from studyruns import TRAIN, run
+from commandline import run
+from studyruns import TRAIN
 
 from brainage_bids.bids.files import read_json, read_tsv
 from brainage_bids.model.recipe_files import load_recipe

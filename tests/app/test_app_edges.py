@@ -233,17 +233,17 @@ def test_ages_at_the_edges_of_the_bins(tmp_path):
     assert got == want.to_dict()
 
 
-def test_a_participant_listed_twice_is_refused(tmp_path, capsys):
+def test_a_participant_listed_twice_is_refused(tmp_path):
     people = people_of("CN", [1, 2, 3, 4])
     twice = pd.concat([people, people.iloc[:1].assign(age=99)], ignore_index=True)
     bids = make_dataset(tmp_path / "bids", twice)
     given = predictions(tmp_path / "own.csv", people["participant_id"], people["own"])
     found = group_level(bids, tmp_path / "out", "--predictions", given)
     assert found.code == 16
-    assert "sub-CN00" in capsys.readouterr().err
+    assert "sub-CN00" in found.told
 
 
-def test_wrong_options_end_with_a_sentence(tmp_path, capsys):
+def test_wrong_options_end_with_a_sentence(tmp_path):
     people = people_of("CN", [1, 2, 3, 4])
     bids = make_dataset(tmp_path / "bids", people.drop(columns="own"))
     given = ("--predictions", predictions(tmp_path / "own.csv", people["participant_id"], people["own"]))
@@ -255,8 +255,9 @@ def test_wrong_options_end_with_a_sentence(tmp_path, capsys):
         ("--bias-query", "age >"): "cannot be evaluated",
     }
     for options, words in wrong.items():
-        assert group_level(bids, tmp_path / "out", *given, *options).code == 64, options
-        assert words in capsys.readouterr().err
+        found = group_level(bids, tmp_path / "out", *given, *options)
+        assert found.code == 64, options
+        assert words in found.told
 
 
 def test_other_sessions_of_people_who_fit_the_line_leave_too(tmp_path):

@@ -9,8 +9,8 @@ import subprocess
 import tempfile
 
 import pytest
+from commandline import run
 from interrupted import last_record, leavings, results
-from studyruns import run
 
 from brainage_bids.bids import files
 from brainage_bids.bids.files import read_json

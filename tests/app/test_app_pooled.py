@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from studyruns import run, run_here
+from commandline import run, run_here
 
 
 def test_torchrun_of_the_participant_level(own_study, tmp_path):

@@ -5,8 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from commandline import run, run_here
 from interrupted import PROMISED_S, SLACK_S, begin, last_record, leavings, results
-from studyruns import TRAIN, run, run_here
+from studyruns import TRAIN
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 LONG = [word if word != "2" or TRAIN[at - 1] != "--epochs" else "5000" for at, word in enumerate(TRAIN)]

@@ -13,8 +13,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from commandline import run, run_here
 from scipy import ndimage
-from studyruns import TRAIN, run, run_here
+from studyruns import TRAIN
 
 from brainage_bids import schema
 from brainage_bids.bids.files import read_tsv
