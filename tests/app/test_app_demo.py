@@ -1,23 +1,14 @@
-"""The demo and the phantoms of ``brainage-tools``: what they ask of the levels, and what is told at the end."""
+"""The demo of ``brainage-tools``: what it asks of the levels, and what is told at the end."""
 
 import pandas as pd
 from commandline import run_here
 from groupstudy import make_dataset
 
 from brainage_bids.app.demo import typical_people
-from brainage_bids.bids.files import read_json, read_tsv, write_tsv
+from brainage_bids.bids.files import read_tsv, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.cli import run_inside
-
-
-def test_phantoms_are_a_dataset_with_its_truth(tmp_path):
-    done = run_here("phantom", tmp_path / "made", "--n", "6", "--voxel-mm", "8", program="brainage-tools")
-    assert done.returncode == 0, done.stderr
-    assert len(read_tsv(tmp_path / "made" / "participants.tsv")) == 6
-    assert len(list((tmp_path / "made").glob("sub-*/anat/*_T1w.nii.gz"))) == 6
-    assert "population" in read_json(tmp_path / "made" / "planted.json")
-    assert "phantom cohort of 6 people" in done.stderr
 
 
 def test_the_demo_trains_in_folds_and_tells_what_was_planted(own_study, tmp_path, monkeypatch):

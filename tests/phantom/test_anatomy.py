@@ -4,11 +4,6 @@ import pytest
 from brainage_bids.phantom import anatomy as an
 
 
-@pytest.fixture(scope="module")
-def anatomy():
-    return an.build_anatomy(4.0)
-
-
 def at(anatomy, field, point):
     index = np.round((np.array(point) - an.GRID_ORIGIN_MM) / anatomy.spacing).astype(int)
     return field[tuple(index)]
