@@ -316,8 +316,17 @@ def test_predictions_made_elsewhere_enter_the_tables(own_study, tmp_path):
     assert len(table(own_study.out / "group" / "modelcomparison.tsv")) > 0
 
 
-def test_without_a_model_the_one_of_the_package_is_used_and_says_what_it_is(study, tmp_path):
-    out = tmp_path / "out"
+def without_models(out):
+    """Leave the volumes, as before anything was trained."""
+    for name in ("models", "group"):
+        shutil.rmtree(out / name)
+    for path in [*out.glob("sub-*/anat/*_pred.*"), *out.glob("sub-*/anat/*_saliency.*")]:
+        path.unlink()
+
+
+def test_without_a_model_the_one_of_the_package_is_used_and_says_what_it_is(study, own_study):
+    out = own_study.out
+    without_models(out)
     done = run_here(study.bids, out, "participant", "--participant-label", "001", "--nprocs", "1")
     assert done.returncode == 0, done.stderr
     row = table(out / "sub-001" / "anat" / "sub-001_desc-brainage_pred.tsv").iloc[0]
@@ -357,8 +366,9 @@ def test_a_device_that_is_none_stops_before_any_work(study, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_a_model_from_elsewhere_brings_its_card_and_its_bias_line(study, tmp_path):
-    out, model = tmp_path / "out", study.out / "models" / "rnc-demo"
+def test_a_model_from_elsewhere_brings_its_card_and_its_bias_line(study, own_study):
+    out, model = own_study.out, study.out / "models" / "rnc-demo"
+    without_models(out)
     people = ("--participant-label", "001", "002")
     done = run_here(study.bids, out, "participant", "--model", model, *people, "--nprocs", "1")
     assert done.returncode == 0, done.stderr
