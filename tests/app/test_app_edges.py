@@ -1,16 +1,13 @@
 """The edge cases of the specification (science: C.15, edge_cases.json) as datasets, through the command line."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from groupstudy import group_level, make_dataset, predictions
+from references import edge_cases
 
-CASES = json.loads((Path(__file__).parent.parent / "reference" / "edge_cases.json").read_text())
-BY_ID = {case["id"]: case for case in CASES}
-SCORED = [case["id"] for case in CASES if case["fn"] in ("corr", "spearman", "kendall") and case["x"]]
+BY_ID = edge_cases()
+SCORED = [case["id"] for case in BY_ID.values() if case["fn"] in ("corr", "spearman", "kendall") and case["x"]]
 GAPS = {name: BY_ID[name]["x"] for name in ("ttest_n1", "ttest_constant")}
 ROW = ["group", "score", "variant", "statistic"]
 
