@@ -48,6 +48,18 @@ def done(tmp_path_factory):
     return place
 
 
+@pytest.fixture
+def quick_pages(monkeypatch):
+    """From now on pages of participants tell what they were made from and what they would show; none is drawn."""
+
+    def quick(path, page):
+        models = [row["model"] for section in page.sessions for row in section.predictions]
+        labels = [section.label for section in page.sessions]
+        path.write_text(f'<meta name="made-from" content="{page.made_from}">{labels} {models}')
+
+    monkeypatch.setattr("brainage_bids.app.participant_pages.write_participant_page", quick)
+
+
 @pytest.fixture(autouse=True)
 def nothing_stays_at_work():
     yield
