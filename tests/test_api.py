@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from modelstudy import make_volume
 
 import brainage_bids
 from brainage_bids import accuracy, gradram, load_model, predict, preprocess, read_dataset, select_rows, train_model
@@ -21,7 +22,6 @@ from brainage_bids.errors import BadDataError, NoInputError, UsageError
 from brainage_bids.model.explain import gradram as gradram_of_network
 from brainage_bids.schema import VolumeSpec
 
-SPEC = VolumeSpec.on_grid(8)
 TINY = {"recipe": "pca-ridge", "settings": ["volume.resolution=8"], "device": "cpu"}
 
 
@@ -112,16 +112,6 @@ def test_the_page_names_every_function():
 # --- training and prediction ----------------------------------------------------------------------------------------
 
 
-def volume(path, age, rng, spec=SPEC):
-    """A PHANTOM: a noisy ball whose hole grows with age."""
-    world = np.indices(spec.shape) - (np.array(spec.shape)[:, None, None, None] - 1) / 2
-    radius = np.linalg.norm(world, axis=0)
-    data = np.where((radius < 10) & (radius > age / 12), 0.7 + 0.05 * rng.standard_normal(spec.shape), 0)
-    nib.save(nib.Nifti1Image(data.astype(np.float32), spec.affine), path)
-    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps({"VolumeSpec": spec.to_dict()}))
-    return str(path)
-
-
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
     """Fourteen people, the first two with two scans; 10 controls, 4 patients."""
@@ -132,7 +122,8 @@ def scans(tmp_path_factory):
             path = folder / f"{person}_{session}_space-MNI_res-8_desc-preproc_T1w.nii.gz"
             group = "CN" if number < 10 else "AD"
             rows.append({"participant_id": person, "session_id": session, "age": age, "sex": "FM"[number % 2],
-                         "group": group, "volume": volume(path, age, rng)})  # fmt: skip
+                         "group": group, "volume": str(path)})  # fmt: skip
+            make_volume(path, age, rng)
     return pd.DataFrame(rows)
 
 
@@ -181,8 +172,9 @@ def test_labels_without_prefix_are_the_same_people(model, scans):
 
 
 def test_rows_keep_their_place_and_a_failed_one_its_reason(model, scans, tmp_path, caplog):
-    wrong = volume(tmp_path / "sub-77_T1w.nii.gz", 40, np.random.default_rng(1), VolumeSpec.on_grid(6))
-    table = scans.iloc[[3, 2, 1]].assign(volume=[None, wrong, scans["volume"][1]], reason=["no brain", None, None])
+    wrong = tmp_path / "sub-77_T1w.nii.gz"
+    make_volume(wrong, 40, np.random.default_rng(1), VolumeSpec.on_grid(6))
+    table = scans.iloc[[3, 2, 1]].assign(volume=[None, str(wrong), scans["volume"][1]], reason=["no brain", None, None])
     table.index = [5, 5, 9]
     found = predict(model, table)
     assert found.index.tolist() == [5, 5, 9]
@@ -282,9 +274,10 @@ def test_ages_ids_and_folders_are_looked_at(scans, tmp_path):
 
 
 def test_a_volume_of_nobody_is_not_predicted(model, scans, tmp_path):
-    nobody = volume(tmp_path / "brain.nii.gz", 40, np.random.default_rng(1))
+    nobody = tmp_path / "brain.nii.gz"
+    make_volume(nobody, 40, np.random.default_rng(1))
     with pytest.raises(UsageError, match=r"brain.nii.gz has no participant label.*participant_ids"):
-        predict(model, [nobody])
+        predict(model, [str(nobody)])
     with pytest.raises(UsageError, match="ages has 1 values for 2 volumes"):
         predict(model, scans["volume"][:2].tolist(), ages=[40.0])
     with pytest.raises(UsageError, match="a table has columns participant_id and age"):

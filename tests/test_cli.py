@@ -8,12 +8,9 @@ import sys
 
 import pytest
 import typer
+from commandline import run, run_here
 
-from brainage_bids import cli, errors, option_groups, tools
-
-
-def run(*args):
-    return subprocess.run([sys.executable, "-m", "brainage_bids", *map(str, args)], capture_output=True, text=True)
+from brainage_bids import cli, errors, option_groups
 
 
 def test_a_run_inside_another_program_is_recorded_as_its_own_command(monkeypatch, tmp_path):
@@ -49,7 +46,7 @@ def test_version():
 
 
 def test_unknown_level_is_17(tmp_path):
-    done = run(tmp_path, tmp_path / "out", "session")
+    done = run_here(tmp_path, tmp_path / "out", "session")
     assert done.returncode == 17
     assert "participant or group" in done.stderr
     assert "Traceback" not in done.stderr
@@ -68,7 +65,7 @@ def test_unknown_level_is_17(tmp_path):
 )
 def test_wrong_use_ends_with_its_code_and_one_sentence(tmp_path, monkeypatch, args, code, words):
     monkeypatch.chdir(tmp_path)
-    done = run(*args)
+    done = run_here(*args)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -86,7 +83,7 @@ VALUES = {"bias_fit": "none", "bias_method": "cole", "engine": "ants", "covariat
 
 
 def test_help_shows_every_option_once_in_a_group_and_says_of_which_level_it_is():
-    said = run("--help").stdout
+    said = run_here("--help").stdout
     shown = [name for names in option_groups.GROUPS.values() for name in names]
     assert sorted(shown) == sorted({*OPTIONS, "help"})
     parts = dict(zip(option_groups.GROUPS, re.split(r"^(?:\w.*):$", said, flags=re.M)[2:], strict=True))
@@ -135,13 +132,13 @@ def test_a_level_takes_an_option_or_names_it_as_ignored(name, tmp_path, monkeypa
 
 
 def test_group_says_which_options_it_ignores(tmp_path):
-    done = run(tmp_path, tmp_path / "out", "group", "--train", "rnc-demo", "--folds", "5")
+    done = run_here(tmp_path, tmp_path / "out", "group", "--train", "rnc-demo", "--folds", "5")
     assert "--train, --folds: of the participant level, ignored by group" in done.stderr
-    assert "ignored" not in run(tmp_path, tmp_path / "out", "group").stderr
+    assert "ignored" not in run_here(tmp_path, tmp_path / "out", "group").stderr
 
 
 def test_twice_verbose_shows_the_traceback():
-    assert "Traceback" in run("nowhere", "out", "participant", "-v", "-v").stderr
+    assert "Traceback" in run_here("nowhere", "out", "participant", "-v", "-v").stderr
 
 
 def test_every_error_has_the_exit_code_of_the_contract():
@@ -153,30 +150,25 @@ def test_every_error_has_the_exit_code_of_the_contract():
     }  # fmt: skip
 
 
-def test_recipes_are_listed(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["brainage-tools", "recipes"])
-    with pytest.raises(SystemExit, match="0"):
-        tools.main()
-    printed = capsys.readouterr().out
-    assert "rnc-highrez" in printed
-    assert "ResNet-18 width 64, 1 mm, Rank-N-Contrast, batch 24, 1000 epochs" in printed
+def test_recipes_are_listed():
+    done = run_here("recipes", program="brainage-tools")
+    assert done.returncode == 0
+    assert "rnc-highrez" in done.stdout
+    assert "ResNet-18 width 64, 1 mm, Rank-N-Contrast, batch 24, 1000 epochs" in done.stdout
 
 
 @pytest.mark.parametrize(("name", "wanted", "ending"), [
     ("rnc-highrez", "lr = 0.5                    # paper 2.4.2", "test_share = 0.1            # paper 2.1"),
     ("resnet50-lowrez-noaug", 'optimiser = "adam"', "augmentation.enabled=false"),
 ])  # fmt: skip
-def test_a_recipe_is_shown_with_its_sources(name, wanted, ending, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["brainage-tools", "recipes", name])
-    with pytest.raises(SystemExit, match="0"):
-        tools.main()
-    printed = capsys.readouterr().out
-    assert wanted in printed
-    assert printed.strip().endswith(ending)
+def test_a_recipe_is_shown_with_its_sources(name, wanted, ending):
+    done = run_here("recipes", name, program="brainage-tools")
+    assert done.returncode == 0
+    assert wanted in done.stdout
+    assert done.stdout.strip().endswith(ending)
 
 
-def test_an_unknown_recipe_is_not_shown(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["brainage-tools", "recipes", "rnc-hirez"])
-    with pytest.raises(SystemExit, match="64"):
-        tools.main()
-    assert "did you mean rnc-highrez" in capsys.readouterr().err
+def test_an_unknown_recipe_is_not_shown():
+    done = run_here("recipes", "rnc-hirez", program="brainage-tools")
+    assert done.returncode == 64
+    assert "did you mean rnc-highrez" in done.stderr

@@ -12,36 +12,21 @@ import pytest
 from brainage_bids import processes
 
 RUN = """
-import os, sys, time
+import os, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from brainage_bids.processes import begin_worker
 
-def work():
-    print(os.getpid(), flush=True)
+def print_and_stay(name):
+    print(name, os.getpid(), flush=True)
     time.sleep(600)
 
 if __name__ == "__main__":
-    initializer = begin_worker if sys.argv[1] == "bound" else None
-    with ProcessPoolExecutor(1, mp_context=get_context("forkserver"), initializer=initializer) as pool:
-        pool.submit(work).result()
+    context = get_context("forkserver")
+    free, bound = (ProcessPoolExecutor(1, mp_context=context, initializer=begin) for begin in (None, begin_worker))
+    free.submit(print_and_stay, "free")
+    bound.submit(print_and_stay, "bound").result()
 """
-
-
-def killed_run(tmp_path, how):
-    """Start a run with one worker, kill the run, and say whether the worker is gone 10 seconds later."""
-    script = tmp_path / "run.py"
-    script.write_text(RUN)
-    run = subprocess.Popen([sys.executable, script, how], stdout=subprocess.PIPE, text=True)
-    worker = int(run.stdout.readline())
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    for _ in range(100):
-        if not alive(worker):
-            return True
-        time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    return False
 
 
 def alive(pid):
@@ -52,12 +37,23 @@ def alive(pid):
         return False
 
 
-def test_a_worker_ends_with_a_killed_run(tmp_path):
-    assert killed_run(tmp_path, "bound")
-
-
-def test_without_it_the_worker_would_stay(tmp_path):
-    assert not killed_run(tmp_path, "free")
+def test_a_worker_ends_with_a_killed_run_and_without_it_would_stay(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    run = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    workers = {name: int(pid) for name, pid in (run.stdout.readline().split() for _ in range(2))}
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    try:
+        begin = time.monotonic()
+        while alive(workers["bound"]) and time.monotonic() < begin + 10:
+            time.sleep(0.1)
+        assert not alive(workers["bound"])
+        time.sleep(time.monotonic() - begin + 0.5)  # as long again
+        assert alive(workers["free"])
+    finally:
+        for pid in filter(alive, workers.values()):
+            os.kill(pid, signal.SIGKILL)
 
 
 HEAP = """

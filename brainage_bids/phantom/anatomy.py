@@ -95,9 +95,8 @@ def build_anatomy(voxel_mm: float) -> Anatomy:
         for load in (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)
     )
     brain = t1 > 0.01
-    depth = _depth(brain)
     outside = _on_common_grid(ndimage.gaussian_filter(brain.astype(np.float32), sigma), step)
-    ventricle = _ventricle_distance(gm, wm, depth)
+    ventricle = _ventricle_distance(gm, wm, brain)
     tissue = np.clip((t1 - 0.25) / 0.65, CSF, None)
     tissue = np.where(brain, tissue, CSF)  # otherwise smoothing would mix air into the rim of the brain
     smooth = [ndimage.gaussian_filter(field, sigma) for field in (tissue, ventricle, _cortex_onset(wm, brain))]
@@ -148,20 +147,27 @@ def _on_common_grid(field: np.ndarray, step: int, fill: float = 0.0) -> np.ndarr
     return placed
 
 
-def _ventricle_distance(gm: np.ndarray, wm: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def _ventricle_distance(gm: np.ndarray, wm: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """Signed distance from the lateral ventricles: the largest piece of deep CSF above the third ventricle."""
     x, y, z = _template_axes(gm.shape)
-    deep = (depth > 15) & (np.abs(x) < 42) & (y > -62) & (y < 42) & (z > -8) & (z < 36)
+    deep = (np.abs(x) < 42) & (y > -62) & (y < 42) & (z > -8) & (z < 36)
+    deep &= _depth(brain, _box(deep, 16)) > 15
     labels, _ = ndimage.label((gm + wm < 0.5) & deep)
     sizes = np.bincount(labels.ravel())
     inside = labels == 1 + int(np.argmax(sizes[1:]))
-    return ndimage.distance_transform_edt(~inside).astype(np.float32) - _depth(inside)
+    return (ndimage.distance_transform_edt(~inside) - _depth(inside, _box(inside, 1))).astype(np.float32)
 
 
-def _depth(mask: np.ndarray) -> np.ndarray:
-    """Return the distance from the nearest voxel outside, mm; computed only in the box that holds the mask."""
-    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in ndimage.find_objects(mask.astype(np.uint8))[0])
-    depth = np.zeros(mask.shape, dtype=np.float32)
+def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
+    """Return the box around a mask, widened by ``margin`` voxels."""
+    return tuple(
+        slice(max(0, side.start - margin), side.stop + margin) for side in ndimage.find_objects(mask.astype(np.int8))[0]
+    )
+
+
+def _depth(mask: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
+    """Return how deep each voxel of a box lies in a mask, in voxels, seen from the box alone; 0 outside of it."""
+    depth = np.zeros(mask.shape)
     depth[box] = ndimage.distance_transform_edt(mask[box])
     return depth
 

@@ -64,7 +64,8 @@ def make_cohort(
     """Write a phantom BIDS dataset.
 
     The same arguments give the same bytes, whatever ``workers`` is. A larger cohort begins with the people of a smaller
-    one. A folder with anything but the same cohort is refused. An interrupted run may be repeated.
+    one. A folder with anything but the same cohort is refused. An interrupted run may be repeated; a whole cohort is
+    left as it is.
 
     Parameters
     ----------
@@ -105,6 +106,8 @@ def make_cohort(
     people = design_people(n, seed, groups)
     out = Path(out_dir)
     _claim(out, _description(n, seed, voxel_mm, groups, warp_mm))
+    if (out / TRUTH_FILE).is_file() and all(_image(out, person).is_file() for person in people):  # written last
+        return out
     write_text(out / "README.md", README.format(n=n, seed=seed))
     write_text(out / ".bidsignore", f"{TRUTH_FILE}\n")
     anatomy = build_anatomy(voxel_mm)
@@ -164,13 +167,16 @@ def _claim(out: Path, description: dict) -> None:
     write_json(path, description)
 
 
+def _image(out: Path, person: Person) -> Path:
+    return out / person.participant_id / "anat" / f"{person.participant_id}_T1w.nii.gz"
+
+
 def _write_person(out: Path, anatomy: Anatomy, person: Person, seed: int, voxel_mm: float, warp_mm: float) -> dict:
     rng = np.random.default_rng((seed, 4, person.index))
     body = draw_body(rng, voxel_mm, contrast=SITE_CONTRAST[person.site], warp_mm=warp_mm)
     image = render(anatomy, body, person.brain_age)
-    stem = f"{person.participant_id}_T1w"
-    folder = out / person.participant_id / "anat"
-    with atomic(folder / f"{stem}.nii.gz") as temporary:  # mtime 0, so that the same seed gives the same bytes
+    path = _image(out, person)
+    with atomic(path) as temporary:  # mtime 0, so that the same seed gives the same bytes
         temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
     sidecar = {
         "Modality": "MR",
@@ -178,7 +184,7 @@ def _write_person(out: Path, anatomy: Anatomy, person: Person, seed: int, voxel_
         "ManufacturersModelName": f"PHANTOM-{person.site}",
         "SeriesDescription": "synthetic T1w image, no person was scanned",
     }
-    write_json(folder / f"{stem}.json", sidecar)
+    write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
     scores = {} if person.score_name is None else {person.score_name: person.score}
     return {
         "participant_id": person.participant_id,

@@ -40,7 +40,7 @@ def save_both(figure: Figure, stem: Path, dpi: float = 200) -> tuple[Image.Image
         When the folder cannot be written.
     """
     picture = draw_picture(figure, dpi)
-    figure.set_layout_engine("none")  # the layout is done; computing it again would take as long as drawing
+    figure.set_layout_engine(None)  # the layout is done; with any engine, also "none", savefig would draw twice
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     with atomic(paths[0]) as temporary:
         picture.save(temporary, "PNG", compress_level=_PNG_LEVEL, dpi=(dpi, dpi))

@@ -5,9 +5,10 @@ import pickle
 import shutil
 
 import pytest
+from commandline import run
 from filelock import FileLock
 from interrupted import end_all
-from studyruns import TRAIN, Study, run
+from studyruns import TRAIN, Study
 
 from brainage_bids.phantom.cohort import make_cohort
 
@@ -45,6 +46,18 @@ def done(tmp_path_factory):
     place = make_prepared(root)
     participant(place, "--model", shared_model(root / "shared"))
     return place
+
+
+@pytest.fixture
+def quick_pages(monkeypatch):
+    """From now on pages of participants tell what they were made from and what they would show; none is drawn."""
+
+    def quick(path, page):
+        models = [row["model"] for section in page.sessions for row in section.predictions]
+        labels = [section.label for section in page.sessions]
+        path.write_text(f'<meta name="made-from" content="{page.made_from}">{labels} {models}')
+
+    monkeypatch.setattr("brainage_bids.app.participant_pages.write_participant_page", quick)
 
 
 @pytest.fixture(autouse=True)

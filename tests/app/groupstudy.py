@@ -1,16 +1,15 @@
-"""Datasets written at test time for the group level, and the command line in this process.
+"""Datasets written at test time for the group level, and how it ended with them.
 
 The images are a few bytes that nothing opens: the ages come from files.
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from commandline import run_here
 
-from brainage_bids import cli
 from brainage_bids.bids.files import numbers, read_tsv
 
 TEXT = frozenset(
@@ -21,10 +20,11 @@ TEXT = frozenset(
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended, and what it wrote."""
+    """How a run ended, what it wrote, and what it told on the screen."""
 
     code: int
     out: Path
+    told: str
 
     def table(self, name: str, *index: str) -> pd.DataFrame:
         """Return a table of the group level: numbers as float64, what is n/a as missing."""
@@ -65,17 +65,5 @@ def predictions(path: Path, people: pd.Series, ages: pd.Series) -> str:
 
 def group_level(bids: Path, out: Path, *options: object) -> Result:
     """Run ``brainage-bids BIDS OUT group`` in this process."""
-    return level(bids, out, "group", *options)
-
-
-def level(bids: Path, out: Path, *options: object) -> Result:
-    """Run ``brainage-bids BIDS OUT`` with a level and options in this process."""
-    before = sys.argv
-    sys.argv = ["brainage-bids", str(bids), str(out), *map(str, options)]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return Result(end.code, out)
-    finally:
-        sys.argv = before
-    raise AssertionError("the command line did not end")
+    done = run_here(bids, out, "group", *options)
+    return Result(done.returncode, out, done.stderr)

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from commandline import run_here
 from handmade import PEOPLE, SPEC, Place, card, joined_results, make, predict, scans_of, tables, volume
-from studyruns import run_here
 
 from brainage_bids.app.datasets import parse_also
 from brainage_bids.app.pooled import confounding, with_unique_ids

@@ -5,8 +5,9 @@ import signal
 import time
 
 import pytest
+from commandline import run, run_here
 from interrupted import begin, leavings, results
-from studyruns import TRAIN, run
+from studyruns import TRAIN
 
 from brainage_bids.bids.files import read_json, read_tsv
 
@@ -109,5 +110,5 @@ def test_what_a_killed_run_left_is_swept_by_the_next(own_study):
         path.write_text("half")
     time.sleep(0.05)
     without(out, "002")  # something is to do
-    run(bids, out, "participant", "--nprocs", "1", "--participant-label", "001", "002")
+    run_here(bids, out, "participant", "--nprocs", "1", "--participant-label", "001", "002")
     assert leavings(out) == []

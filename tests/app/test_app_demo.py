@@ -1,40 +1,17 @@
-"""The demo and the phantoms of ``brainage-tools``: what they ask of the levels, and what is told at the end."""
-
-import logging
+"""The demo of ``brainage-tools``: what it asks of the levels, and what is told at the end."""
 
 import pandas as pd
-import pytest
+from commandline import run_here
+from groupstudy import make_dataset
 
-from brainage_bids import tools
 from brainage_bids.app.demo import typical_people
-from brainage_bids.bids.files import read_json, read_tsv, write_tsv
+from brainage_bids.bids.files import read_tsv, write_tsv
 from brainage_bids.bids.outputs import Outputs
 from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.cli import run_inside
-from brainage_bids.phantom.cohort import make_cohort
 
 
-def called(monkeypatch, *args):
-    log = logging.getLogger("brainage_bids")
-    before = log.handlers[:], log.level, log.propagate
-    monkeypatch.setattr("sys.argv", ["brainage-tools", *map(str, args)])
-    try:
-        with pytest.raises(SystemExit) as ended:
-            tools.main()
-    finally:
-        log.handlers[:], log.level, log.propagate = before
-    return ended.value.code
-
-
-def test_phantoms_are_a_dataset_with_its_truth(tmp_path, monkeypatch, capsys):
-    assert called(monkeypatch, "phantom", tmp_path / "made", "--n", "6", "--voxel-mm", "8") == 0
-    assert len(read_tsv(tmp_path / "made" / "participants.tsv")) == 6
-    assert len(list((tmp_path / "made").glob("sub-*/anat/*_T1w.nii.gz"))) == 6
-    assert "population" in read_json(tmp_path / "made" / "planted.json")
-    assert "phantom cohort of 6 people" in capsys.readouterr().err
-
-
-def test_the_demo_trains_in_folds_and_tells_what_was_planted(own_study, tmp_path, monkeypatch, capsys):
+def test_the_demo_trains_in_folds_and_tells_what_was_planted(own_study, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("brainage_bids.app.participant.run_participant", asked.append)
     monkeypatch.setattr("brainage_bids.app.group.run_group", asked.append)
@@ -42,12 +19,13 @@ def test_the_demo_trains_in_folds_and_tells_what_was_planted(own_study, tmp_path
     folder.mkdir()
     (folder / "bids").symlink_to(own_study.bids)
     (folder / "derivatives").symlink_to(own_study.out)
-    assert called(monkeypatch, "demo", folder, "--n", "30", "--nprocs", "2", "--random-seed", "3") == 0
+    done = run_here("demo", folder, "--n", "30", "--nprocs", "2", "--random-seed", "3", program="brainage-tools")
+    assert done.returncode == 0, done.stderr
     participant, group = asked
     assert (participant.train, participant.model.folds, participant.model.batch_size) == ("rnc-demo", 5, 5)
     assert (participant.preprocess.nprocs, participant.preprocess.seed, group.seed) == (2, 3, 3)
     assert participant.query.bids_dir == group.query.bids_dir
-    said = capsys.readouterr().err
+    said = done.stderr
     row = read_tsv(Outputs(own_study.out).group_table("accuracy")).set_index("subset").loc["group=CN"]
     assert f"MAE {float(row['mae']):.2f} years" in said
     assert "PHANTOM data" in said
@@ -63,9 +41,8 @@ def test_the_typical_control_lies_within_its_interval_and_near_the_median(tmp_pa
     people = {"001": ("CN", 20, -9, 15), "002": ("CN", 40, 2, 60), "003": ("CN", 60, 30, 95), "004": ("CN", 50, 1, 60),
               "005": ("CN", 30, 4, 50), "006": ("AD", 70, 8, 90), "007": ("AD", 72, 30, 99),
               "008": ("CN", 90, 2, 99)}  # fmt: skip
-    bids, out = make_cohort(tmp_path / "bids", n=8, voxel_mm=8.0, progress=False), tmp_path / "out"
-    cells = [f"sub-{name}\t{age}\t{group}" for name, (group, age, _, _) in people.items()]
-    (bids / "participants.tsv").write_text("\n".join(["participant_id\tage\tgroup", *cells]) + "\n")
+    rows = [{"participant_id": f"sub-{name}", "age": age, "group": group} for name, (group, age, *_) in people.items()]
+    bids, out = make_dataset(tmp_path / "bids", pd.DataFrame(rows)), tmp_path / "out"
     for name, (_, age, gap, high) in people.items():
         folder = out / f"sub-{name}" / "anat"
         folder.mkdir(parents=True)
@@ -77,7 +54,7 @@ def test_the_typical_control_lies_within_its_interval_and_near_the_median(tmp_pa
     assert typical_people(DatasetQuery(bids_dir=bids), Outputs(out)) == {"control": "sub-004", "patient": "sub-006"}
 
 
-def test_the_methods_text_alone_is_written_on_demand(own_study, capsys):
+def test_the_methods_text_alone_is_written_on_demand(own_study):
     before = sorted(path for path in own_study.out.rglob("*") if path.is_file())
     citation = own_study.out / "logs" / "CITATION.md"
     had = citation.read_text()

@@ -1,16 +1,13 @@
 """The edge cases of the specification (science: C.15, edge_cases.json) as datasets, through the command line."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from groupstudy import group_level, make_dataset, predictions
+from references import edge_cases
 
-CASES = json.loads((Path(__file__).parent.parent / "reference" / "edge_cases.json").read_text())
-BY_ID = {case["id"]: case for case in CASES}
-SCORED = [case["id"] for case in CASES if case["fn"] in ("corr", "spearman", "kendall") and case["x"]]
+BY_ID = edge_cases()
+SCORED = [case["id"] for case in BY_ID.values() if case["fn"] in ("corr", "spearman", "kendall") and case["x"]]
 GAPS = {name: BY_ID[name]["x"] for name in ("ttest_n1", "ttest_constant")}
 ROW = ["group", "score", "variant", "statistic"]
 
@@ -233,17 +230,17 @@ def test_ages_at_the_edges_of_the_bins(tmp_path):
     assert got == want.to_dict()
 
 
-def test_a_participant_listed_twice_is_refused(tmp_path, capsys):
+def test_a_participant_listed_twice_is_refused(tmp_path):
     people = people_of("CN", [1, 2, 3, 4])
     twice = pd.concat([people, people.iloc[:1].assign(age=99)], ignore_index=True)
     bids = make_dataset(tmp_path / "bids", twice)
     given = predictions(tmp_path / "own.csv", people["participant_id"], people["own"])
     found = group_level(bids, tmp_path / "out", "--predictions", given)
     assert found.code == 16
-    assert "sub-CN00" in capsys.readouterr().err
+    assert "sub-CN00" in found.told
 
 
-def test_wrong_options_end_with_a_sentence(tmp_path, capsys):
+def test_wrong_options_end_with_a_sentence(tmp_path):
     people = people_of("CN", [1, 2, 3, 4])
     bids = make_dataset(tmp_path / "bids", people.drop(columns="own"))
     given = ("--predictions", predictions(tmp_path / "own.csv", people["participant_id"], people["own"]))
@@ -255,8 +252,9 @@ def test_wrong_options_end_with_a_sentence(tmp_path, capsys):
         ("--bias-query", "age >"): "cannot be evaluated",
     }
     for options, words in wrong.items():
-        assert group_level(bids, tmp_path / "out", *given, *options).code == 64, options
-        assert words in capsys.readouterr().err
+        found = group_level(bids, tmp_path / "out", *given, *options)
+        assert found.code == 64, options
+        assert words in found.told
 
 
 def test_other_sessions_of_people_who_fit_the_line_leave_too(tmp_path):

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from commandline import run
 from interrupted import PROMISED_S, SLACK_S, begin, last_record, leavings, results
-from studyruns import TRAIN, run
+from studyruns import TRAIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
 

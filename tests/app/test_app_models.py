@@ -37,15 +37,6 @@ def test_a_broken_model_is_refused_before_anything_is_touched(name, place, tmp_p
     assert not (tmp_path / "work").exists()
 
 
-def test_after_a_refusal_the_group_level_works(place, tmp_path):
-    folder = copy_model(tmp_path / "broken")
-    BROKEN["weights_nan"][0](folder)
-    with pytest.raises(BrainageError, match="not finite"):
-        run_inside([str(place.bids), str(place.out), "participant", "--model", str(folder)])
-    run_inside([str(place.bids), str(place.out), "group", "--atlas", "none"])
-    assert (place.out / "group.html").is_file()
-
-
 def test_a_model_that_has_predicted_is_read_again_only_when_its_weights_are_others(own_study, monkeypatch):
     read = []
     monkeypatch.setattr("brainage_bids.model.predict.load_model", lambda *args: read.append(args) or 1 / 0)

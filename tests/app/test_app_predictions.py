@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from prepared import participant, shared_model
 
-from brainage_bids.app import participant_pages as pages
 from brainage_bids.app.group import gather
 from brainage_bids.app.options import GroupOptions
 from brainage_bids.bids.files import read_json, read_tsv, write_json
@@ -15,11 +14,7 @@ from brainage_bids.bids.read import DatasetQuery
 from brainage_bids.cli import run_inside
 from brainage_bids.errors import BadDataError, ParticipantsFailed, UsageError
 
-
-@pytest.fixture(autouse=True)
-def quick_pages(monkeypatch):
-    """Gather what the pages say, but draw none."""
-    monkeypatch.setattr(pages, "write_participant_page", lambda path, page: path.write_text(page.participant_id))
+pytestmark = pytest.mark.usefixtures("quick_pages")
 
 
 @pytest.fixture

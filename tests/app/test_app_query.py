@@ -1,15 +1,13 @@
 """Queries of --train-on and --bias-query: the answers of pandas, and nothing that runs."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
+from commandline import run_here
 from handmade import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainage_bids import cli
 from brainage_bids.app.scan_queries import MAX_CHARACTERS, rows_where
 from brainage_bids.errors import UsageError
 
@@ -188,7 +186,7 @@ def test_a_long_list_of_people_is_no_long_query():
 
 @pytest.mark.parametrize("by_file", [False, True])
 @pytest.mark.parametrize("option", ["--train-on", "--bias-query"])
-def test_a_query_runs_no_command(tmp_path, monkeypatch, capsys, option, by_file):
+def test_a_query_runs_no_command(tmp_path, option, by_file):
     place = make(tmp_path, "d")
     mark = tmp_path / "mark"
     query = f"@pd.io.common.os.system('touch {mark}') == 0"
@@ -197,9 +195,7 @@ def test_a_query_runs_no_command(tmp_path, monkeypatch, capsys, option, by_file)
     if by_file:
         (tmp_path / "c.toml").write_text(f'{option[2:]} = "{query}"\n')
         args = ["--config-file", str(tmp_path / "c.toml")]
-    monkeypatch.setattr(sys, "argv", ["brainage-bids", str(place.bids), str(place.out), *level, *args])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 64
-    assert option in capsys.readouterr().err
+    done = run_here(place.bids, place.out, *level, *args)
+    assert done.returncode == 64
+    assert option in done.stderr
     assert not mark.exists()

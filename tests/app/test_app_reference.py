@@ -4,16 +4,13 @@ The 60 validation controls fit the age-bias line (``--bias-query``) and leave th
 scipy, statsmodels, pingouin and scikit-learn from the same table (science: C.14).
 """
 
-import json
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from groupstudy import group_level, make_dataset, predictions
+from references import REFERENCE, reference_results
 
 from brainage_bids.bids.files import read_tsv
 
-REFERENCE = Path(__file__).parent.parent / "reference"
 MODELS, CASES = ("a", "b"), ("AD", "PD")
 CORRELATIONS = ("AD:adas11", "PD:updrs3", "PD:hy")
 EXACT = {"rel": 1e-6, "abs": 1e-9}
@@ -26,7 +23,7 @@ def close(got, want, **tolerance):
 
 @pytest.fixture(scope="module")
 def expected():
-    return json.loads((REFERENCE / "reference_results.json").read_text())
+    return reference_results()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from studyruns import run_here
+from commandline import run_here
 
 
 @pytest.fixture(scope="module")

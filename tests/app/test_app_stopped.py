@@ -5,8 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from commandline import run_here
 from interrupted import PROMISED_S, SLACK_S, begin, last_record, leavings, results
-from studyruns import TRAIN, run, run_here
+from studyruns import TRAIN
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 LONG = [word if word != "2" or TRAIN[at - 1] != "--epochs" else "5000" for at, word in enumerate(TRAIN)]
@@ -51,7 +52,7 @@ def test_a_preprocessing_that_is_stopped_blames_no_scan_and_is_finished_by_the_n
     assert stopped
     assert all("stopped by a signal" in event["reason"] for event in stopped)
     if number is signal.SIGTERM:
-        again = run(*command)
+        again = run_here(*command)
         assert again.returncode == 0, again.stderr
         assert results(out) == results(own_study.whole)
         assert leavings(out) == []
@@ -79,7 +80,7 @@ def test_a_prediction_is_stopped_and_none_is_lost(own_study, tmp_path):
     record = assert_stopped(begun, out, signal.SIGTERM)
     done = {event["prefix"] for event in record["Events"] if event["step"] == "predict:rnc-demo"}
     assert done <= {path.parent.parent.name for path in out.glob("sub-*/anat/*_pred.tsv")}
-    assert run(*command).returncode == 0
+    assert run_here(*command).returncode == 0
     assert results(out) == results(own_study.whole)
 
 

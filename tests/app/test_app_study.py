@@ -3,6 +3,7 @@
 import shlex
 
 import pytest
+from commandline import run_here
 
 from brainage_bids.app.recipe_study import StudyOptions, compare, list_runs, run_study
 from brainage_bids.bids.files import read_json, read_tsv
@@ -73,15 +74,10 @@ def test_the_seeds_of_a_study_come_from_one_place(tmp_path):
             list(options(tmp_path, values=("6", "12"), more=more).runs())
 
 
-def test_a_study_by_the_command_line(own_study, tmp_path, monkeypatch):
-    from brainage_bids import tools
-
-    argv = ["brainage-tools", "study", "ridge.components", own_study.bids, own_study.out, "--train", "pca-ridge",
-            "--values", "0", "1", "--folds", "2", "--set", "volume.resolution=4", "--nprocs", "2"]  # fmt: skip
-    monkeypatch.setattr("sys.argv", [str(arg) for arg in argv])
-    with pytest.raises(SystemExit) as ended:
-        tools.main()
-    assert not ended.value.code
+def test_a_study_by_the_command_line(own_study):
+    done = run_here("study", "ridge.components", own_study.bids, own_study.out, "--train", "pca-ridge", "--values", "0",
+                    "1", "--folds", "2", "--nprocs", "1", program="brainage-tools")  # fmt: skip
+    assert done.returncode == 0, done.stderr
     outputs = Outputs(own_study.out)
     table = read_tsv(outputs.study("pca-ridge_ridge.components"))
     assert list(table.status) == ["ok", "ok"]

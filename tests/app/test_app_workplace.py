@@ -4,7 +4,6 @@ import pytest
 from handmade import contents, make
 from prepared import make_prepared, participant, shared_model
 
-from brainage_bids.app import participant_pages as pages
 from brainage_bids.app.workplace import MARKER, is_ours
 from brainage_bids.cli import run_inside
 from brainage_bids.errors import UsageError
@@ -144,8 +143,7 @@ def test_what_earlier_versions_left_is_ours(tmp_path):
     assert is_ours(preprocess)
 
 
-def test_a_run_cleans_up_after_itself_and_only_that(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "write_participant_page", lambda path, page: path.write_text(page.participant_id))
+def test_a_run_cleans_up_after_itself_and_only_that(tmp_path, quick_pages):
     place, work = make_prepared(tmp_path, people=1), tmp_path / "scratch"
     folder = shared_model(tmp_path / "shared")
     participant(place, "--model", folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from studyruns import run
+from commandline import run
 
 from brainage_bids.bids.files import read_tsv
 

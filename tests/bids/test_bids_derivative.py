@@ -1,7 +1,3 @@
-import json
-import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from validator import bids_errors, needs_validator
 
 from brainage_bids.bids.derivative import check_output, describe_model, prepare_output
 from brainage_bids.bids.files import read_json, read_tsv, write_json, write_text, write_tsv
@@ -102,17 +99,6 @@ def test_wrong_output_folders(tmp_path):
         prepare_output(mine, dataset(tmp_path, name="another"), "1")
 
 
-def _validator():
-    beside = Path(sys.executable).with_name("bids-validator-deno")
-    return str(beside) if beside.exists() else shutil.which("bids-validator-deno")
-
-
-def _errors(root):
-    run = subprocess.run([_validator(), str(root), "--json"], capture_output=True, text=True, timeout=120, check=False)
-    issues = json.loads(run.stdout)["issues"]["issues"]
-    return [(issue["code"], issue.get("location")) for issue in issues if issue.get("severity") == "error"]
-
-
 @pytest.fixture
 def full_tree(tmp_path):
     """OUTPUT_DIR with one file of every name that Outputs spells; the images are blank."""
@@ -158,11 +144,11 @@ def full_tree(tmp_path):
     return outputs
 
 
-@pytest.mark.skipif(_validator() is None, reason="bids-validator-deno is not installed")
+@needs_validator
 def test_the_tree_is_valid_bids_and_nothing_is_ignored_for_nothing(full_tree):
-    assert _errors(full_tree.root) == []
+    assert bids_errors(full_tree.root) == []
     ignore = full_tree.root / ".bidsignore"
     lines = ignore.read_text().split()
     for line in lines:
         ignore.write_text("\n".join(other for other in lines if other != line) + "\n")
-        assert _errors(full_tree.root), f"{line} needs not be ignored"
+        assert bids_errors(full_tree.root), f"{line} needs not be ignored"

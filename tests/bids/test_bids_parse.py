@@ -1,17 +1,13 @@
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from references import edge_cases
 
 from brainage_bids.bids import parse
 from brainage_bids.bids.aliases import SCORE_RULES, canonical_score, normalise
 from brainage_bids.errors import UsageError
 
-CASES = {
-    case["id"]: case for case in json.loads((Path(__file__).parents[1] / "reference" / "edge_cases.json").read_text())
-}
+CASES = edge_cases()
 
 
 def test_age_reference_cases():

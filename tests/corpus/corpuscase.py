@@ -21,15 +21,14 @@ says otherwise: nothing here may take a second.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from brainage_bids import cli, tools
+from commandline import exit_code
+
 from brainage_bids.errors import BrainageError
 
 IMAGE = b"\x1f\x8b" + b"\0" * 2000  # looks fetched; a plan opens no image
@@ -142,15 +141,8 @@ def build(case: Case, root: Path) -> None:
 
 def run(case: Case, root: Path, capfd) -> Ended:
     """Run the case's command in this process and leave the process as it was."""
-    log = logging.getLogger("brainage_bids")
-    before = sys.argv, log.handlers[:], log.level, log.propagate, dict(os.environ)
     capfd.readouterr()
-    try:
-        rc = _called(case, root) if case.call else _commanded(case, root)
-    finally:
-        sys.argv, log.handlers[:], log.level, log.propagate, environment = before
-        os.environ.clear()
-        os.environ.update(environment)
+    rc = _called(case, root) if case.call else _commanded(case, root)
     out, err = capfd.readouterr()
     return Ended(rc, out, err)
 
@@ -168,13 +160,7 @@ def _commanded(case: Case, root: Path) -> int:
     places = {"{ds}": str(root), "{out}": str(root.parent / "out"), "{beside}": str(root.parent)}
     words = [] if case.level == "tools" else ["{ds}", "{out}", case.level, *(["--dry-run"] if case.dry_run else [])]
     words = [re.sub(r"\{(ds|out|beside)\}", lambda found: places[found[0]], word) for word in (*words, *case.args)]
-    program = tools.main if case.level == "tools" else cli.main
-    sys.argv = ["brainage-tools" if case.level == "tools" else "brainage-bids", *words]
-    try:
-        program()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1 if end.code else 0
-    return 0
+    return exit_code("brainage-tools" if case.level == "tools" else "brainage-bids", *words)
 
 
 def faults(case: Case, ended: Ended, root: Path) -> list[str]:

@@ -1,18 +1,18 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import REFERENCE
 
 from brainage_bids.model.losses import l1_years, rank_n_contrast, rank_n_contrast_floor
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "rnc_reference.json").read_text())
-VIEWS = np.stack([REFERENCE["view1"], REFERENCE["view2"]], axis=1)  # (4, 2, 3)
+EXPECTED = json.loads((REFERENCE / "rnc_reference.json").read_text())
+VIEWS = np.stack([EXPECTED["view1"], EXPECTED["view2"]], axis=1)  # (4, 2, 3)
 
 
 def literal(features, ages, temperature):
@@ -42,7 +42,7 @@ def literal_floor(ages):
     return total / (n * (n - 1))
 
 
-@pytest.mark.parametrize("case", REFERENCE["cases"], ids=lambda c: f"{c['ages']}-{c['temperature']}")
+@pytest.mark.parametrize("case", EXPECTED["cases"], ids=lambda c: f"{c['ages']}-{c['temperature']}")
 def test_reference_loss_gradient_and_floor(case):
     features = torch.tensor(VIEWS * case.get("feature_scale", 1), dtype=torch.float64, requires_grad=True)
     ages = torch.tensor(case["ages"], dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_reference_loss_gradient_and_floor(case):
     assert rank_n_contrast_floor(ages).item() == pytest.approx(case["lower_bound"], abs=1e-6)
 
 
-@pytest.mark.parametrize("case", REFERENCE["cases"][-1:])
+@pytest.mark.parametrize("case", EXPECTED["cases"][-1:])
 def test_float32_gives_the_right_value_where_exp_underflows(case):
     features = torch.tensor(VIEWS * case["feature_scale"], dtype=torch.float32)
     loss = rank_n_contrast(features, torch.tensor(case["ages"], dtype=torch.float32))

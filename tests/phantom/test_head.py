@@ -8,12 +8,7 @@ from scipy import ndimage
 
 from brainage_bids.errors import UsageError
 from brainage_bids.phantom import head
-from brainage_bids.phantom.anatomy import GRID_ORIGIN_MM, MARKER_CENTRE_MM, ageing, build_anatomy
-
-
-@pytest.fixture(scope="module")
-def anatomy():
-    return build_anatomy(4.0)
+from brainage_bids.phantom.anatomy import GRID_ORIGIN_MM, MARKER_CENTRE_MM, ageing
 
 
 def body_of(seed=3, **changes):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import scipy.ndimage as ndi
 
+from brainage_bids.preprocess.brain import brain_mask
+from brainage_bids.preprocess.intake import read_scan
 from brainage_bids.preprocess.template import load_template
 
 STEP = 3  # mm
@@ -40,6 +42,14 @@ def brain_and_mask(head):
     voxel = (world - template.affine[:3, 3]).T
     mask = map_coordinates(template.mask.astype(np.float32), voxel, order=1).reshape(head.shape) > 0.5
     return np.asarray(head.dataobj), mask, head.affine
+
+
+@pytest.fixture(scope="session")
+def found(head, tmp_path_factory):
+    """The mask that is found for the head, and how."""
+    path = tmp_path_factory.mktemp("head") / "sub-01_T1w.nii.gz"
+    nib.save(head, path)
+    return brain_mask(read_scan(path))
 
 
 @pytest.fixture

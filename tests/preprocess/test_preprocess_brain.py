@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 from brainage_bids.errors import BadDataError
 from brainage_bids.preprocess import affine, brain, rescue
 from brainage_bids.preprocess.foreground import own_mask
-from brainage_bids.preprocess.intake import Native, read_scan
+from brainage_bids.preprocess.intake import Native
 from brainage_bids.preprocess.template import load_template
 
 
@@ -15,16 +15,15 @@ def read_native(image):
     return Native(np.asarray(image.dataobj), image.affine)
 
 
-def test_the_phantom_brain_is_found(head, brain_and_mask, save_scan):
-    native = read_scan(save_scan(head).path)
-    mask, source = brain.brain_mask(native)
+def test_the_phantom_brain_is_found(found, brain_and_mask):
+    mask, source = found
     assert source == "deepbet"
     assert brain.dice(mask, brain_and_mask[1]) > 0.93
-    assert brain.volume_ml(mask, native.zooms) == pytest.approx(brain_and_mask[1].sum() * 27e-3, rel=0.15)
+    assert brain.volume_ml(mask, np.full(3, 3.0)) == pytest.approx(brain_and_mask[1].sum() * 27e-3, rel=0.15)
 
 
-def test_the_mask_moves_with_the_head(head):
-    at_rest = brain.upright_mask(read_native(head))
+def test_the_mask_moves_with_the_head(head, found):
+    at_rest, _ = found
     turn = Rotation.from_rotvec([22, 10, -8], degrees=True).as_matrix()
     moved, to_native = rescue.turned(read_native(head), turn, 2.0)
     there = affine_transform(
@@ -92,11 +91,17 @@ def test_an_empty_box_has_no_brain():
             mask_of(Native(data, np.diag([4.0, 4.0, 4.0, 1.0])))
 
 
-def test_n4_removes_a_known_field(brain_and_mask):
+@pytest.fixture(scope="module")
+def plain(brain_and_mask):
+    """The phantom after N4, without a field of ours."""
+    data, mask, _ = brain_and_mask
+    return brain.n4(data, mask, np.full(3, 3.0))
+
+
+def test_n4_removes_a_known_field(brain_and_mask, plain):
     data, mask, _ = brain_and_mask
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in data.shape], indexing="ij")
     field = 0.3 * x - 0.25 * y * z + 0.2 * z**2
-    plain = brain.n4(data, mask, np.full(3, 3.0))
     biased = brain.n4((data * np.exp(field)).astype(np.float32), mask, np.full(3, 3.0))
     found = np.log(data[mask] * np.exp(field[mask]) / biased[mask]) - np.log(data[mask] / plain[mask])
     assert np.corrcoef(found, field[mask])[0, 1] > 0.95
@@ -104,9 +109,9 @@ def test_n4_removes_a_known_field(brain_and_mask):
     assert left < 0.4 * field[mask].std()
 
 
-def test_n4_gives_the_same_twice(brain_and_mask):
+def test_n4_gives_the_same_twice(brain_and_mask, plain):
     data, mask, _ = brain_and_mask
-    np.testing.assert_array_equal(brain.n4(data, mask, np.full(3, 3.0)), brain.n4(data, mask, np.full(3, 3.0)))
+    np.testing.assert_array_equal(brain.n4(data, mask, np.full(3, 3.0)), plain)
 
 
 def test_negative_brains_are_lifted_and_negative_noise_is_clipped():

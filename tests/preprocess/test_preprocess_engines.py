@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from commandline import run_here
 from nipype import Workflow
 from nipype.interfaces.base import isdefined
 
@@ -423,11 +424,7 @@ def test_the_real_antspyx(tmp_path, save_scan, head, brain_and_mask):
     assert sidecar["QC"]["template_ncc"] > 0.85
 
 
-def test_an_unknown_engine_is_wrong_use(monkeypatch, tmp_path, capsys):
-    from brainage_bids import cli
-
-    monkeypatch.setattr(sys, "argv", ["x", str(tmp_path), str(tmp_path / "out"), "participant", "--engine", "spm"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == UsageError.exit_code
-    assert "--engine 'spm' is not known; use one of builtin, ants, fsl, minc" in capsys.readouterr().err
+def test_an_unknown_engine_is_wrong_use(tmp_path):
+    done = run_here(tmp_path, tmp_path / "out", "participant", "--engine", "spm")
+    assert done.returncode == UsageError.exit_code
+    assert "--engine 'spm' is not known; use one of builtin, ants, fsl, minc" in done.stderr

@@ -57,7 +57,7 @@ def participant(scan):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def group_page(files):
     accuracy = {"model": "m", "n": 20, "n_missing": 0, "status": "ok", "note": ""}
     accuracy |= {

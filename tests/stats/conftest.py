@@ -1,8 +1,6 @@
-import json
-
 import pandas as pd
 import pytest
-from references import REFERENCE
+from references import REFERENCE, edge_cases, reference_results
 
 from brainage_bids.bids.files import numbers, read_tsv
 from brainage_bids.stats import bias
@@ -10,12 +8,12 @@ from brainage_bids.stats import bias
 
 @pytest.fixture(scope="session")
 def expected():
-    return json.loads((REFERENCE / "reference_results.json").read_text())
+    return reference_results()
 
 
-@pytest.fixture(scope="session")
-def edge_cases():
-    return {case["id"]: case for case in json.loads((REFERENCE / "edge_cases.json").read_text())}
+@pytest.fixture(scope="session", name="edge_cases")
+def cases():
+    return edge_cases()
 
 
 @pytest.fixture(scope="session")

@@ -25,13 +25,13 @@ def tiny_recipe(method="rnc", **training):
     return Recipe.from_dict(base)
 
 
-def make_volume(path, age, rng):
+def make_volume(path, age, rng, spec=SPEC):
     """A PHANTOM: a noisy ball whose central hole grows with age."""
-    world = np.indices(SPEC.shape) - (np.array(SPEC.shape)[:, None, None, None] - 1) / 2
+    world = np.indices(spec.shape) - (np.array(spec.shape)[:, None, None, None] - 1) / 2
     radius = np.linalg.norm(world, axis=0)
-    data = np.where((radius < 10) & (radius > age / 12), 0.7 + 0.05 * rng.standard_normal(SPEC.shape), 0)
-    nib.save(nib.Nifti1Image(data.astype(np.float32), SPEC.affine), path)
-    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps({"VolumeSpec": SPEC.to_dict()}))
+    data = np.where((radius < 10) & (radius > age / 12), 0.7 + 0.05 * rng.standard_normal(spec.shape), 0)
+    nib.save(nib.Nifti1Image(data.astype(np.float32), spec.affine), path)
+    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps({"VolumeSpec": spec.to_dict()}))
 
 
 def make_table(folder):
