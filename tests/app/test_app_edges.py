@@ -1,5 +1,6 @@
 """The edge cases of the specification (science: C.15, edge_cases.json) as datasets, through the command line."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -254,9 +255,11 @@ def test_wrong_options_end_with_a_sentence(tmp_path, capsys):
         ("--bias-query", "age > 200"): "selects no row",
         ("--bias-query", "age >"): "cannot be evaluated",
     }
+    usual = gc.get_threshold()
     for options, words in wrong.items():
         assert group_level(bids, tmp_path / "out", *given, *options).code == 64, options
         assert words in capsys.readouterr().err
+    assert gc.get_threshold() == usual  # set higher for the group level only
 
 
 def test_other_sessions_of_people_who_fit_the_line_leave_too(tmp_path):
