@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import importlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -53,7 +55,8 @@ def run_group(options: GroupOptions) -> None:
         When the dataset or an option could make results wrong.
     """
     try:
-        _run(options)
+        with _rare_collection():
+            _run(options)
     except (FileNotFoundError, NoInputError) as error:
         others = {str(who) for who in claimed(options.output_dir).values() if not who.mine}
         if not others or str(options.output_dir) not in str(error):
@@ -61,6 +64,17 @@ def run_group(options: GroupOptions) -> None:
         raise TryAgainError(
             f"{error}: another run ({min(others)}) is at work in {options.output_dir}; try again when it has ended"
         ) from error
+
+
+@contextlib.contextmanager
+def _rare_collection() -> Iterator[None]:
+    """Let Python search for unused cycles rarely: the records of thousands of scans are searched in vain each time."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _run(options: GroupOptions) -> None:

@@ -7,7 +7,8 @@ decisions of a person.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from brainage_bids import __version__
@@ -81,7 +82,8 @@ def write_qc(
         write_json(sidecar_path(outputs.qc_table), column_meanings())
     _note_summary(table, now, record)
     if table.rows and (len(now) >= PAGE_SHARE * len(table.rows) or not outputs.qc_page.is_file()):
-        shown = [_page_row(key, table, outputs, now.get(key)) for key in table.rows]
+        there = set(os.listdir(outputs.root))
+        shown = [_page_row(key, table, outputs, there, now.get(key)) for key in table.rows]
         page = QcPage(f"Image quality: {dataset.name}", __version__, shown, gates(), phantom)
         made_from = content_hash(page, [row.get("qc_volume") for row in table.rows.values()])
         if made_from_of(outputs.qc_page) != made_from:
@@ -170,12 +172,14 @@ def _reasons(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(reasons.split(SEPARATOR)) if reasons not in ("", MISSING) else ()
 
 
-def _page_row(key: Key, table: QcTable, outputs: Outputs, volume: str | None) -> QcRow:
+def _page_row(key: Key, table: QcTable, outputs: Outputs, there: Collection[str], volume: str | None) -> QcRow:
+    """Return the row of a scan on the page; ``there`` are the names in OUTPUT_DIR."""
     row, decision = table.rows[key], table.decision(key)
     entities = tuple(tuple(part.split("-", 1)) for part in key[2].split("_")) if key[2] else ()
     scan = Scan("", key[0], key[1], entities)
-    figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")}
-    page = outputs.participant_page(key[0])
+    drawn = key[0] in there and outputs.participant_figures(key[0]).is_dir()
+    figures = {name: outputs.qc_figure(scan, name) for name in ("mask", "template")} if drawn else {}
+    page = outputs.participant_page(key[0]).name
     return QcRow(
         label=_name(key),
         passed=row.get("qc_pass") == "1",
@@ -186,7 +190,7 @@ def _page_row(key: Key, table: QcTable, outputs: Outputs, volume: str | None) ->
         comment=decision.comment,
         outdated=is_outdated(decision, volume),
         figures={name: (path, _address(path, outputs)) for name, path in figures.items() if path.is_file()},
-        page=_address(page, outputs) if page.is_file() else None,
+        page=page if page in there else None,
     )
 
 

@@ -17,7 +17,7 @@ from brainage_bids.app.run_record import last_events
 from brainage_bids.app.scan_predictions import believable, is_up_to_date
 from brainage_bids.app.types import GAP_COLUMNS, Results
 from brainage_bids.bids.grouptables import BY_MODEL
-from brainage_bids.bids.outputs import scan_claim
+from brainage_bids.bids.outputs import MAP_ENDING, scan_claim
 from brainage_bids.bids.quality_decisions import FAIL, effective_pass, read_qc, scan_key
 from brainage_bids.bids.read import Dataset
 from brainage_bids.bids.runs import claimed
@@ -92,6 +92,7 @@ def read_results(
         row = _scan_columns(scan, None if usable is None else int(usable))
         row[QC_WARNINGS] = len(volumes[0].sidecar.get("qc_warn", ())) if volumes else float("nan")
         held_out = predicted.origin.get("Folds", {})
+        with_maps = any(name.endswith(MAP_ENDING) for name in on_disk.files(scan))
         for values in predictions:
             name = values["model"]
             seen[name] = None
@@ -112,7 +113,7 @@ def read_results(
             )
             used = {"in_training", "in_validation"} & set(values["flags"].split(";"))
             row["in_training"] = max(row["in_training"], int(bool(used)))
-            for spec in [volume.spec for volume in volumes]:
+            for spec in [volume.spec for volume in volumes] if with_maps else ():
                 grid = grids.get(name, spec)
                 if (grid.template, grid.res_label) != (spec.template, spec.res_label):
                     continue

@@ -28,6 +28,7 @@ def scan_claim(scan: Scan) -> str:
     return f"scan-{scan.prefix}"
 
 
+MAP_ENDING = "_saliency.nii.gz"  # of a Grad-RAM map
 STUDY_RUN = re.compile(r"_seed-\d+$")
 
 
@@ -82,7 +83,7 @@ class Outputs:
 
     def saliency(self, scan: Scan, spec: VolumeSpec, model: str) -> Path:
         """Signed Grad-RAM map, years."""
-        return self.anat(scan) / f"{self._volume_stem(scan, spec)}_desc-gradram{model_label(model)}_saliency.nii.gz"
+        return self.anat(scan) / f"{self._volume_stem(scan, spec)}_desc-gradram{model_label(model)}{MAP_ENDING}"
 
     def prediction(self, scan: Scan) -> Path:
         """Prediction table, one row per model."""

@@ -71,13 +71,17 @@ class ScanRecords:
         self._warned: set[str] = set()
         self._specs: dict[str, VolumeSpec] = {}  # by their text: thousands of volumes have a few specs
 
+    def files(self, scan: Scan) -> list[str]:
+        """Return the names in the folder of a scan; none without a folder."""
+        try:
+            return os.listdir(self._absolute.anat(scan))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def volumes(self, scan: Scan) -> tuple[Volume, ...]:
         """Return the volumes of a scan, finest first. A broken one is left out with a warning, and is made again."""
         folder, begin, end = str(self._absolute.anat(scan)), f"{scan.prefix}_space-", "_desc-preproc_T1w.json"
-        try:
-            names = [name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(end)]
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
+        names = [name for name in self.files(scan) if name.startswith(begin) and name.endswith(end)]
         contents = [self._content(os.path.join(folder, name), self._read_volume) for name in names]
         for error in contents:
             if isinstance(error, BadDataError) and str(error) not in self._warned:
@@ -100,11 +104,9 @@ class ScanRecords:
             When table or sidecar cannot be read.
         """
         # Runs write the table before its sidecar. So read the sidecar first: it is then never newer than the table.
-        table = self._absolute.prediction(scan)
-        origin, rows = (
-            self._content(str(path), reader)
-            for path, reader in ((sidecar_path(table), _read_origin), (table, _read_predictions))
-        )
+        table = str(self._absolute.prediction(scan))
+        origin = self._content(table.removesuffix(".tsv") + ".json", _read_origin)
+        rows = self._content(table, _read_predictions)
         for content in (origin, rows):
             if isinstance(content, BadDataError):
                 raise content

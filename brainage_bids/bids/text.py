@@ -18,8 +18,9 @@ from brainage_bids.errors import BadDataError, NoInputError, shorten
 
 POINTER_SIZE = 1024  # bytes; a pointer to content elsewhere is a shorter text
 JSON_DEPTH = 100  # levels of nested objects; BIDS needs five
-# A number that may not be finite. What stands before it keeps out the hashes, in which 3e12 is no number.
-_ODD_NUMBER = re.compile(r"(?:^|[\s:,\[])-?(?:NaN|Infinity|[0-9]{300}|[0-9]+(?:\.[0-9]+)?[eE]\+?[0-9]{2})", re.ASCII)
+# Numbers that may not be finite. What follows the exponent keeps out the hashes, in which 3e12 is no number.
+_LARGE = re.compile(r"[0-9][eE]\+?[0-9]{2,}(?:[\s,\]}]|\Z)", re.ASCII)
+_LONG = re.compile(r"[0-9]{300}", re.ASCII)
 _ANNEX = re.compile(rb"[./\\]*(?:\.git[/\\])?annex[/\\]objects[/\\]")
 _FETCH = "fetch it with `datalad get` or `git annex get`"  # without file name, as one line reports many files
 _LFS = b"version https://git-lfs"
@@ -254,9 +255,9 @@ def parse_json(text: str, path: str | Path, odd: list[str] | None = None) -> Any
                     values[name] = Ambiguous()
         return values
 
-    hooks: dict[str, Any] = {"object_pairs_hook": pairs}
-    if _ODD_NUMBER.search(text):  # else numbers are read in C, four times as fast
-        hooks |= {"parse_int": whole, "parse_float": real, "parse_constant": no_number}
+    hooks: dict[str, Any] = {"object_pairs_hook": pairs, "parse_constant": no_number}
+    if _LARGE.search(text) or (max(map(len, text.split("\n"))) >= 300 and _LONG.search(text)):
+        hooks |= {"parse_int": whole, "parse_float": real}  # without them numbers are read in C, four times as fast
     try:
         value = json.loads(text, **hooks)
         deep = text.count("{") + text.count("[") > JSON_DEPTH and _is_deep(value)

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
@@ -19,6 +20,7 @@ from brainage_bids.bids.files import atomic
 
 _FIXED = {"svg.hashsalt": "brainage", "svg.fonttype": "path", "font.family": "sans-serif"}
 _PNG_LEVEL = 3  # compression of zlib; level 6 takes twice as long and saves a tenth
+_SVG_DPI = 100  # of pictures inside, such as maps and colour bars
 
 
 def draw_picture(figure: Figure, dpi: float = 150) -> Image.Image:
@@ -45,7 +47,9 @@ def save_both(figure: Figure, stem: Path, dpi: float = 200) -> tuple[Image.Image
     with atomic(paths[0]) as temporary:
         picture.save(temporary, "PNG", compress_level=_PNG_LEVEL, dpi=(dpi, dpi))
     with atomic(paths[1]) as temporary, matplotlib.rc_context(_FIXED):
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+        figure.set_dpi(_SVG_DPI)
+        # `savefig` would draw once more for the layout, which is done
+        FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None, "Creator": None})
     return picture, paths
 
 

@@ -40,13 +40,13 @@ def age_histogram(ages: Mapping[str, np.ndarray], bin_years: float = 5.0) -> Fig
         Width of a bar, years.
     """
     ages = {group: np.asarray(values, float) for group, values in ages.items() if len(values)}
-    figure, panels = new_figure(8.0, 0.6 + 1.25 * len(ages), len(ages), 1, sharex=True)
+    figure, panels = plain_figure(8.0, 0.6 + 1.25 * len(ages), len(ages), 1, top=0.3, sharex=True)
     everyone = np.concatenate(list(ages.values()))
     edges = np.arange(np.floor(everyone.min() / bin_years), np.floor(everyone.max() / bin_years) + 2) * bin_years
     colours = style(list(ages))
     for axes, (group, values) in zip(panels, ages.items(), strict=True):
         axes.hist(values, edges, color=colours[group][0], edgecolor="white", linewidth=0.8)
-        axes.set_title(f"{group} (n = {values.size})", loc="left", fontsize=10)
+        set_title(axes, f"{group} (n = {values.size})")
         axes.set_ylabel("people")
         axes.yaxis.get_major_locator().set_params(integer=True, nbins=4)
     panels[-1].set_xlabel("age at the scan (years)")
@@ -65,8 +65,8 @@ def age_scatter(age: np.ndarray, predicted: np.ndarray, groups: Sequence[str], o
     order
         Groups in the order of the legend.
     """
-    figure, (axes,) = new_figure(6.4, 5.8)
     age, predicted, groups = np.asarray(age, float), np.asarray(predicted, float), np.asarray(groups, object)
+    figure, (axes,) = plain_figure(6.4, 5.8, bars=age.size > HEXBIN_FROM)
     low, high = min(age.min(), predicted.min()) - 3, max(age.max(), predicted.max()) + 3
     axes.plot([low, high], [low, high], color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label="identity", zorder=4)
     if age.size > HEXBIN_FROM:
@@ -127,7 +127,8 @@ def trajectories(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
     label
         Label of the value axis.
     """
-    figure, all_axes = new_figure(max(4.6, 3.4 * len(panels)), 4.2, 1, len(panels), sharex=True, sharey=True)
+    size = (max(4.6, 3.4 * len(panels)), 4.2)
+    figure, all_axes = plain_figure(*size, 1, len(panels), top=0.35, sharex=True, sharey=True)
     colours = style([panel["group"] for panel in panels])
     for axes, panel in zip(all_axes, panels, strict=True):
         colour, marker = colours[panel["group"]]
@@ -137,7 +138,7 @@ def trajectories(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
         if panel["rate"] is not None and np.isfinite(panel["rate"]):
             axes.plot([0, last], [panel["start"], panel["start"] + panel["rate"] * last], color=INK, linewidth=2.4)
         axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
-        axes.set_title(f"{panel['group']} (n = {panel['n']})", loc="left", fontsize=10)
+        set_title(axes, f"{panel['group']} (n = {panel['n']})")
         axes.set_xlabel("years since the first scan")
     all_axes[0].set_ylabel(label)
     return figure
@@ -156,7 +157,9 @@ def score_scatter(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, all_axes = new_figure(4.4 * columns + 0.3, 4.1 * rows, rows, columns, sharey=True)
+    bars = any(len(panel["score"]) > HEXBIN_FROM for panel in panels)
+    size = (4.4 * columns + 0.3, 4.1 * rows)
+    figure, all_axes = plain_figure(*size, rows, columns, top=0.55, bars=bars, sharey=True)
     for index, panel in enumerate(panels):
         axes, score, gap = all_axes[index], np.asarray(panel["score"], float), np.asarray(panel["gap"], float)
         axes.axhline(0, color=GRID, linewidth=1.2)
@@ -168,7 +171,7 @@ def score_scatter(panels: Sequence[Mapping[str, Any]], label: str) -> Figure:
             x, fit, half = band
             axes.fill_between(x, fit - half, fit + half, color=panel["colour"], alpha=0.16, linewidth=0)
             axes.plot(x, fit, color=panel["colour"], linewidth=2)
-        axes.set_title(panel["title"], loc="left", fontsize=9.5)
+        set_title(axes, panel["title"], 9.5)
         axes.set_xlabel(panel["name"])
         if np.ptp(score) <= 12 and np.all(score == np.round(score)):  # an ordinal scale
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -192,10 +195,12 @@ def forest(rows: Sequence[Mapping[str, Any]], label: str) -> Figure:
     figure, (axes,) = new_figure(9.2, 1.1 + 0.36 * len(rows))
     axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
     series = style(list(dict.fromkeys(row["series"] for row in rows)))
+    for name, (colour, marker) in series.items():  # a plot for each row would take several times as long
+        places = [y for y, row in enumerate(rows) if row["series"] == name]
+        low, high, estimate = ([rows[y][key] for y in places] for key in ("low", "high", "estimate"))
+        axes.hlines(places, low, high, color=colour, linewidth=2)
+        axes.plot(estimate, places, marker, color=colour, markersize=8)
     for y, row in enumerate(rows):
-        colour, marker = series[row["series"]]
-        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot(row["estimate"], y, marker, color=colour, markersize=8)
         axes.text(1.01, y, row["note"], transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
     axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=label)
@@ -217,7 +222,7 @@ def bias_lines(
     line
         ``slope``, ``intercept``, ``age_min``, ``age_max`` of the line that was removed, or None.
     """
-    figure, all_axes = new_figure(9.6, 4.2, 1, 2, sharey=True, sharex=True)
+    figure, all_axes = plain_figure(9.6, 4.2, 1, 2, top=0.35, bars=age.size > HEXBIN_FROM, sharey=True, sharex=True)
     names = ("others", "controls") if controls.any() else ("everyone", "controls")
     for axes, gap, title in zip(all_axes, (before, after), ("before: raw gap", "after: corrected gap"), strict=True):
         axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (5, 3)))
@@ -233,7 +238,7 @@ def bias_lines(
                     axes.scatter(
                         age[chosen], gap[chosen], 20, colour, marker=marker, alpha=0.6, linewidths=0, label=label
                     )
-        axes.set_title(title, loc="left", fontsize=10)
+        set_title(axes, title)
         axes.set_xlabel("chronological age (years)")
     if line is not None:
         ends = np.array([line["age_min"], line["age_max"]])
@@ -325,20 +330,71 @@ def line_band(x: np.ndarray, y: np.ndarray, points: int = 80) -> tuple[np.ndarra
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **share: bool
 ) -> tuple[Figure, list[Axes]]:
-    """Return a white figure (size in inches) and its panels, row by row, with a grid and without a frame."""
+    """Return a white figure (size in inches) and its panels, row by row, with a grid and without a frame.
+
+    The layout makes room for labels of any length. That takes as long as to draw them; see `plain_figure`.
+    """
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    panels = list(np.ravel(figure.subplots(rows, columns, **share)))
+    return figure, _styled(figure.subplots(rows, columns, **share))
+
+
+def plain_figure(
+    width: float,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    top: float = 0.15,
+    bars: bool = False,
+    **share: bool,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure like `new_figure` with numbers on both axes, so that its margins need not be measured.
+
+    Parameters
+    ----------
+    width, height
+        Inches.
+    rows, columns
+        Of panels.
+    top
+        Room above each panel, for its title, inches.
+    bars
+        Whether there is a colour bar beside each panel (`_hexagons`).
+    share
+        ``sharex``, ``sharey``: whether panels have one axis.
+    """
+    left, right, below = 0.72, 0.85 if bars else 0.12, 0.52
+    across = right + (0.1 if share.get("sharey") else left)  # between panels
+    along = top + (0.1 if share.get("sharex") else below)
+    panel_width = (width - left - right - (columns - 1) * across) / columns
+    panel_height = (height - top - below - (rows - 1) * along) / rows
+    places = {"left": left / width, "right": 1 - right / width, "bottom": below / height, "top": 1 - top / height}
+    places |= {"wspace": across / panel_width, "hspace": along / panel_height}
+    figure = Figure(figsize=(width, height), facecolor="white")
+    return figure, _styled(figure.subplots(rows, columns, gridspec_kw=places, **share))
+
+
+def _styled(panels: Any) -> list[Axes]:
+    panels = list(np.ravel(panels))
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(labelsize=9.5)
-    return figure, panels
+    return panels
+
+
+def set_title(axes: Axes, title: str, size: float = 10, pad: float | None = None) -> None:
+    """Put a title above the left end of a panel.
+
+    The height is given: otherwise each drawing would measure all numbers on the axes, to find that none is above.
+    """
+    axes.set_title(title, loc="left", fontsize=size, y=1.0, pad=pad)
 
 
 def _hexagons(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     drawn = axes.hexbin(x, y, gridsize=45, bins="log", mincnt=1, cmap="cividis_r", linewidths=0)
     most = drawn.get_array().max()
     counts = [step * 10**power for power in range(7) for step in (1, 2, 5) if step * 10**power <= most]
-    bar = figure.colorbar(drawn, ax=axes, label="people per hexagon", shrink=0.8, ticks=counts, format="%d")
+    beside = axes.inset_axes((1.03, 0.1, 0.035, 0.8))
+    bar = figure.colorbar(drawn, cax=beside, label="people per hexagon", ticks=counts, format="%d")
     bar.minorticks_off()  # unlabelled, and each costs time in the layout and in both files

@@ -110,7 +110,7 @@ def flow_steps(page: GroupPage) -> list[Step]:
     more = [("other groups", count(int((~rows["group"].isin(groups[:_DIAGRAM_GROUPS])).sum())))]
     everybody = {
         tuple(text(row.get(name)) for name in PERSON)
-        for row in [*html_tables.rows_of(page.table), *page.rows("failed")]
+        for row in [*html_tables.rows_of(page.table.filter(PERSON)), *page.rows("failed")]
     }
     missing = [("no T1w image", count(page.without_scan))] if page.without_scan else []
     found, failed = (

@@ -101,6 +101,9 @@ def column(table: pd.DataFrame, name: str) -> np.ndarray:
     """Return a column as float64 (n,). Missing columns, missing cells and text become NaN."""
     if name not in table.columns:
         return np.full(len(table), np.nan)
+    if table[name].dtype == np.float64:
+        values = table[name].to_numpy()
+        return np.where(np.isfinite(values), values, np.nan)
     return np.array(
         [value if (value := number(cell)) is not None else np.nan for cell in table[name]], dtype=np.float64
     )

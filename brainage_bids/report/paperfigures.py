@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from brainage_bids.report.figures import INK, mean_interval, new_figure, style
+from brainage_bids.report.figures import INK, mean_interval, new_figure, plain_figure, style
 
 _BIN_YEARS = 5.0
 _SMALL = 5  # with fewer values than this, points are drawn instead of a violin
@@ -23,7 +23,7 @@ def ages_by_site(ages: Mapping[str, np.ndarray], label: str) -> Figure:
     label
         Label of the value axis, with whom the bars count.
     """
-    figure, (axes,) = new_figure(8.0, 4.0)
+    figure, (axes,) = plain_figure(8.0, 4.0)
     everyone = np.concatenate(list(ages.values()))
     first, last = np.floor(everyone.min() / _BIN_YEARS), np.floor(everyone.max() / _BIN_YEARS)
     edges = np.arange(first, last + 2) * _BIN_YEARS
@@ -32,7 +32,8 @@ def ages_by_site(ages: Mapping[str, np.ndarray], label: str) -> Figure:
     axes.hist(list(ages.values()), edges, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.6)
     axes.set(xlabel="age at the scan (years)", ylabel=label)
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, fontsize=8.5)
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.3)  # room for the legend above the bars
+    axes.legend(frameon=False, fontsize=8.5, loc="upper left", ncols=3)
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from brainage_bids.report import readable_names
-from brainage_bids.report.figures import COLOURS, GRID, INK
+from brainage_bids.report.figures import COLOURS, GRID, INK, set_title
 
 _LINES = {"warn": ("#8a6a00", (0, (1, 1.5))), "fail": ("#b3261e", "-"), "refuse": (INK, (0, (5, 2)))}
 
@@ -47,7 +47,7 @@ def strips(
             for limit in limits:
                 if low - span <= limit <= high + span and 0 not in (limit, span):
                     axes.axvline(limit, color=_LINES[kind][0], linestyle=_LINES[kind][1], linewidth=1.2)
-        axes.set_title(readable_names.metric_name(name), fontsize=8.5, loc="left", pad=3)
+        set_title(axes, readable_names.metric_name(name), 8.5, pad=3)
         axes.set(ylim=(-0.15, 1.15), yticks=[])
         axes.tick_params(labelsize=7.5)
         axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -103,10 +103,10 @@ def write_qc_page(path: str | Path, page: QcPage) -> Path:
     CannotCreateError
         When the folder of ``path`` cannot be written.
     """
-    ranked = worst_first(page.rows)
+    metrics = column_values(page.rows, SHOWN)
+    ranked = worst_first(page.rows, metrics)
     shown = ranked[:ROWS]
     thumbnails = _thumbnails([row for row, _ in shown])
-    metrics = column_values(page.rows, SHOWN)
     values = {
         "page": page,
         "title": page.title,
@@ -124,13 +124,14 @@ def write_qc_page(path: str | Path, page: QcPage) -> Path:
     return write_page(path, "qc.html", values, page.made_from)
 
 
-def worst_first(rows: Sequence[QcRow]) -> list[tuple[QcRow, float | None]]:
+def worst_first(rows: Sequence[QcRow], metrics: np.ndarray | None = None) -> list[tuple[QcRow, float | None]]:
     """Return the rows in the order of the page, each with its distance from the others.
 
     First come refused scans, then those that failed a gate. These are ordered by the number of reasons, then by the
     largest robust z of any metric: the distance from the median in units of 1.4826 MAD (None with fewer than 8 scans).
+    ``metrics`` are the `column_values` of `SHOWN`, if they are known already.
     """
-    distance = _distances(rows)
+    distance = _distances(column_values(rows, SHOWN) if metrics is None else metrics)
     order = {"refused": 0, "failed": 1, "warned": 2, "passed": 2}
 
     def key(pair: tuple[QcRow, float | None]) -> tuple:
@@ -140,12 +141,11 @@ def worst_first(rows: Sequence[QcRow]) -> list[tuple[QcRow, float | None]]:
     return sorted(zip(rows, distance, strict=True), key=key)
 
 
-def _distances(rows: Sequence[QcRow]) -> list[float | None]:
-    values = column_values(rows, SHOWN)
+def _distances(values: np.ndarray) -> list[float | None]:
     known = np.isfinite(values)
-    if len(rows) < MIN_SCANS:
-        return [None] * len(rows)
-    largest = np.full(len(rows), np.nan)
+    if len(values) < MIN_SCANS:
+        return [None] * len(values)
+    largest = np.full(len(values), np.nan)
     for column in range(values.shape[1]):
         present = known[:, column]
         if present.sum() < MIN_SCANS:

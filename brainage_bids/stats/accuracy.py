@@ -10,6 +10,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -76,15 +77,16 @@ def accuracy(
     0       all  4  2.0       0.5
     1  group=CN  4  2.0       0.5
     """
-    means = train_mean_age or {}
-    rows = []
-    for model in models:
-        age, predicted = number(table, "age"), number(table, f"predicted_age_{model}")
-        for subset, member, note in _subsets(table, controls):
-            row = accuracy_of(age[member], predicted[member], means.get(model, math.nan), seed)
-            rows.append({"model": model, "subset": subset, **row, "note": joined([note, row["note"]])})
-        rows.append({"model": model, **_sex_difference(table, predicted - age, controls)})
-    return frame(rows, ACCURACY)
+    means = [(train_mean_age or {}).get(model, math.nan) for model in models]
+    age, predicted = number(table, "age"), [number(table, f"predicted_age_{model}") for model in models]
+    rows: list[list[dict]] = [[] for _ in models]
+    for subset, member, note in _subsets(table, controls):
+        measured = _accuracies(age[member], [ages[member] for ages in predicted], means, seed)
+        for model, of_model, row in zip(models, rows, measured, strict=True):
+            of_model.append({"model": model, "subset": subset, **row, "note": joined([note, row["note"]])})
+    for model, of_model, ages in zip(models, rows, predicted, strict=True):
+        of_model.append({"model": model, **_sex_difference(table, ages - age, controls)})
+    return frame([row for of_model in rows for row in of_model], ACCURACY)
 
 
 def accuracy_of(
@@ -105,19 +107,34 @@ def accuracy_of(
         The measures of `ACCURACY`. R2 = 1 - SSres / SStot with the chronological age as the truth. The
         status is ``zero_variance`` when ages or gaps do not vary. With fewer than 3 people: n and MAE only.
     """
-    age, predicted = np.asarray(age, dtype="float64"), np.asarray(predicted, dtype="float64")
-    both = np.isfinite(age) & np.isfinite(predicted)
-    n_missing, age, predicted = int((~both).sum()), age[both], predicted[both]
+    return _accuracies(np.asarray(age, dtype="float64"), [predicted], [train_mean_age], seed)[0]
+
+
+def _accuracies(
+    age: np.ndarray, predictions: Sequence[np.ndarray], train_mean_ages: Sequence[float], seed: int
+) -> list[dict]:
+    """Return the row of `accuracy_of` for several predictions of the same people; equally many errors share draws."""
+    predictions = [np.asarray(predicted, dtype="float64") for predicted in predictions]
+    known = [np.isfinite(age) & np.isfinite(predicted) for predicted in predictions]
+    pairs = [(age[both], predicted[both]) for both, predicted in zip(known, predictions, strict=True)]
+    ends = mean_intervals([np.abs(predicted - age) for age, predicted in pairs], seed)
+    return [
+        {**_measures(*pair, mean, interval), "n_missing": int((~both).sum())}
+        for both, pair, mean, interval in zip(known, pairs, train_mean_ages, ends, strict=True)
+    ]
+
+
+def _measures(age: np.ndarray, predicted: np.ndarray, train_mean_age: float, ends: tuple[float, float, str]) -> dict:
     bag = predicted - age
     error = np.abs(bag)
-    row = {"n": age.size, "n_missing": n_missing}
+    row: dict = {"n": age.size}
     if age.size:
         row["mae"] = error.mean()
     if age.size < MIN_N:
         return row | {"status": "insufficient_n", "note": f"fewer than {MIN_N} people"}
     row |= {"ae_sd": _sd(error), "medae": np.median(error), "rmse": math.sqrt(np.mean(bag**2))}
     row["mae_null"] = np.mean(np.abs(age - train_mean_age))
-    row["mae_ci_lo"], row["mae_ci_hi"], note = mean_interval(error, seed)
+    row["mae_ci_lo"], row["mae_ci_hi"], note = ends
     test = one_sample_t(bag)
     row |= {f"bag_{name}": test[name] for name in ("mean", "sd", "t", "df", "p", "ci_lo", "ci_hi")}
     row["bag_dz"] = test["mean"] / test["sd"] if test["status"] == "ok" else math.nan
@@ -155,6 +172,24 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
     sqrt(n / (n - 1)) t(0.975, n - 1) (Hesterberg 2015, expanded percentiles). Without this, the interval of 10 absolute
     errors contained the true mean in 90 % of samples.
     """
+    return mean_intervals([values], seed)[0]
+
+
+def mean_intervals(samples: Sequence[np.ndarray], seed: int) -> list[tuple[float, float, str]]:
+    """Return `mean_interval` of each sample. Samples of one size are resampled with the same draws, made once."""
+    found = [_without_resamples(values) for values in samples]
+    waiting: dict[int, list[int]] = {}
+    for place, values in enumerate(samples):
+        if found[place] is None:
+            waiting.setdefault(values.size, []).append(place)
+    for n, places in waiting.items():
+        drawn = _resampled_means([samples[place] for place in places], n, seed)
+        for place, means in zip(places, drawn, strict=True):
+            found[place] = _bca(samples[place], means)
+    return found
+
+
+def _without_resamples(values: np.ndarray) -> tuple[float, float, str] | None:
     n = values.size
     if n < MIN_N:
         return math.nan, math.nan, f"no CI of the mean error: fewer than {MIN_N} people"
@@ -163,17 +198,32 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[float, float, str]:
     if n > BCA_MAX_N:
         margin = stats.norm.ppf(0.975) * values.std(ddof=1) / math.sqrt(n)
         return values.mean() - margin, values.mean() + margin, f"normal CI of the mean error (n > {BCA_MAX_N})"
+    return None
+
+
+def _resampled_means(samples: Sequence[np.ndarray], n: int, seed: int) -> np.ndarray:
+    """Return the means of `N_RESAMPLES` resamples of each sample of ``n`` values, float64 (samples, resamples)."""
+    rng, batch = np.random.default_rng(seed), max(1, BATCH_CELLS // n)
+    means = []
+    for first in range(0, N_RESAMPLES, batch):
+        drawn = rng.integers(0, n, (min(batch, N_RESAMPLES - first), n))
+        means.append([np.take(values, drawn, mode="clip").mean(axis=-1) for values in samples])
+    return np.concatenate(means, axis=-1)
+
+
+def _bca(values: np.ndarray, resampled: np.ndarray) -> tuple[float, float, str]:
+    n = values.size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # reported in the note instead
         result = stats.bootstrap(
             (values,),
             np.mean,
-            n_resamples=N_RESAMPLES,
+            n_resamples=0,  # they are made already
+            bootstrap_result=SimpleNamespace(bootstrap_distribution=resampled),
             batch=max(1, BATCH_CELLS // n),
             vectorized=True,
             method="BCa",
             confidence_level=1.0 - 2.0 * float(stats.norm.sf(math.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1))),
-            rng=np.random.default_rng(seed),
         )
     low, high = map(float, result.confidence_interval)
     if not (math.isfinite(low) and math.isfinite(high)):

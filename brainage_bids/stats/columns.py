@@ -91,7 +91,7 @@ def joined(notes: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(note for note in notes if note))
 
 
-def frame(rows: list[dict], declared: ResultTable) -> pd.DataFrame:
+def frame(rows: list[dict] | pd.DataFrame, declared: ResultTable) -> pd.DataFrame:
     """Return rows as the table that is declared: counts int64, other numbers float64 with NaN, text as str.
 
     Raises
@@ -100,7 +100,8 @@ def frame(rows: list[dict], declared: ResultTable) -> pd.DataFrame:
         When a row has a value without a column, which would be lost.
     """
     columns, texts = declared.columns, declared.text_columns
-    if lost := {name for row in rows for name in row}.difference(columns):
+    given = rows.columns if isinstance(rows, pd.DataFrame) else {name for row in rows for name in row}
+    if lost := set(given).difference(columns):
         raise KeyError(f"{', '.join(sorted(lost))}: no column of {declared.name} ({', '.join(columns)})")
     table = pd.DataFrame(rows, columns=columns)
     for name in columns:

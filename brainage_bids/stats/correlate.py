@@ -50,6 +50,7 @@ EXACT_BELOW = 10  # people; at most 9! orders are listed
 FEW_N = 30
 EDGE_SHARE = 0.2
 Z = float(stats.norm.ppf(0.975))
+_Complete = tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]
 NAN_RESULT = dict.fromkeys(("estimate", "ci_lo", "ci_hi", "df", "p"), math.nan)
 
 
@@ -114,8 +115,11 @@ def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, 
         As ``correlation``, with k design columns: df = n - k - 2, and the CI has SE 1 / sqrt(n - k - 3). The status is
         ``rank_deficient`` when covariates repeat each other, ``insufficient_n`` when k > n - 4.
     """
-    people = len(covariates)
-    x, y, matrix, notes = _complete(x, y, covariates)
+    return _partial(len(covariates), _complete(x, y, covariates), statistic)
+
+
+def _partial(people: int, complete: _Complete, statistic: str) -> dict:
+    x, y, matrix, notes = complete
     row = {"n": x.size, "n_missing": people - x.size, **NAN_RESULT}
     k = matrix.shape[1]
     if x.size < 3 or k > x.size - 4:
@@ -138,9 +142,7 @@ def partial_correlation(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame, 
     return row | {"note": joined([*notes, row["note"]])}
 
 
-def _complete(
-    x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+def _complete(x: np.ndarray, y: np.ndarray, covariates: pd.DataFrame) -> _Complete:
     """Return both variables and the covariates ``(n, k)`` of the complete rows, and notes."""
     x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
     pairs = np.isfinite(x) & np.isfinite(y)
@@ -250,6 +252,7 @@ def _score_rows(
     values, bag = number(part, score), number(part, f"bag_{model}")
     corrected = optional_number(part, f"bag_corrected_{model}")
     warning = _score_warning(score, values[np.isfinite(values) & np.isfinite(bag)])
+    complete = {names: _complete(bag, values, _columns(part, names)) for names in ((), *variants.values())}
     rows = []
     for statistic in STATISTICS:
         rows.append({"variant": "raw", "statistic": statistic, **correlation(bag, values, statistic, exact=True)})
@@ -262,13 +265,13 @@ def _score_rows(
                 result = {"n": 0, "n_missing": len(part), **NAN_RESULT, "status": "skipped"}
                 result["note"] = "no partial Kendall; see partial Spearman"
             else:
-                result = partial_correlation(bag, values, _columns(part, names), statistic)
+                result = _partial(len(part), complete[names], statistic)
             rows.append({"variant": variant, "statistic": statistic, **result})
     for row in rows:
         row["primary"] = row["variant"] == PRIMARY_VARIANT and row["statistic"] == primary_statistic(score)
         if row["status"] == "ok" and (row["primary"] or (row["variant"] == "raw" and row["statistic"] != "kendall")):
             names = variants[PRIMARY_VARIANT] if row["primary"] else ()
-            x, y, matrix, _ = _complete(bag, values, _columns(part, names))
+            x, y, matrix, _ = complete[names]
             ends = correlation_bca(x, y, matrix, row["statistic"] == "spearman", seed)
             row["bca_ci_lo"], row["bca_ci_hi"] = ends
         few = f"n < {FEW_N}" if row["status"].startswith("ok") and row["n"] < FEW_N else ""

@@ -6,6 +6,7 @@ dilution), so unadjusted rows are for comparison only.
 
 from __future__ import annotations
 
+import bisect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ from brainage_bids.stats.fdr import benjamini_hochberg
 MIN_N = 3
 AGE_SMD_WARNING = 0.25
 CALIPER = 2.0  # years
+SAME_DISTANCE = 1e-9  # years; smaller differences are rounding
 PRIMARY_VARIANT = "ancova:age+sex"
 
 
@@ -248,18 +250,26 @@ def match_by_age(case_age: np.ndarray, control_age: np.ndarray, caliper: float =
     list of tuple
         ``(position of case, position of control)``.
     """
-    control_age = np.asarray(control_age, dtype="float64")
-    free = np.isfinite(control_age)
+    case_age, control_age = (np.asarray(ages, dtype="float64") for ages in (case_age, control_age))
+    free = [int(place) for place in np.argsort(control_age, kind="stable") if np.isfinite(control_age[place])]
+    ages = control_age[free].tolist()  # of the controls that are free, from the youngest on
     pairs = []
-    for index in np.argsort(case_age, kind="stable"):
-        if not np.isfinite(case_age[index]):
+    for index in np.argsort(case_age, kind="stable").tolist():
+        age = float(case_age[index])
+        if not math.isfinite(age):
             continue
-        distance = np.where(free, np.abs(control_age - case_age[index]), np.inf)
-        nearest = np.flatnonzero(distance <= caliper) if distance.size else np.empty(0, dtype=int)
-        if nearest.size:
-            best = nearest[np.lexsort((nearest, control_age[nearest], np.round(distance[nearest], 9)))[0]]
-            free[best] = False
-            pairs.append((int(index), int(best)))
+        older = bisect.bisect_left(ages, age)
+        younger = bisect.bisect_left(ages, ages[older - 1] - SAME_DISTANCE) if older else 0
+        # the nearest on both sides, with those as near up to rounding, of which the first is used
+        near = [
+            (round(abs(ages[place] - age) / SAME_DISTANCE), place)
+            for place in range(younger, min(older + 1, len(ages)))
+            if abs(ages[place] - age) <= caliper
+        ]
+        if near:
+            best = min(near)[1]
+            pairs.append((index, free.pop(best)))
+            del ages[best]
     return pairs
 
 

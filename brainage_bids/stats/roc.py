@@ -94,8 +94,7 @@ def roc_curves(table: pd.DataFrame, models: Sequence[str], controls: Sequence[st
         for pair in _pairs(table, models, controls)
         if np.isfinite(area(*pair.sides).get("auc", math.nan))
     ]
-    rows = pd.concat(curves, ignore_index=True).to_dict("records") if curves else []
-    return frame(rows, ROC_CURVES)
+    return frame(pd.concat(curves, ignore_index=True) if curves else [], ROC_CURVES)
 
 
 @dataclass(frozen=True)

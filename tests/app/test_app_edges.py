@@ -1,5 +1,7 @@
 """The edge cases of the specification (science: C.15, edge_cases.json) as datasets, through the command line."""
 
+import gc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -251,10 +253,12 @@ def test_wrong_options_end_with_a_sentence(tmp_path):
         ("--bias-query", "age > 200"): "selects no row",
         ("--bias-query", "age >"): "cannot be evaluated",
     }
+    usual = gc.get_threshold()
     for options, words in wrong.items():
         found = group_level(bids, tmp_path / "out", *given, *options)
         assert found.code == 64, options
         assert words in found.told
+    assert gc.get_threshold() == usual  # set higher for the group level only
 
 
 def test_other_sessions_of_people_who_fit_the_line_leave_too(tmp_path):

@@ -4,10 +4,11 @@ import errno
 import gzip
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from brainage_bids.bids.files import atomic, no_room, read_json, read_rows, read_tsv, write_json, write_tsv
+from brainage_bids.bids.files import atomic, cell_text, no_room, read_json, read_rows, read_tsv, write_json, write_tsv
 from brainage_bids.errors import BadDataError, CannotCreateError, InputOutputError, NoRoomError
 
 
@@ -26,6 +27,13 @@ def test_cells_survive_any_number_of_rewrites(tmp_path):
 def test_missing_numbers_and_line_breaks(tmp_path):
     table = pd.DataFrame({"x": [1.0, None, 0.1], "text": ["two\nlines", None, "tab\there"]})
     assert write_tsv(tmp_path / "t.tsv", table).read_text() == "x\ttext\n1\ttwo lines\nn/a\tn/a\n0.1\ttab here\n"
+
+
+def test_a_column_of_numbers_is_written_as_each_number_alone(tmp_path):
+    numbers = [0.1, -0.0, 3.0, -7.0, 1e15, 123456789012345.0, 1e300, 1e-7, np.nan, np.inf, -np.inf, 1 / 3]
+    written = write_tsv(tmp_path / "t.tsv", pd.DataFrame({"x": numbers})).read_text().split("\n")
+    assert written == ["x", *map(cell_text, numbers), ""]
+    assert written[2:6] == ["0", "3", "-7", "1000000000000000.0"]
 
 
 def test_a_table_without_rows_keeps_its_header(tmp_path):

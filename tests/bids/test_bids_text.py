@@ -145,6 +145,17 @@ def test_a_device_a_loop_and_a_name_that_can_be_none_are_told(tmp_path):
         assert len(str(ended.value)) < 400
 
 
+def test_a_number_at_the_end_or_beside_a_hash_is_read_alike(tmp_path):
+    path = tmp_path / "x.json"
+    for text, value in (
+        ("1e999", None),
+        ('{"hash": "a3e12b", "n": 3e12}', {"hash": "a3e12b", "n": 3e12}),
+        ('{"hash": "a3e12", "n":1e400}', {"hash": "a3e12", "n": None}),
+    ):
+        path.write_text(text)
+        assert read_json(path, []) == value
+
+
 @pytest.mark.parametrize(
     ("written", "usable"),
     [("1e308", True), ("-1.5E-9", True), ("9" * 299, True), ("1e999", False), ("9" * 300, False), ("NaN", False),

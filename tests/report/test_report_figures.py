@@ -1,3 +1,6 @@
+import itertools
+
+import matplotlib
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -7,6 +10,7 @@ from scipy import stats
 
 from brainage_bids.report import figures
 from brainage_bids.report.figure_files import draw_picture, save_both
+from brainage_bids.report.paperfigures import ages_by_site
 
 
 def test_line_band_is_statsmodels():
@@ -50,11 +54,10 @@ def test_hexagons_above_two_thousand():
     age = np.linspace(20, 90, 2001)
     many = figures.age_scatter(age, age + 1, ["NC"] * 2001, ["NC"])
     few = figures.age_scatter(age[:50], age[:50] + 1, ["NC"] * 50, ["NC"])
-    assert len(many.axes) == 2  # the second one is the colour bar
-    bar = many.axes[1]
+    (bar,) = many.axes[0].child_axes  # the colour bar
     assert set(bar.get_yticks()) <= {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}
     assert bar.yaxis.get_minorticklocs().size == 0
-    assert len(few.axes) == 1
+    assert not few.axes[0].child_axes
     assert len(few.axes[0].collections[0].get_offsets()) == 50
 
 
@@ -91,6 +94,35 @@ def test_files_are_the_same_twice(tmp_path):
     assert first.tobytes() == second.tobytes() == draw_picture(draw(), 50).tobytes()
     assert Image.open(paths[0]).convert("RGB").tobytes() == first.tobytes()
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in others]
+
+
+def test_the_svg_is_that_of_matplotlib(tmp_path):
+    def draw():
+        return figures.age_scatter(np.linspace(20, 90, 2001), np.linspace(30, 80, 2001), ["NC"] * 2001, ["NC"])
+
+    _, paths = save_both(draw(), tmp_path / "a", dpi=50)
+    with matplotlib.rc_context({"svg.hashsalt": "brainage", "svg.fonttype": "path", "font.family": "sans-serif"}):
+        draw().savefig(tmp_path / "b.svg", metadata={"Date": None, "Creator": None})
+    assert paths[1].read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_fixed_margins_hold_all_labels():
+    values = np.linspace(-99.5, 999.5, 2001)
+    panel = {"group": "NC", "colour": "k", "marker": "o", "name": "ADAS-Cog-11", "title": "NC\nr = 0.10"}
+    score = figures.score_scatter([panel | {"score": values, "gap": values}] * 4, "brain age gap (years)")
+    many = np.repeat([61.0, 70.0], 20_000)
+    for figure in (
+        score,
+        figures.age_histogram({"NC": many, "AD": many}),
+        figures.age_scatter(values[:9], values[:9], ["NC"] * 9, ["NC"]),
+        figures.bias_lines(values, values, values, values > 0, None),
+        ages_by_site({"A": many, "B": many}, "people (controls)"),
+    ):
+        draw_picture(figure, 50)
+        boxes = [axes.get_tightbbox() for axes in figure.axes]
+        width, height = figure.get_size_inches() * 50
+        assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_violins_draw_single_people_up_to_two_thousand_in_all():

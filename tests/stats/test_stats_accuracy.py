@@ -73,6 +73,21 @@ def test_mae_bootstrap_is_near_the_reference_and_repeatable(result, tested, expe
     assert mean_interval(errors, 3) == mean_interval(errors, 3) != mean_interval(errors, 4)
 
 
+def test_a_model_has_the_same_row_alone_and_beside_others(tested):
+    few = tested.assign(predicted_age_b=tested["predicted_age_b"].where(tested.index % 7 > 0))  # other people
+    both = accuracy(few, ["a", "b"], ["NC"], {"a": 50.0}, seed=5)
+    alone = [accuracy(few, [model], ["NC"], {"a": 50.0}, seed=5) for model in ("a", "b")]
+    pd.testing.assert_frame_equal(both, pd.concat(alone, ignore_index=True), check_exact=True)
+
+
+def test_the_interval_is_that_of_scipy():
+    errors = np.abs(np.random.default_rng(1).normal(5, 3, 40))
+    level = 1 - 2 * stats.norm.sf(np.sqrt(40 / 39) * stats.t.ppf(0.975, 39))
+    draws = {"n_resamples": 10_000, "batch": 12_500, "confidence_level": level, "rng": np.random.default_rng(9)}
+    expected = stats.bootstrap((errors,), np.mean, method="BCa", vectorized=True, **draws).confidence_interval
+    assert mean_interval(errors, 9)[:2] == (expected.low, expected.high)
+
+
 def test_mae_null_and_columns(tested):
     table = accuracy(tested, ["a"], ["NC"], {"a": 50.0})
     assert list(table.columns) == ACCURACY.columns

@@ -104,6 +104,21 @@ def test_matching_is_greedy_unique_and_within_the_caliper():
     assert match_by_age(case, np.array([])) == []
 
 
+def test_matching_finds_what_a_search_through_all_controls_finds():
+    rng = np.random.default_rng(4)
+    for step in (1.0, 0.1, 0.001):  # whole years have many ties
+        case, control = (np.round(rng.uniform(60, 80, n) / step) * step for n in (60, 80))
+        free, expected = set(range(80)), []
+        for i in np.argsort(case, kind="stable"):
+            near = [
+                (round(abs(control[j] - case[i]), 9), control[j], j) for j in free if abs(control[j] - case[i]) <= 2
+            ]
+            if near:
+                free.remove(min(near)[2])
+                expected.append((i, min(near)[2]))
+        assert match_by_age(case, control) == expected
+
+
 def test_pooled_controls_are_joined(tested):
     relabelled = tested.assign(group=tested["group"].where((tested["group"] != "NC") | (tested.index % 2 == 0), "HC"))
     table = group_differences(relabelled, ["a"], ["NC", "HC"]).set_index(["case", "variant"])
