@@ -5,7 +5,7 @@ import pickle
 import shutil
 
 import pytest
-from commandline import run
+from commandline import run, run_here
 from filelock import FileLock
 from interrupted import end_all
 from studyruns import TRAIN, Study
@@ -72,4 +72,4 @@ def _made(root):
     image = bids / "sub-003" / "anat" / "sub-003_T1w.nii.gz"
     image.write_bytes(image.read_bytes()[:1000])
     participant = run(bids, out, "participant", *TRAIN)
-    return Study(bids, out, participant, run(bids, out, "group"))
+    return Study(bids, out, participant, run_here(bids, out, "group"))

@@ -55,6 +55,7 @@ def test_a_run_takes_over_what_a_killed_one_held(own_study, tmp_path):
     command = (bids, out, "participant", "--nprocs", "1", "--participant-label", "001")
     first = begin(tmp_path, *command)
     first.wait_for(lambda: list(out.glob("work/preprocess/*/*/status.json")))
+    first.process.send_signal(signal.SIGSTOP)  # it holds the scan, however long the second takes to come
     second = begin(tmp_path, *command)
     second.wait_for(lambda: "waiting for it" in second.text)
     first.send(signal.SIGKILL)

@@ -14,7 +14,7 @@ BOXED = ("--set", "volume.crop=brain", "--set", "name=boxed", "--model", "rnc-de
 
 
 @pytest.fixture
-def both(own_study):
+def both(own_study, quick_pages):
     """The study, with a model that reads the box trained beside the one that reads all."""
     done = run_here(own_study.bids, own_study.out, "participant", *TRAIN[:-2], "--nprocs", "1", *BOXED)
     return own_study, done

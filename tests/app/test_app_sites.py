@@ -185,7 +185,7 @@ def test_models_are_compared_that_differ_in_their_folds_only():
 # --- phantoms through both levels -----------------------------------------------------------------------------------
 
 
-def test_phantoms_of_two_scanners_train_and_are_predicted_by_the_other_scanner(own_study):
+def test_phantoms_of_two_scanners_train_and_are_predicted_by_the_other_scanner(own_study, quick_pages):
     bids, out = own_study.bids, own_study.out
     done = run_here(bids, out, *RIDGE, "--folds", "site", "--set", "name=across")
     assert done.returncode == 1, done.stderr  # one image is cut short

@@ -298,12 +298,19 @@ def test_the_first_failure_stops_the_run_where_this_is_asked(study, own_study):
     assert {name: tree(own_study.out).get(name) for name in images} == {name: before[name] for name in images}
 
 
+def without_maps(out):
+    """Mean maps of the group level, and the figures of them, take half of its time."""
+    for path in out.glob("sub-*/anat/*_saliency.nii.gz"):
+        path.unlink()
+
+
 def test_predictions_made_elsewhere_enter_the_tables(own_study, tmp_path):
     rows = table(own_study.out / "group" / "brainage.tsv")
     other = tmp_path / "other.csv"
     ages = pd.to_numeric(rows.age) + 2
     lines = [f"{person};{age:.1f}".replace(".", ",") for person, age in zip(rows.participant_id, ages, strict=True)]
     other.write_text("participant_id;predicted_age\n" + "\n".join(lines) + "\n")
+    without_maps(own_study.out)
     done = run_here(own_study.bids, own_study.out, "group", "--predictions", f"BSA={other}", "--atlas", "none")
     assert done.returncode == 0, done.stderr
     accuracy = table(own_study.out / "group" / "accuracy.tsv")
@@ -389,6 +396,7 @@ def test_a_scan_that_breaks_later_is_no_longer_counted(study, own_study, tmp_pat
     assert not list((out / "sub-005" / "anat").glob("*_pred.*"))
     assert not list((out / "sub-005" / "anat").glob("*_saliency.*"))
     assert list((out / "sub-006" / "anat").glob("*_pred.tsv"))
+    without_maps(out)
     assert run_here(bids, out, "group", "--atlas", "none").returncode == 0
     assert set(table(out / "group" / "failed.tsv").participant_id) == {"sub-003", "sub-005"}
 
@@ -416,6 +424,7 @@ def test_group_follows_what_a_person_decided(study, own_study):
         cells[at], cells[at + 1] = decision, f"looked at {n}"
         rows[n] = "\t".join(cells)
     (out / "qc.tsv").write_text("\r\n".join(rows), encoding="utf-8-sig")
+    without_maps(out)
     done = run_here(study.bids, out, "group", "--atlas", "none")
     assert done.returncode == 0, done.stderr
     used = table(out / "group" / "brainage.tsv").set_index("participant_id").qc_pass
