@@ -32,6 +32,7 @@ MISSING = "n/a"
 TEMPORARY = ".tmp-"  # start of the name of a file that is being written
 # A spreadsheet runs a cell that begins with one of these as a formula. A plain number may begin so too and is harmless.
 _FORMULA = re.compile(r"['\"]*[=+\-@＝＋－＠]")
+_MAY_START_ONE = frozenset("'\"=+-@＝＋－＠")  # most cells start otherwise, and need no search
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -220,6 +221,8 @@ def cell_text(value: Any) -> str:
 
     :func:`cell_value` reads the cell.
     """
+    if type(value) is float:  # most values
+        return _number_text(value)
     if value is None or value is pd.NA or value is pd.NaT:
         return MISSING
     if isinstance(value, (bool, np.bool_)):
@@ -233,6 +236,8 @@ def cell_text(value: Any) -> str:
 
 def harmless(text: str) -> str:
     """Put an apostrophe before the text of a cell that a spreadsheet would run as a formula."""
+    if text[:1] not in _MAY_START_ONE:
+        return text
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 

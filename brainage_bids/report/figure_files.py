@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,7 +29,7 @@ def draw_picture(figure: Figure, dpi: float = 150) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     with matplotlib.rc_context(_FIXED):
         canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
 
 
 def save_both(figure: Figure, stem: Path, dpi: float = 200) -> tuple[Image.Image, list[Path]]:

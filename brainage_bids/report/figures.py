@@ -392,7 +392,7 @@ def set_title(axes: Axes, title: str, size: float = 10, pad: float | None = None
 
 
 def _hexagons(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    drawn = axes.hexbin(x, y, gridsize=45, bins="log", mincnt=1, cmap="cividis_r", linewidths=0)
+    drawn = axes.hexbin(x, y, gridsize=45, bins="log", mincnt=1, cmap="cividis_r", edgecolors="none")
     most = drawn.get_array().max()
     counts = [step * 10**power for power in range(7) for step in (1, 2, 5) if step * 10**power <= most]
     beside = axes.inset_axes((1.03, 0.1, 0.035, 0.8))

@@ -24,7 +24,7 @@ from brainage_bids.report.groupdata import (
     group_order,
     is_control,
 )
-from brainage_bids.report.html import address, decimals, embed_image, interval, number, p_value, text
+from brainage_bids.report.html import address, decimals, embed_image, embed_png, interval, number, p_value, text
 from brainage_bids.report.paper_tables import fair_rows
 
 _VARIANT = {"corrected": "brain age gap, age-bias corrected (years)", "raw": "brain age gap, uncorrected (years)"}
@@ -67,7 +67,8 @@ class Album:
             stem = f"{name}-{i}"
         picture, paths = save_both(figure, self._folder / stem, dpi)
         self.paths += paths
-        src = embed_image(picture, lossless=lossless, max_width=1500)
+        # a plot is embedded as it was written: to encode it once more would take longer than to draw it
+        src = embed_png(paths[0]) if lossless else embed_image(picture, max_width=1500)
         files = [(path.suffix[1:].upper(), address(path, self._page_folder)) for path in paths]
         return {"src": src, "alt": alt, "caption": caption, "narrow": narrow, "files": files}
 

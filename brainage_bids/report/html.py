@@ -131,6 +131,11 @@ def embed_image(source: str | Path | Image.Image, lossless: bool = False, max_wi
     return Markup("data:image/webp;base64,") + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def embed_png(path: Path) -> Markup:
+    """Return a PNG file as a data URI, as it is."""
+    return Markup("data:image/png;base64,") + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
 def _read_picture(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as opened:

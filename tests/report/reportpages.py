@@ -82,7 +82,7 @@ def check(path):
     for src, alt in reader.images:
         assert alt, "a picture without alternative text"
         kind, _, content = src.partition(";base64,")
-        assert kind == "data:image/webp"
+        assert kind in ("data:image/webp", "data:image/png")
         Image.open(io.BytesIO(base64.b64decode(content, validate=True))).load()
     words = re.sub(r"\s+", " ", " ".join(reader.words))
     assert not re.search(r"\b(nan|None|inf|NaT)\b", words), re.search(r".{30}\b(nan|None|inf|NaT)\b.{30}", words)
