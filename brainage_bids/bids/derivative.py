@@ -181,7 +181,7 @@ def check_output(root: Path, dataset: Dataset) -> None:
     if not root.is_dir():
         return
     # Listed before the description is looked for: a run beside this one writes its description first.
-    there = sorted(entry.name for entry in root.iterdir())
+    there = {entry.name for entry in root.iterdir()}
     path = root / "dataset_description.json"
     if not os.path.lexists(path):
         if any(name == "participants.tsv" or name.startswith("sub-") for name in there):

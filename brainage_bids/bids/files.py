@@ -31,8 +31,9 @@ __all__ = [
 MISSING = "n/a"
 TEMPORARY = ".tmp-"  # start of the name of a file that is being written
 # A spreadsheet runs a cell that begins with one of these as a formula. A plain number may begin so too and is harmless.
-_FORMULA = re.compile(r"['\"]*[=+\-@＝＋－＠]")
-_MAY_START_ONE = frozenset("'\"=+-@＝＋－＠")  # most cells start otherwise, and need no search
+_QUOTES, _SIGNS = "'\"", "=+-@＝＋－＠"
+_FORMULA = re.compile(f"[{_QUOTES}]*[{re.escape(_SIGNS)}]")
+_MAY_START_ONE = frozenset(_QUOTES + _SIGNS)  # most cells start otherwise, and need no search
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 

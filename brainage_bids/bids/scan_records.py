@@ -104,9 +104,9 @@ class ScanRecords:
             When table or sidecar cannot be read.
         """
         # Runs write the table before its sidecar. So read the sidecar first: it is then never newer than the table.
-        table = str(self._absolute.prediction(scan))
-        origin = self._content(table.removesuffix(".tsv") + ".json", _read_origin)
-        rows = self._content(table, _read_predictions)
+        table = self._absolute.prediction(scan)
+        origin = self._content(str(sidecar_path(table)), _read_origin)
+        rows = self._content(str(table), _read_predictions)
         for content in (origin, rows):
             if isinstance(content, BadDataError):
                 raise content

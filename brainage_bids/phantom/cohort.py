@@ -15,6 +15,7 @@ import pandas as pd
 
 from brainage_bids import __version__
 from brainage_bids.bids.files import atomic, read_json, write_json, write_text, write_tsv
+from brainage_bids.bids.outputs import sidecar_path
 from brainage_bids.errors import BrainageError, CannotCreateError, UsageError, shorten
 from brainage_bids.phantom.anatomy import Anatomy, build_anatomy
 from brainage_bids.phantom.drawn_people import GROUPS, Group, Person, design_people, population, realised
@@ -184,7 +185,7 @@ def _write_person(out: Path, anatomy: Anatomy, person: Person, seed: int, voxel_
         "ManufacturersModelName": f"PHANTOM-{person.site}",
         "SeriesDescription": "synthetic T1w image, no person was scanned",
     }
-    write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+    write_json(sidecar_path(path), sidecar)
     scores = {} if person.score_name is None else {person.score_name: person.score}
     return {
         "participant_id": person.participant_id,

@@ -92,7 +92,9 @@ def test_the_group_level_is_stopped(own_study, tmp_path):
     assert_stopped(begun, out, signal.SIGINT, level="group")
     assert leavings(out) == []
     tables = {name: value for name, value in results(out).items() if name.startswith("group")}
-    assert tables.items() <= results(own_study.whole).items()  # each whole; `test_app_full` runs it again after an end
+    assert tables.items() <= results(own_study.whole).items()  # each of them whole
+    assert run_here(bids, out, "group").returncode == 0
+    assert results(out) == results(own_study.whole)
 
 
 def test_the_pages_are_stopped(own_study, tmp_path):
